@@ -1,0 +1,118 @@
+//! Pooled byte blocks in a few sizes: what receives borrow and sends leave in. An idle connection has none.
+
+use crate::limits::{BLOCK_CLASSES, POOL_BYTES_MAX, POOL_FREE_BYTES_MAX};
+
+/// A block out of the pool. It has exactly one owner; dropping it instead of giving it back is a leak that
+/// [`BlockPool::out`] shows.
+#[derive(Debug)]
+pub struct Block {
+    bytes: Box<[u8]>,
+}
+
+impl Block {
+    /// Capacity in bytes: one of the pool's classes.
+    pub fn capacity(&self) -> usize {
+        self.bytes.len()
+    }
+    /// The whole block; what it holds from earlier use is unspecified.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+    /// The whole block, to write.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}
+
+/// One shard's blocks: free lists by size, bounded in all.
+#[derive(Debug)]
+pub struct BlockPool {
+    free: [Vec<Block>; BLOCK_CLASSES.len()],
+    free_bytes: usize,
+    out_blocks: usize,
+    out_bytes: usize,
+    bytes_max: usize,
+}
+
+impl Default for BlockPool {
+    fn default() -> Self {
+        Self::new(POOL_BYTES_MAX)
+    }
+}
+
+impl BlockPool {
+    /// A pool that lets at most `bytes_max` out at a time.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { free: Default::default(), free_bytes: 0, out_blocks: 0, out_bytes: 0, bytes_max }
+    }
+
+    /// The smallest block that holds `bytes`; none when that is more than the largest class or the pool is empty.
+    pub fn take(&mut self, bytes: usize) -> Option<Block> {
+        let class = BLOCK_CLASSES.iter().position(|&size| size >= bytes)?;
+        let size = BLOCK_CLASSES[class];
+        if self.out_bytes + size > self.bytes_max {
+            return None;
+        }
+        let block = match self.free[class].pop() {
+            Some(block) => {
+                self.free_bytes -= size;
+                block
+            }
+            None => Block { bytes: vec![0; size].into_boxed_slice() },
+        };
+        self.out_blocks += 1;
+        self.out_bytes += size;
+        Some(block)
+    }
+
+    /// Takes a block back. Any pool takes any block of a known class (a connection that moves leaves its own behind,
+    /// so in practice a block returns to where it came from).
+    pub fn give(&mut self, block: Block) {
+        let size = block.capacity();
+        assert!(self.out_blocks > 0 && self.out_bytes >= size, "a block came back that was never out");
+        self.out_blocks -= 1;
+        self.out_bytes -= size;
+        let class = BLOCK_CLASSES.iter().position(|&c| c == size).expect("blocks have the size of a class");
+        if self.free_bytes + size <= POOL_FREE_BYTES_MAX {
+            self.free_bytes += size;
+            self.free[class].push(block);
+        }
+    }
+
+    /// Blocks out at the moment; 0 when everything is at rest.
+    pub fn out(&self) -> usize {
+        self.out_blocks
+    }
+
+    /// Bytes out at the moment.
+    pub fn out_bytes(&self) -> usize {
+        self.out_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_the_smallest_class_that_fits() {
+        let mut pool = BlockPool::default();
+        for (bytes, capacity) in [(0, 512), (512, 512), (513, 4096), (1 << 20, 1 << 20)] {
+            let block = pool.take(bytes).expect("the pool is full");
+            assert_eq!(block.capacity(), capacity);
+            pool.give(block);
+        }
+        assert!(pool.take((1 << 20) + 1).is_none());
+        assert_eq!((pool.out(), pool.out_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn the_bound_holds_at_n_and_refuses_n_plus_one() {
+        let mut pool = BlockPool::new(1024);
+        let (a, b) = (pool.take(512).expect("first"), pool.take(512).expect("second"));
+        assert!(pool.take(1).is_none());
+        pool.give(a);
+        assert!(pool.take(1).is_some());
+        pool.give(b);
+    }
+}

@@ -1,0 +1,81 @@
+//! Newtypes for everything that is counted, numbered or pointed at.
+
+use core::fmt;
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number!(
+    /// One core's event loop thread, from 0.
+    ShardId(u16)
+);
+number!(
+    /// A tenant: the index of its entry in the configuration.
+    AppId(u16)
+);
+number!(
+    /// Position in a stream, from 1, without gaps within an epoch. 0 is "before the first".
+    Offset(u64)
+);
+number!(
+    /// The log's own commit number over all streams, from 1. 0 is "before the first".
+    Seq(u64)
+);
+number!(
+    /// Identity of a stream's life: 64 random bits; offsets compare only within one.
+    Epoch(u64)
+);
+
+/// A connection of one shard: an index that is re-used and a generation that is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionId {
+    /// Index into the shard's connection table.
+    pub index: u32,
+    /// Generation of that entry, 24 bits.
+    pub generation: u32,
+}
+
+/// A session of one shard: as [`ConnectionId`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionId {
+    /// Index into the shard's session slab.
+    pub index: u32,
+    /// Generation of that entry.
+    pub generation: u32,
+}
+
+/// Quality of service of a message or a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(u8)]
+pub enum Qos {
+    /// At most once.
+    #[default]
+    AtMostOnce = 0,
+    /// At least once.
+    AtLeastOnce = 1,
+    /// Exactly once.
+    ExactlyOnce = 2,
+}
+
+impl Qos {
+    /// From the wire's two bits; 3 is nobody's QoS.
+    pub fn from_bits(bits: u8) -> Option<Self> {
+        match bits {
+            0 => Some(Self::AtMostOnce),
+            1 => Some(Self::AtLeastOnce),
+            2 => Some(Self::ExactlyOnce),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Owns: the structures everything stands on (slab, wheel, block pool), ids, the clock's value, and the message.
+//! In: plain values. Out: plain values. Must not: know a protocol, a socket, or where a message goes.
+//! Invariants: an id taken from a slab is stale for ever once its entry is removed; a block is in exactly one place.
+
+pub mod block;
+pub mod clock;
+pub mod hash;
+pub mod ids;
+pub mod message;

@@ -1,0 +1,1 @@
+//! Owns: one device's conversation: `core/` is neutral, `mqtt/` adapts it.

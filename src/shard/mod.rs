@@ -1,0 +1,1 @@
+//! Owns: the joining of io, engine, wire, session, router and store on one thread.
