@@ -8,6 +8,8 @@
 //! ```
 
 mod plan;
+#[cfg(test)]
+mod tests;
 
 use super::{Address, Answer, Batch, Counters, Done, Request, RequestToken, Stats, Store, StoreError, StoreFault};
 use crate::base::clock::Now;

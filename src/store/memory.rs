@@ -2,6 +2,9 @@
 //! the model that other stores are compared with. An entry costs 24 bytes besides its shared message; a topic entry
 //! also its place in the index by seq.
 
+#[cfg(test)]
+mod tests;
+
 use super::keys::Keys;
 use super::records::Records;
 use super::{Group, KnownKey, Record, Store, StoreFault, StreamHead, Usage};

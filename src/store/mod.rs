@@ -12,6 +12,11 @@ pub mod memory;
 mod records;
 pub mod thread;
 
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod model;
+
 use crate::base::clock::Now;
 use crate::base::ids::{AppId, Epoch, Offset, Seq};
 use crate::base::message::{Entry, Message, StreamKey};
