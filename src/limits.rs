@@ -95,12 +95,28 @@ pub const CURSOR_WRITE_DELAY: Duration = Duration::from_secs(1);
 pub const LOG_QUEUE_MAX: usize = 8_192;
 /// Requests one commit takes together.
 pub const LOG_BATCH_MAX: usize = 1_024;
+/// Entries after which one commit takes no further request: a group of list pushes must not hold up the others' answers.
+pub const LOG_BATCH_ENTRIES_MAX: usize = 16_384;
 /// Default inbox retention, entries.
 pub const INBOX_ENTRIES_MAX: usize = 1_000;
 /// Default inbox retention, age.
 pub const INBOX_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Default retention of a topic's stream and of `everyone`, entries. The oldest go first, counted, seen as a gap.
+pub const TOPIC_ENTRIES_MAX: usize = 10_000;
+/// Default retention of a topic's stream and of `everyone`, age: as long as a session may be away.
+pub const TOPIC_AGE_MAX: Duration = SESSION_EXPIRY_MAX;
+/// An inbox that has been empty this long is forgotten; the next push begins a new epoch. Longer than any session lives.
+pub const INBOX_FORGET_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How often the store looks for what is too old, also when nothing is written.
+pub const STORE_SWEEP_INTERVAL: Duration = Duration::from_millis(200);
+/// Streams one such look visits; the next one goes on from there. About 0.1 µs each (an estimate).
+pub const STORE_SWEEP_STREAMS_MAX: usize = 512;
 /// Entries one read returns at most.
 pub const READ_ENTRIES_MAX: usize = 256;
+/// Records one read returns at most.
+pub const READ_RECORDS_MAX: usize = 1_024;
+/// Bytes of a record's key.
+pub const RECORD_KEY_BYTES_MAX: usize = u16::MAX as usize;
 /// Committed entries a shard keeps at hand for sessions that lag a little.
 pub const HOT_RING_ENTRIES_MAX: usize = 4_096;
 /// How long an idempotency key is remembered.
