@@ -89,6 +89,29 @@ pub const DEVICES_PER_USER_MAX: usize = 1_000;
 /// A lazily written cursor is at most this old.
 pub const CURSOR_WRITE_DELAY: Duration = Duration::from_secs(1);
 
+// --- router ---------------------------------------------------------------------------------------------------
+
+/// Shards of one process: the width of the set of interested shards that a home looks up per message.
+pub const SHARDS_MAX: usize = 1_024;
+/// Topics of one shard with a fan-out job at the same time. Full: the message comes back to the caller, who applies
+/// the topic's slow-consumer policy and counts it.
+pub const FANOUT_JOBS_MAX: usize = 65_536;
+/// Messages of one topic that wait for its next pass. Full: as above.
+pub const FANOUT_PENDING_MAX: usize = 1_024;
+/// Messages one pass carries to each subscriber. It bounds what a visit writes at a time; the rest wait for the
+/// topic's next pass.
+pub const FANOUT_BATCH_MAX: usize = 64;
+/// Messages of a visit that are charged as one visit of the turn's budget: a visit's own cost (a cache miss, a flush
+/// later) is about that of copying this many small messages (an estimate).
+pub const FANOUT_MESSAGES_PER_CHARGE: usize = 16;
+/// Visits a topic gets before the next topic's job has its go.
+pub const FANOUT_SLICE_VISITS_MAX: usize = 32;
+/// Tombstones from which a filter's list must be compacted before a further pass may start on it, once they also
+/// outnumber its subscribers. Below it, skipping them is cheaper than making topics wait for each other.
+pub const FANOUT_TOMBSTONES_MIN: usize = 1_024;
+/// Messages a finished job keeps room for when it is put away for re-use.
+pub const FANOUT_SPARE_MESSAGES_MAX: usize = 64;
+
 // --- log and store --------------------------------------------------------------------------------------------
 
 /// Requests waiting for the log thread. Full: shards keep theirs in a backlog, the API answers 429.
@@ -140,3 +163,6 @@ pub const PUSH_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 const _: () = assert!(RECEIVE_BLOCK_BYTES == BLOCK_CLASSES[2]);
 const _: () = assert!(PACKET_BYTES_MAX <= BLOCK_CLASSES[BLOCK_CLASSES.len() - 1]);
 const _: () = assert!(OUTBOX_CONTROL_BYTES_MAX < OUTBOX_BYTES_MAX);
+const _: () = assert!(SHARDS_MAX.is_multiple_of(64) && SHARDS_MAX <= 1 << 16);
+const _: () = assert!(FANOUT_BATCH_MAX <= FANOUT_PENDING_MAX && FANOUT_SPARE_MESSAGES_MAX <= FANOUT_PENDING_MAX);
+const _: () = assert!(FANOUT_SLICE_VISITS_MAX <= TURN_FANOUT_VISITS_MAX);
