@@ -5,7 +5,7 @@
 //! and one receive are in flight per slot; a slot is closed only when nothing of it is in flight.
 //!
 //! # Adding a driver
-//! Implement [`Driver`]; add it to `Driver`'s contract suite in `tests/io_contract.rs`; add it to the probe in
+//! Implement [`Driver`]; add it to `Driver`'s contract suite in `tests/io_contract/`; add it to the probe in
 //! `io/probe.rs`. That is all.
 //!
 //! # Life of a socket

@@ -23,10 +23,8 @@ pub(in crate::io) fn bind_address_without_port(fd: BorrowedFd<'_>) -> io::Result
     let on: libc::c_int = 1;
     let (value, length) = ((&raw const on).cast(), size_of::<libc::c_int>() as libc::socklen_t);
     // SAFETY: the kernel reads `length` bytes of a live local; the fd is open for the length of the call.
-    check(unsafe {
-        libc::setsockopt(fd.as_raw_fd(), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, value, length)
-    })
-    .map(drop)
+    check(unsafe { libc::setsockopt(fd.as_raw_fd(), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, value, length) })
+        .map(drop)
 }
 
 /// The clock, both ways.
