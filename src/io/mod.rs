@@ -17,6 +17,8 @@
 //!            terminate: Shutdown, Unwatch ──► join: all their completions ──► close(Slot)
 //! ```
 
+pub mod sim;
+
 use crate::base::block::Block;
 use crate::base::clock::Now;
 use bytes::Bytes;
@@ -271,7 +273,7 @@ pub(crate) enum SocketKind {
     /// The kernel's.
     Fd(std::os::fd::OwnedFd),
     /// The simulator's: an end of a simulated connection.
-    Sim(u64),
+    Sim(sim::SimSocket),
 }
 
 /// Wakes one driver from any thread.
