@@ -19,6 +19,7 @@
 
 pub mod epoll;
 pub mod probe;
+pub mod sim;
 mod socket;
 pub mod uring;
 mod wake;
@@ -279,7 +280,7 @@ pub(crate) enum SocketKind {
     /// The kernel's.
     Fd(std::os::fd::OwnedFd),
     /// The simulator's: an end of a simulated connection.
-    Sim(u64),
+    Sim(sim::SimSocket),
 }
 
 /// Wakes one driver from any thread.
