@@ -161,8 +161,16 @@ pub const READ_ENTRIES_MAX: usize = 256;
 pub const READ_RECORDS_MAX: usize = 1_024;
 /// Bytes of a record's key.
 pub const RECORD_KEY_BYTES_MAX: usize = u16::MAX as usize;
+/// Commits, unlogged messages and list parts a shard has taken in and not yet worked off. Beyond it the shard takes no
+/// letters, so its mailbox fills and its senders are slowed down.
+pub const INCOMING_MAX: usize = 1_024;
 /// Committed entries a shard keeps at hand for sessions that lag a little.
 pub const HOT_RING_ENTRIES_MAX: usize = 4_096;
+/// Unlogged QoS 1 and 2 messages a shard keeps for sessions whose window is full, and their payload bytes. Beyond
+/// either the oldest are dropped for those who have not read them, counted one by one.
+pub const LAGGING_MESSAGES_MAX: usize = 4_096;
+/// See [`LAGGING_MESSAGES_MAX`].
+pub const LAGGING_BYTES_MAX: usize = 16 << 20;
 /// How long an idempotency key is remembered.
 pub const KEY_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Idempotency keys remembered by the memory store; the oldest go first and are counted.
