@@ -96,3 +96,4 @@ macro_rules! contract {
 }
 
 contract!(epoll, crate::kernel::Epoll);
+contract!(uring, crate::kernel::Uring);
