@@ -5,8 +5,10 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod accepting;
+mod exhausting;
 mod installing;
 mod kernel;
+mod measuring;
 mod receiving;
 mod rig;
 mod sending;
