@@ -27,7 +27,7 @@ pub use counters::{Counters, Stats};
 pub use handle::{Address, Handle};
 pub use log::{Committed, Log};
 pub use memory::{MemoryStore, Retention, Retentions};
-pub use thread::{Deliver, LogThread};
+pub use thread::{Deliver, Desk, LogThread};
 
 /// A request's name, chosen by who asks, returned in its [`Done`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
