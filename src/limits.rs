@@ -62,6 +62,27 @@ pub const LINGER: Duration = Duration::from_secs(5);
 /// Keep alive 0 still ends after this long without a byte.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
+// --- sockets --------------------------------------------------------------------------------------------------
+
+/// Connections the kernel holds for a listener until they are accepted; `net.core.somaxconn` caps it. Full: the
+/// kernel drops SYNs and peers try again.
+pub const LISTEN_BACKLOG: i32 = 4_096;
+/// Accepts done for one readiness event on epoll, so that a storm of new peers leaves the others their turn.
+pub const ACCEPTS_PER_EVENT_MAX: usize = 64;
+/// Bytes that stay unacknowledged this long prove the peer dead (`TCP_USER_TIMEOUT`).
+pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A silent connection is probed after this long. Protocol keep alives are shorter; this finds what has none.
+pub const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(600);
+/// Pause between the probes of a silent connection; `TCP_USER_TIMEOUT` bounds how many of them go unanswered.
+pub const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Events one `epoll_wait` brings. More wait in the kernel, which hands sockets out in turn.
+pub const EPOLL_EVENTS_MAX: usize = 1_024;
+/// Slots an epoll driver reserves address space for at most; untouched pages cost nothing. Beyond it the table grows
+/// by copying.
+pub const EPOLL_SLOTS_RESERVED_MAX: usize = 1 << 21;
+/// Sends of one epoll driver that wait for room in their socket's buffer. Full: the send fails with ENOBUFS.
+pub const EPOLL_PARKED_SENDS_MAX: usize = 1 << 20;
+
 // --- sessions -------------------------------------------------------------------------------------------------
 
 /// Default `limits.packet_bytes`: a whole MQTT packet. Longer: 0x95 and close.

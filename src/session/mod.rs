@@ -1,1 +1,182 @@
-//! Owns: one device's conversation: `core/` is neutral, `mqtt/` adapts it.
+//! Owns: one device's conversation. `core/` is neutral (identity, subscriptions, positions, window, deliver, settle),
+//! `mqtt/` adapts it (a file per event), `directory` finds sessions by user and device.
+//! In: frames, store answers, timers, each with `now`. Out: [`Effect`]s, in order.
+//! Must not: know a socket, a clock, a random source, the engine or the router; `core/` must not import `wire`.
+//! Invariants: a delivery identifier is in use for one message at a time; the cursor moves over the settled prefix
+//! only; nothing that must be committed first is sent before its commit was reported.
+
+use crate::base::ids::{AppId, Qos};
+use crate::base::message::Message;
+use crate::store::RecordChange;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Names an in-flight message towards the client; on MQTT it is the packet identifier. Never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DeliveryId(pub u16);
+
+/// Names something a session waits for; made by the session, given back with the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket(pub u64);
+
+/// Who is at the other end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Tenant.
+    pub app: AppId,
+    /// User within it.
+    pub user: Arc<str>,
+    /// Device of the user: the MQTT client identifier.
+    pub device: Arc<str>,
+}
+
+/// What a session asks the shard for. The shard carries them out in order.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send these bytes of [`Effects::control`] to the session's connection (control frames: reserved room).
+    Frames(Range<usize>),
+    /// Send (again) the in-flight message with this identifier; the window has it.
+    Deliver {
+        /// Which.
+        delivery: DeliveryId,
+        /// It may have been sent before.
+        dup: bool,
+    },
+    /// Route a client's publish. With a receipt, `on_published` answers it once the message is committed (if anyone is
+    /// owed it) or handed to every interested shard.
+    Publish {
+        /// What.
+        message: Arc<Message>,
+        /// Answer wanted: MQTT's packet identifier.
+        receipt: Option<u16>,
+        /// To commit with the message (the received QoS 2 identifier of a durable session).
+        records: Vec<RecordChange>,
+    },
+    /// Register these with the router; then tell `on_subscribed(ticket, …)` each one's place; when interest is
+    /// installed everywhere and `on_interest_installed(ticket)` has been called, the session goes on by itself.
+    Subscribe {
+        /// Names the request.
+        ticket: Ticket,
+        /// Valid, granted filters.
+        filters: Vec<GrantedFilter>,
+    },
+    /// Take a subscription out of the router (its place, as registered).
+    Unsubscribe {
+        /// The router's filter.
+        filter: u32,
+        /// Place in the filter's list.
+        position: u32,
+    },
+    /// Commit these, then call `on_committed(ticket, result)`.
+    Commit {
+        /// Names the request.
+        ticket: Ticket,
+        /// What.
+        records: Vec<RecordChange>,
+    },
+    /// The lazily written part of the record changed: collect it within `CURSOR_WRITE_DELAY`.
+    RecordDirty,
+    /// Read the inbox after this offset; answer with `on_inbox_pulled`. One at a time.
+    PullInbox {
+        /// Exclusive.
+        after: crate::base::ids::Offset,
+        /// Entries.
+        limit: usize,
+    },
+    /// Read topics and everyone after this seq; answer with `on_topics_pulled`. One at a time.
+    PullTopics {
+        /// Exclusive.
+        after: crate::base::ids::Seq,
+        /// Entries.
+        limit: usize,
+    },
+    /// Leave the connection's further frames unread until `ResumeReading`.
+    PauseReading,
+    /// Read on.
+    ResumeReading,
+    /// Close the connection once what was written has left.
+    Close(CloseReason),
+    /// The session is over: remove it everywhere. Its records' removal is in `records`.
+    End {
+        /// Removals to commit; nobody waits for them.
+        records: Vec<RecordChange>,
+    },
+    /// Count something by name (drops, refusals).
+    Count(Counter),
+}
+
+/// A filter that passed all checks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrantedFilter {
+    /// Without `$share/…/`.
+    pub filter: Arc<str>,
+    /// Granted QoS.
+    pub qos: Qos,
+    /// MQTT 5 No Local.
+    pub no_local: bool,
+    /// MQTT 5 Retain As Published.
+    pub retain_as_published: bool,
+    /// MQTT 5 Subscription Identifier; 0: none.
+    pub identifier: u32,
+    /// The session already had this filter: its place in the router, whose options are updated.
+    pub replaces: Option<(u32, u32)>,
+}
+
+/// Why a connection is closed; each is a counter and, in MQTT 5, a reason code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// The client said DISCONNECT.
+    ClientDisconnect,
+    /// The peer's fault: malformed or out of order.
+    ProtocolError,
+    /// Another connection of the same device took over.
+    TakenOver,
+    /// Keep alive ran out.
+    KeepAlive,
+    /// No CONNECT in time.
+    HandshakeTimeout,
+    /// CONNECT refused.
+    Refused,
+    /// Packet larger than the limit.
+    PacketTooLarge,
+    /// More in flight than the receive maximum.
+    ReceiveMaximum,
+    /// The client does not read.
+    SlowConsumer,
+    /// An administrator's wish.
+    Administrative,
+    /// The server goes down.
+    Draining,
+    /// The store failed.
+    StoreFailed,
+}
+
+/// What sessions count; the shard adds them to its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Counter {
+    /// Expired before its first sending.
+    DroppedExpired,
+    /// Larger than the client's Maximum Packet Size.
+    DroppedTooLarge,
+    /// The window was full and the topic's policy dropped it.
+    DroppedWindowFull,
+    /// The client refused it with a reason ≥ 0x80.
+    RefusedByClient,
+    /// Retention removed entries before this session read them.
+    Gap,
+    /// A QoS 2 publish came again and was not routed again.
+    DuplicateReceived,
+    /// A settle.
+    Settled,
+    /// An acknowledgement for something not in flight.
+    UnknownAck,
+}
+
+/// Effects of one call, re-used by the shard from call to call so that steady state allocates nothing.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Encoded control frames; [`Effect::Frames`] names ranges of it.
+    pub control: Vec<u8>,
+    /// In order.
+    pub list: Vec<Effect>,
+}

@@ -1,0 +1,128 @@
+//! What the control plane asks of shards, and what they answer: plain values, no channel types.
+
+use crate::base::ids::{AppId, Epoch, Offset, Qos};
+use crate::base::message::Message;
+use std::sync::Arc;
+
+/// Names a command; chosen by the control plane, returned in the [`Event`] that answers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CommandToken(pub u64);
+
+/// Where a push goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A user's inbox.
+    User(Arc<str>),
+    /// The inboxes of a list of users, at most `PUSH_USERS_MAX`, as one atomic batch.
+    Users(Vec<Arc<str>>),
+    /// A user's inbox, for one device only.
+    Device {
+        /// Its user.
+        user: Arc<str>,
+        /// Its client identifier.
+        device: Arc<str>,
+    },
+    /// A topic.
+    Topic(Arc<str>),
+    /// Every session of the app with a matching `$inbox` filter.
+    Everyone,
+}
+
+/// A validated push.
+#[derive(Clone, Debug)]
+pub struct Push {
+    /// Tenant.
+    pub app: AppId,
+    /// Where to.
+    pub target: Target,
+    /// The message as receivers see it (`topic` is the topic, or `$inbox/LABEL`).
+    pub message: Arc<Message>,
+    /// Idempotency key with the hash of what it stands for.
+    pub key: Option<(Box<str>, u64)>,
+}
+
+impl Push {
+    /// The QoS decides whether it is logged.
+    pub fn qos(&self) -> Qos {
+        self.message.qos
+    }
+}
+
+/// What came of one target of a push.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushResult {
+    /// The user, for user, users and device targets.
+    pub user: Option<Arc<str>>,
+    /// Where it stands, when it was logged.
+    pub position: Option<(Epoch, Offset)>,
+    /// Connected devices (for a topic or everyone: unknown, `None`).
+    pub online: Option<u32>,
+}
+
+/// Why a command was not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandError {
+    /// A mailbox, the log's queue or a pending list is full: HTTP 429.
+    Busy,
+    /// The key stands for another body: HTTP 409.
+    KeyConflict,
+    /// The store cannot write: HTTP 503.
+    StoreFailed,
+    /// Shutting down: HTTP 503.
+    Draining,
+}
+
+/// What one shard counts, copied once per request. Gauges say what is held now, counters what ever happened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShardStats {
+    /// Which.
+    pub shard: u16,
+    /// The driver's name.
+    pub driver: &'static str,
+    /// `(name, value)` of everything that is held: connections, guests, slots, blocks, timers, sessions,
+    /// subscriptions, filters, outboxes, in flight, mailbox, jobs, tickets.
+    pub gauges: Vec<(&'static str, u64)>,
+    /// `(name, value)` of everything that happened: accepted, closed by cause, messages in and out by QoS, drops by
+    /// reason, stale tokens, turns, wake-ups.
+    pub counters: Vec<(&'static str, u64)>,
+}
+
+/// What shards tell the control plane.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A push is done: stored when it was logged, else handed to every interested shard.
+    Pushed {
+        /// The command's.
+        token: CommandToken,
+        /// Per target, in order, or why not.
+        result: Result<Pushed, CommandError>,
+    },
+    /// One shard's figures; a request for statistics gets one from each shard.
+    Stats {
+        /// The command's.
+        token: CommandToken,
+        /// The figures.
+        stats: Box<ShardStats>,
+    },
+    /// A user's connections were closed: how many.
+    Disconnected {
+        /// The command's.
+        token: CommandToken,
+        /// Connections.
+        count: u32,
+    },
+    /// A shard has closed its last connection after a drain was asked for.
+    Drained {
+        /// Which shard.
+        shard: u16,
+    },
+}
+
+/// A push that worked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pushed {
+    /// One per user, or one for a topic or everyone.
+    pub results: Vec<PushResult>,
+    /// The key had been seen; nothing was delivered now.
+    pub duplicate: bool,
+}
