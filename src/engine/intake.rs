@@ -76,8 +76,9 @@ impl<D: Driver, L> Core<D, L> {
         if connection.held != NONE {
             connection.set(flag::REOFFER);
         }
-        if !connection.has(flag::GUEST) && connection.has(flag::WATCHING) {
-            let slot = connection.open_slot();
+        if !connection.has(flag::GUEST)
+            && let Some(slot) = connection.slot
+        {
             self.driver.set_reading(slot, true);
         }
         self.read_on(id);

@@ -9,7 +9,7 @@ use crate::base::slab::Slab;
 use crate::base::wheel::Wheel;
 use crate::io::{Completion, Driver, Outcome, Wait};
 use crate::limits::{
-    MAIL_RETRY, POOL_RESERVE_DIVISOR, SEGMENTS_MAX, SLEEP_MAX, TURN_COMPLETIONS_MAX, TURN_EXPIRIES_MAX, TURN_MAIL_MAX,
+    MAIL_RETRY, POOL_RESERVE_DIVISOR, RECEIVES_IN_FLIGHT_MAX, SEGMENTS_MAX, SLEEP_MAX, TURN_COMPLETIONS_MAX, TURN_EXPIRIES_MAX, TURN_MAIL_MAX,
 };
 use std::collections::VecDeque;
 use std::io;
@@ -69,15 +69,18 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
         Ok(())
     }
 
-    /// Whether the next turn has work that is not the driver's, and so will not wait.
+    /// Whether the next turn has work that is not the driver's, and so will not wait. For a loop that runs several
+    /// shards on one thread, as the simulator's does.
     pub fn has_work(&self) -> bool {
-        self.wait == Wait::No
+        self.wait == Wait::No || self.core.has_queued()
     }
 
     /// Submits, waits, and handles what completed.
     fn reap(&mut self) -> io::Result<()> {
         let mut completions = core::mem::take(&mut self.completions);
-        let polled = self.core.driver.poll(self.wait, TURN_COMPLETIONS_MAX, &mut completions);
+        // Somebody may have used the core between two turns.
+        let wait = if self.has_work() { Wait::No } else { self.wait };
+        let polled = self.core.driver.poll(wait, TURN_COMPLETIONS_MAX, &mut completions);
         self.core.mailbox.awake();
         self.core.totals.turns += 1;
         if let Ok(now) = polled {
@@ -106,7 +109,7 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
     }
 
     /// Routes a completion to its connection. One whose connection is gone is counted, and gives back what it holds.
-    fn complete(&mut self, completion: Completion) {
+    pub(super) fn complete(&mut self, completion: Completion) {
         let Completion { token, outcome } = completion;
         let Some((purpose, id)) = parse(token) else { return self.stale(outcome) };
         if purpose == Purpose::Accept {
@@ -155,12 +158,16 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
 }
 
 impl<D: Driver, L> Core<D, L> {
+    /// Whether connections wait for something that this shard can do at once.
+    fn has_queued(&self) -> bool {
+        let reads = !self.starved.is_empty() && self.can_receive()
+            || !self.ready.is_empty() && self.receives_in_flight < RECEIVES_IN_FLIGHT_MAX;
+        reads || !self.dirty.is_empty() || !self.ending.is_empty()
+    }
+
     /// How long the next turn may wait. When it may, senders have been told to wake it.
     fn how_long(&mut self, jobs: MoreWork) -> Wait {
-        let now_ms = self.now.monotonic_ms;
-        let reads = !self.starved.is_empty() && self.can_receive()
-            || !self.ready.is_empty() && self.receives_in_flight < crate::limits::RECEIVES_IN_FLIGHT_MAX;
-        if jobs == MoreWork::Yes || reads || !self.dirty.is_empty() || !self.ending.is_empty() {
+        if jobs == MoreWork::Yes || self.has_queued() || !self.mailbox.is_empty() {
             return Wait::No;
         }
         let mut until_ms = self.now.deadline(SLEEP_MAX);
@@ -172,7 +179,7 @@ impl<D: Driver, L> Core<D, L> {
         for wake_ms in wakes.into_iter().flatten() {
             until_ms = until_ms.min(wake_ms);
         }
-        if until_ms <= now_ms || !self.mailbox.may_sleep() {
+        if until_ms <= self.now.monotonic_ms || !self.mailbox.may_sleep() {
             return Wait::No;
         }
         Wait::Until(until_ms)
