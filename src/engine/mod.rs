@@ -134,13 +134,7 @@ pub trait Handler<D: Driver>: Sized {
     type Letter: Send;
 
     /// A guest has come; its handshake deadline is set. Its tag is 0 until [`Core::set_tag`].
-    fn on_accept(
-        &mut self,
-        core: &mut Core<D, Self::Letter>,
-        id: ConnectionId,
-        listener: ListenerId,
-        peer: SocketAddr,
-    );
+    fn on_accept(&mut self, core: &mut Core<D, Self::Letter>, id: ConnectionId, listener: ListenerId, peer: SocketAddr);
 
     /// Bytes have arrived. Returns how many of them were used; the others are kept, and offered again with what came
     /// next. Called again only when there is more (or after [`Core::resume_reading`]), so use every whole frame. The

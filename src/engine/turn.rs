@@ -9,7 +9,8 @@ use crate::base::slab::Slab;
 use crate::base::wheel::Wheel;
 use crate::io::{Completion, Driver, Outcome, Wait};
 use crate::limits::{
-    MAIL_RETRY, POOL_RESERVE_DIVISOR, RECEIVES_IN_FLIGHT_MAX, SEGMENTS_MAX, SLEEP_MAX, TURN_COMPLETIONS_MAX, TURN_EXPIRIES_MAX, TURN_MAIL_MAX,
+    MAIL_RETRY, POOL_RESERVE_DIVISOR, RECEIVES_IN_FLIGHT_MAX, SEGMENTS_MAX, SLEEP_MAX, TURN_COMPLETIONS_MAX,
+    TURN_EXPIRIES_MAX, TURN_MAIL_MAX,
 };
 use std::collections::VecDeque;
 use std::io;

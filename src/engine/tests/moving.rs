@@ -1,4 +1,5 @@
 use super::*;
+use crate::io::sim::Chance;
 
 fn two(seed: u64, faults: Faults) -> Rig {
     let shard = || (Settings::default(), Probe::echo());
@@ -29,7 +30,7 @@ fn a_moved_connection_keeps_every_byte_and_its_peer() {
 #[test]
 fn nothing_is_lost_while_the_peer_keeps_sending_through_the_move() {
     for seed in 0..30 {
-        let mut rig = two(seed, Faults::harsh());
+        let mut rig = two(seed, Faults { install_failure: Chance::NEVER, ..Faults::harsh() });
         let mut peer = rig.peer();
         let sent: Vec<u8> = (0..20_000u32).map(|n| n as u8).collect();
         let (mut written, mut received) = (0, Vec::new());
@@ -62,6 +63,50 @@ fn a_guest_departs_only_after_its_answer_is_out() {
     assert_eq!(peer.read_all(), b"101");
     assert_eq!(rig.shards[1 - shard].core.totals().adopted, 1);
     drop(peer);
+    rig.assert_at_rest();
+}
+
+#[test]
+fn a_connection_that_finds_no_slot_is_told_closed_and_its_socket_closes() {
+    let mut rig = two(1, Faults { install_failure: Chance::percent(100), ..Faults::none() });
+    let mut peer = rig.peer();
+    rig.settle();
+    peer.write(b"hello").expect("there is room");
+    rig.settle();
+    let closed: Vec<_> = rig.shards.iter().flat_map(|shard| &shard.handler.closed).collect();
+    assert!(matches!(closed[..], [(_, CloseCause::NotInstalled(_))]));
+    assert_ne!(peer.state(), crate::io::sim::PeerState::Open);
+    drop(peer);
+    rig.assert_at_rest();
+}
+
+#[test]
+fn a_full_table_gives_the_departure_back() {
+    let mut rig = two(1, Faults::none());
+    for shard in &mut rig.shards {
+        shard.core.stop_listening_all();
+        shard.core.table = Slab::new(0);
+    }
+    rig.settle();
+    let driver = &mut rig.shards[0].core.driver;
+    let (listener, address) = driver.listen("10.0.0.2:1".parse().expect("an address"), false).expect("listens");
+    driver.submit(crate::io::Op::Accept { listener, token: crate::io::Token(1) });
+    let peer = Peer::connect(&rig.net, address);
+    let (mut completions, mut socket) = (Vec::new(), None);
+    while socket.is_none() {
+        rig.net.advance(1);
+        rig.shards[0].core.driver.poll(Wait::No, 16, &mut completions).expect("polls");
+        for completion in completions.drain(..) {
+            if let crate::io::Outcome::Accepted { socket: accepted, .. } = completion.outcome {
+                socket = Some(accepted);
+            }
+        }
+    }
+    let departure =
+        Departure { socket: socket.expect("accepted"), unread: [1, 2].as_slice().into(), peer: peer.address() };
+    let refused = rig.shards[0].core.adopt(departure, 1).expect_err("there is no room");
+    assert_eq!((&*refused.unread, refused.peer), ([1, 2].as_slice(), peer.address()));
+    drop((refused, peer));
     rig.assert_at_rest();
 }
 
