@@ -8,3 +8,5 @@ pub mod hash;
 pub mod ids;
 pub mod log;
 pub mod message;
+pub mod slab;
+pub mod wheel;
