@@ -158,6 +158,9 @@ pub const IDENTITY_BYTES_MAX: usize = 256;
 pub const TOPIC_ALIAS_MAX: u16 = 16;
 /// Longest session expiry granted, also to 3.1.1 sessions with clean session 0.
 pub const SESSION_EXPIRY_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Sessions, connected or away, for each connection that may be: address space is reserved for them, pages nobody
+/// touches cost nothing.
+pub const SESSIONS_PER_CONNECTION_MAX: usize = 4;
 /// Devices of one user. Beyond it CONNACK says 0x97.
 pub const DEVICES_PER_USER_MAX: usize = 1_000;
 /// A lazily written cursor is at most this old.

@@ -127,6 +127,11 @@ impl<L> Post<L> {
         self.shard
     }
 
+    /// Letters it has room for at the moment.
+    pub fn room(&self) -> usize {
+        self.letters.capacity().map_or(usize::MAX, |capacity| capacity.saturating_sub(self.letters.len()))
+    }
+
     /// Posts and wakes the shard if it sleeps. Never waits: a full mailbox is `Busy`.
     pub fn try_send(&self, letter: L) -> Result<(), Undelivered<L>> {
         self.push(letter)?;

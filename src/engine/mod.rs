@@ -177,6 +177,17 @@ pub trait Handler<D: Driver>: Sized {
         MoreWork::No
     }
 
+    /// Whether it takes letters now. If not they stay in the mailbox, which fills and slows their senders down; it must
+    /// then have jobs, so that the shard does not sleep.
+    fn takes_letters(&self) -> bool {
+        true
+    }
+
+    /// The monotonic millisecond at which [`Handler::run_jobs`] is to be called even if nothing happens.
+    fn next_job_ms(&self) -> Option<u64> {
+        None
+    }
+
     /// All of this turn has happened but the sending.
     fn on_turn_end(&mut self, _core: &mut Core<D, Self::Letter>) {}
 }

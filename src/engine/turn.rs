@@ -66,7 +66,7 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
         self.admit_waiting();
         self.core.mailer.post_all();
         self.core.flush_all();
-        self.wait = self.core.how_long(jobs);
+        self.wait = self.core.how_long(jobs, self.handler.next_job_ms());
         Ok(())
     }
 
@@ -103,6 +103,9 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
 
     fn drain_mail(&mut self) {
         for _ in 0..TURN_MAIL_MAX {
+            if !self.handler.takes_letters() {
+                break;
+            }
             let Some(letter) = self.core.mailbox.take() else { break };
             self.core.totals.letters += 1;
             self.handler.on_letter(&mut self.core, letter);
@@ -167,7 +170,7 @@ impl<D: Driver, L> Core<D, L> {
     }
 
     /// How long the next turn may wait. When it may, senders have been told to wake it.
-    fn how_long(&mut self, jobs: MoreWork) -> Wait {
+    fn how_long(&mut self, jobs: MoreWork, next_job_ms: Option<u64>) -> Wait {
         if jobs == MoreWork::Yes || self.has_queued() || !self.mailbox.is_empty() {
             return Wait::No;
         }
@@ -175,6 +178,7 @@ impl<D: Driver, L> Core<D, L> {
         let wakes = [
             self.wheel.next_wake(),
             self.accept_retry_ms(),
+            next_job_ms,
             (self.mailer.waiting() > 0).then(|| self.now.deadline(MAIL_RETRY)),
         ];
         for wake_ms in wakes.into_iter().flatten() {

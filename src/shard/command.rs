@@ -2,6 +2,8 @@
 
 use crate::base::ids::{AppId, Epoch, Offset, Qos};
 use crate::base::message::Message;
+use super::launch::StartError;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Names a command; chosen by the control plane, returned in the [`Event`] that answers it.
@@ -88,8 +90,15 @@ pub struct ShardStats {
 }
 
 /// What shards tell the control plane.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Event {
+    /// A shard listens, or cannot.
+    Listening {
+        /// Which shard.
+        shard: u16,
+        /// The bound addresses.
+        result: Result<Vec<SocketAddr>, StartError>,
+    },
     /// A push is done: stored when it was logged, else handed to every interested shard.
     Pushed {
         /// The command's.
