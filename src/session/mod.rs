@@ -15,11 +15,12 @@ use crate::store::RecordChange;
 use std::ops::Range;
 use std::sync::Arc;
 
-pub use self::core::{Close, Effective, InFlight, LoggedAt, Offer, Session, Subscription};
+use self::core::Spare;
+pub use self::core::{Close, Effective, Flight, InFlight, LoggedAt, Offer, Session, Subscription};
 pub use directory::{Directory, Full, SessionsOf};
 
 /// Names an in-flight message towards the client; on MQTT it is the packet identifier. Never 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeliveryId(pub u16);
 
 /// Names something a session waits for; made by the session, given back with the answer.
@@ -201,4 +202,22 @@ pub struct Effects {
     pub control: Vec<u8>,
     /// In order.
     pub list: Vec<Effect>,
+    /// Windows of sessions that have nothing in flight, for the next one that has.
+    pub(in crate::session) spare: Spare,
+}
+
+impl Effects {
+    /// Forgets what was carried out and keeps the room.
+    pub fn clear(&mut self) {
+        self.control.clear();
+        self.list.clear();
+    }
+
+    pub(in crate::session) fn push(&mut self, effect: Effect) {
+        self.list.push(effect);
+    }
+
+    pub(in crate::session) fn count(&mut self, counter: Counter) {
+        self.list.push(Effect::Count(counter));
+    }
 }

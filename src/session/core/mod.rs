@@ -4,6 +4,17 @@
 //! Invariants: an identifier names one in-flight message at a time; a position never passes an entry that was neither
 //! delivered nor skipped for a counted reason; the durable cursor is the settled prefix.
 
+mod bytes;
+pub mod cursor;
+pub mod deliver;
+pub mod expiry;
+pub mod freeze;
+pub mod record;
+pub mod resume;
+pub mod settle;
 pub mod state;
+pub mod subscriptions;
+pub mod window;
 
-pub use state::{Close, Effective, InFlight, LoggedAt, Offer, Session, Subscription};
+pub use expiry::Close;
+pub use state::{Effective, Flight, InFlight, LoggedAt, Offer, Session, Spare, Subscription};

@@ -1,11 +1,26 @@
 //! The session and its waiting states.
+//!
+//! ```text
+//!            open                 committed, or nothing to commit
+//!  (none) ──────────► Opening ──────────────────────────────────► Open
+//!                      ▲   │                                       │ said or heard goodbye, or broke the protocol
+//!                 open │   │ connection closed                     ▼
+//!                      │   ▼                connection closed   Closing
+//!                     Offline ◄────────────────────────────────────┘
+//!                        │ expired, clean start, or expiry 0
+//!                        ▼
+//!                      Ended
+//! ```
 
-use super::super::{Counter, DeliveryId, Effects};
-use crate::base::clock::Now;
-use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Qos, Seq};
-use crate::base::message::{Entry, Message};
-use crate::store::{RecordChange, StreamHead};
+use super::super::{Counter, DeliveryId, Effect, Effects, Identity, Ticket};
+use super::cursor::Positions;
+use super::expiry::Will;
+use crate::base::ids::{AppId, ConnectionId, Offset, Qos, Seq};
+use crate::base::message::Message;
+use crate::limits::RECEIVE_MAXIMUM_OUT;
+use core::hash::BuildHasher;
 use smallvec::SmallVec;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Where a committed message stands for a session.
@@ -42,6 +57,8 @@ pub enum Offer {
 pub enum Flight {
     /// QoS 2 of a durable session: its identifier is being committed; not sent yet.
     Committing,
+    /// Sent on an earlier connection; waits until this one's window has room for it.
+    Queued,
     /// Sent, or handed to the shard for sending.
     Sent,
     /// QoS 2: PUBREC has come, that is being committed, PUBREL has not left.
@@ -99,154 +116,321 @@ pub struct Subscription {
     pub retain_as_published: bool,
 }
 
-/// How a connection ended, for the will's sake.
+/// Where a session stands; see the diagram above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Close {
-    /// The client said goodbye and wants no will (already noted by the adapter).
-    Clean,
-    /// Anything else.
-    Unclean,
+#[repr(u8)]
+pub(in crate::session) enum State {
+    /// Greeted, not answered: the record is being committed.
+    Opening,
+    /// Answered.
+    Open,
+    /// Its connection is about to close; frames are ignored.
+    Closing,
+    /// Without a connection.
+    Offline,
+    /// Over; the shard is about to remove it.
+    Ended,
+}
+
+/// The connection, or since when there is none, in ticks of 100 ms so that it fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::session) enum Link {
+    Online(ConnectionId),
+    Offline { since_tick: u32 },
+}
+
+/// A bit of [`Session::flags`].
+pub(in crate::session) mod flag {
+    /// The connection speaks MQTT 5.
+    pub const MQTT5: u16 = 1 << 0;
+    /// A pull is under way.
+    pub const PULLING: u16 = 1 << 1;
+    /// The last pull was one of topics: the inbox has the next turn.
+    pub const PULLED_TOPICS: u16 = 1 << 2;
+    /// The cursor's record is not what it should be.
+    pub const CURSOR_DIRTY: u16 = 1 << 3;
+    /// The main record is not what it should be.
+    pub const MAIN_DIRTY: u16 = 1 << 4;
+    /// Records exist.
+    pub const RECORDED: u16 = 1 << 5;
+    /// Where the inbox begins is not known yet.
+    pub const INBOX_UNKNOWN: u16 = 1 << 6;
+    /// A filter covers inbox topics.
+    pub const HAS_INBOX: u16 = 1 << 7;
+    /// Reading is paused until CONNACK.
+    pub const PAUSED_OPENING: u16 = 1 << 8;
+    /// Reading is paused until a SUBSCRIBE or UNSUBSCRIBE is answered.
+    pub const PAUSED_FILTERS: u16 = 1 << 9;
+    /// Reading is paused until fewer publishes wait for their answers.
+    pub const PAUSED_RECEIVE: u16 = 1 << 10;
+    /// The client said goodbye and wants no will.
+    pub const GOODBYE: u16 = 1 << 11;
+    /// Any reason for a pause.
+    pub const PAUSED: u16 = PAUSED_OPENING | PAUSED_FILTERS | PAUSED_RECEIVE;
+}
+
+/// A client's publish that has no answer yet, or may not be answered yet because an earlier one has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::session) struct PendingPublish {
+    pub id: u16,
+    pub qos: Qos,
+    /// The adapter's code for the answer.
+    pub answer: Option<u8>,
+}
+
+/// A QoS 2 identifier that a client holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::session) struct Received {
+    pub id: u16,
+    /// Its message is committed or handed on.
+    pub routed: bool,
+}
+
+/// A SUBSCRIBE or UNSUBSCRIBE under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::session) struct PendingFilters {
+    pub ticket: Ticket,
+    /// The connection it came on.
+    pub attachment: u16,
+    pub id: u16,
+    pub is_subscribe: bool,
+    pub codes: Vec<u8>,
+    pub granted: Vec<super::super::GrantedFilter>,
+}
+
+/// What CONNACK will say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::session) struct Welcome {
+    pub session_present: bool,
+    pub assigned: bool,
+    pub expiry_lowered: bool,
+}
+
+/// What only some sessions need, for as long as they do.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in crate::session) struct Extra {
+    pub will: Option<Box<Will>>,
+    pub aliases: Vec<Option<Arc<str>>>,
+    /// 0: the client did not say.
+    pub packet_bytes_max: u32,
+    pub received: Vec<Received>,
+    pub filters: Option<Box<PendingFilters>>,
+    pub welcome: Option<Box<Welcome>>,
+}
+
+/// What a session has while something is in flight in either direction.
+#[derive(Debug, Default)]
+pub(in crate::session) struct Work {
+    /// In order of first sending; at most the window and `SETTLED_MARKS_MAX`.
+    pub window: Vec<InFlight>,
+    /// Those that count against Receive Maximum.
+    pub sent: usize,
+    pub queued: usize,
+    /// In order of arrival.
+    pub pending: VecDeque<PendingPublish>,
+    /// Deliveries whose records are to be removed with the next lazy write.
+    pub gone: Vec<u16>,
+}
+
+impl Work {
+    pub fn is_empty(&self) -> bool {
+        self.window.is_empty() && self.pending.is_empty() && self.gone.is_empty()
+    }
+}
+
+/// Empty [`Work`]s, and filter and topic texts seen lately: a million sessions have the same few filters.
+#[derive(Debug, Default)]
+pub struct Spare {
+    works: Vec<Box<Work>>,
+    texts: [Option<Arc<str>>; 8],
+    next_text: usize,
+}
+
+const SPARE_WORKS_MAX: usize = 1_024;
+
+impl Spare {
+    pub(in crate::session) fn text(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.iter().flatten().find(|known| &***known == text) {
+            return Arc::clone(known);
+        }
+        let made: Arc<str> = text.into();
+        self.texts[self.next_text] = Some(Arc::clone(&made));
+        self.next_text = (self.next_text + 1) % self.texts.len();
+        made
+    }
 }
 
 /// One device's conversation. 128 bytes; what most do not need is boxed.
 #[derive(Debug)]
 pub struct Session {
+    /// The user's name, then the device's.
+    pub(in crate::session) name: Box<str>,
+    pub(in crate::session) subscriptions: Box<[Subscription]>,
+    pub(in crate::session) extra: Option<Box<Extra>>,
+    pub(in crate::session) work: Option<Box<Work>>,
+    pub(in crate::session) positions: Positions,
+    pub(in crate::session) link: Link,
+    /// The directory's: the user's other sessions.
+    pub(in crate::session) next: u32,
+    pub(in crate::session) previous: u32,
+    pub(in crate::session) generation: u32,
+    /// Session expiry in seconds; 0 ends it with its connection.
+    pub(in crate::session) expiry: u32,
     pub(in crate::session) app: AppId,
+    pub(in crate::session) user_bytes: u16,
+    /// Counts connections, so that late answers to an earlier one are known.
+    pub(in crate::session) attachment: u16,
+    pub(in crate::session) last_delivery: u16,
+    pub(in crate::session) state: State,
+    pub(in crate::session) window: u8,
+    pub(in crate::session) flags: u16,
 }
 
+const _: () = assert!(size_of::<Session>() <= 128);
+
 impl Session {
+    /// One that has never had a connection.
+    pub(in crate::session) fn new(identity: &Identity) -> Self {
+        let user_bytes = u16::try_from(identity.user.len()).expect("identities are at most IDENTITY_BYTES_MAX");
+        Self {
+            name: [&*identity.user, &*identity.device].concat().into(),
+            subscriptions: Box::default(),
+            extra: None,
+            work: None,
+            positions: Positions::default(),
+            link: Link::Offline { since_tick: 0 },
+            next: u32::MAX,
+            previous: u32::MAX,
+            generation: 0,
+            expiry: 0,
+            app: identity.app,
+            user_bytes,
+            attachment: 0,
+            last_delivery: 0,
+            state: State::Offline,
+            window: u8::try_from(RECEIVE_MAXIMUM_OUT).expect("fits"),
+            flags: flag::INBOX_UNKNOWN,
+        }
+    }
     /// Tenant.
     pub fn app(&self) -> AppId {
-        unimplemented!()
+        self.app
     }
     /// User within it.
     pub fn user(&self) -> &str {
-        unimplemented!()
+        &self.name[..usize::from(self.user_bytes)]
     }
     /// Device of the user.
     pub fn device(&self) -> &str {
-        unimplemented!()
+        &self.name[usize::from(self.user_bytes)..]
     }
-    /// The hash messages carry as their publisher.
+    /// The hash messages carry as their publisher. Unkeyed, as it is stored; who makes collisions loses own messages.
     pub fn publisher(&self) -> u64 {
-        unimplemented!()
+        foldhash::quality::FixedState::with_seed(0).hash_one((self.app, self.user(), self.device()))
     }
     /// Its connection while it has one.
     pub fn connection(&self) -> Option<ConnectionId> {
-        unimplemented!()
+        match self.link {
+            Link::Online(connection) => Some(connection),
+            Link::Offline { .. } => None,
+        }
+    }
+    /// Whether its connection has had its CONNACK and is not about to close.
+    pub fn is_open(&self) -> bool {
+        self.state == State::Open
     }
     /// Whether it outlives its connection, so that its messages are logged.
     pub fn is_durable(&self) -> bool {
-        unimplemented!()
+        self.expiry > 0
     }
     /// The client's Maximum Packet Size; the shard settles what is larger with [`Session::settle_unsent`].
     pub fn packet_bytes_max(&self) -> u32 {
-        unimplemented!()
+        match &self.extra {
+            Some(extra) if extra.packet_bytes_max > 0 => extra.packet_bytes_max,
+            _ => u32::MAX,
+        }
     }
     /// Whether the connection speaks MQTT 5.
     pub fn is_mqtt5(&self) -> bool {
-        unimplemented!()
+        self.has(flag::MQTT5)
     }
     /// All subscriptions.
     pub fn subscriptions(&self) -> &[Subscription] {
-        unimplemented!()
+        &self.subscriptions
     }
-    /// Options of a live message over all matching subscriptions; none: it is not for this session (No Local).
-    pub fn effective(&self, topic: &str, publisher: Option<u64>) -> Option<Effective> {
-        let _ = (topic, publisher);
-        unimplemented!()
+
+    pub(in crate::session) fn has(&self, flags: u16) -> bool {
+        self.flags & flags != 0
     }
-    /// Of the router's filters `among` (all matching a topic), the first this session has: a fan-out that visits it
-    /// by several filters serves it by that one only.
-    pub fn first_match(&self, topic: &str, among: &[u32]) -> Option<u32> {
-        let _ = (topic, among);
-        unimplemented!()
+
+    pub(in crate::session) fn set(&mut self, flags: u16, on: bool) {
+        self.flags = if on { self.flags | flags } else { self.flags & !flags };
     }
-    /// The router moved the subscription with this filter.
-    pub fn relocate(&mut self, filter: u32, new_position: u32) {
-        let _ = (filter, new_position);
-        unimplemented!()
+
+    /// Leaves frames unread while any reason lasts.
+    pub(in crate::session) fn pause(&mut self, reason: u16, on: bool, effects: &mut Effects) {
+        let before = self.has(flag::PAUSED);
+        self.set(reason, on);
+        match (before, self.has(flag::PAUSED)) {
+            (false, true) => effects.push(Effect::PauseReading),
+            (true, false) if self.connection().is_some() => effects.push(Effect::ResumeReading),
+            _ => {}
+        }
     }
-    /// Offers a message that is in no log, at the effective QoS.
-    pub fn offer_volatile(&mut self, message: &Arc<Message>, qos: Qos, effects: &mut Effects) -> Offer {
-        let _ = (message, qos, effects);
-        unimplemented!()
+
+    pub(in crate::session) fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
     }
-    /// Offers a committed message, at the effective QoS. Each session gets each matching entry once, in order.
-    pub fn offer_logged(
-        &mut self,
-        at: LoggedAt,
-        epoch: Epoch,
-        message: &Arc<Message>,
-        qos: Qos,
-        effects: &mut Effects,
-    ) -> Offer {
-        let _ = (at, epoch, message, qos, effects);
-        unimplemented!()
+
+    pub(in crate::session) fn work(&mut self, effects: &mut Effects) -> &mut Work {
+        self.work.get_or_insert_with(|| effects.spare.works.pop().unwrap_or_default())
     }
-    /// Tells of a committed inbox entry that matches none of the session's filters.
-    pub fn pass_inbox(&mut self, offset: Offset, epoch: Epoch) {
-        let _ = (offset, epoch);
-        unimplemented!()
+
+    /// Gives back what holds nothing.
+    pub(in crate::session) fn tidy(&mut self, effects: &mut Effects) {
+        if let Some(work) = self.work.take_if(|work| work.is_empty())
+            && effects.spare.works.len() < SPARE_WORKS_MAX
+        {
+            effects.spare.works.push(work);
+        }
+        self.extra.take_if(|extra| **extra == Extra::default());
     }
-    /// An in-flight message, for encoding.
-    pub fn in_flight(&self, delivery: DeliveryId) -> Option<&InFlight> {
-        let _ = delivery;
-        unimplemented!()
+}
+
+/// What an answer answers; packed into a [`Ticket`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(in crate::session) enum Purpose {
+    Greeting = 1,
+    Filters = 2,
+    /// A delivery's identifier, durable point (1).
+    Flight = 3,
+    /// A delivery's PUBREC, durable point (2).
+    Release = 4,
+    Publish1 = 5,
+    /// Durable point (3).
+    Publish2 = 6,
+    /// The removal of a received identifier, durable point (4).
+    Forget = 7,
+}
+
+impl Purpose {
+    pub fn ticket(self, attachment: u16, id: u16) -> Ticket {
+        Ticket(u64::from(self as u8) << 32 | u64::from(attachment) << 16 | u64::from(id))
     }
-    /// Settles what the shard could not send (too large for the client, expired before its first sending) and counts it.
-    pub fn settle_unsent(&mut self, delivery: DeliveryId, why: Counter, effects: &mut Effects) {
-        let _ = (delivery, why, effects);
-        unimplemented!()
-    }
-    /// Tells where the inbox begins for a session opened without that knowledge: `start` is the user's read mark.
-    pub fn on_inbox_known(&mut self, start: Offset, head: StreamHead, effects: &mut Effects) {
-        let _ = (start, head, effects);
-        unimplemented!()
-    }
-    /// Answers [`super::super::Effect::PullInbox`].
-    pub fn on_inbox_pulled(&mut self, head: StreamHead, entries: &[Entry], now: Now, effects: &mut Effects) {
-        let _ = (head, entries, now, effects);
-        unimplemented!()
-    }
-    /// Answers [`super::super::Effect::PullTopics`].
-    pub fn on_topics_pulled(&mut self, entries: &[Entry], through: Seq, now: Now, effects: &mut Effects) {
-        let _ = (entries, through, now, effects);
-        unimplemented!()
-    }
-    /// A pull failed: it is asked again.
-    pub fn on_pull_failed(&mut self, effects: &mut Effects) {
-        let _ = effects;
-        unimplemented!()
-    }
-    /// Its connection is gone. Emits the will, `RecordDirty` or `End` as they are due; afterwards
-    /// [`Session::offline_deadline`] says when to call [`Session::handle_timer`].
-    pub fn on_connection_closed(&mut self, how: Close, now: Now, shard_seq: Seq, effects: &mut Effects) {
-        let _ = (how, now, shard_seq, effects);
-        unimplemented!()
-    }
-    /// Monotonic milliseconds of the earlier of will delay and expiry; none while connected.
-    pub fn offline_deadline(&self) -> Option<u64> {
-        unimplemented!()
-    }
-    /// Publishes the will and ends the session as far as they are due.
-    pub fn handle_timer(&mut self, now: Now, effects: &mut Effects) {
-        let _ = (now, effects);
-        unimplemented!()
-    }
-    /// The lazily written part of the record, if it changed since the last call.
-    pub fn record_lazy(&mut self, shard_seq: Seq, now: Now, records: &mut Vec<RecordChange>) {
-        let _ = (shard_seq, now, records);
-        unimplemented!()
-    }
-    /// Ends it now (an administrator's wish, or replaced by a clean start): will rule, `Unsubscribe`s, `End`.
-    pub fn end(&mut self, now: Now, effects: &mut Effects) {
-        let _ = (now, effects);
-        unimplemented!()
-    }
-    /// Everything it is, as versioned bytes.
-    pub fn freeze(&self, out: &mut Vec<u8>) {
-        let _ = out;
-        unimplemented!()
+
+    /// The purpose, the attachment and the identifier of a ticket made here.
+    pub fn of(ticket: Ticket) -> (Self, u16, u16) {
+        let purpose = match ticket.0 >> 32 {
+            1 => Self::Greeting,
+            2 => Self::Filters,
+            3 => Self::Flight,
+            4 => Self::Release,
+            5 => Self::Publish1,
+            6 => Self::Publish2,
+            7 => Self::Forget,
+            other => panic!("no session made a ticket for {other}"),
+        };
+        (purpose, (ticket.0 >> 16 & 0xFFFF) as u16, (ticket.0 & 0xFFFF) as u16)
     }
 }
