@@ -135,8 +135,7 @@ impl Session {
     pub(in crate::session) fn dismantle(&mut self, now: Now, effects: &mut Effects) {
         self.publish_will(now, effects);
         for subscription in &self.subscriptions {
-            effects
-                .push(Effect::Unsubscribe { filter: subscription.filter, position: subscription.position });
+            effects.push(Effect::Unsubscribe { filter: subscription.filter, position: subscription.position });
         }
     }
 }

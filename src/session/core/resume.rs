@@ -68,7 +68,11 @@ impl Session {
     }
 
     /// The greeting was answered: what is in flight goes out again in its order (`release` says PUBREL), then the log.
-    pub(in crate::session) fn start(&mut self, effects: &mut Effects, mut release: impl FnMut(DeliveryId, &mut Effects)) {
+    pub(in crate::session) fn start(
+        &mut self,
+        effects: &mut Effects,
+        mut release: impl FnMut(DeliveryId, &mut Effects),
+    ) {
         self.state = State::Open;
         let window = usize::from(self.window);
         for index in 0..self.flights().len() {

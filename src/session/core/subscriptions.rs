@@ -34,7 +34,12 @@ impl Session {
     }
 
     /// As [`Session::effective`], over the subscriptions that began before `seq`; 0: over all.
-    pub(in crate::session) fn effective_from(&self, topic: &str, publisher: Option<u64>, seq: Seq) -> Option<Effective> {
+    pub(in crate::session) fn effective_from(
+        &self,
+        topic: &str,
+        publisher: Option<u64>,
+        seq: Seq,
+    ) -> Option<Effective> {
         let own = publisher.is_some() && publisher == Some(self.publisher());
         let mut found: Option<Effective> = None;
         for subscription in &self.subscriptions {
@@ -59,7 +64,10 @@ impl Session {
     /// Of the router's filters `among` (all matching a topic), the first this session has: a fan-out that visits it
     /// by several filters serves it by that one only.
     pub fn first_match(&self, among: &[u32]) -> Option<u32> {
-        among.iter().copied().find(|&filter| self.subscriptions.iter().any(|subscription| subscription.filter == filter))
+        among
+            .iter()
+            .copied()
+            .find(|&filter| self.subscriptions.iter().any(|subscription| subscription.filter == filter))
     }
 
     /// The router moved the subscription with this filter.

@@ -3,13 +3,33 @@
 //! Must not: know a socket, a clock, the engine or the router.
 //! Invariants: acknowledgements to a publisher leave in the order of its publishes, per QoS.
 
-use super::directory::Directory;
-use super::{CloseReason, Effects, Identity, Session, Ticket};
+mod frame;
+mod greeting;
+mod on_ack;
+mod on_committed;
+mod on_connect;
+mod on_disconnect;
+mod on_publish;
+mod on_pubrel;
+mod on_subscribe;
+mod on_unsubscribe;
+#[cfg(test)]
+mod tests;
+
+use super::core::state::State;
+use super::{CloseReason, Effects, Session};
 use crate::base::clock::Now;
-use crate::base::ids::{ConnectionId, Offset, Qos, Seq, SessionId};
+use crate::base::ids::Qos;
 use crate::base::message::Properties;
-use crate::store::{StoreError, StreamHead};
+use crate::wire::mqtt::{self as wire, AckKind, Packet, Reason};
 use bytes::Bytes;
+
+pub use greeting::{greet, refuse};
+pub use on_committed::on_committed;
+pub use on_connect::{OpenAt, open, take_over};
+pub use on_disconnect::disconnect;
+pub use on_publish::on_published;
+pub use on_subscribe::{on_interest_installed, on_subscribed};
 
 /// A will as CONNECT gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +69,8 @@ pub struct ConnectRequest {
     pub keep_alive: u16,
     /// Seconds, not above `SESSION_EXPIRY_MAX`; 0 for 3.1.1 with clean session.
     pub session_expiry: u32,
+    /// It asked for more.
+    pub expiry_lowered: bool,
     /// Messages in flight the client takes.
     pub receive_maximum: u16,
     /// Bytes of a packet the client takes; `u32::MAX` when it did not say.
@@ -79,50 +101,6 @@ pub enum Greeting {
     },
 }
 
-/// Reads a guest's first frame.
-pub fn greet(bytes: &[u8], packet_bytes_max: usize) -> Greeting {
-    let _ = (bytes, packet_bytes_max);
-    unimplemented!()
-}
-
-/// Where things stand as a session opens.
-#[derive(Clone, Copy, Debug)]
-pub struct OpenAt {
-    /// Now.
-    pub now: Now,
-    /// The last seq this shard has handled.
-    pub shard_seq: Seq,
-    /// The user's inbox and read mark if they are at hand, else [`Session::on_inbox_known`] follows.
-    pub inbox: Option<(Offset, StreamHead)>,
-}
-
-/// The old connection's end when another one of the device comes: DISCONNECT 0x8E, close, will rule. The effects are
-/// for the old connection; carry them out before [`open`].
-pub fn take_over(session: &mut Session, by: &ConnectRequest, now: Now, shard_seq: Seq, effects: &mut Effects) {
-    let _ = (session, by, now, shard_seq, effects);
-    unimplemented!()
-}
-
-/// Opens or resumes the device's session on `connection`. Must not have a connection any more (see [`take_over`]). The
-/// effects, if refused too, are for `connection`. With Clean Start an existing session is removed.
-pub fn open(
-    directory: &mut Directory,
-    identity: Identity,
-    request: Box<ConnectRequest>,
-    connection: ConnectionId,
-    at: OpenAt,
-    effects: &mut Effects,
-) -> Option<SessionId> {
-    let _ = (directory, identity, request, connection, at, effects);
-    unimplemented!()
-}
-
-/// Refuses a CONNECT that was read but is not authorized (or the server is busy): the CONNACK.
-pub fn refuse(request: &ConnectRequest, why: Refusal, out: &mut Vec<u8>) {
-    let _ = (request, why, out);
-    unimplemented!()
-}
-
 /// Why a readable CONNECT is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -140,44 +118,34 @@ pub enum Refusal {
     ClientIdentifier,
 }
 
-/// Handles one whole frame.
+/// Handles one whole frame. Frames after a close was asked for are ignored.
 pub fn handle(session: &mut Session, frame: &[u8], now: Now, effects: &mut Effects) {
-    let _ = (session, frame, now, effects);
-    unimplemented!()
-}
-
-/// Answers [`super::Effect::Commit`].
-pub fn on_committed(
-    session: &mut Session,
-    ticket: Ticket,
-    result: Result<(), StoreError>,
-    now: Now,
-    effects: &mut Effects,
-) {
-    let _ = (session, ticket, result, now, effects);
-    unimplemented!()
-}
-
-/// Answers [`super::Effect::Publish`] with a receipt: whether anybody was reached.
-pub fn on_published(session: &mut Session, receipt: Ticket, result: Result<bool, StoreError>, effects: &mut Effects) {
-    let _ = (session, receipt, result, effects);
-    unimplemented!()
-}
-
-/// Answers [`super::Effect::Subscribe`]: the router's (filter, position) of each.
-pub fn on_subscribed(session: &mut Session, ticket: Ticket, places: &[(u32, u32)], effects: &mut Effects) {
-    let _ = (session, ticket, places, effects);
-    unimplemented!()
-}
-
-/// Interest is installed at every home; `shard_seq` is the last seq that may have missed it.
-pub fn on_interest_installed(session: &mut Session, ticket: Ticket, shard_seq: Seq, effects: &mut Effects) {
-    let _ = (session, ticket, shard_seq, effects);
-    unimplemented!()
-}
-
-/// Ends the connection from our side: MQTT 5 gets a DISCONNECT with the reason's code.
-pub fn disconnect(session: &mut Session, reason: CloseReason, effects: &mut Effects) {
-    let _ = (session, reason, effects);
-    unimplemented!()
+    if session.state == State::Closing {
+        return;
+    }
+    assert!(session.state == State::Open, "frames stay unread until the session is open");
+    let packet = match wire::decode(frame::version(session), frame) {
+        Ok(packet) => packet,
+        Err(error) => return frame::fail(session, error.reason(), effects),
+    };
+    match packet {
+        Packet::Publish(publish) => on_publish::handle(session, &publish, now, effects),
+        Packet::Ack(ack) => match ack.kind {
+            AckKind::PubAck => on_ack::on_puback(session, &ack, effects),
+            AckKind::PubRec => on_ack::on_pubrec(session, &ack, effects),
+            AckKind::PubRel => on_pubrel::handle(session, &ack, effects),
+            AckKind::PubComp => on_ack::on_pubcomp(session, &ack, effects),
+        },
+        Packet::PingReq => frame::send(session, &wire::PingResp, effects),
+        Packet::Subscribe(subscribe) => on_subscribe::handle(session, &subscribe, effects),
+        Packet::Unsubscribe(unsubscribe) => on_unsubscribe::handle(session, &unsubscribe, effects),
+        Packet::Disconnect(goodbye) => on_disconnect::handle(session, &goodbye, effects),
+        // A second CONNECT [MQTT-3.1.0-2], AUTH without a method [MQTT-4.12.0-6], and what only servers send.
+        Packet::Connect(_)
+        | Packet::Auth(_)
+        | Packet::ConnAck(_)
+        | Packet::SubAck(_)
+        | Packet::UnsubAck(_)
+        | Packet::PingResp => frame::fail(session, Reason::ProtocolError, effects),
+    }
 }
