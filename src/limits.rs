@@ -142,6 +142,11 @@ pub const EPOLL_PARKED_SENDS_MAX: usize = 1 << 20;
 pub const PACKET_BYTES_MAX: usize = 256 << 10;
 /// In-flight QoS 1 and 2 messages towards a client, also for 3.1.1 which cannot say.
 pub const RECEIVE_MAXIMUM_OUT: u16 = 32;
+/// Settled entries a session remembers because an earlier one is not settled. Full: it pulls no further until that
+/// one is, and is counted as stalled.
+pub const SETTLED_MARKS_MAX: usize = 256;
+/// QoS 2 identifiers a 3.1.1 client, which knows no receive maximum, may hold without PUBREL. Exceeded: closed.
+pub const RECEIVED_IDS_MAX: usize = 1_024;
 /// QoS 1 and 2 messages a client may have unacknowledged towards us. Exceeded: 0x93 (3.1.1: reading pauses).
 pub const RECEIVE_MAXIMUM_IN: u16 = 128;
 /// Subscriptions a session. Beyond it SUBACK says 0x97 (3.1.1: 0x80).
