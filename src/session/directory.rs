@@ -204,6 +204,11 @@ impl Directory {
         })
     }
 
+    /// The session behind `id` among its user's: as [`Directory::sessions_of`], for those who change it on the way.
+    pub fn after(&self, id: SessionId) -> Option<SessionId> {
+        SessionsOf { directory: self, next: self.get(id)?.next }.next()
+    }
+
     /// How many sessions a user has.
     pub fn devices_of(&self, app: AppId, user: &str) -> usize {
         self.user(app, user).map_or(0, |user| user.sessions as usize)

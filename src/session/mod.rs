@@ -172,6 +172,42 @@ pub enum CloseReason {
     StoreFailed,
 }
 
+impl CloseReason {
+    /// All, in order: the index of each is its number.
+    pub const ALL: [Self; 12] = [
+        Self::ClientDisconnect,
+        Self::ProtocolError,
+        Self::TakenOver,
+        Self::KeepAlive,
+        Self::HandshakeTimeout,
+        Self::Refused,
+        Self::PacketTooLarge,
+        Self::ReceiveMaximum,
+        Self::SlowConsumer,
+        Self::Administrative,
+        Self::Draining,
+        Self::StoreFailed,
+    ];
+
+    /// Its name in figures.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ClientDisconnect => "closed_client_disconnect",
+            Self::ProtocolError => "closed_protocol_error",
+            Self::TakenOver => "closed_taken_over",
+            Self::KeepAlive => "closed_keep_alive",
+            Self::HandshakeTimeout => "closed_handshake_timeout",
+            Self::Refused => "closed_refused",
+            Self::PacketTooLarge => "closed_packet_too_large",
+            Self::ReceiveMaximum => "closed_receive_maximum",
+            Self::SlowConsumer => "closed_slow_consumer",
+            Self::Administrative => "closed_administrative",
+            Self::Draining => "closed_draining",
+            Self::StoreFailed => "closed_store_failed",
+        }
+    }
+}
+
 /// What sessions count; the shard adds them to its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Counter {
@@ -193,6 +229,49 @@ pub enum Counter {
     Settled,
     /// An acknowledgement for something not in flight.
     UnknownAck,
+}
+
+impl Counter {
+    /// All, in order: the index of each is its number.
+    pub const ALL: [Self; 9] = [
+        Self::DroppedExpired,
+        Self::DroppedTooLarge,
+        Self::DroppedWindowFull,
+        Self::RefusedByClient,
+        Self::DroppedOffline,
+        Self::PublishRefused,
+        Self::DuplicateReceived,
+        Self::Settled,
+        Self::UnknownAck,
+    ];
+
+    /// Its name in figures.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DroppedExpired => "dropped_expired",
+            Self::DroppedTooLarge => "dropped_too_large",
+            Self::DroppedWindowFull => "dropped_window_full",
+            Self::RefusedByClient => "refused_by_client",
+            Self::DroppedOffline => "dropped_offline",
+            Self::PublishRefused => "publish_refused",
+            Self::DuplicateReceived => "duplicate_received",
+            Self::Settled => "settled",
+            Self::UnknownAck => "unknown_ack",
+        }
+    }
+}
+
+impl From<&Subscription> for GrantedFilter {
+    fn from(subscription: &Subscription) -> Self {
+        Self {
+            filter: Arc::clone(&subscription.text),
+            qos: subscription.qos,
+            no_local: subscription.no_local,
+            retain_as_published: subscription.retain_as_published,
+            identifier: subscription.identifier,
+            replaces: None,
+        }
+    }
 }
 
 /// Effects of one call, re-used by the shard from call to call so that steady state allocates nothing.

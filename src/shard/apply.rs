@@ -20,6 +20,8 @@ impl Gateway {
         effects: &mut Effects,
     ) {
         let Effects { control, list, .. } = effects;
+        // All inbox filters of a session share one place on the list of everyone, so it is left once.
+        let mut everyone_left = None;
         for effect in list.drain(..) {
             match (effect, session) {
                 (Effect::Frames(range), _) => self.write_control(core, connection, &control[range]),
@@ -32,7 +34,9 @@ impl Gateway {
                 (Effect::PauseReading, _) => connection.into_iter().for_each(|id| core.pause_reading(id)),
                 (Effect::ResumeReading, _) => connection.into_iter().for_each(|id| core.resume_reading(id)),
                 (Effect::Count(counter), _) => self.counters.session(counter),
-                (Effect::Unsubscribe { filter, position }, _) => self.unsubscribe(core, session, filter, position),
+                (Effect::Unsubscribe { filter, position }, _) => {
+                    self.unsubscribe(core, session, filter, position, &mut everyone_left);
+                }
                 (effect, Some(session)) => self.apply_to(core, session, effect),
                 (effect, None) => unreachable!("{effect:?} needs a session"),
             }

@@ -114,7 +114,7 @@ impl Gateway {
         }
         let mut effects = self.take_effects();
         let at = OpenAt { now, shard_seq: seq, inbox: None };
-        let opened = mqtt::open(&mut self.directory, identity, request, id, at, &mut effects);
+        let opened = mqtt::open(&mut self.directory, &identity, &request, id, at, &mut effects);
         if let Some(session) = opened {
             core.set_tag(id, session.index);
             core.set_deadline(id, now.monotonic_ms + keep_alive_ms);

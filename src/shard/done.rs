@@ -28,7 +28,7 @@ impl Gateway {
             Waiting::Commit { session, ticket } => {
                 let result = result.map(|_| ());
                 self.tell_session(core, session, |state, effects| {
-                    mqtt::on_committed(state, ticket, result, now, effects);
+                    mqtt::on_committed(state, ticket, result, effects);
                 });
                 self.catch_up(core, session);
             }

@@ -121,17 +121,24 @@ impl Gateway {
         session: Option<SessionId>,
         filter: u32,
         position: u32,
+        everyone_left: &mut Option<u32>,
     ) {
         self.subscription_count -= 1;
+        let id = FilterId(filter);
         let still = session.and_then(|session| self.inbox_place(session));
         if still.is_some_and(|(list, _)| list == filter) {
             return;
         }
-        let id = FilterId(filter);
+        if *everyone_left == Some(filter) {
+            return;
+        }
         let (app, name) = {
             let (app, name) = self.subscribers.filter(id);
             (app, Arc::clone(name))
         };
+        if &*name == EVERYONE {
+            *everyone_left = Some(filter);
+        }
         let gone = self.subscribers.unsubscribe(id, position);
         if let Some(moved) = gone.moved {
             self.relocate(moved);

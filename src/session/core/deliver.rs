@@ -96,6 +96,13 @@ impl Session {
         self.refill(effects);
     }
 
+    /// Tells of an entry that it will have to pull, because an earlier one that may be its is still under way to it.
+    /// All up to `position` it has been offered.
+    pub fn miss_topics(&mut self, seq: Seq, position: Seq, effects: &mut Effects) {
+        self.positions.stand_at(position);
+        self.notify_topics(seq, effects);
+    }
+
     /// Tells that topic entries up to `seq` may have been missed: they are pulled as the window allows.
     pub fn notify_topics(&mut self, seq: Seq, effects: &mut Effects) {
         self.positions.topics_missed = self.positions.topics_missed.max(seq);

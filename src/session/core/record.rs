@@ -36,6 +36,14 @@ fn key(session: &Session, kind: u8, id: Option<u16>) -> Box<[u8]> {
     key.into_boxed_slice()
 }
 
+/// Whose session a record is about; none when the key is not one of ours.
+pub fn owner(key: &[u8]) -> Option<(AppId, &str)> {
+    let rest = key.strip_prefix(PREFIX)?;
+    let (app, rest) = rest.split_first_chunk::<2>()?;
+    let end = rest.iter().position(|&byte| byte == 0)?;
+    Some((AppId(u16::from_be_bytes(*app)), core::str::from_utf8(&rest[..end]).ok()?))
+}
+
 fn change(session: &Session, kind: u8, id: Option<u16>, value: Option<Vec<u8>>) -> RecordChange {
     RecordChange { key: key(session, kind, id), value: value.map(Vec::into_boxed_slice) }
 }

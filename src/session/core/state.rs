@@ -260,7 +260,7 @@ impl Spare {
     }
 }
 
-/// One device's conversation. 128 bytes; what most do not need is boxed.
+/// One device's conversation. 136 bytes; what most do not need is boxed.
 #[derive(Debug)]
 pub struct Session {
     /// The user's name, then the device's.
@@ -283,10 +283,12 @@ pub struct Session {
     pub(in crate::session) last_delivery: u16,
     pub(in crate::session) state: State,
     pub(in crate::session) window: u8,
+    /// Seconds, as granted; 0: none.
+    pub(in crate::session) keep_alive: u16,
     pub(in crate::session) flags: u16,
 }
 
-const _: () = assert!(size_of::<Session>() <= 128);
+const _: () = assert!(size_of::<Session>() <= 136);
 
 impl Session {
     /// One that has never had a connection.
@@ -309,6 +311,7 @@ impl Session {
             last_delivery: 0,
             state: State::Offline,
             window: u8::try_from(RECEIVE_MAXIMUM_OUT).expect("fits"),
+            keep_alive: 0,
             flags: flag::INBOX_UNKNOWN,
         }
     }
@@ -328,6 +331,11 @@ impl Session {
     pub fn publisher(&self) -> u64 {
         foldhash::quality::FixedState::with_seed(0).hash_one((self.app, self.user(), self.device()))
     }
+    /// Seconds within which its connection must say something; 0: only our own idle limit holds.
+    pub fn keep_alive(&self) -> u16 {
+        self.keep_alive
+    }
+
     /// Its connection while it has one.
     pub fn connection(&self) -> Option<ConnectionId> {
         match self.link {

@@ -79,6 +79,7 @@ pub fn open(
     }
     session.attach(connection, request.mqtt5, request.receive_maximum, effects);
     session.expiry = request.session_expiry;
+    session.keep_alive = request.keep_alive;
     let (app, publisher) = (session.app(), session.publisher());
     let will = request.will.as_ref().map(|will| Box::new(made_will(app, publisher, will)));
     let extra = session.extra();
