@@ -172,6 +172,8 @@ pub const SUB_KEEP_ALIVE: Duration = Duration::from_secs(30);
 pub const SUB_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// First and longest pause of `sub` between two tries to connect; it doubles in between.
 pub const SUB_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// Longest packet `sub` takes: the largest `limits.packet_bytes`.
+pub const SUB_PACKET_BYTES_MAX: u32 = 1 << 20;
 /// Bytes of a PAYLOAD that `push` reads from stdin.
 pub const CLI_PAYLOAD_BYTES_MAX: usize = API_BODY_BYTES_MAX / 2;
 
@@ -179,4 +181,5 @@ const _: () = assert!(RECEIVE_BLOCK_BYTES == BLOCK_CLASSES[2]);
 const _: () = assert!(PACKET_BYTES_MAX <= BLOCK_CLASSES[BLOCK_CLASSES.len() - 1]);
 const _: () = assert!(OUTBOX_CONTROL_BYTES_MAX < OUTBOX_BYTES_MAX);
 const _: () = assert!(API_BODY_BYTES_MAX <= API_BODY_BYTES_TOTAL_MAX);
+const _: () = assert!(SUB_PACKET_BYTES_MAX as usize == BLOCK_CLASSES[BLOCK_CLASSES.len() - 1]);
 const _: () = assert!(PUSH_BATCH_MAX <= PENDING_COMMANDS_MAX);

@@ -13,3 +13,4 @@ mod plane;
 mod push_client;
 mod serve;
 mod sub;
+mod subscriber;
