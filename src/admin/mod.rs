@@ -57,9 +57,7 @@ async fn check(control: &Control) -> Result<(), Problem> {
     match answer {
         // A full queue is load, not illness: killing the node for it would turn a burst into an outage.
         Ok(()) | Err(Failure::Refused(CommandError::Busy | CommandError::Draining)) => Ok(()),
-        Err(Failure::TimedOut) => {
-            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "a shard does not answer"))
-        }
+        Err(Failure::TimedOut) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "a shard does not answer")),
         Err(failure) => Err(failure.into()),
     }
 }

@@ -80,7 +80,12 @@ const fn duration(min: Duration, max: Duration) -> Kind {
 pub const KEYS: &[Key] = &[
     key("edge.listen", Kind::List, Default::List(&["127.0.0.1:1883"]), "addresses that devices connect to"),
     key("api.listen", Kind::Text, Default::Text("127.0.0.1:7700"), "address of the HTTP API"),
-    key("node.shards", integer(0, limits::SHARDS_MAX as u64), Default::Integer(0), "event loop threads; 0: one per core"),
+    key(
+        "node.shards",
+        integer(0, limits::SHARDS_MAX as u64),
+        Default::Integer(0),
+        "event loop threads; 0: one per core",
+    ),
     key(
         "node.driver",
         Kind::Choice(&["auto", "io_uring", "epoll"]),
@@ -96,7 +101,12 @@ pub const KEYS: &[Key] = &[
         "how long a stop waits for connections to close",
     ),
     key("store.data_dir", Kind::Text, Default::Text(""), "not available yet: messages live in memory"),
-    key("auth.mode", Kind::Choice(&["none", "jwt"]), Default::Text("none"), "how devices prove who they are; jwt is not available yet"),
+    key(
+        "auth.mode",
+        Kind::Choice(&["none", "jwt"]),
+        Default::Text("none"),
+        "how devices prove who they are; jwt is not available yet",
+    ),
     key(
         "auth.user",
         Kind::Text,
@@ -169,7 +179,12 @@ pub const KEYS: &[Key] = &[
         Default::Integer(limits::INBOX_ENTRIES_MAX as u64),
         "messages an inbox keeps",
     ),
-    key("limits.inbox_age", duration(SECOND, YEAR), Default::Duration(limits::INBOX_AGE_MAX), "how long an inbox keeps them"),
+    key(
+        "limits.inbox_age",
+        duration(SECOND, YEAR),
+        Default::Duration(limits::INBOX_AGE_MAX),
+        "how long an inbox keeps them",
+    ),
 ];
 
 impl Key {
@@ -255,7 +270,9 @@ mod tests {
                 (Kind::Integer { min, max }, Default::Integer(number)) => (min..=max).contains(&number),
                 (Kind::Duration { min, max }, Default::Duration(duration)) => (min..=max).contains(&duration),
                 (Kind::Choice(words), Default::Text(word)) => words.contains(&word),
-                (Kind::Bool, Default::Bool(_)) | (Kind::Text, Default::Text(_)) | (Kind::List, Default::List(_)) => true,
+                (Kind::Bool, Default::Bool(_)) | (Kind::Text, Default::Text(_)) | (Kind::List, Default::List(_)) => {
+                    true
+                }
                 _ => false,
             };
             assert!(fits, "{}", key.name);

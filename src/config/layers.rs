@@ -118,8 +118,7 @@ fn section_of(key: &Key) -> &str {
 
 fn unknown(name: &str) -> ConfigError {
     let section = name.split('.').next().unwrap_or(name);
-    let siblings: Vec<&str> =
-        KEYS.iter().filter(|key| section_of(key) == section).map(|key| key.name).collect();
+    let siblings: Vec<&str> = KEYS.iter().filter(|key| section_of(key) == section).map(|key| key.name).collect();
     let allowed = if siblings.is_empty() {
         let mut sections: Vec<String> = KEYS.iter().map(|key| format!("[{}]", section_of(key))).collect();
         sections.dedup();

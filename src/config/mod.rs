@@ -34,7 +34,8 @@ impl ConfigError {
 
     /// A file that is not TOML.
     fn file(text: &str, error: &toml::de::Error) -> Self {
-        let line = error.span().map_or(1, |span| 1 + text.bytes().take(span.start).filter(|&byte| byte == b'\n').count());
+        let line =
+            error.span().map_or(1, |span| 1 + text.bytes().take(span.start).filter(|&byte| byte == b'\n').count());
         Self::new("--config", format!("line {line}: {}", one_line(error.message())), "TOML: [section] and key = value")
     }
 }
@@ -130,14 +131,15 @@ pub struct Flags {
 }
 
 /// Reads the file that the flags name, then [`parse`]s it.
-pub fn load(
-    flags: &Flags,
-    environment: impl IntoIterator<Item = (String, String)>,
-) -> Result<Config, ConfigError> {
+pub fn load(flags: &Flags, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigError> {
     let text = match &flags.config {
         None => None,
         Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
-            ConfigError::new("--config", format!("cannot read {}: {error}", path.display()), "the path of a readable TOML file")
+            ConfigError::new(
+                "--config",
+                format!("cannot read {}: {error}", path.display()),
+                "the path of a readable TOML file",
+            )
         })?),
     };
     parse(text.as_deref(), environment, flags)
@@ -243,7 +245,11 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
 
 fn address(key: &str, text: &str) -> Result<SocketAddr, ConfigError> {
     text.parse().map_err(|_| {
-        ConfigError::new(key, format!("`{}` is not an address", one_line(text)), "IP:PORT, such as 127.0.0.1:1883 or [::1]:1883")
+        ConfigError::new(
+            key,
+            format!("`{}` is not an address", one_line(text)),
+            "IP:PORT, such as 127.0.0.1:1883 or [::1]:1883",
+        )
     })
 }
 
@@ -261,7 +267,10 @@ fn short(values: &Values, name: &str) -> u16 {
 }
 
 fn apps(names: &[String]) -> Result<Vec<String>, ConfigError> {
-    let allowed = format!("`default` first, then at most {} other names of letters, digits, - and _", crate::limits::APPS_MAX - 1);
+    let allowed = format!(
+        "`default` first, then at most {} other names of letters, digits, - and _",
+        crate::limits::APPS_MAX - 1
+    );
     let error = |wrong: String| Err(ConfigError::new("node.apps", wrong, allowed.clone()));
     if names.first().map(String::as_str) != Some("default") {
         return error("devices without a token belong to `default`, which is not its first".to_owned());

@@ -63,7 +63,8 @@ fn a_file_sets_every_kind_of_value() {
 #[test]
 fn a_flag_beats_the_environment_which_beats_the_file() {
     let file = "[node]\nshards = 1\ndriver = \"epoll\"\n[api]\nlisten = \"127.0.0.1:1\"";
-    let environment = environment(&[("KITTIWAKE_NODE_SHARDS", "2"), ("KITTIWAKE_API_LISTEN", "127.0.0.1:2"), ("HOME", "/")]);
+    let environment =
+        environment(&[("KITTIWAKE_NODE_SHARDS", "2"), ("KITTIWAKE_API_LISTEN", "127.0.0.1:2"), ("HOME", "/")]);
     let flags = Flags { shards: Some("3".to_owned()), ..flags() };
     let config = parse(Some(file), environment, &flags).expect("valid");
     assert_eq!(config.shards, Some(3));
@@ -96,10 +97,7 @@ fn a_list_in_the_environment_is_separated_by_commas() {
 
 #[test]
 fn unknown_keys_are_errors_wherever_they_come_from() {
-    assert_eq!(
-        line_of(from_file("[api]\nport = 1")),
-        "api.port: there is no such key; allowed: api.listen",
-    );
+    assert_eq!(line_of(from_file("[api]\nport = 1")), "api.port: there is no such key; allowed: api.listen",);
     assert_eq!(
         line_of(from_file("[nodes]")),
         "nodes: there is no such key; allowed: [edge], [api], [node], [store], [auth], [limits]",
@@ -125,10 +123,7 @@ fn values_out_of_bounds_name_key_value_and_bounds() {
         "KITTIWAKE_LIMITS_IDLE_TIMEOUT: `ten` is not allowed; allowed: 1s to 366d, such as 500ms, 10s, 5m, 1h or 7d",
     );
     let flags = Flags { driver: Some("kqueue".to_owned()), ..flags() };
-    assert_eq!(
-        line_of(parse(None, [], &flags)),
-        "--driver: `kqueue` is not allowed; allowed: auto, io_uring, epoll",
-    );
+    assert_eq!(line_of(parse(None, [], &flags)), "--driver: `kqueue` is not allowed; allowed: auto, io_uring, epoll",);
 }
 
 #[test]
@@ -178,7 +173,9 @@ fn an_address_needs_ip_and_port() {
         let line = line_of(parse(None, [], &flags));
         assert_eq!(
             line,
-            format!("edge.listen (--listen): `{text}` is not an address; allowed: IP:PORT, such as 127.0.0.1:1883 or [::1]:1883"),
+            format!(
+                "edge.listen (--listen): `{text}` is not an address; allowed: IP:PORT, such as 127.0.0.1:1883 or [::1]:1883"
+            ),
         );
     }
     assert_eq!(line_of(from_file("[edge]\nlisten = []")), "edge.listen: it is empty; allowed: at least one IP:PORT");

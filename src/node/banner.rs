@@ -45,7 +45,11 @@ impl fmt::Display for Banner<'_> {
             Some(edge) if edge.to_string() != "127.0.0.1:1883" => format!("--url mqtt://{} ", reachable(*edge)),
             _ => String::new(),
         };
-        let to = if api.to_string() == "127.0.0.1:7700" { String::new() } else { format!("--api http://{} ", reachable(api)) };
+        let to = if api.to_string() == "127.0.0.1:7700" {
+            String::new()
+        } else {
+            format!("--api http://{} ", reachable(api))
+        };
         writeln!(f, "  kittiwake sub {url}--user alice '$inbox/#'")?;
         write!(f, "  kittiwake push {to}--user alice --qos 0 hello")
     }

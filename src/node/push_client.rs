@@ -54,12 +54,8 @@ fn body(arguments: &PushArguments, payload: Vec<u8>) -> Result<String, Failure> 
             body.insert("payload_base64".to_owned(), Value::from(text))
         }
     };
-    let texts = [
-        ("app", &arguments.app),
-        ("label", &arguments.label),
-        ("key", &arguments.key),
-        ("wait", &arguments.wait),
-    ];
+    let texts =
+        [("app", &arguments.app), ("label", &arguments.label), ("key", &arguments.key), ("wait", &arguments.wait)];
     for (name, text) in texts {
         if let Some(text) = text {
             body.insert(name.to_owned(), Value::from(text.as_str()));

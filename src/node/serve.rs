@@ -56,8 +56,7 @@ async fn serve(config: &Config) -> Result<(), Failure> {
         .with_graceful_shutdown(async { drop(api_stopped.await) });
     let api = tokio::spawn(api.into_future());
 
-    let capacity =
-        capacity::estimate(machine, driver == "io_uring", control.shards(), config.limits.max_connections);
+    let capacity = capacity::estimate(machine, driver == "io_uring", control.shards(), config.limits.max_connections);
     announce(&Banner {
         edge: &listening,
         api: api_address,

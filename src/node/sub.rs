@@ -120,7 +120,6 @@ fn retry(error: io::Error) -> End {
     End::Retry(error.to_string())
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

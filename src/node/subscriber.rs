@@ -9,7 +9,8 @@ use crate::base::ids::Qos;
 use crate::limits;
 use crate::wire::mqtt::subscribe::{Filter, Filters, RetainHandling, Subscribe};
 use crate::wire::mqtt::{
-    self, Ack, AckKind, ConnAck, Connect, Encode, FrameLen, Packet, PacketId, Publish, Reason, SubAck, Version, frame_len,
+    self, Ack, AckKind, ConnAck, Connect, Encode, FrameLen, Packet, PacketId, Publish, Reason, SubAck, Version,
+    frame_len,
 };
 use core::fmt::Write as _;
 use core::num::{NonZeroU16, NonZeroU32};
@@ -162,9 +163,14 @@ impl Subscriber {
                 Ok(())
             }
             (_, Packet::Disconnect(disconnect)) => {
-                let text = explain("the server closed the connection", disconnect.reason, disconnect.properties.reason_string);
+                let text =
+                    explain("the server closed the connection", disconnect.reason, disconnect.properties.reason_string);
                 // Two that take the same device over from each other would do so for ever.
-                if disconnect.reason == Reason::SessionTakenOver { Err(End::GiveUp(text)) } else { Err(End::Retry(text)) }
+                if disconnect.reason == Reason::SessionTakenOver {
+                    Err(End::GiveUp(text))
+                } else {
+                    Err(End::Retry(text))
+                }
             }
             (state, _) => Err(End::Retry(format!("the server sent a packet that does not belong here ({state:?})"))),
         }

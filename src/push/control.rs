@@ -51,7 +51,11 @@ enum Waiter {
     Push(oneshot::Sender<Result<Pushed, CommandError>>),
     Disconnect(oneshot::Sender<u32>),
     /// `expected` is not known until the question has been asked; answers may come before.
-    Stats { expected: Option<usize>, got: Vec<ShardStats>, to: oneshot::Sender<Vec<ShardStats>> },
+    Stats {
+        expected: Option<usize>,
+        got: Vec<ShardStats>,
+        to: oneshot::Sender<Vec<ShardStats>>,
+    },
 }
 
 /// The commands under way. Full: `Busy`.
@@ -154,12 +158,7 @@ impl Control {
 
     pub(super) fn with_capacity(gateway: Box<dyn Gateway>, capacity: usize) -> Self {
         let pending = Pending { waiters: Mutex::default(), next: AtomicU64::new(1), capacity };
-        Self {
-            gateway,
-            pending: Arc::new(pending),
-            draining: AtomicBool::new(false),
-            counters: Counters::default(),
-        }
+        Self { gateway, pending: Arc::new(pending), draining: AtomicBool::new(false), counters: Counters::default() }
     }
 
     /// Hands a push over; the reply says what came of it.

@@ -180,9 +180,8 @@ pub(super) async fn disconnect(
     let body = if body.is_empty() {
         DisconnectBody::default()
     } else {
-        serde_json::from_slice(&body).map_err(|error| {
-            Problem::new(StatusCode::BAD_REQUEST, format!("the body is not a disconnect: {error}"))
-        })?
+        serde_json::from_slice(&body)
+            .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("the body is not a disconnect: {error}")))?
     };
     let app = api.rules.app(body.app.as_deref(), app.as_deref())?;
     let user = request::identity("user", &user)?;

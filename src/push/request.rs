@@ -104,9 +104,8 @@ pub struct Accepted {
 
 /// Reads and checks one push. `app` is what query or header said; `wall_ms` becomes its time of creation.
 pub fn parse(json: &[u8], app: Option<&str>, rules: &Rules, wall_ms: u64) -> Result<Accepted, Problem> {
-    let body: Body = serde_json::from_slice(json).map_err(|error| {
-        Problem::new(StatusCode::BAD_REQUEST, format!("the body is not a push: {error}"))
-    })?;
+    let body: Body = serde_json::from_slice(json)
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("the body is not a push: {error}")))?;
     check_availability(&body)?;
     let app = rules.app(body.app.as_deref(), app)?;
     let (target, topic, only_device) = target(&body.to, body.label.as_deref())?;
@@ -244,8 +243,8 @@ fn payload(json: Option<&RawValue>, base64: Option<&str>) -> Result<Bytes, Probl
 /// A string is its text; any other value stays as it was written, without the white space between its parts.
 fn json_payload(raw: &str) -> Result<Bytes, Problem> {
     if raw.starts_with('"') {
-        let text: String =
-            serde_json::from_str(raw).map_err(|error| Problem::field("payload", format!("is not a string: {error}")))?;
+        let text: String = serde_json::from_str(raw)
+            .map_err(|error| Problem::field("payload", format!("is not a string: {error}")))?;
         return Ok(Bytes::from(text));
     }
     let mut compact = Vec::with_capacity(raw.len());

@@ -390,26 +390,32 @@ async fn at_the_limit(limit: usize, status: u16, body: impl Fn(usize) -> Value) 
 
 #[tokio::test]
 async fn limits_hold_at_and_beyond_their_edge() {
-    at_the_limit(limits::LABEL_BYTES_MAX, 400, |n| {
-        json!({ "to": { "user": "a" }, "label": "l".repeat(n), "payload": "" })
-    })
+    at_the_limit(
+        limits::LABEL_BYTES_MAX,
+        400,
+        |n| json!({ "to": { "user": "a" }, "label": "l".repeat(n), "payload": "" }),
+    )
     .await;
     at_the_limit(limits::IDENTITY_BYTES_MAX, 400, |n| json!({ "to": { "user": "u".repeat(n) }, "payload": "" })).await;
-    at_the_limit(limits::KEY_BYTES_MAX, 400, |n| {
-        json!({ "to": { "user": "a" }, "payload": "", "key": "k".repeat(n) })
-    })
+    at_the_limit(limits::KEY_BYTES_MAX, 400, |n| json!({ "to": { "user": "a" }, "payload": "", "key": "k".repeat(n) }))
+        .await;
+    at_the_limit(
+        limits::CONTENT_TYPE_BYTES_MAX,
+        400,
+        |n| json!({ "to": { "user": "a" }, "payload": "", "content_type": "c".repeat(n) }),
+    )
     .await;
-    at_the_limit(limits::CONTENT_TYPE_BYTES_MAX, 400, |n| {
-        json!({ "to": { "user": "a" }, "payload": "", "content_type": "c".repeat(n) })
-    })
+    at_the_limit(
+        limits::TOPIC_LEVELS_MAX,
+        400,
+        |n| json!({ "to": { "topic": vec!["t"; n].join("/") }, "payload": "" }),
+    )
     .await;
-    at_the_limit(limits::TOPIC_LEVELS_MAX, 400, |n| {
-        json!({ "to": { "topic": vec!["t"; n].join("/") }, "payload": "" })
-    })
-    .await;
-    at_the_limit(limits::TOPIC_LEVELS_MAX - 1, 400, |n| {
-        json!({ "to": { "user": "a" }, "label": vec!["t"; n].join("/"), "payload": "" })
-    })
+    at_the_limit(
+        limits::TOPIC_LEVELS_MAX - 1,
+        400,
+        |n| json!({ "to": { "user": "a" }, "label": vec!["t"; n].join("/"), "payload": "" }),
+    )
     .await;
     at_the_limit(limits::PUSH_USERS_MAX, 400, |n| {
         let users: Vec<String> = (0..n).map(|index| format!("u{index}")).collect();
@@ -429,7 +435,9 @@ async fn limits_hold_at_and_beyond_their_edge() {
 async fn a_topics_length_is_bounded() {
     // The packet limit of the other tests is below that of a topic.
     let rules = Rules { apps: vec!["default".to_owned()], packet_bytes: limits::PACKET_BYTES_MAX };
-    for (size, fits) in [(limits::TOPIC_BYTES_MAX - 1, true), (limits::TOPIC_BYTES_MAX, true), (limits::TOPIC_BYTES_MAX + 1, false)] {
+    for (size, fits) in
+        [(limits::TOPIC_BYTES_MAX - 1, true), (limits::TOPIC_BYTES_MAX, true), (limits::TOPIC_BYTES_MAX + 1, false)]
+    {
         let body = json!({ "to": { "topic": "t".repeat(size) }, "payload": "" }).to_string();
         assert_eq!(request::parse(body.as_bytes(), None, &rules, NOW_MS).is_ok(), fits, "{size}");
     }
@@ -440,7 +448,11 @@ async fn a_body_beyond_its_limit_is_413_whether_it_says_its_length_or_not() {
     let bench = Bench::new();
     let head = r#"{"to":{"user":"a"},"payload":1"#;
     let body = |size: usize| format!("{head}{}}}", " ".repeat(size - head.len() - 1));
-    for (size, status) in [(limits::API_BODY_BYTES_MAX - 1, 200), (limits::API_BODY_BYTES_MAX, 200), (limits::API_BODY_BYTES_MAX + 1, 413)] {
+    for (size, status) in [
+        (limits::API_BODY_BYTES_MAX - 1, 200),
+        (limits::API_BODY_BYTES_MAX, 200),
+        (limits::API_BODY_BYTES_MAX + 1, 413),
+    ] {
         assert_eq!(bench.post("/v1/push", body(size)).await.0, status, "{size}");
         // A mapped body does not know its length.
         let unannounced = Body::new(BodyExt::map_frame(Body::from(body(size)), |frame| frame));
@@ -596,7 +608,9 @@ async fn a_batch_has_one_result_each_in_order() {
 #[tokio::test]
 async fn a_batch_is_bounded() {
     let bench = Bench::new();
-    for (count, status) in [(0, 400), (limits::PUSH_BATCH_MAX - 1, 200), (limits::PUSH_BATCH_MAX, 200), (limits::PUSH_BATCH_MAX + 1, 400)] {
+    for (count, status) in
+        [(0, 400), (limits::PUSH_BATCH_MAX - 1, 200), (limits::PUSH_BATCH_MAX, 200), (limits::PUSH_BATCH_MAX + 1, 400)]
+    {
         let body = json!({ "pushes": vec![to_alice(json!("")); count] });
         assert_eq!(bench.post("/v1/push/batch", body.to_string()).await.0, status, "{count}");
     }
@@ -612,8 +626,7 @@ async fn a_user_or_one_device_is_disconnected() {
     let body = json!({ "app": "shop", "device": "phone" }).to_string();
     assert_eq!(bench.post("/v1/users/bob/disconnect", body).await.0, 200);
     let asked = bench.fake.disconnects.lock().expect("not poisoned").clone();
-    let expected =
-        [(AppId(0), "al/ice b".to_owned(), None), (AppId(1), "bob".to_owned(), Some("phone".to_owned()))];
+    let expected = [(AppId(0), "al/ice b".to_owned(), None), (AppId(1), "bob".to_owned(), Some("phone".to_owned()))];
     assert_eq!(asked, expected);
     assert_eq!(bench.post("/v1/users/bob/disconnect", r#"{"reason":1}"#).await.0, 400);
     assert_eq!(bench.post("/v1/users/bob/disconnect?app=nobody", "").await.0, 404);
@@ -675,7 +688,16 @@ async fn only_a_loopback_host_is_answered_on_loopback() {
     for host in ["localhost", "LOCALHOST:7700", "127.0.0.1", "127.0.0.1:7700", "127.3.2.1:1", "[::1]", "[::1]:7700"] {
         assert_eq!(ask(&bench, &[host]).await, 200, "{host}");
     }
-    for host in ["example.org", "example.org:7700", "localhost.example.org", "127.0.0.1.example.org", "192.0.2.1", "[2001:db8::1]", "evil@", ""] {
+    for host in [
+        "example.org",
+        "example.org:7700",
+        "localhost.example.org",
+        "127.0.0.1.example.org",
+        "192.0.2.1",
+        "[2001:db8::1]",
+        "evil@",
+        "",
+    ] {
         assert_eq!(ask(&bench, &[host]).await, 403, "{host}");
     }
     assert_eq!(ask(&bench, &[]).await, 403);
