@@ -7,6 +7,7 @@
 //! | 0 | [`limits`] | every bound |
 //! | 0 | [`base`] | wheel, slab, block pool, ids, clock, the message |
 //! | 1 | [`io`] | drivers: io_uring, epoll, simulated |
+//! | 1 | [`auth`] | who somebody is, what they may do |
 //! | 1 | [`wire`] | bytes ↔ frames |
 //! | 2 | [`engine`] | connections, the turn, mail |
 //! | 2 | [`session`] | one device's conversation |
@@ -20,6 +21,7 @@
 
 pub mod limits;
 
+pub mod auth;
 pub mod base;
 pub mod io;
 pub mod wire;

@@ -16,6 +16,8 @@ pub const TURN_MAIL_MAX: usize = 1024;
 /// Subscribers visited by fan-out jobs in one turn. At about 0.3 µs of user space each this keeps a turn's share of
 /// fan-out well below the 2 ms that other traffic may wait (an estimate; the flush costs more and is bounded below).
 pub const TURN_FANOUT_VISITS_MAX: usize = 256;
+/// Reads from the hot ring served in one turn.
+pub const TURN_PULLS_MAX: usize = 64;
 /// Wheel tick. Deadlines are kept to this precision; a finer one only costs wake-ups.
 pub const TICK: Duration = Duration::from_millis(100);
 
@@ -62,6 +64,51 @@ pub const LINGER: Duration = Duration::from_secs(5);
 /// Keep alive 0 still ends after this long without a byte.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
+// --- sockets --------------------------------------------------------------------------------------------------
+
+/// Connections the kernel holds for a listener until they are accepted; `net.core.somaxconn` caps it. Full: the
+/// kernel drops SYNs and peers try again.
+pub const LISTEN_BACKLOG: i32 = 4_096;
+/// Accepts done for one readiness event on epoll, so that a storm of new peers leaves the others their turn.
+pub const ACCEPTS_PER_EVENT_MAX: usize = 64;
+/// Bytes that stay unacknowledged this long prove the peer dead (`TCP_USER_TIMEOUT`).
+pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A silent connection is probed after this long. Protocol keep alives are shorter; this finds what has none.
+pub const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(600);
+/// Pause between the probes of a silent connection; `TCP_USER_TIMEOUT` bounds how many of them go unanswered.
+pub const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Events one `epoll_wait` brings. More wait in the kernel, which hands sockets out in turn.
+pub const EPOLL_EVENTS_MAX: usize = 1_024;
+/// Slots an epoll driver reserves address space for at most; untouched pages cost nothing. Beyond it the table grows
+/// by copying.
+pub const EPOLL_SLOTS_RESERVED_MAX: usize = 1 << 21;
+/// Submission entries of a shard's main ring. Full: they are submitted before the turn's end.
+pub const RING_SUBMISSIONS_MAX: u32 = 4_096;
+/// Completion entries of a shard's main ring: a turn's submissions four times over. Full: the kernel keeps the rest
+/// in memory of its own until there is room.
+pub const RING_COMPLETIONS_MAX: u32 = 16_384;
+/// Submission entries of a further slot ring, which only serves its own table's sockets.
+pub const SLOT_RING_SUBMISSIONS_MAX: u32 = 1_024;
+/// Completion entries of a further slot ring.
+pub const SLOT_RING_COMPLETIONS_MAX: u32 = 4_096;
+/// Rings of one shard, the main one included: 127 further tables of `RING_SLOTS_MAX`. Beyond it installs fail.
+pub const SLOT_RINGS_MAX: usize = 128;
+/// Sockets put into a table by one entry. More in a turn take more entries.
+pub const INSTALL_BATCH_MAX: usize = 256;
+/// Kernel threads a ring may start for what cannot be done at once; only shutdowns of installed sockets are such.
+pub const RING_WORKERS_MAX: u32 = 2;
+/// Arrivals in a turn from which on waits are batched. Below it the first arrival ends a wait.
+pub const BATCHED_WAIT_ARRIVALS_MIN: usize = 16;
+/// Arrivals that end a batched wait at most: as many as the last turn brought, up to this.
+pub const BATCHED_WAIT_WANT_MAX: usize = 512;
+/// How long a batched wait holds out for that many. It is the latency a busy shard adds, a tenth of the 2 ms budget,
+/// and worth about ten wake-ups.
+pub const BATCHED_WAIT: Duration = Duration::from_micros(200);
+/// How long a dropped driver waits for the kernel to let its buffers go; what it still holds then is leaked.
+pub const RING_DROP_PATIENCE: Duration = Duration::from_secs(1);
+/// Sends of one epoll driver that wait for room in their socket's buffer. Full: the send fails with ENOBUFS.
+pub const EPOLL_PARKED_SENDS_MAX: usize = 1 << 20;
+
 // --- sessions -------------------------------------------------------------------------------------------------
 
 /// Default `limits.packet_bytes`: a whole MQTT packet. Longer: 0x95 and close.
@@ -89,20 +136,67 @@ pub const DEVICES_PER_USER_MAX: usize = 1_000;
 /// A lazily written cursor is at most this old.
 pub const CURSOR_WRITE_DELAY: Duration = Duration::from_secs(1);
 
+// --- router ---------------------------------------------------------------------------------------------------
+
+/// Shards of one process: the width of the set of interested shards that a home looks up per message.
+pub const SHARDS_MAX: usize = 1_024;
+/// Topics of one shard with a fan-out job at the same time. Full: the message comes back to the caller, who applies
+/// the topic's slow-consumer policy and counts it.
+pub const FANOUT_JOBS_MAX: usize = 65_536;
+/// Messages of one topic that wait for its next pass. Full: as above.
+pub const FANOUT_PENDING_MAX: usize = 1_024;
+/// Messages one pass carries to each subscriber. It bounds what a visit writes at a time; the rest wait for the
+/// topic's next pass.
+pub const FANOUT_BATCH_MAX: usize = 64;
+/// Messages of a visit that are charged as one visit of the turn's budget: a visit's own cost (a cache miss, a flush
+/// later) is about that of copying this many small messages (an estimate).
+pub const FANOUT_MESSAGES_PER_CHARGE: usize = 16;
+/// Visits a topic gets before the next topic's job has its go.
+pub const FANOUT_SLICE_VISITS_MAX: usize = 32;
+/// Tombstones from which a filter's list must be compacted before a further pass may start on it, once they also
+/// outnumber its subscribers. Below it, skipping them is cheaper than making topics wait for each other.
+pub const FANOUT_TOMBSTONES_MIN: usize = 1_024;
+/// Messages a finished job keeps room for when it is put away for re-use.
+pub const FANOUT_SPARE_MESSAGES_MAX: usize = 64;
+
 // --- log and store --------------------------------------------------------------------------------------------
 
 /// Requests waiting for the log thread. Full: shards keep theirs in a backlog, the API answers 429.
 pub const LOG_QUEUE_MAX: usize = 8_192;
 /// Requests one commit takes together.
 pub const LOG_BATCH_MAX: usize = 1_024;
+/// Entries after which one commit takes no further request: a group of list pushes must not hold up the others' answers.
+pub const LOG_BATCH_ENTRIES_MAX: usize = 16_384;
 /// Default inbox retention, entries.
 pub const INBOX_ENTRIES_MAX: usize = 1_000;
 /// Default inbox retention, age.
 pub const INBOX_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Default retention of a topic's stream and of `everyone`, entries. The oldest go first, counted, seen as a gap.
+pub const TOPIC_ENTRIES_MAX: usize = 10_000;
+/// Default retention of a topic's stream and of `everyone`, age: as long as a session may be away.
+pub const TOPIC_AGE_MAX: Duration = SESSION_EXPIRY_MAX;
+/// An inbox that has been empty this long is forgotten; the next push begins a new epoch. Longer than any session lives.
+pub const INBOX_FORGET_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How often the store looks for what is too old, also when nothing is written.
+pub const STORE_SWEEP_INTERVAL: Duration = Duration::from_millis(200);
+/// Streams one such look visits; the next one goes on from there. About 0.1 µs each (an estimate).
+pub const STORE_SWEEP_STREAMS_MAX: usize = 512;
 /// Entries one read returns at most.
 pub const READ_ENTRIES_MAX: usize = 256;
+/// Records one read returns at most.
+pub const READ_RECORDS_MAX: usize = 1_024;
+/// Bytes of a record's key.
+pub const RECORD_KEY_BYTES_MAX: usize = u16::MAX as usize;
+/// Commits, unlogged messages and list parts a shard has taken in and not yet worked off. Beyond it the shard takes no
+/// letters, so its mailbox fills and its senders are slowed down.
+pub const INCOMING_MAX: usize = 1_024;
 /// Committed entries a shard keeps at hand for sessions that lag a little.
 pub const HOT_RING_ENTRIES_MAX: usize = 4_096;
+/// Unlogged QoS 1 and 2 messages a shard keeps for sessions whose window is full, and their payload bytes. Beyond
+/// either the oldest are dropped for those who have not read them, counted one by one.
+pub const LAGGING_MESSAGES_MAX: usize = 4_096;
+/// See [`LAGGING_MESSAGES_MAX`].
+pub const LAGGING_BYTES_MAX: usize = 16 << 20;
 /// How long an idempotency key is remembered.
 pub const KEY_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Idempotency keys remembered by the memory store; the oldest go first and are counted.
@@ -148,8 +242,6 @@ pub const STATS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Threads of the control plane's runtime: it parses JSON and waits; the cores belong to the shards.
 pub const CONTROL_THREADS: usize = 2;
-/// Largest `node.shards`.
-pub const SHARDS_MAX: usize = 256;
 /// Largest `limits.max_connections`: connection indices have 32 bits and memory ends far below.
 pub const CONNECTIONS_MAX: usize = 100_000_000;
 /// Tenants of a node.
@@ -183,3 +275,6 @@ const _: () = assert!(OUTBOX_CONTROL_BYTES_MAX < OUTBOX_BYTES_MAX);
 const _: () = assert!(API_BODY_BYTES_MAX <= API_BODY_BYTES_TOTAL_MAX);
 const _: () = assert!(SUB_PACKET_BYTES_MAX as usize == BLOCK_CLASSES[BLOCK_CLASSES.len() - 1]);
 const _: () = assert!(PUSH_BATCH_MAX <= PENDING_COMMANDS_MAX);
+const _: () = assert!(SHARDS_MAX.is_multiple_of(64) && SHARDS_MAX <= 1 << 16);
+const _: () = assert!(FANOUT_BATCH_MAX <= FANOUT_PENDING_MAX && FANOUT_SPARE_MESSAGES_MAX <= FANOUT_PENDING_MAX);
+const _: () = assert!(FANOUT_SLICE_VISITS_MAX <= TURN_FANOUT_VISITS_MAX);

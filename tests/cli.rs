@@ -33,7 +33,7 @@ fn line_of(output: &Output, code: i32) -> String {
 fn a_wrong_value_of_a_flag_exits_with_2() {
     assert_eq!(
         failure(kittiwake(&["serve", "--shards", "many"]), 2),
-        "--shards: `many` is not allowed; allowed: 0 to 256"
+        "--shards: `many` is not allowed; allowed: 0 to 1024"
     );
 }
 

@@ -6,4 +6,5 @@ pub mod block;
 pub mod clock;
 pub mod hash;
 pub mod ids;
+pub mod log;
 pub mod message;

@@ -7,6 +7,8 @@
 pub mod keys;
 mod layers;
 
+use crate::auth::UserTemplate;
+use crate::io::probe::Choice;
 use core::fmt;
 use core::time::Duration;
 use layers::{Values, one_line};
@@ -48,17 +50,6 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// How shards wait on sockets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Driver {
-    /// io_uring where the probe finds all it needs, else epoll.
-    Auto,
-    /// io_uring or an error.
-    IoUring,
-    /// epoll.
-    Epoll,
-}
-
 /// Bounds an operator may change; the reasons for the defaults are in `limits.rs`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -98,7 +89,7 @@ pub struct Config {
     /// Shards; `None`: one per core.
     pub shards: Option<usize>,
     /// How shards wait on sockets.
-    pub driver: Driver,
+    pub driver: Choice,
     /// Serve other hosts although nobody is authenticated.
     pub insecure: bool,
     /// Tenants, at least one; the first is `default`, which devices without a token belong to.
@@ -106,7 +97,7 @@ pub struct Config {
     /// How long a stop waits for connections.
     pub drain_timeout: Duration,
     /// Template of the user's name.
-    pub user_template: String,
+    pub user_template: UserTemplate,
     /// Bounds.
     pub limits: Limits,
 }
@@ -231,9 +222,9 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         api_listen: address("api.listen (--api)", values.text("api.listen"))?,
         shards: whole(values, "node.shards"),
         driver: match values.text("node.driver") {
-            "io_uring" => Driver::IoUring,
-            "epoll" => Driver::Epoll,
-            _ => Driver::Auto,
+            "io_uring" => Choice::IoUring,
+            "epoll" => Choice::Epoll,
+            _ => Choice::Auto,
         },
         insecure: values.bool("node.insecure"),
         apps: apps(values.list("node.apps"))?,
@@ -290,18 +281,18 @@ fn apps(names: &[String]) -> Result<Vec<String>, ConfigError> {
     Ok(names.to_vec())
 }
 
-/// Literal text and the two placeholders, at least one of them: otherwise everybody would be one user.
-fn user_template(text: &str) -> Result<String, ConfigError> {
-    let rest = text.replace("{username}", "").replace("{client_id}", "");
-    let named = rest.len() < text.len();
-    if !named || rest.contains(['{', '}', '\0']) || text.len() > crate::limits::IDENTITY_BYTES_MAX {
-        return Err(ConfigError::new(
-            "auth.user",
-            format!("`{}` does not say who the user is", one_line(text)),
-            "text with {username} or {client_id}, or both, and no other braces",
-        ));
+fn user_template(text: &str) -> Result<UserTemplate, ConfigError> {
+    let error = |wrong: String| {
+        let allowed = format!(
+            "text with {{username}} or {{client_id}}, or both, at most {} bytes",
+            crate::limits::IDENTITY_BYTES_MAX
+        );
+        ConfigError::new("auth.user", format!("`{}` {wrong}", one_line(text)), allowed)
+    };
+    if text.len() > crate::limits::IDENTITY_BYTES_MAX || text.contains('\0') {
+        return Err(error("is too long or has the character U+0000".to_owned()));
     }
-    Ok(text.to_owned())
+    UserTemplate::parse(text).map_err(|wrong| error(wrong.to_string()))
 }
 
 /// Nobody is authenticated yet, so an address that other hosts can reach is served only on demand.

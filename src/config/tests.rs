@@ -24,9 +24,9 @@ fn nothing_set_gives_the_defaults_of_the_contract() {
     let config = parse(None, [], &flags()).expect("defaults are valid");
     assert_eq!(config.edge_listen, ["127.0.0.1:1883".parse().expect("an address")]);
     assert_eq!(config.api_listen, "127.0.0.1:7700".parse().expect("an address"));
-    assert_eq!((config.shards, config.driver, config.insecure), (None, Driver::Auto, false));
+    assert_eq!((config.shards, config.driver, config.insecure), (None, Choice::Auto, false));
     assert_eq!(config.apps, ["default"]);
-    assert_eq!(config.user_template, "{username}");
+    assert_eq!(config.user_template, UserTemplate::parse("{username}").expect("valid"));
     assert_eq!(config.limits.packet_bytes, 256 << 10);
     assert_eq!(config.limits.outbox_bytes, 256 << 10);
     assert_eq!((config.limits.receive_maximum_out, config.limits.receive_maximum_in), (32, 128));
@@ -54,9 +54,9 @@ fn a_file_sets_every_kind_of_value() {
     "#;
     let config = from_file(text).expect("valid");
     assert_eq!(config.edge_listen.len(), 2);
-    assert_eq!((config.shards, config.driver, config.insecure), (Some(3), Driver::Epoll, true));
+    assert_eq!((config.shards, config.driver, config.insecure), (Some(3), Choice::Epoll, true));
     assert_eq!(config.apps, ["default", "shop"]);
-    assert_eq!(config.user_template, "u-{client_id}");
+    assert_eq!(config.user_template, UserTemplate::parse("u-{client_id}").expect("valid"));
     assert_eq!(config.limits.handshake_timeout, Duration::from_millis(1_500));
 }
 
@@ -69,7 +69,7 @@ fn a_flag_beats_the_environment_which_beats_the_file() {
     let config = parse(Some(file), environment, &flags).expect("valid");
     assert_eq!(config.shards, Some(3));
     assert_eq!(config.api_listen.port(), 2);
-    assert_eq!(config.driver, Driver::Epoll);
+    assert_eq!(config.driver, Choice::Epoll);
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn every_flag_reaches_its_key() {
     };
     let config = parse(None, [], &flags).expect("valid");
     assert_eq!(config.edge_listen.iter().map(SocketAddr::port).collect::<Vec<_>>(), [1, 2]);
-    assert_eq!((config.api_listen.port(), config.shards, config.driver), (3, Some(4), Driver::IoUring));
+    assert_eq!((config.api_listen.port(), config.shards, config.driver), (3, Some(4), Choice::IoUring));
     assert!(config.insecure);
 }
 
@@ -132,7 +132,7 @@ fn an_integers_bounds_are_included() {
         // 262,145 is within the key's own bounds, but the default outbox cannot hold it.
         assert_eq!(from_file(&format!("[limits]\npacket_bytes = {number}")).is_ok(), valid, "{number}");
     }
-    for (number, valid) in [(0, true), (256, true), (257, false), (-1, false)] {
+    for (number, valid) in [(0, true), (1_024, true), (1_025, false), (-1, false)] {
         assert_eq!(from_file(&format!("[node]\nshards = {number}")).is_ok(), valid, "{number}");
     }
 }
@@ -141,7 +141,7 @@ fn an_integers_bounds_are_included() {
 fn a_value_of_the_wrong_type_is_an_error() {
     assert_eq!(
         line_of(from_file("[node]\nshards = \"two\"")),
-        "node.shards: a value of type string does not fit; allowed: 0 to 256",
+        "node.shards: a value of type string does not fit; allowed: 0 to 1024",
     );
     assert_eq!(
         line_of(from_file("[edge]\nlisten = [1]")),
@@ -217,9 +217,9 @@ fn other_hosts_are_not_served_without_authentication() {
 
 #[test]
 fn the_user_template_must_say_who_the_user_is() {
-    for text in ["alice", "", "{user}", "{username}{", "{{username}}"] {
+    for text in ["alice", "", "{user}", "{username}{", "{{username}}", &"x".repeat(300)] {
         let line = line_of(from_file(&format!("[auth]\nuser = \"{text}\"")));
-        assert!(line.starts_with(&format!("auth.user: `{text}` does not say who the user is")), "{line}");
+        assert!(line.starts_with(&format!("auth.user: `{text}` ")), "{line}");
     }
     for text in ["{username}", "{client_id}", "{username}-{client_id}", "site/{username}"] {
         assert!(from_file(&format!("[auth]\nuser = \"{text}\"")).is_ok(), "{text}");

@@ -5,7 +5,7 @@
 //! and one receive are in flight per slot; a slot is closed only when nothing of it is in flight.
 //!
 //! # Adding a driver
-//! Implement [`Driver`]; add it to `Driver`'s contract suite in `tests/io_contract.rs`; add it to the probe in
+//! Implement [`Driver`]; add it to `Driver`'s contract suite in `tests/io_contract/`; add it to the probe in
 //! `io/probe.rs`. That is all.
 //!
 //! # Life of a socket
@@ -16,6 +16,13 @@
 //!                                                                            │ Watch, Receive, Send
 //!            terminate: Shutdown, Unwatch ──► join: all their completions ──► close(Slot)
 //! ```
+
+pub mod epoll;
+pub mod probe;
+pub mod sim;
+mod socket;
+pub mod uring;
+mod wake;
 
 use crate::base::block::Block;
 use crate::base::clock::Now;
@@ -108,7 +115,8 @@ pub enum Op {
         /// Comes back each time.
         token: Token,
     },
-    /// As `Watch`, but one `Ready` ends it. For guests: nothing is left armed when they move.
+    /// As `Watch`, but one `Ready` ends it (its only completion, or `WatchEnded` if it is unwatched first). For guests:
+    /// nothing is left armed when they move.
     WatchOnce {
         /// A guest slot.
         slot: Slot,
@@ -250,7 +258,8 @@ pub trait Driver {
     fn detach(&mut self, slot: Slot) -> Socket;
     /// Closes a slot, guest or installed. Nothing of it may be in flight: asserted.
     fn close(&mut self, slot: Slot);
-    /// Stops or resumes `Ready` for a watched slot whose bytes nobody wants to read now. A driver whose watch is
+    /// Stops or resumes `Ready` for a watched slot whose bytes nobody wants to read now; every watch begins with
+    /// reading on. One `Ready` that was queued before may still come. A driver whose watch is
     /// edge-triggered does nothing: the engine keeps the ready bit and receives when it resumes.
     fn set_reading(&mut self, slot: Slot, reading: bool);
     /// Wakes this driver's `poll` from any thread. Cheap to clone.
@@ -271,7 +280,7 @@ pub(crate) enum SocketKind {
     /// The kernel's.
     Fd(std::os::fd::OwnedFd),
     /// The simulator's: an end of a simulated connection.
-    Sim(u64),
+    Sim(sim::SimSocket),
 }
 
 /// Wakes one driver from any thread.
@@ -281,8 +290,8 @@ pub struct Waker(pub(crate) WakerKind);
 /// How a driver is woken.
 #[derive(Clone, Debug)]
 pub(crate) enum WakerKind {
-    /// Writing an eventfd.
-    EventFd(std::sync::Arc<std::os::fd::OwnedFd>),
+    /// Writing an eventfd, if the driver sleeps.
+    EventFd(std::sync::Arc<wake::WakeCell>),
     /// Setting a flag that the simulator looks at.
     Flag(std::sync::Arc<std::sync::atomic::AtomicBool>),
 }

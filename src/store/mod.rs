@@ -4,9 +4,30 @@
 //! Invariants: only the log assigns offsets and seq; a batch is committed whole or not at all; every shard gets every
 //! batch, whole and in seq order, before anybody learns of its `Done`; a request gets exactly one `Done`.
 
-use crate::base::ids::{AppId, Epoch, Offset, Seq};
+pub mod counters;
+pub mod handle;
+mod keys;
+pub mod log;
+pub mod memory;
+mod records;
+pub mod thread;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod model;
+
+use crate::base::clock::Now;
+use crate::base::ids::{AppId, Offset, Seq};
 use crate::base::message::{Entry, Message, StreamKey};
 use std::sync::Arc;
+
+pub use crate::base::log::{Position, RecordChange, StoreError, StreamHead};
+pub use counters::{Counters, Stats};
+pub use handle::{Address, Handle};
+pub use log::{Committed, Log};
+pub use memory::{MemoryStore, Retention, Retentions};
+pub use thread::{Deliver, Desk, LogThread};
 
 /// A request's name, chosen by who asks, returned in its [`Done`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,15 +42,6 @@ pub struct IdempotencyKey {
     pub key: Box<str>,
     /// The same key with another hash is refused.
     pub body_hash: u64,
-}
-
-/// A change of one record, committed with its batch. `value: None` removes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecordChange {
-    /// Ordered bytes; the session layer makes them.
-    pub key: Box<[u8]>,
-    /// New value.
-    pub value: Option<Box<[u8]>>,
 }
 
 /// One message for one stream.
@@ -71,7 +83,8 @@ pub enum Request {
         /// Entries.
         limit: usize,
     },
-    /// All records whose key starts with `prefix` and is > `after`, in key order, at most `limit`.
+    /// All records whose key starts with `prefix` and is > `after`, in key order, at most `limit`
+    /// (≤ `READ_RECORDS_MAX`). A page shorter than both is the last one.
     ReadRecords {
         /// Which.
         prefix: Box<[u8]>,
@@ -87,33 +100,13 @@ pub enum Request {
     },
 }
 
-/// Where a stream begins and ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StreamHead {
-    /// Its life; `Epoch(0)` when it does not exist.
-    pub epoch: Epoch,
-    /// Offset of the oldest entry kept; `last + 1` when none is.
-    pub first: Offset,
-    /// Offset of the newest entry ever; 0 when none was.
-    pub last: Offset,
-}
-
-/// Where an appended entry stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position {
-    /// The stream's life.
-    pub epoch: Epoch,
-    /// In the stream.
-    pub offset: Offset,
-    /// In the log.
-    pub seq: Seq,
-}
-
 /// What came of a request.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// Committed (or, with `duplicate`, had been before): one position per entry, in order. `seq` is the log's commit
-    /// number after this batch, also when it held only records.
+    /// number after this request, also when it held only records (which do not advance it): all that was asked for
+    /// before it has a seq ≤ this one, all that was asked for after it a greater one. So what an append of a session
+    /// record answers is where its new subscription begins.
     Appended {
         /// In entry order.
         positions: Arc<[Position]>,
@@ -129,28 +122,21 @@ pub enum Answer {
         /// What was asked for.
         entries: Vec<Entry>,
     },
-    /// Entries over topics. Everything of the app with seq ≤ `through` and > `after` is in `entries`.
+    /// Entries over topics. Everything of the app with seq ≤ `through` and > `after` that retention kept is in
+    /// `entries`.
     Topics {
         /// What was asked for.
         entries: Vec<Entry>,
         /// See above.
         through: Seq,
+        /// Seq of the newest topic or everyone entry of the app that retention removed. At most `after`: certainly no
+        /// gap. Else some stream of the app has one, and [`Request::Head`] says whether a particular one does.
+        trimmed: Seq,
     },
     /// Records.
-    Records(Vec<(Box<[u8]>, Box<[u8]>)>),
+    Records(Vec<Record>),
     /// Where a stream stands.
     Head(StreamHead),
-}
-
-/// Why a request failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreError {
-    /// The key stands for another body (HTTP 409).
-    KeyConflict,
-    /// The queue is full (HTTP 429).
-    Busy,
-    /// The store cannot write; nothing was committed (HTTP 503).
-    Failed,
 }
 
 /// The answer to a request, delivered as mail.
@@ -170,3 +156,88 @@ pub struct Batch {
     /// The log's last commit number with this batch.
     pub seq: Seq,
 }
+
+/// One group commit as the log hands it to its store: several requests, in order, with all positions assigned.
+#[derive(Clone, Copy, Debug)]
+pub struct Group<'a> {
+    /// Ascending seq without gaps, following the store's last; per stream ascending offsets likewise.
+    pub entries: &'a [Entry],
+    /// In order: the last change of a key wins.
+    pub records: &'a [RecordChange],
+    /// New idempotency keys; none of them is remembered yet.
+    pub keys: &'a [KeyOutcome],
+    /// The log's last commit number with this group; the store's last when `entries` is empty.
+    pub seq: Seq,
+}
+
+/// An idempotency key and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyOutcome {
+    /// The key with its body's hash.
+    pub key: IdempotencyKey,
+    /// What the first request was answered.
+    pub positions: Arc<[Position]>,
+}
+
+/// What a store remembers of an idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownKey {
+    /// Hash of the first body.
+    pub body_hash: u64,
+    /// What the first request was answered.
+    pub positions: Arc<[Position]>,
+}
+
+/// What a store holds now and has dropped since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Streams, empty ones included.
+    pub streams: u64,
+    /// Entries over all streams.
+    pub entries: u64,
+    /// Records.
+    pub records: u64,
+    /// Payload bytes of the entries (a list's shared payload counts once per entry) and bytes of the records.
+    pub bytes: u64,
+    /// Idempotency keys.
+    pub keys: u64,
+    /// Entries that retention removed.
+    pub trimmed: u64,
+    /// Idempotency keys that had to go before their age because there were too many.
+    pub keys_dropped: u64,
+}
+
+/// The store failed: the medium or the machine is at fault, nobody who asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreFault {
+    /// For the operator.
+    pub reason: Box<str>,
+}
+
+/// What the log needs of a store. It is called from one thread. No atomicity across streams is promised except that of
+/// `append_many`; reads see every group that was appended and nothing of any other.
+pub trait Store {
+    /// Commits a group whole or not at all, durably when it returns. Retention and the bound on keys are applied here.
+    /// After an error the log writes no more, because nobody knows how much reached the medium.
+    fn append_many(&mut self, group: Group<'_>, now: Now) -> Result<(), StoreFault>;
+    /// Removes some of what is too old, bounded work; called every `STORE_SWEEP_INTERVAL`, also when nothing is written.
+    fn sweep(&mut self, now: Now) -> Result<(), StoreFault>;
+    /// The last commit number; 0 in a new store.
+    fn last_seq(&self) -> Result<Seq, StoreFault>;
+    /// Where a stream stands. Never the epoch of an earlier life.
+    fn head(&self, stream: &StreamKey) -> Result<StreamHead, StoreFault>;
+    /// What a key stands for, while it is remembered.
+    fn key(&self, app: AppId, key: &str, now: Now) -> Result<Option<KnownKey>, StoreFault>;
+    /// Entries of a stream with offset > `after`, oldest first, at most `limit`.
+    fn read_stream(&self, stream: &StreamKey, after: Offset, limit: usize) -> Result<Vec<Entry>, StoreFault>;
+    /// Topic and everyone entries of an app with seq > `after`, oldest first, at most `limit`, and the seq of the
+    /// newest one that retention removed.
+    fn read_topics(&self, app: AppId, after: Seq, limit: usize) -> Result<(Vec<Entry>, Seq), StoreFault>;
+    /// Records whose key starts with `prefix` and is > `after`, in key order, at most `limit`.
+    fn read_records(&self, prefix: &[u8], after: &[u8], limit: usize) -> Result<Vec<Record>, StoreFault>;
+    /// Figures for the operator; cheap.
+    fn usage(&self) -> Usage;
+}
+
+/// A record's key and value.
+pub type Record = (Box<[u8]>, Box<[u8]>);

@@ -1,0 +1,404 @@
+//! Owns: the driver over level-triggered epoll. In: ops. Out: completions, emulated.
+//! Must not: block outside `poll`, allocate per op, or touch a slot's socket after its close.
+//! Invariants: receives and sends are done while they are submitted and their completions queued; a send that finds no
+//! room is *parked* until the socket is writable, ended by `Shutdown`; the kernel knows of a socket exactly while it
+//! is watched and read, or has a parked send; a completion that has not been reaped counts as in flight.
+
+mod accept;
+mod slots;
+pub(in crate::io) mod sys;
+
+use super::{Completion, Driver, ListenerId, Op, Outcome, Segment, Slot, Socket, Token, Wait, Waker, WakerKind};
+use crate::base::block::Block;
+use crate::base::clock::Now;
+use crate::io::socket;
+use crate::io::wake::WakeCell;
+use crate::limits::{EPOLL_EVENTS_MAX, EPOLL_PARKED_SENDS_MAX};
+use accept::{Connecting, Listener};
+use slab::Slab;
+use slots::{
+    ENDING, GUEST, IN_FLIGHT, ONCE, PARKED, PAUSED, READY, RECEIVING, REGISTERED, SENDING, SHUTTING, SlotTable, WATCHED,
+};
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+const READABLE: u32 = libc::EPOLLIN as u32;
+const WRITABLE: u32 = libc::EPOLLOUT as u32;
+const ONE_SHOT: u32 = libc::EPOLLONESHOT as u32;
+const EDGE: u32 = libc::EPOLLET as u32;
+const BROKEN: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
+
+/// What an event belongs to: the kind in the upper half of its data, the index in the lower.
+const OF_SLOT: u32 = 0;
+const OF_LISTENER: u32 = 1;
+const OF_CONNECT: u32 = 2;
+const OF_WAKER: u32 = 3;
+
+fn event_data(kind: u32, index: u32) -> u64 {
+    u64::from(kind) << 32 | u64::from(index)
+}
+
+/// A send that waits for room.
+#[derive(Debug)]
+struct Parked {
+    segment: Segment,
+    token: Token,
+    more: bool,
+}
+
+/// A completion to be reaped, and which of its slot's flags end with it.
+#[derive(Debug)]
+struct Queued {
+    slot: Slot,
+    ends: u32,
+    completion: Completion,
+}
+
+/// The driver. One thread's: create it there.
+#[derive(Debug)]
+pub struct EpollDriver {
+    epoll: OwnedFd,
+    events: Box<[libc::epoll_event]>,
+    slots: SlotTable,
+    parked: Slab<Parked>,
+    listeners: Slab<Listener>,
+    connecting: Slab<Connecting>,
+    queue: VecDeque<Queued>,
+    wake: Arc<WakeCell>,
+}
+
+impl EpollDriver {
+    /// An idle driver.
+    ///
+    /// # Errors
+    /// Where the process has no fds left.
+    pub fn new() -> io::Result<Self> {
+        let epoll = sys::epoll_create()?;
+        let wake = WakeCell::new()?;
+        sys::epoll_control(&epoll, libc::EPOLL_CTL_ADD, wake.fd(), READABLE | EDGE, event_data(OF_WAKER, 0))?;
+        Ok(Self {
+            epoll,
+            events: vec![sys::NO_EVENT; EPOLL_EVENTS_MAX].into_boxed_slice(),
+            slots: SlotTable::new(sys::fds_max()),
+            parked: Slab::new(),
+            listeners: Slab::new(),
+            connecting: Slab::new(),
+            queue: VecDeque::new(),
+            wake,
+        })
+    }
+
+    // --- queueing -------------------------------------------------------------------------------------------------
+
+    #[inline]
+    fn push_of(&mut self, slot: Slot, ends: u32, token: Token, outcome: Outcome) {
+        self.queue.push_back(Queued { slot, ends, completion: Completion { token, outcome } });
+    }
+
+    fn push(&mut self, token: Token, outcome: Outcome) {
+        self.push_of(Slot(0), 0, token, outcome);
+    }
+
+    fn reap(&mut self, max: usize, into: &mut Vec<Completion>) {
+        let count = max.min(self.queue.len());
+        for queued in self.queue.drain(..count) {
+            if queued.ends != 0 {
+                self.slots.get_mut(queued.slot).flags &= !queued.ends;
+            }
+            into.push(queued.completion);
+        }
+    }
+
+    // --- receiving and sending ------------------------------------------------------------------------------------
+
+    fn receive(&mut self, slot: Slot, mut block: Block, token: Token) {
+        let entry = self.slots.get_mut(slot);
+        assert!(!entry.is(RECEIVING), "one receive at a time");
+        entry.flags |= RECEIVING;
+        let outcome = match sys::receive(entry.fd(), block.bytes_mut()) {
+            Ok(count) => Outcome::Received { more: count == block.capacity(), block, count },
+            Err(error) => Outcome::ReceiveFailed { block, error },
+        };
+        self.push_of(slot, RECEIVING, token, outcome);
+    }
+
+    fn send(&mut self, slot: Slot, segment: Segment, more: bool, token: Token) {
+        let entry = self.slots.get_mut(slot);
+        assert!(!entry.is(SENDING), "one send at a time: two would reorder");
+        assert!(!segment.remaining().is_empty(), "a send has something to send");
+        entry.flags |= SENDING;
+        match sys::send(entry.fd(), segment.remaining(), more) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.park(slot, Parked { segment, token, more }),
+            result => self.push_sent(slot, segment, token, result),
+        }
+    }
+
+    fn push_sent(&mut self, slot: Slot, segment: Segment, token: Token, result: io::Result<usize>) {
+        let outcome = match result {
+            Ok(count) => Outcome::Sent { segment, count },
+            Err(error) => Outcome::SendFailed { segment, error },
+        };
+        self.push_of(slot, SENDING, token, outcome);
+    }
+
+    fn park(&mut self, slot: Slot, parked: Parked) {
+        if self.parked.len() >= EPOLL_PARKED_SENDS_MAX {
+            let error = io::Error::from_raw_os_error(libc::ENOBUFS);
+            return self.push_sent(slot, parked.segment, parked.token, Err(error));
+        }
+        let place = self.parked.insert(parked);
+        self.slots.get_mut(slot).park(place);
+        if let Err(error) = self.register(slot) {
+            let parked = self.unpark(slot);
+            self.push_sent(slot, parked.segment, parked.token, Err(error));
+        }
+    }
+
+    fn unpark(&mut self, slot: Slot) -> Parked {
+        let entry = self.slots.get_mut(slot);
+        let place = entry.parked();
+        entry.unpark();
+        self.parked.remove(place)
+    }
+
+    /// Tries a parked send again. Where there still is no room it stays.
+    fn retry_parked(&mut self, slot: Slot) {
+        let entry = self.slots.get(slot);
+        let parked = &self.parked[entry.parked()];
+        match sys::send(entry.fd(), parked.segment.remaining(), parked.more) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => {
+                let parked = self.unpark(slot);
+                self.push_sent(slot, parked.segment, parked.token, result);
+                self.unregister(slot);
+            }
+        }
+    }
+
+    fn shutdown(&mut self, slot: Slot, token: Token) {
+        let entry = self.slots.get_mut(slot);
+        assert!(!entry.is(SHUTTING), "one shutdown at a time");
+        entry.flags |= SHUTTING;
+        socket::shutdown(entry.owned());
+        if entry.is(PARKED) {
+            // It fails now; if the peer made room in the meantime it is still to be joined, not lost.
+            self.retry_parked(slot);
+        }
+        self.push_of(slot, SHUTTING, token, Outcome::ShutDone);
+    }
+
+    // --- watching -------------------------------------------------------------------------------------------------
+
+    fn watch(&mut self, slot: Slot, token: Token, once: bool) {
+        let entry = self.slots.get_mut(slot);
+        assert!(!entry.is(WATCHED), "one watch at a time");
+        entry.flags = (entry.flags & !(PAUSED | ONCE)) | WATCHED | if once { ONCE } else { 0 };
+        entry.watch = token.0;
+        if self.register(slot).is_err() {
+            // Only the kernel's memory or its limit of watches can be short; the caller tries again in a later turn.
+            self.end_watch(slot);
+        }
+    }
+
+    fn unwatch(&mut self, slot: Slot, token: Token) {
+        let entry = self.slots.get(slot);
+        if entry.is(WATCHED) && entry.watch_token() == token {
+            self.end_watch(slot);
+            self.unregister(slot);
+        }
+    }
+
+    fn end_watch(&mut self, slot: Slot) {
+        let entry = self.slots.get_mut(slot);
+        entry.flags = (entry.flags & !(WATCHED | ONCE | PAUSED)) | ENDING;
+        let token = entry.watch_token();
+        self.push_of(slot, ENDING, token, Outcome::WatchEnded);
+    }
+
+    /// A one-shot watch has fired. The kernel has disarmed it already, unless a parked send shares its registration.
+    fn end_once(&mut self, slot: Slot) {
+        let entry = self.slots.get_mut(slot);
+        entry.flags &= !(WATCHED | ONCE);
+        if entry.is(PARKED) {
+            self.unregister(slot);
+        }
+    }
+
+    /// Makes the kernel's interest what the flags say, where that is something.
+    fn register(&mut self, slot: Slot) -> io::Result<()> {
+        let entry = self.slots.get_mut(slot);
+        let events = wanted(entry.flags);
+        let operation = if entry.is(REGISTERED) { libc::EPOLL_CTL_MOD } else { libc::EPOLL_CTL_ADD };
+        if events != 0 {
+            sys::epoll_control(&self.epoll, operation, entry.fd(), events, event_data(OF_SLOT, slot.0))?;
+            entry.flags |= REGISTERED;
+        }
+        Ok(())
+    }
+
+    /// The same where something is no longer wanted: a socket of which nothing is leaves the set, since the kernel
+    /// would go on reporting its end.
+    fn unregister(&mut self, slot: Slot) {
+        let entry = self.slots.get_mut(slot);
+        if !entry.is(REGISTERED) {
+            return;
+        }
+        let events = wanted(entry.flags);
+        let operation = if events == 0 { libc::EPOLL_CTL_DEL } else { libc::EPOLL_CTL_MOD };
+        sys::epoll_control(&self.epoll, operation, entry.fd(), events, event_data(OF_SLOT, slot.0))
+            .expect("changing or removing an fd that is in the set needs no memory");
+        if events == 0 {
+            entry.flags &= !REGISTERED;
+        }
+    }
+
+    // --- events ---------------------------------------------------------------------------------------------------
+
+    fn take_events(&mut self, timeout_ms: i32) -> io::Result<()> {
+        let count = sys::wait(&self.epoll, &mut self.events, timeout_ms)?;
+        for position in 0..count {
+            let libc::epoll_event { events, u64: data } = self.events[position];
+            let index = (data & u64::from(u32::MAX)) as u32;
+            match (data >> 32) as u32 {
+                OF_SLOT => self.on_slot_event(Slot(index), events),
+                OF_LISTENER => self.on_listener_event(index as usize),
+                OF_CONNECT => self.on_connect_event(index as usize),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn on_slot_event(&mut self, slot: Slot, events: u32) {
+        let entry = self.slots.get_mut(slot);
+        if entry.is(WATCHED) && !entry.is(PAUSED | READY) && events & (READABLE | BROKEN) != 0 {
+            entry.flags |= READY;
+            let (token, once) = (entry.watch_token(), entry.is(ONCE));
+            self.push_of(slot, READY, token, Outcome::Ready);
+            if once {
+                self.end_once(slot);
+            }
+        }
+        if self.slots.get(slot).is(PARKED) && events & (WRITABLE | BROKEN) != 0 {
+            self.retry_parked(slot);
+        }
+    }
+
+    /// How long to wait, in the kernel's milliseconds. The clock is read here a second time only if there is a wait.
+    fn timeout_ms(&self, wait: Wait) -> i32 {
+        match wait {
+            Wait::Until(deadline) if self.queue.is_empty() => {
+                i32::try_from(deadline.saturating_sub(sys::now().monotonic_ms)).unwrap_or(i32::MAX)
+            }
+            _ => 0,
+        }
+    }
+}
+
+/// What the kernel is to report for a slot with these flags.
+#[inline]
+fn wanted(flags: u32) -> u32 {
+    let mut events = 0;
+    if flags & WATCHED != 0 && flags & PAUSED == 0 {
+        events |= READABLE;
+        // With a parked send as well the one shot is kept by the flags alone: the kernel's would end both.
+        if flags & (ONCE | PARKED) == ONCE {
+            events |= ONE_SHOT;
+        }
+    }
+    if flags & PARKED != 0 {
+        events |= WRITABLE;
+    }
+    events
+}
+
+impl Driver for EpollDriver {
+    fn listen(&mut self, address: SocketAddr, shared: bool) -> io::Result<(ListenerId, SocketAddr)> {
+        self.add_listener(address, shared)
+    }
+
+    fn close_listener(&mut self, listener: ListenerId) {
+        self.remove_listener(listener);
+    }
+
+    fn submit(&mut self, op: Op) {
+        match op {
+            Op::Send { slot, segment, more, token } => self.send(slot, segment, more, token),
+            Op::Receive { slot, block, token } => self.receive(slot, block, token),
+            Op::Watch { slot, token } => self.watch(slot, token, false),
+            Op::WatchOnce { slot, token } => self.watch(slot, token, true),
+            Op::Unwatch { slot, token } => self.unwatch(slot, token),
+            Op::Shutdown { slot, token } => self.shutdown(slot, token),
+            Op::Install { socket, token } => {
+                let slot = self.slots.insert(socket.into_fd(), 0);
+                self.push(token, Outcome::Installed(slot));
+            }
+            Op::Accept { listener, token } => self.accept(listener, token),
+            Op::StopAccepting { listener } => self.stop_accepting(listener),
+            Op::Connect { local, remote, token } => self.connect(local, remote, token),
+        }
+    }
+
+    fn poll(&mut self, wait: Wait, max: usize, into: &mut Vec<Completion>) -> io::Result<Now> {
+        let timeout_ms = self.timeout_ms(wait);
+        let sleeps = timeout_ms > 0 && self.wake.fall_asleep();
+        let taken = self.take_events(if sleeps { timeout_ms } else { 0 });
+        self.wake.awaken();
+        taken?;
+        self.reap(max, into);
+        Ok(sys::now())
+    }
+
+    fn attach(&mut self, socket: Socket) -> Slot {
+        self.slots.insert(socket.into_fd(), GUEST)
+    }
+
+    fn detach(&mut self, slot: Slot) -> Socket {
+        assert!(self.slots.get(slot).is(GUEST), "only a guest is given out again");
+        self.forget(slot);
+        Socket::from(self.slots.remove(slot))
+    }
+
+    fn close(&mut self, slot: Slot) {
+        self.forget(slot);
+        drop(self.slots.remove(slot));
+    }
+
+    fn set_reading(&mut self, slot: Slot, reading: bool) {
+        let entry = self.slots.get_mut(slot);
+        if !entry.is(WATCHED) || entry.is(PAUSED) != reading {
+            return;
+        }
+        entry.flags ^= PAUSED;
+        if !reading {
+            self.unregister(slot);
+        } else if self.register(slot).is_err() {
+            self.end_watch(slot);
+        }
+    }
+
+    fn waker(&self) -> Waker {
+        Waker(WakerKind::EventFd(Arc::clone(&self.wake)))
+    }
+
+    fn slots_open(&self) -> usize {
+        self.slots.open()
+    }
+
+    fn name(&self) -> &'static str {
+        "epoll"
+    }
+}
+
+impl EpollDriver {
+    /// Takes a slot with nothing in flight out of the kernel's set, where a one-shot watch that has fired left it. A
+    /// close alone would not do: the socket may live on elsewhere.
+    fn forget(&mut self, slot: Slot) {
+        assert!(!self.slots.get(slot).is(IN_FLIGHT), "a slot was let go with ops in flight");
+        self.unregister(slot);
+    }
+}

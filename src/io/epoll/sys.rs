@@ -1,0 +1,116 @@
+//! The few system calls that neither `std` nor `socket2` offers in the shape needed: each takes borrowed fds and
+//! slices, so that all `unsafe` of this driver is in this file.
+#![allow(unsafe_code, reason = "system calls")]
+
+use crate::base::clock::Now;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// Not yet an event; what [`wait`] fills in.
+pub(super) const NO_EVENT: libc::epoll_event = libc::epoll_event { events: 0, u64: 0 };
+
+/// A non-blocking, close-on-exec eventfd at 0.
+pub(in crate::io) fn eventfd() -> io::Result<OwnedFd> {
+    // SAFETY: eventfd takes no pointers; what it returns is a new fd that nobody else owns.
+    unsafe {
+        let fd = check(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Lets a bind to port 0 leave the port open until connect (`IP_BIND_ADDRESS_NO_PORT`, which both families take).
+pub(in crate::io) fn bind_address_without_port(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let (value, length) = ((&raw const on).cast(), size_of::<libc::c_int>() as libc::socklen_t);
+    // SAFETY: the kernel reads `length` bytes of a live local; the fd is open for the length of the call.
+    check(unsafe { libc::setsockopt(fd.as_raw_fd(), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, value, length) })
+        .map(drop)
+}
+
+/// The clock, both ways.
+pub(in crate::io) fn now() -> Now {
+    Now { monotonic_ms: milliseconds(libc::CLOCK_MONOTONIC), wall_ms: milliseconds(libc::CLOCK_REALTIME) }
+}
+
+/// The soft limit of open fds.
+pub(in crate::io) fn fds_max() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a live rlimit that the call fills in.
+    let result = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    assert_eq!(result, 0, "getrlimit fails only on a bad pointer or resource");
+    usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
+}
+
+pub(super) fn epoll_create() -> io::Result<OwnedFd> {
+    // SAFETY: no pointers; the new fd is ours.
+    unsafe {
+        let fd = check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Adds, changes or removes (`operation`) what is waited for on `fd`.
+pub(super) fn epoll_control(
+    epoll: &OwnedFd,
+    operation: libc::c_int,
+    fd: BorrowedFd<'_>,
+    events: u32,
+    data: u64,
+) -> io::Result<()> {
+    let mut event = libc::epoll_event { events, u64: data };
+    // SAFETY: both fds are open for the length of the call, and the event is a live local that the kernel only reads.
+    check(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), operation, fd.as_raw_fd(), &mut event) }).map(drop)
+}
+
+/// Waits; returns how many events were filled in. An interrupting signal is no event.
+pub(super) fn wait(epoll: &OwnedFd, events: &mut [libc::epoll_event], timeout_ms: i32) -> io::Result<usize> {
+    let room = i32::try_from(events.len()).expect("the event buffer has a fixed, small length");
+    // SAFETY: the kernel writes at most `room` events into the slice, which is borrowed for the length of the call.
+    let count = unsafe { libc::epoll_wait(epoll.as_raw_fd(), events.as_mut_ptr(), room, timeout_ms) };
+    match check(count) {
+        Ok(count) => Ok(usize::try_from(count).expect("a checked count is not negative")),
+        Err(error) if error.raw_os_error() == Some(libc::EINTR) => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+/// Accepts one connection, non-blocking and close-on-exec. The peer's address is asked for separately where wanted.
+pub(super) fn accept(listener: &OwnedFd) -> io::Result<OwnedFd> {
+    let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: null address pointers are allowed and mean that no address is written; the new fd is ours.
+    unsafe {
+        let fd = libc::accept4(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), flags);
+        Ok(OwnedFd::from_raw_fd(check(fd)?))
+    }
+}
+
+/// Receives without waiting.
+#[inline]
+pub(super) fn receive(fd: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the kernel writes at most `into.len()` bytes to a slice that is borrowed for the length of the call.
+    let count = unsafe { libc::recv(fd.as_raw_fd(), into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT) };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+/// Sends without waiting and without SIGPIPE.
+#[inline]
+pub(super) fn send(fd: BorrowedFd<'_>, bytes: &[u8], more: bool) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | if more { libc::MSG_MORE } else { 0 };
+    // SAFETY: the kernel reads at most `bytes.len()` bytes from a slice that is borrowed for the length of the call.
+    let count = unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+fn milliseconds(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a live timespec that the call fills in.
+    let result = unsafe { libc::clock_gettime(clock, &mut time) };
+    assert_eq!(result, 0, "clock_gettime fails only on a bad pointer or clock");
+    // Neither clock can be before its zero; a wall clock set before 1970 reads as 1970.
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds * 1_000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

@@ -1,0 +1,306 @@
+//! Wildcard filters by their levels. A match costs at most one step per node that a prefix of the topic reaches; it
+//! allocates nothing and reports in an order that depends on the filters alone.
+//!
+//! ```text
+//!   root(app) ── "a" ──► node ── "+" ──► node      "a/+"    is the `exact_end` of its last node,
+//!                          └── "#": a field        "a/+/#"  the `multi_end` of the same one: `#` needs no node
+//! ```
+
+use super::filter::is_hidden;
+use crate::base::hash::KeyedHash;
+use crate::base::ids::AppId;
+use crate::limits::TOPIC_LEVELS_MAX;
+use hashbrown::HashTable;
+use slab::Slab;
+
+/// No node, or no filter.
+pub(super) const NONE: u32 = u32::MAX;
+
+#[derive(Debug)]
+struct Node {
+    parent: u32,
+    /// The level's own text; `+` for the wildcard child, empty for a root.
+    level: Box<str>,
+    /// The child for `+`.
+    plus: u32,
+    /// Filter that ends at this node.
+    exact_end: u32,
+    /// Filter that ends here with a further `#`.
+    multi_end: u32,
+    /// Children by text, which the table of edges holds.
+    children: u32,
+}
+
+impl Node {
+    fn is_needed(&self) -> bool {
+        self.plus != NONE || self.exact_end != NONE || self.multi_end != NONE || self.children > 0
+    }
+}
+
+/// Wildcard filters of all apps, each standing for a number of the caller's.
+#[derive(Debug)]
+pub(super) struct Trie {
+    nodes: Slab<Node>,
+    /// All children by text, under (parent, text): one table instead of a map per node.
+    edges: HashTable<u32>,
+    /// By app, which is an index into the configuration and so stays small.
+    roots: Vec<u32>,
+    hash: KeyedHash,
+}
+
+impl Trie {
+    pub(super) fn new(hash: KeyedHash) -> Self {
+        Self { nodes: Slab::new(), edges: HashTable::new(), roots: Vec::new(), hash }
+    }
+
+    /// Nodes at the moment; 0 when there is no filter.
+    pub(super) fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Adds a filter that is not there; returns the node it hangs on.
+    pub(super) fn insert(&mut self, app: AppId, filter: &str, value: u32) -> u32 {
+        let mut node = self.root_or_new(app);
+        for (depth, level) in filter.split('/').enumerate() {
+            assert!(depth < TOPIC_LEVELS_MAX, "filters are checked before they come here");
+            if level == "#" {
+                let end = &mut self.nodes[node as usize].multi_end;
+                assert!(*end == NONE, "a filter is in the trie once");
+                *end = value;
+                return node;
+            }
+            node = self.child_or_new(node, level);
+        }
+        let end = &mut self.nodes[node as usize].exact_end;
+        assert!(*end == NONE, "a filter is in the trie once");
+        *end = value;
+        node
+    }
+
+    /// Removes the filter that hangs on `node`, and every node that nothing needs any more.
+    pub(super) fn remove(&mut self, app: AppId, node: u32, filter: &str) {
+        let entry = &mut self.nodes[node as usize];
+        let end = if filter.ends_with('#') { &mut entry.multi_end } else { &mut entry.exact_end };
+        assert!(*end != NONE, "a filter that is removed was in the trie");
+        *end = NONE;
+        let mut node = node;
+        while !self.nodes[node as usize].is_needed() {
+            let parent = self.nodes[node as usize].parent;
+            if parent == NONE {
+                self.roots[usize::from(app.0)] = NONE;
+                self.nodes.remove(node as usize);
+                return;
+            }
+            self.detach(parent, node);
+            self.nodes.remove(node as usize);
+            node = parent;
+        }
+    }
+
+    /// Tells every filter of `app` that matches: the more general first along a path, a level's own text before `+`.
+    pub(super) fn for_each_match(&self, app: AppId, topic: &str, mut found: impl FnMut(u32)) {
+        let Some(&root) = self.roots.get(usize::from(app.0)).filter(|&&root| root != NONE) else { return };
+        let levels = Levels::of(topic);
+        let hidden = is_hidden(topic);
+        // Depth first: besides the path's end at most one sibling waits per depth, so the stack cannot overflow.
+        let mut stack = [(root, 0_u32); TOPIC_LEVELS_MAX + 2];
+        let mut height = 1;
+        while height > 0 {
+            height -= 1;
+            let (index, depth) = stack[height];
+            let node = &self.nodes[index as usize];
+            let wild = depth > 0 || !hidden;
+            if node.multi_end != NONE && wild {
+                found(node.multi_end);
+            }
+            if depth as usize == levels.count {
+                if node.exact_end != NONE {
+                    found(node.exact_end);
+                }
+                continue;
+            }
+            if node.plus != NONE && wild {
+                stack[height] = (node.plus, depth + 1);
+                height += 1;
+            }
+            if node.children > 0
+                && let Some(child) = self.child(index, levels.level(depth as usize))
+            {
+                stack[height] = (child, depth + 1);
+                height += 1;
+            }
+        }
+    }
+
+    fn root_or_new(&mut self, app: AppId) -> u32 {
+        let app = usize::from(app.0);
+        if self.roots.len() <= app {
+            self.roots.resize(app + 1, NONE);
+        }
+        if self.roots[app] == NONE {
+            self.roots[app] = self.new_node(NONE, "");
+        }
+        self.roots[app]
+    }
+
+    fn child(&self, parent: u32, level: &str) -> Option<u32> {
+        let is_it = |&node: &u32| {
+            let node = &self.nodes[node as usize];
+            node.parent == parent && *node.level == *level
+        };
+        self.edges.find(self.hash.of(&(parent, level)), is_it).copied()
+    }
+
+    fn child_or_new(&mut self, parent: u32, level: &str) -> u32 {
+        if level == "+" {
+            if self.nodes[parent as usize].plus == NONE {
+                let node = self.new_node(parent, level);
+                self.nodes[parent as usize].plus = node;
+            }
+            return self.nodes[parent as usize].plus;
+        }
+        if let Some(child) = self.child(parent, level) {
+            return child;
+        }
+        let child = self.new_node(parent, level);
+        self.nodes[parent as usize].children += 1;
+        let (nodes, hash) = (&self.nodes, &self.hash);
+        let edge_hash = |&node: &u32| {
+            let node = &nodes[node as usize];
+            hash.of(&(node.parent, &*node.level))
+        };
+        self.edges.insert_unique(hash.of(&(parent, level)), child, edge_hash);
+        child
+    }
+
+    fn detach(&mut self, parent: u32, child: u32) {
+        if self.nodes[parent as usize].plus == child {
+            self.nodes[parent as usize].plus = NONE;
+            return;
+        }
+        let hash = self.hash.of(&(parent, &*self.nodes[child as usize].level));
+        let edge = self.edges.find_entry(hash, |&node| node == child);
+        edge.expect("a child by text is in the table of edges").remove();
+        self.nodes[parent as usize].children -= 1;
+    }
+
+    fn new_node(&mut self, parent: u32, level: &str) -> u32 {
+        let node = Node { parent, level: level.into(), plus: NONE, exact_end: NONE, multi_end: NONE, children: 0 };
+        u32::try_from(self.nodes.insert(node)).expect("a shard has fewer than 2^32 trie nodes")
+    }
+}
+
+/// Where a topic's levels begin. A topic with more levels than any filter can have counts as one level more: only
+/// filters that end in `#` can match it, and those need no more.
+struct Levels<'a> {
+    topic: &'a str,
+    starts: [u32; TOPIC_LEVELS_MAX + 2],
+    count: usize,
+}
+
+impl<'a> Levels<'a> {
+    fn of(topic: &'a str) -> Self {
+        let mut levels = Self { topic, starts: [0; TOPIC_LEVELS_MAX + 2], count: 0 };
+        let ends = topic.bytes().enumerate().filter(|&(_, byte)| byte == b'/').map(|(at, _)| at);
+        for end in ends.chain([topic.len()]).take(TOPIC_LEVELS_MAX + 1) {
+            levels.count += 1;
+            levels.starts[levels.count] = u32::try_from(end + 1).expect("topics are shorter than 64 KiB");
+        }
+        levels
+    }
+
+    fn level(&self, index: usize) -> &'a str {
+        &self.topic[self.starts[index] as usize..self.starts[index + 1] as usize - 1]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::filter::matches;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn filter_strategy() -> impl Strategy<Value = String> {
+        let level = prop_oneof![Just("a"), Just("b"), Just(""), Just("+"), Just("$s")];
+        (prop::collection::vec(level, 0..4), any::<bool>()).prop_map(|(mut levels, multi)| {
+            if multi || levels.is_empty() {
+                levels.push("#");
+            }
+            levels.join("/")
+        })
+    }
+
+    fn topic_strategy() -> impl Strategy<Value = String> {
+        let level = prop_oneof![Just("a"), Just("b"), Just(""), Just("$s"), Just("c")];
+        prop::collection::vec(level, 1..5).prop_map(|levels| levels.join("/"))
+    }
+
+    fn found(trie: &Trie, app: u16, topic: &str) -> Vec<u32> {
+        let mut all = Vec::new();
+        trie.for_each_match(AppId(app), topic, |value| all.push(value));
+        all
+    }
+
+    proptest! {
+        #[test]
+        fn a_trie_matches_what_comparing_every_filter_does(
+            filters in prop::collection::btree_set((0_u16..2, filter_strategy()), 0..24),
+            topics in prop::collection::vec((0_u16..2, topic_strategy()), 1..8),
+            removed in prop::collection::vec(any::<bool>(), 24),
+        ) {
+            let filters: Vec<_> = filters.into_iter().collect();
+            let mut trie = Trie::new(KeyedHash::new(7));
+            let mut nodes = Vec::new();
+            for (value, (app, filter)) in filters.iter().enumerate() {
+                nodes.push(trie.insert(AppId(*app), filter, u32::try_from(value).expect("few")));
+            }
+            for round in 0..2 {
+                for (app, topic) in &topics {
+                    let mut have = found(&trie, *app, topic);
+                    have.sort_unstable();
+                    let want: Vec<u32> = (0_u32..).zip(&filters).zip(&removed)
+                        .filter(|((_, (of, filter)), removed)| {
+                            of == app && matches(filter, topic) && (round == 0 || !**removed)
+                        })
+                        .map(|((value, _), _)| value)
+                        .collect();
+                    prop_assert_eq!(have, want, "{}", topic);
+                }
+                for (((app, filter), node), _) in filters.iter().zip(&nodes).zip(&removed)
+                    .filter(|(_, removed)| (round == 0) == **removed)
+                {
+                    trie.remove(AppId(*app), *node, filter);
+                }
+            }
+            prop_assert_eq!(trie.nodes(), 0);
+            prop_assert!(trie.edges.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_order_of_matches_does_not_depend_on_the_order_of_subscribing() {
+        let filters = ["+/+", "a/#", "#", "a/+", "+/b", "+/#"];
+        let order = |from: usize| {
+            let mut trie = Trie::new(KeyedHash::new(from as u64));
+            for index in 0..filters.len() {
+                let value = (from + index) % filters.len();
+                trie.insert(AppId(0), filters[value], u32::try_from(value).expect("few"));
+            }
+            found(&trie, 0, "a/b").into_iter().map(|value| filters[value as usize]).collect::<Vec<_>>()
+        };
+        assert_eq!(order(0), ["#", "a/#", "a/+", "+/#", "+/b", "+/+"]);
+        assert!((1..filters.len()).all(|from| order(from) == order(0)));
+    }
+
+    #[test]
+    fn deep_filters_match_at_the_level_bound_and_longer_topics_only_through_multi_level_ones() {
+        let deep = |level: &str, count: usize| vec![level; count].join("/");
+        let mut trie = Trie::new(KeyedHash::new(1));
+        trie.insert(AppId(0), &deep("+", TOPIC_LEVELS_MAX), 0);
+        trie.insert(AppId(0), &format!("{}/#", deep("+", TOPIC_LEVELS_MAX - 1)), 1);
+        assert_eq!(found(&trie, 0, &deep("x", TOPIC_LEVELS_MAX - 1)), [1]);
+        assert_eq!(found(&trie, 0, &deep("x", TOPIC_LEVELS_MAX)), [1, 0]);
+        assert_eq!(found(&trie, 0, &deep("x", TOPIC_LEVELS_MAX + 1)), [1]);
+        assert_eq!(found(&trie, 0, &deep("x", TOPIC_LEVELS_MAX + 9)), [1]);
+    }
+}

@@ -1,0 +1,67 @@
+//! How shards and the control plane ask the log: mail that never blocks.
+
+use super::{Counters, Request, RequestToken, Stats, StoreError, StoreFault};
+use crate::base::ids::ShardId;
+use crossbeam_channel::{Sender, TrySendError};
+use std::sync::Arc;
+
+/// Who asked, and so who gets the `Done`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Address {
+    /// A shard.
+    Shard(ShardId),
+    /// The control plane.
+    Control,
+}
+
+/// What travels to the log thread.
+pub(super) enum Letter {
+    Request { from: Address, token: RequestToken, request: Request },
+    Stop,
+}
+
+/// Any number of clones; when the last one is gone, the log thread answers what it has and ends.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) letters: Sender<Letter>,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl Handle {
+    /// Queues a request; its `Done` comes as mail to `from`, after every shard has the batch it was committed in.
+    /// Requests of one thread are committed in the order in which they were queued.
+    ///
+    /// # Errors
+    /// The request comes back with `Busy` when `LOG_QUEUE_MAX` requests wait, and with `Failed` when the log thread has
+    /// ended.
+    // The request is large, and it is the caller's to keep for another try: that is what the error is for.
+    #[allow(clippy::result_large_err)]
+    pub fn try_submit(
+        &self,
+        from: Address,
+        token: RequestToken,
+        request: Request,
+    ) -> Result<(), (Request, StoreError)> {
+        let (letter, error) = match self.letters.try_send(Letter::Request { from, token, request }) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Full(letter)) => (letter, StoreError::Busy),
+            Err(TrySendError::Disconnected(letter)) => (letter, StoreError::Failed),
+        };
+        match letter {
+            Letter::Request { request, .. } => Err((request, error)),
+            Letter::Stop => unreachable!("a request was sent, so a request comes back"),
+        }
+    }
+
+    /// Figures of the last commit, and how many requests wait now.
+    pub fn stats(&self) -> Stats {
+        let mut stats = self.counters.stats();
+        stats.queue_depth += self.letters.len() as u64;
+        stats
+    }
+
+    /// Why the store failed first; none while it never did.
+    pub fn fault(&self) -> Option<&StoreFault> {
+        self.counters.fault()
+    }
+}

@@ -1,0 +1,273 @@
+//! The log: a queue of requests and the group commit that empties it. Pure: no thread, clock or random source inside,
+//! so the simulator drives it through delays, failures and crashes from one seed.
+//!
+//! ```text
+//! submit ─► queue ─► commit: plan (keys, offsets, seq) ─► store.append_many ─► batch, then dones
+//!                                                     └─ error ─► poisoned: every append of the group, and every
+//!                                                                 later one, is answered Failed; reads go on
+//! ```
+
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use super::{Address, Answer, Batch, Counters, Done, Request, RequestToken, Stats, Store, StoreError, StoreFault};
+use crate::base::clock::Now;
+use crate::base::hash::KeyedHash;
+use crate::base::ids::Seq;
+use crate::limits::{
+    LOG_BATCH_ENTRIES_MAX, LOG_BATCH_MAX, LOG_QUEUE_MAX, READ_ENTRIES_MAX, READ_RECORDS_MAX, STORE_SWEEP_INTERVAL,
+};
+use plan::{Epochs, Plan};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+struct Pending {
+    from: Address,
+    token: RequestToken,
+    request: Request,
+}
+
+/// What planning made of a request.
+pub(super) enum Outcome {
+    /// To be answered from the committed state.
+    Read(Request),
+    /// Known already, whatever becomes of the group.
+    Settled(Result<Answer, StoreError>),
+    /// Holds if the group is written.
+    WithGroup(Result<Answer, StoreError>),
+}
+
+/// What a commit brought. Whoever delivers it hands the batch to every shard before it hands out the first `Done`.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// None when no entry was written.
+    pub batch: Option<Arc<Batch>>,
+    /// One for each request taken, in the order in which they were submitted.
+    pub dones: Vec<(Address, Done)>,
+}
+
+/// See the module.
+pub struct Log<S> {
+    store: S,
+    queue: VecDeque<Pending>,
+    plan: Plan,
+    seq: Seq,
+    poisoned: bool,
+    next_sweep_ms: u64,
+    stats: Stats,
+    counters: Arc<Counters>,
+}
+
+impl<S: Store> Log<S> {
+    /// Goes on where the store ends. `seed` makes the epochs: random bits from the node, a fixed number in tests. It
+    /// must never be the same for two lives of one durable store, or an epoch may come again.
+    ///
+    /// # Errors
+    /// The store could not say where it ends.
+    pub fn open(store: S, seed: u64) -> Result<Self, StoreFault> {
+        let seq = store.last_seq()?;
+        let mut epochs = Epochs::new(seed);
+        let hash = KeyedHash::new(epochs.next().0);
+        let mut log = Self {
+            store,
+            queue: VecDeque::new(),
+            plan: Plan::new(epochs, hash),
+            seq,
+            poisoned: false,
+            next_sweep_ms: 0,
+            stats: Stats::default(),
+            counters: Arc::default(),
+        };
+        log.publish();
+        Ok(log)
+    }
+
+    /// Queues a request; nothing is looked at before the next commit.
+    ///
+    /// # Errors
+    /// The request comes back with `Busy` when `LOG_QUEUE_MAX` wait.
+    // As for the handle: the caller keeps the request for another try.
+    #[allow(clippy::result_large_err)]
+    pub fn submit(
+        &mut self,
+        from: Address,
+        token: RequestToken,
+        request: Request,
+    ) -> Result<(), (Request, StoreError)> {
+        if self.queue.len() >= LOG_QUEUE_MAX {
+            return Err((request, StoreError::Busy));
+        }
+        self.queue.push_back(Pending { from, token, request });
+        Ok(())
+    }
+
+    /// Takes the oldest requests as one group, commits its appends together and answers all. Reads see the whole group,
+    /// so a read sees every append that was submitted before it.
+    pub fn commit(&mut self, now: Now) -> Committed {
+        let planned = self.plan_group(now);
+        let (batch, is_written) = self.write_group(now);
+        let mut dones = Vec::with_capacity(planned.len());
+        for (from, token, outcome) in planned {
+            let result = match outcome {
+                Outcome::Read(request) => self.read(&request),
+                Outcome::WithGroup(_) if !is_written => Err(StoreError::Failed),
+                Outcome::Settled(result) | Outcome::WithGroup(result) => result,
+            };
+            self.count(&result);
+            dones.push((from, Done { token, result }));
+        }
+        self.sweep(now);
+        self.publish();
+        Committed { batch, dones }
+    }
+
+    /// As if the process had been killed and started again over the same store: what was submitted and not committed
+    /// is gone and gets no `Done`.
+    ///
+    /// # Errors
+    /// The store could not say where it ends.
+    pub fn crash(&mut self) -> Result<(), StoreFault> {
+        self.queue.clear();
+        self.plan.clear();
+        self.seq = self.store.last_seq()?;
+        self.poisoned = false;
+        self.publish();
+        Ok(())
+    }
+
+    /// Requests waiting.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// The last commit number.
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// The store failed, and nothing is written any more.
+    pub fn is_poisoned(&self) -> bool {
+        self.poisoned
+    }
+
+    /// The figures, shared with whoever shows them.
+    pub fn counters(&self) -> Arc<Counters> {
+        self.counters.clone()
+    }
+
+    /// The store, for the simulator's checkers and fault switches.
+    pub fn store_mut(&mut self) -> &mut S {
+        &mut self.store
+    }
+
+    fn plan_group(&mut self, now: Now) -> Vec<(Address, RequestToken, Outcome)> {
+        let mut planned = Vec::with_capacity(self.queue.len().min(LOG_BATCH_MAX));
+        self.plan.begin(self.seq);
+        while planned.len() < LOG_BATCH_MAX && self.plan.entries().len() < LOG_BATCH_ENTRIES_MAX {
+            let Some(Pending { from, token, request }) = self.queue.pop_front() else { break };
+            let outcome = match request {
+                Request::Append { .. } if self.poisoned => Outcome::Settled(Err(StoreError::Failed)),
+                Request::Append { key, entries, records } => {
+                    match self.plan.append(&self.store, key, entries, records, now) {
+                        Ok(outcome) => outcome,
+                        Err(fault) => {
+                            self.poison(fault);
+                            Outcome::Settled(Err(StoreError::Failed))
+                        }
+                    }
+                }
+                read => Outcome::Read(read),
+            };
+            planned.push((from, token, outcome));
+        }
+        planned
+    }
+
+    /// Returns the batch, and whether the plan holds. A group without anything to write costs the store nothing.
+    fn write_group(&mut self, now: Now) -> (Option<Arc<Batch>>, bool) {
+        if self.poisoned {
+            self.plan.clear();
+            return (None, false);
+        }
+        if self.plan.is_empty() {
+            return (None, true);
+        }
+        let group = self.plan.group();
+        let (seq, records) = (group.seq, group.records.len());
+        if let Err(fault) = self.store.append_many(group, now) {
+            self.poison(fault);
+            self.plan.clear();
+            return (None, false);
+        }
+        self.seq = seq;
+        self.stats.commits += 1;
+        self.stats.records += records as u64;
+        self.stats.bytes += self.plan.bytes();
+        let entries = self.plan.take_entries();
+        self.stats.entries += entries.len() as u64;
+        self.plan.clear();
+        let batch = (!entries.is_empty()).then(|| Arc::new(Batch { entries, seq }));
+        (batch, true)
+    }
+
+    fn read(&mut self, request: &Request) -> Result<Answer, StoreError> {
+        let answer = match request {
+            Request::ReadStream { stream, after, limit } => {
+                let head = self.store.head(stream);
+                let entries = self.store.read_stream(stream, *after, (*limit).min(READ_ENTRIES_MAX));
+                head.and_then(|head| Ok(Answer::Stream { head, entries: entries? }))
+            }
+            Request::ReadTopics { app, after, limit } => {
+                let limit = (*limit).min(READ_ENTRIES_MAX);
+                self.store.read_topics(*app, *after, limit).map(|(entries, trimmed)| {
+                    // A full page may end before the log does; a page that is not full has seen all of it.
+                    let through =
+                        if entries.len() < limit { self.seq } else { entries.last().map_or(*after, |entry| entry.seq) };
+                    Answer::Topics { entries, through, trimmed }
+                })
+            }
+            Request::ReadRecords { prefix, after, limit } => {
+                self.store.read_records(prefix, after, (*limit).min(READ_RECORDS_MAX)).map(Answer::Records)
+            }
+            Request::Head { stream } => self.store.head(stream).map(Answer::Head),
+            Request::Append { .. } => unreachable!("appends are planned, not read"),
+        };
+        answer.map_err(|fault| {
+            self.counters.failed(fault);
+            StoreError::Failed
+        })
+    }
+
+    fn sweep(&mut self, now: Now) {
+        if self.poisoned || now.monotonic_ms < self.next_sweep_ms {
+            return;
+        }
+        self.next_sweep_ms = now.deadline(STORE_SWEEP_INTERVAL);
+        if let Err(fault) = self.store.sweep(now) {
+            self.poison(fault);
+        }
+    }
+
+    fn poison(&mut self, fault: StoreFault) {
+        self.poisoned = true;
+        self.counters.failed(fault);
+    }
+
+    fn count(&mut self, result: &Result<Answer, StoreError>) {
+        match result {
+            Ok(Answer::Appended { duplicate: true, .. }) => self.stats.duplicates += 1,
+            Err(StoreError::KeyConflict) => self.stats.key_conflicts += 1,
+            Err(StoreError::Failed) => self.stats.failures += 1,
+            _ => {}
+        }
+    }
+
+    fn publish(&mut self) {
+        self.stats.queue_depth = self.queue.len() as u64;
+        self.stats.seq = self.seq.0;
+        self.stats.poisoned = self.poisoned;
+        self.stats.store = self.store.usage();
+        self.counters.publish(self.stats);
+    }
+}

@@ -1,0 +1,324 @@
+//! The store that keeps everything in memory: for operation without durability, for tests and for the simulator, and
+//! the model that other stores are compared with. An entry costs 24 bytes besides its shared message; a topic entry
+//! also its place in the index by seq.
+
+#[cfg(test)]
+mod tests;
+
+use super::keys::Keys;
+use super::records::Records;
+use super::{Group, KnownKey, Record, Store, StoreFault, StreamHead, Usage};
+use crate::base::clock::Now;
+use crate::base::hash::KeyedHash;
+use crate::base::ids::{AppId, Epoch, Offset, Seq};
+use crate::base::message::{Entry, Message, StreamKey};
+use crate::limits::{
+    INBOX_AGE_MAX, INBOX_ENTRIES_MAX, INBOX_FORGET_AFTER, KEYS_MAX, STORE_SWEEP_STREAMS_MAX, TOPIC_AGE_MAX,
+    TOPIC_ENTRIES_MAX,
+};
+use core::time::Duration;
+use hashbrown::HashTable;
+use slab::Slab;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// How long a kind of stream keeps what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Entries; the oldest go first.
+    pub entries: usize,
+    /// An entry this old goes, at the next append to its stream or when the sweep comes by.
+    pub age: Duration,
+    /// A stream that is empty and to which nothing was appended for this long is forgotten; its next life has a new
+    /// epoch. At least `age`.
+    pub forget_after: Duration,
+}
+
+/// Retention by kind of stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retentions {
+    /// Of each inbox.
+    pub inbox: Retention,
+    /// Of each topic's stream.
+    pub topic: Retention,
+    /// Of each app's `everyone`.
+    pub everyone: Retention,
+    /// Idempotency keys remembered over all apps, at least 1; beyond it the oldest go, counted.
+    pub keys: usize,
+}
+
+impl Default for Retentions {
+    fn default() -> Self {
+        let topic = Retention { entries: TOPIC_ENTRIES_MAX, age: TOPIC_AGE_MAX, forget_after: TOPIC_AGE_MAX };
+        Self {
+            inbox: Retention { entries: INBOX_ENTRIES_MAX, age: INBOX_AGE_MAX, forget_after: INBOX_FORGET_AFTER },
+            topic,
+            everyone: Retention { forget_after: Duration::MAX, ..topic },
+            keys: KEYS_MAX,
+        }
+    }
+}
+
+impl Retentions {
+    fn of(&self, stream: &StreamKey) -> Retention {
+        match stream {
+            StreamKey::Inbox(..) => self.inbox,
+            StreamKey::Topic(..) => self.topic,
+            StreamKey::Everyone(_) => self.everyone,
+        }
+    }
+}
+
+struct Stored {
+    seq: Seq,
+    at_ms: u64,
+    message: Arc<Message>,
+}
+
+struct Stream {
+    key: StreamKey,
+    epoch: Epoch,
+    /// Offset of the front entry, or of the next one when there is none.
+    first: u64,
+    trimmed: Seq,
+    touched_ms: u64,
+    entries: VecDeque<Stored>,
+}
+
+impl Stream {
+    fn head(&self) -> StreamHead {
+        let last = self.first + self.entries.len() as u64 - 1;
+        StreamHead { epoch: self.epoch, first: Offset(self.first), last: Offset(last), trimmed: self.trimmed }
+    }
+
+    fn entry(&self, index: usize) -> Option<Entry> {
+        let stored = self.entries.get(index)?;
+        Some(Entry {
+            stream: self.key.clone(),
+            epoch: self.epoch,
+            offset: Offset(self.first + index as u64),
+            seq: stored.seq,
+            message: stored.message.clone(),
+        })
+    }
+}
+
+/// Where a topic or everyone entry is.
+#[derive(Clone, Copy)]
+struct Place {
+    stream: usize,
+    offset: u64,
+}
+
+/// An app's topic and everyone entries by seq.
+#[derive(Default)]
+struct Topics {
+    by_seq: BTreeMap<Seq, Place>,
+    trimmed: Seq,
+}
+
+/// See the module. Cheap to create; everything is gone when it is dropped.
+pub struct MemoryStore {
+    retentions: Retentions,
+    seq: Seq,
+    hash: KeyedHash,
+    streams: Slab<Stream>,
+    by_key: HashTable<usize>,
+    topics: BTreeMap<AppId, Topics>,
+    records: Records,
+    keys: Keys,
+    /// Where the next sweep begins.
+    sweep_from: usize,
+    entries: u64,
+    payload_bytes: u64,
+    trimmed: u64,
+}
+
+impl MemoryStore {
+    /// An empty store. `hash` guards its tables against chosen collisions.
+    pub fn new(retentions: Retentions, hash: KeyedHash) -> Self {
+        for retention in [retentions.inbox, retentions.topic, retentions.everyone] {
+            assert!(retention.forget_after >= retention.age, "an epoch outlives its entries");
+        }
+        Self {
+            keys: Keys::new(hash.clone(), retentions.keys),
+            retentions,
+            seq: Seq(0),
+            hash,
+            streams: Slab::new(),
+            by_key: HashTable::new(),
+            topics: BTreeMap::new(),
+            records: Records::default(),
+            sweep_from: 0,
+            entries: 0,
+            payload_bytes: 0,
+            trimmed: 0,
+        }
+    }
+
+    fn find(&self, key: &StreamKey) -> Option<usize> {
+        self.by_key.find(self.hash.of(key), |index| self.streams[*index].key == *key).copied()
+    }
+
+    fn append(&mut self, entry: &Entry, now: Now) {
+        assert!(entry.seq.0 == self.seq.0 + 1, "the log assigns seq without gaps");
+        self.seq = entry.seq;
+        let index = self.find(&entry.stream).unwrap_or_else(|| self.create(&entry.stream, entry.epoch));
+        let stream = &mut self.streams[index];
+        assert!(entry.epoch == stream.epoch, "only the store ends a stream's life");
+        assert!(entry.offset.0 == stream.first + stream.entries.len() as u64, "the log assigns offsets without gaps");
+        stream.entries.push_back(Stored { seq: entry.seq, at_ms: now.wall_ms, message: entry.message.clone() });
+        stream.touched_ms = now.wall_ms;
+        if let Some(app) = topics_of(&entry.stream) {
+            let place = Place { stream: index, offset: entry.offset.0 };
+            self.topics.entry(app).or_default().by_seq.insert(entry.seq, place);
+        }
+        self.entries += 1;
+        self.payload_bytes += entry.message.payload.len() as u64;
+        self.trim(index, now);
+    }
+
+    fn create(&mut self, key: &StreamKey, epoch: Epoch) -> usize {
+        let stream =
+            Stream { key: key.clone(), epoch, first: 1, trimmed: Seq(0), touched_ms: 0, entries: VecDeque::new() };
+        let index = self.streams.insert(stream);
+        let Self { streams, by_key, hash, .. } = self;
+        by_key.insert_unique(hash.of(key), index, |index| hash.of(&streams[*index].key));
+        index
+    }
+
+    /// Applies retention to one stream.
+    fn trim(&mut self, index: usize, now: Now) {
+        let stream = &mut self.streams[index];
+        let retention = self.retentions.of(&stream.key);
+        let topics = topics_of(&stream.key);
+        while let Some(front) = stream.entries.front() {
+            if stream.entries.len() <= retention.entries && !is_over(front.at_ms, retention.age, now) {
+                break;
+            }
+            let seq = front.seq;
+            self.payload_bytes -= front.message.payload.len() as u64;
+            self.entries -= 1;
+            self.trimmed += 1;
+            stream.entries.pop_front();
+            stream.first += 1;
+            stream.trimmed = seq;
+            if let Some(topics) = topics.and_then(|app| self.topics.get_mut(&app)) {
+                topics.by_seq.remove(&seq);
+                topics.trimmed = topics.trimmed.max(seq);
+            }
+        }
+    }
+
+    /// Ends the life of a stream that is empty and has been for long; else gives back memory it no longer needs.
+    fn forget(&mut self, index: usize, now: Now) {
+        let stream = &mut self.streams[index];
+        if !stream.entries.is_empty() {
+            if stream.entries.capacity() / 4 > stream.entries.len() {
+                stream.entries.shrink_to_fit();
+            }
+            return;
+        }
+        stream.entries = VecDeque::new();
+        if is_over(stream.touched_ms, self.retentions.of(&stream.key).forget_after, now) {
+            let hash = self.hash.of(&stream.key);
+            let found = self.by_key.find_entry(hash, |found| *found == index);
+            found.expect("every stream is in the table").remove();
+            self.streams.remove(index);
+        }
+    }
+}
+
+impl Store for MemoryStore {
+    fn append_many(&mut self, group: Group<'_>, now: Now) -> Result<(), StoreFault> {
+        for entry in group.entries {
+            self.append(entry, now);
+        }
+        assert!(group.seq == self.seq, "a group ends with its last entry");
+        for change in group.records {
+            self.records.apply(change);
+        }
+        for outcome in group.keys {
+            self.keys.insert(outcome, now);
+        }
+        Ok(())
+    }
+
+    fn sweep(&mut self, now: Now) -> Result<(), StoreFault> {
+        self.keys.sweep(now);
+        // Vacant places are visited, too: the slab never shrinks below its most, and the bound is on work.
+        let places = self.streams.capacity();
+        for _ in 0..STORE_SWEEP_STREAMS_MAX.min(places) {
+            if self.sweep_from >= places {
+                self.sweep_from = 0;
+            }
+            if self.streams.contains(self.sweep_from) {
+                self.trim(self.sweep_from, now);
+                self.forget(self.sweep_from, now);
+            }
+            self.sweep_from += 1;
+        }
+        Ok(())
+    }
+
+    fn last_seq(&self) -> Result<Seq, StoreFault> {
+        Ok(self.seq)
+    }
+
+    fn head(&self, stream: &StreamKey) -> Result<StreamHead, StoreFault> {
+        let nothing = StreamHead { epoch: Epoch(0), first: Offset(1), last: Offset(0), trimmed: Seq(0) };
+        Ok(self.find(stream).map_or(nothing, |index| self.streams[index].head()))
+    }
+
+    fn key(&self, app: AppId, key: &str, now: Now) -> Result<Option<KnownKey>, StoreFault> {
+        Ok(self.keys.find(app, key, now))
+    }
+
+    fn read_stream(&self, stream: &StreamKey, after: Offset, limit: usize) -> Result<Vec<Entry>, StoreFault> {
+        let Some(index) = self.find(stream) else { return Ok(Vec::new()) };
+        let stream = &self.streams[index];
+        let skipped = after.0.saturating_add(1).saturating_sub(stream.first);
+        let from = usize::try_from(skipped).unwrap_or(usize::MAX).min(stream.entries.len());
+        let to = from.saturating_add(limit).min(stream.entries.len());
+        Ok((from..to).filter_map(|index| stream.entry(index)).collect())
+    }
+
+    fn read_topics(&self, app: AppId, after: Seq, limit: usize) -> Result<(Vec<Entry>, Seq), StoreFault> {
+        let Some(topics) = self.topics.get(&app) else { return Ok((Vec::new(), Seq(0))) };
+        let places = topics.by_seq.range(Seq(after.0.saturating_add(1))..).take(limit);
+        let entries = places.map(|(_, place)| {
+            let stream = &self.streams[place.stream];
+            let index = usize::try_from(place.offset - stream.first).expect("a stream is shorter than memory");
+            stream.entry(index).expect("what is indexed is kept")
+        });
+        Ok((entries.collect(), topics.trimmed))
+    }
+
+    fn read_records(&self, prefix: &[u8], after: &[u8], limit: usize) -> Result<Vec<Record>, StoreFault> {
+        Ok(self.records.read(prefix, after, limit))
+    }
+
+    fn usage(&self) -> Usage {
+        Usage {
+            streams: self.streams.len() as u64,
+            entries: self.entries,
+            records: self.records.count(),
+            bytes: self.payload_bytes + self.records.bytes(),
+            keys: self.keys.count(),
+            trimmed: self.trimmed,
+            keys_dropped: self.keys.dropped(),
+        }
+    }
+}
+
+/// The app in whose topics a stream's entries are also found by seq; none for an inbox.
+fn topics_of(stream: &StreamKey) -> Option<AppId> {
+    match stream {
+        StreamKey::Inbox(..) => None,
+        StreamKey::Topic(app, _) | StreamKey::Everyone(app) => Some(*app),
+    }
+}
+
+fn is_over(at_ms: u64, age: Duration, now: Now) -> bool {
+    u128::from(now.wall_ms.saturating_sub(at_ms)) >= age.as_millis()
+}

@@ -1,0 +1,124 @@
+use super::*;
+use crate::limits::{READ_ENTRIES_MAX, STORE_SWEEP_INTERVAL};
+use crate::store::Log;
+use crate::store::fixture::{append, appended, ask, at_ms, inbox, memory, stream_of, topic, topics_of};
+
+const AGE_MS: u64 = 10_000;
+
+fn small() -> Retentions {
+    let age = Duration::from_millis(AGE_MS);
+    let retention = Retention { entries: 3, age, forget_after: age * 2 };
+    Retentions { inbox: retention, topic: retention, everyone: retention, keys: 4 }
+}
+
+fn log() -> Log<MemoryStore> {
+    Log::open(memory(small()), 7).expect("memory does not fail")
+}
+
+fn offsets(log: &mut Log<MemoryStore>, stream: &StreamKey) -> (u64, u64, Vec<u64>) {
+    let (head, entries) = stream_of(log, stream, 0);
+    (head.first.0, head.last.0, entries.iter().map(|entry| entry.offset.0).collect())
+}
+
+#[test]
+fn a_stream_keeps_its_bound_of_entries_and_drops_the_oldest_beyond_it() {
+    let mut log = log();
+    appended(ask(&mut log, append(&[inbox("a"), inbox("a")]), 1));
+    assert_eq!(offsets(&mut log, &inbox("a")), (1, 2, vec![1, 2]));
+    appended(ask(&mut log, append(&[inbox("a")]), 1));
+    assert_eq!(offsets(&mut log, &inbox("a")), (1, 3, vec![1, 2, 3]));
+    appended(ask(&mut log, append(&[inbox("a")]), 1));
+    assert_eq!(offsets(&mut log, &inbox("a")), (2, 4, vec![2, 3, 4]));
+    assert_eq!(stream_of(&mut log, &inbox("a"), 0).0.trimmed, Seq(1));
+    let usage = log.counters().stats().store;
+    assert_eq!((usage.entries, usage.trimmed, usage.bytes), (3, 1, 3 * "hello".len() as u64));
+}
+
+#[test]
+fn reading_from_before_behind_and_beyond_what_is_kept_finds_what_is_there() {
+    let mut log = log();
+    appended(ask(&mut log, append(&vec![inbox("a"); 5]), 1));
+    for (after, count) in [(0, 3), (2, 3), (3, 2), (5, 0), (6, 0), (u64::MAX, 0)] {
+        assert_eq!(stream_of(&mut log, &inbox("a"), after).1.len(), count, "after {after}");
+    }
+    let nothing = StreamHead { epoch: Epoch(0), first: Offset(1), last: Offset(0), trimmed: Seq(0) };
+    assert_eq!(stream_of(&mut log, &inbox("nobody"), 0), (nothing, Vec::new()));
+}
+
+#[test]
+fn a_topic_entry_that_retention_removes_is_gone_from_both_indexes_and_leaves_a_trace() {
+    let mut log = log();
+    appended(ask(&mut log, append(&[topic("a"), topic("b"), topic("a"), topic("a"), topic("a")]), 1));
+    assert_eq!(topics_of(&mut log, 0, READ_ENTRIES_MAX), (vec![2, 3, 4, 5], Seq(5), Seq(1)));
+    assert_eq!(stream_of(&mut log, &topic("a"), 0).0.trimmed, Seq(1));
+    assert_eq!(stream_of(&mut log, &topic("b"), 0).0.trimmed, Seq(0));
+}
+
+#[test]
+fn the_sweep_removes_an_entry_when_it_reaches_its_age_and_not_before() {
+    let mut log = log();
+    appended(ask(&mut log, append(&[inbox("a"), topic("t")]), 1));
+    appended(ask(&mut log, append(&[inbox("a")]), 2));
+    log.commit(at_ms(AGE_MS));
+    assert_eq!(offsets(&mut log, &inbox("a")), (1, 2, vec![1, 2]));
+    log.commit(at_ms(AGE_MS + 1 + STORE_SWEEP_INTERVAL.as_millis() as u64));
+    assert_eq!(offsets(&mut log, &inbox("a")), (3, 2, vec![]));
+    assert_eq!(topics_of(&mut log, 0, 9), (vec![], Seq(3), Seq(2)));
+    let (positions, ..) = appended(ask(&mut log, append(&[inbox("a")]), AGE_MS * 2));
+    assert_eq!(positions[0].offset, Offset(3));
+}
+
+#[test]
+fn an_append_removes_what_is_too_old_in_its_own_stream() {
+    let mut store = memory(small());
+    let mut seq = 0;
+    let mut write = |store: &mut MemoryStore, ms: u64| {
+        seq += 1;
+        let message = crate::store::fixture::message("x");
+        let entry = Entry { stream: inbox("a"), epoch: Epoch(1), offset: Offset(seq), seq: Seq(seq), message };
+        let group = Group { entries: &[entry], records: &[], keys: &[], seq: Seq(seq) };
+        store.append_many(group, at_ms(ms)).expect("memory does not fail");
+        store.head(&inbox("a")).expect("memory does not fail").first.0
+    };
+    assert_eq!(write(&mut store, 1), 1);
+    assert_eq!(write(&mut store, AGE_MS), 1);
+    assert_eq!(write(&mut store, AGE_MS + 1), 2);
+}
+
+#[test]
+fn a_stream_long_empty_is_forgotten_and_begins_a_new_epoch() {
+    let mut log = log();
+    let (first, ..) = appended(ask(&mut log, append(&[topic("t")]), 1));
+    log.commit(at_ms(2 * AGE_MS));
+    assert_eq!(log.counters().stats().store.streams, 1);
+    log.commit(at_ms(3 * AGE_MS));
+    assert_eq!(log.counters().stats().store.streams, 0);
+    // The app still knows that something of it was removed.
+    assert_eq!(topics_of(&mut log, 0, 9), (vec![], Seq(1), Seq(1)));
+    let (second, ..) = appended(ask(&mut log, append(&[topic("t")]), 3 * AGE_MS));
+    assert_ne!(first[0].epoch, second[0].epoch);
+    assert_eq!((second[0].offset, second[0].seq), (Offset(1), Seq(2)));
+}
+
+#[test]
+fn a_sweep_visits_a_bounded_number_of_streams_and_the_next_goes_on_from_there() {
+    let mut store = memory(small());
+    let streams = STORE_SWEEP_STREAMS_MAX as u64 + 10;
+    let entries: Vec<_> = (1..=streams)
+        .map(|number| Entry {
+            stream: inbox(&number.to_string()),
+            epoch: Epoch(number),
+            offset: Offset(1),
+            seq: Seq(number),
+            message: crate::store::fixture::message("x"),
+        })
+        .collect();
+    let group = Group { entries: &entries, records: &[], keys: &[], seq: Seq(streams) };
+    store.append_many(group, at_ms(0)).expect("memory does not fail");
+    store.sweep(at_ms(AGE_MS)).expect("memory does not fail");
+    assert_eq!(store.usage().entries, 10);
+    for _ in 0..store.streams.capacity().div_ceil(STORE_SWEEP_STREAMS_MAX) {
+        store.sweep(at_ms(AGE_MS)).expect("memory does not fail");
+    }
+    assert_eq!(store.usage().entries, 0);
+}

@@ -1,0 +1,125 @@
+use crate::rig::{Bench, Peer, Rig, pattern};
+use kittiwake::io::{Driver, Op, Outcome};
+use std::collections::HashSet;
+
+pub fn a_socket_moves_between_drivers_without_loss<R: Rig>() {
+    let mut bench = Bench::<R>::new();
+    let mut other = bench.rig.driver(None);
+    let (mut peer, mut slot) = bench.guest();
+    let (mut written, mut received) = (0, Vec::new());
+    for round in 0..60 {
+        // The peer keeps sending whatever happens to its connection.
+        written += peer.write(&pattern(written, 700)).unwrap_or(0);
+        if round % 2 == 0 {
+            received.extend(bench.receive_all(slot, 100));
+        }
+        written += peer.write(&pattern(written, 300)).unwrap_or(0);
+        let socket = bench.driver.detach(slot);
+        written += peer.write(&pattern(written, 300)).unwrap_or(0);
+        std::mem::swap(&mut bench.driver, &mut other);
+        slot = bench.driver.attach(socket);
+    }
+    let socket = bench.driver.detach(slot);
+    let install = bench.submit(|token| Op::Install { socket, token });
+    written += peer.write(&pattern(written, 500)).unwrap_or(0);
+    let Outcome::Installed(slot) = bench.expect(install) else { panic!("not installed") };
+    written += peer.write(&pattern(written, 500)).unwrap_or(0);
+    let rest = bench.receive_all(slot, written - received.len());
+    received.extend(rest);
+    assert!(received == pattern(0, written), "bytes were lost on the way");
+    bench.driver.close(slot);
+    assert_eq!((bench.driver.slots_open(), other.slots_open()), (0, 0));
+}
+
+pub fn every_install_of_a_batch_gets_its_own_slot<R: Rig>() {
+    let mut bench = Bench::<R>::new();
+    let pairs: Vec<_> = (0..100).map(|_| bench.pair()).collect();
+    let mut peers = Vec::new();
+    for (peer, socket) in pairs {
+        let install = bench.submit(|token| Op::Install { socket, token });
+        peers.push((peer, install));
+    }
+    let mut slots = HashSet::new();
+    for (number, (mut peer, install)) in peers.into_iter().enumerate() {
+        let Outcome::Installed(slot) = bench.expect(install) else { panic!("not installed") };
+        assert!(slots.insert(slot), "a slot was given out twice");
+        bench.send_all(slot, &[number as u8]);
+        assert_eq!(bench.peer_reads(&mut peer, 1), [number as u8], "the token belongs to another socket");
+    }
+    for slot in slots {
+        bench.driver.close(slot);
+    }
+}
+
+pub fn installs_spill_over_small_tables_and_places_are_used_again<R: Rig>() {
+    let mut bench = Bench::<R>::with_tables(Some(8));
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let pairs: Vec<_> = (0..30).map(|_| bench.pair()).collect();
+        let mut installs = Vec::new();
+        for (peer, socket) in pairs {
+            let install = bench.submit(|token| Op::Install { socket, token });
+            installs.push((peer, install));
+        }
+        for (peer, install) in installs {
+            let Outcome::Installed(slot) = bench.expect(install) else { panic!("not installed") };
+            let watch = bench.submit(|token| Op::Watch { slot, token });
+            open.push((peer, slot, watch));
+        }
+        let distinct: HashSet<_> = open.iter().map(|(_, slot, _)| *slot).collect();
+        assert_eq!(distinct.len(), open.len());
+        // Every table's slots are watched, received from, sent to and ended, in whichever table they are.
+        for (number, (peer, slot, watch)) in open.iter_mut().enumerate() {
+            bench.peer_writes(peer, &[number as u8, 1]);
+            bench.expect_ready(*watch);
+            assert_eq!(bench.receive_all(*slot, 2), [number as u8, 1]);
+            bench.send_all(*slot, &[number as u8, 2]);
+            assert_eq!(bench.peer_reads(peer, 2), [number as u8, 2]);
+        }
+        for (mut peer, slot, watch) in open.split_off(10) {
+            bench.unwatch(slot, watch);
+            bench.driver.close(slot);
+            bench.peer_ends(&mut peer);
+        }
+        assert_eq!(bench.driver.slots_open(), 10);
+    }
+}
+
+pub fn a_slot_is_free_for_the_next_socket_after_its_close<R: Rig>() {
+    let mut bench = Bench::<R>::with_tables(Some(4));
+    for round in 0..40u8 {
+        let (mut peer, slot) = bench.installed();
+        let watch = bench.submit(|token| Op::Watch { slot, token });
+        bench.peer_writes(&mut peer, &[round]);
+        bench.expect_ready(watch);
+        assert_eq!(bench.receive_all(slot, 1), [round], "bytes of an earlier connection");
+        bench.shutdown(slot);
+        bench.unwatch(slot, watch);
+        bench.driver.close(slot);
+    }
+}
+
+pub fn closing_tells_the_peer<R: Rig>() {
+    let mut bench = Bench::<R>::new();
+    for installed in [false, true] {
+        let (mut peer, slot) = if installed { bench.installed() } else { bench.guest() };
+        let watch = bench.submit(|token| Op::Watch { slot, token });
+        bench.round();
+        bench.unwatch(slot, watch);
+        bench.driver.close(slot);
+        bench.peer_ends(&mut peer);
+    }
+}
+
+pub fn open_slots_are_counted<R: Rig>() {
+    let mut bench = Bench::<R>::new();
+    assert_eq!(bench.driver.slots_open(), 0);
+    let (_first, guest) = bench.guest();
+    assert_eq!(bench.driver.slots_open(), 1);
+    let (_second, installed) = bench.installed();
+    assert_eq!(bench.driver.slots_open(), 2);
+    let _socket = bench.driver.detach(guest);
+    assert_eq!(bench.driver.slots_open(), 1);
+    bench.driver.close(installed);
+    assert_eq!(bench.driver.slots_open(), 0);
+}

@@ -1,0 +1,180 @@
+use crate::rig::{Bench, Peer, Rig};
+use kittiwake::io::{Driver, Op, Outcome};
+use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub fn a_watch_says_ready_again_and_again<R: Rig>() {
+    let mut bench = Bench::<R>::new();
+    let (mut peer, slot) = bench.installed();
+    let watch = bench.submit(|token| Op::Watch { slot, token });
+    for round in 0..50u8 {
+        bench.peer_writes(&mut peer, &[round; 3]);
+        bench.expect_ready(watch);
+        assert_eq!(bench.receive_all(slot, 3), [round; 3]);
+        // What was said too often is passed over: the next bytes must bring a Ready of their own.
+        assert!(bench.receive(slot, 512).is_err());
+        while bench.take(watch).is_some() {}
+    }
+    bench.unwatch(slot, watch);
+    bench.driver.close(slot);
+}
+
+pub fn a_watch_says_ready_for_what_came_before_it<R: Rig>() {
+    let mut bench = Bench::<R>::new();
+    let (mut peer, slot) = bench.installed();
+    bench.peer_writes(&mut peer, b"early");
+    let watch = bench.submit(|token| Op::Watch { slot, token });
+    bench.expect_ready(watch);
+    assert_eq!(bench.receive_all(slot, 5), b"early");
+    bench.unwatch(slot, watch);
+    bench.driver.close(slot);
+}
+
+pub fn a_watch_says_ready_at_the_peers_end<R: Rig>() {
+    let mut bench = Bench::<R>::new();
+    let (peer, slot) = bench.installed();
+    let watch = bench.submit(|token| Op::Watch { slot, token });
+    drop(peer);
+    bench.expect_ready(watch);
+    assert!(bench.receive(slot, 512).unwrap().0.is_empty());
+    bench.unwatch(slot, watch);
+    bench.driver.close(slot);
+}
+
+pub fn a_watch_once_says_ready_once<R: Rig>() {
+    let mut bench = Bench::<R>::new();
+    let (mut peer, slot) = bench.guest();
+    let watch = bench.submit(|token| Op::WatchOnce { slot, token });
+    bench.peer_writes(&mut peer, b"one");
+    bench.expect_ready(watch);
+    bench.peer_writes(&mut peer, b"two");
+    assert!(bench.linger(watch).is_none(), "a one-shot watch has ended with its Ready");
+    // Nothing is armed: it may go.
+    let socket = bench.driver.detach(slot);
+    let slot = bench.install(socket);
+    assert_eq!(bench.receive_all(slot, 6), b"onetwo");
+    bench.driver.close(slot);
+}
+
+pub fn a_watch_once_can_be_armed_again<R: Rig>() {
+    let mut bench = Bench::<R>::new();
+    let (mut peer, slot) = bench.guest();
+    for round in 0..20u8 {
+        let watch = bench.submit(|token| Op::WatchOnce { slot, token });
+        bench.peer_writes(&mut peer, &[round]);
+        bench.expect_ready(watch);
+        assert_eq!(bench.receive_all(slot, 1), [round]);
+    }
+    bench.driver.close(slot);
+}
+
+pub fn a_watch_once_can_be_ended_before_it_fires<R: Rig>() {
+    let mut bench = Bench::<R>::new();
+    let (mut peer, slot) = bench.guest();
+    let watch = bench.submit(|token| Op::WatchOnce { slot, token });
+    bench.round();
+    bench.driver.submit(Op::Unwatch { slot, token: watch });
+    assert!(matches!(bench.expect(watch), Outcome::WatchEnded));
+    bench.peer_writes(&mut peer, b"unheard");
+    assert!(bench.linger(watch).is_none());
+    bench.driver.close(slot);
+}
+
+pub fn an_unwatch_ends_a_watch_exactly_once<R: Rig>() {
+    let mut bench = Bench::<R>::new();
+    let (mut peer, slot) = bench.installed();
+    let watch = bench.submit(|token| Op::Watch { slot, token });
+    bench.round();
+    bench.driver.submit(Op::Unwatch { slot, token: watch });
+    bench.driver.submit(Op::Unwatch { slot, token: watch });
+    assert!(matches!(bench.expect(watch), Outcome::WatchEnded));
+    bench.peer_writes(&mut peer, b"unheard");
+    assert!(bench.linger(watch).is_none(), "a watch ends once");
+    bench.driver.close(slot);
+}
+
+pub fn an_unwatch_after_the_end_says_nothing<R: Rig>() {
+    let mut bench = Bench::<R>::new();
+    let (mut peer, slot) = bench.guest();
+    let watch = bench.submit(|token| Op::WatchOnce { slot, token });
+    bench.peer_writes(&mut peer, b"one");
+    bench.expect_ready(watch);
+    bench.driver.submit(Op::Unwatch { slot, token: watch });
+    assert!(bench.linger(watch).is_none());
+    // An unwatch names its watch: a later one is not meant.
+    let again = bench.submit(|token| Op::WatchOnce { slot, token });
+    bench.driver.submit(Op::Unwatch { slot, token: watch });
+    bench.expect_ready(again);
+    bench.driver.close(slot);
+}
+
+pub fn an_unwatch_with_a_busy_peer_still_ends_the_watch<R: Rig>() {
+    let mut bench = Bench::<R>::new();
+    for _ in 0..200 {
+        let (mut peer, slot) = bench.installed();
+        let watch = bench.submit(|token| Op::Watch { slot, token });
+        bench.round();
+        bench.peer_writes(&mut peer, b"a");
+        let _ = peer.write(b"b");
+        bench.driver.submit(Op::Unwatch { slot, token: watch });
+        let _ = peer.write(b"c");
+        let end = bench.until("the watch's end", |bench| match bench.take(watch)? {
+            Outcome::Ready => None,
+            other => Some(other),
+        });
+        assert!(matches!(end, Outcome::WatchEnded));
+        bench.driver.close(slot);
+    }
+}
+
+pub fn a_slot_can_be_watched_again_after_an_unwatch<R: Rig>() {
+    let mut bench = Bench::<R>::new();
+    let (mut peer, slot) = bench.installed();
+    for round in 0..10u8 {
+        let watch = bench.submit(|token| Op::Watch { slot, token });
+        bench.peer_writes(&mut peer, &[round]);
+        bench.expect_ready(watch);
+        assert_eq!(bench.receive_all(slot, 1), [round]);
+        bench.unwatch(slot, watch);
+    }
+    bench.driver.close(slot);
+}
+
+pub fn a_paused_slot_loses_nothing<R: Rig>() {
+    let mut bench = Bench::<R>::new();
+    let (mut peer, slot) = bench.installed();
+    let watch = bench.submit(|token| Op::Watch { slot, token });
+    bench.driver.set_reading(slot, false);
+    bench.driver.set_reading(slot, false);
+    bench.peer_writes(&mut peer, b"later");
+    // Level-triggered drivers say nothing now, edge-triggered ones may have said it once. As the engine does, remember.
+    let early = bench.linger(watch).is_some();
+    assert!(bench.linger(watch).is_none(), "a paused slot is not reported again and again");
+    bench.driver.set_reading(slot, true);
+    if !early {
+        bench.expect_ready(watch);
+    }
+    assert_eq!(bench.receive_all(slot, 5), b"later");
+    assert_eq!(bench.receive(slot, 512).unwrap_err().kind(), ErrorKind::WouldBlock);
+    bench.driver.set_reading(slot, false);
+    bench.unwatch(slot, watch);
+    // A new watch begins with reading on.
+    let watch = bench.submit(|token| Op::Watch { slot, token });
+    bench.peer_writes(&mut peer, b"x");
+    bench.expect_ready(watch);
+    bench.unwatch(slot, watch);
+    bench.driver.close(slot);
+}
+
+pub fn a_slot_must_not_be_closed_while_it_is_watched<R: Rig>() {
+    let mut bench = Bench::<R>::new();
+    let (_peer, slot) = bench.installed();
+    let watch = bench.submit(|token| Op::Watch { slot, token });
+    bench.round();
+    assert!(catch_unwind(AssertUnwindSafe(|| bench.driver.close(slot))).is_err(), "closed with a watch in flight");
+    bench.driver.submit(Op::Unwatch { slot, token: watch });
+    // Asked for is not joined: its end has not been reaped.
+    assert!(catch_unwind(AssertUnwindSafe(|| bench.driver.close(slot))).is_err(), "closed before the watch's end");
+    bench.until("the end", |bench| matches!(bench.take(watch), Some(Outcome::WatchEnded)).then_some(()));
+    bench.driver.close(slot);
+}
