@@ -5,11 +5,13 @@ use super::capacity;
 use super::cli::Failure;
 use super::dispatcher::{self, Progress};
 use super::listener::Bounded;
-use super::plane::{self, Plane};
+use super::plane;
 use crate::admin;
 use crate::config::Config;
+use crate::io::probe::{self, Choosing, Chosen};
 use crate::limits;
 use crate::push::{Api, Control, Rules, Sources};
+use crate::shard;
 use std::future::IntoFuture;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -45,10 +47,15 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     let api_address = listener.local_addr().map_err(runtime_failure)?;
     let mut signals = Signals::new().map_err(runtime_failure)?;
     let machine = capacity::survey();
-    let Plane { gateway, events, listening, driver, notice, join } =
-        plane::start(config, machine).map_err(Failure::Runtime)?;
+    let shards = shards(config);
+    // The data plane probes again for itself; here it decides how many connections to count on. An error is its to tell.
+    let io_uring = matches!(probe::choose(config.driver), Ok(Choosing { chosen: Chosen::Uring, .. }));
+    let capacity = capacity::estimate(machine, io_uring, usize::from(shards), config.limits.max_connections);
+    let settings = plane::settings(config, shards, capacity).map_err(runtime_failure)?;
+    let running = shard::start(settings).map_err(|error| Failure::Runtime(error.to_string()))?;
 
-    let control = Arc::new(Control::new(gateway));
+    let control = Arc::new(Control::new(Box::new(running.handle.clone())));
+    let events = running.events.clone();
     let (events_thread, progress) = dispatcher::spawn(Arc::clone(&control), events).map_err(runtime_failure)?;
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let router = api(config, api_address, &control);
@@ -56,12 +63,11 @@ async fn serve(config: &Config) -> Result<(), Failure> {
         .with_graceful_shutdown(async { drop(api_stopped.await) });
     let api = tokio::spawn(api.into_future());
 
-    let capacity = capacity::estimate(machine, driver == "io_uring", control.shards(), config.limits.max_connections);
     announce(&Banner {
-        edge: &listening,
+        edge: &running.listening,
         api: api_address,
-        driver,
-        notice: notice.as_deref(),
+        driver: running.driver,
+        notice: running.notice.as_deref(),
         shards: control.shards(),
         capacity,
         insecure: config.insecure,
@@ -74,13 +80,20 @@ async fn serve(config: &Config) -> Result<(), Failure> {
         warn!("requests to the API were cut off");
     }
     drained?;
-    join();
+    running.stop();
     // It ends with the shards' side of the channel, which is gone now.
     if events_thread.join().is_err() {
         return Err(Failure::Runtime("the events thread panicked".to_owned()));
     }
     info!("stopped");
     Ok(())
+}
+
+/// As configured, else one a core; a machine that does not tell has at least one.
+fn shards(config: &Config) -> u16 {
+    let cores = || std::thread::available_parallelism().map_or(1, core::num::NonZeroUsize::get);
+    let shards = config.shards.unwrap_or_else(cores).min(limits::SHARDS_MAX);
+    u16::try_from(shards).expect("the limit has 16 bits")
 }
 
 fn api(config: &Config, address: SocketAddr, control: &Arc<Control>) -> axum::Router {
@@ -127,7 +140,7 @@ impl Signals {
 /// Waits for a signal, then for the shards to close what they hold. `Ok`: they did.
 async fn until_drained(
     config: &Config,
-    control: &Control,
+    control: &Arc<Control>,
     signals: &mut Signals,
     mut progress: watch::Receiver<Progress>,
 ) -> Result<(), Failure> {
@@ -142,7 +155,9 @@ async fn until_drained(
         }
     };
     info!("{name}: closing connections; a second signal stops at once");
-    control.drain();
+    // Telling a shard may wait for room in its mailbox; a signal or the timeout must not wait with it.
+    let draining = Arc::clone(control);
+    let _told = tokio::task::spawn_blocking(move || draining.drain());
     tokio::select! {
         () = ended(&mut progress, control.shards()) => Ok(()),
         () = tokio::time::sleep(config.drain_timeout) => {
