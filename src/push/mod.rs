@@ -68,4 +68,6 @@ impl Api {
 }
 
 #[cfg(test)]
+mod fake;
+#[cfg(test)]
 mod tests;
