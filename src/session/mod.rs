@@ -292,6 +292,12 @@ impl Effects {
         self.list.clear();
     }
 
+    /// Takes over what another list has to spare. Calls nest, and what is put aside in an inner one is wanted in an
+    /// outer one: without this the one would allocate for ever and the other collect.
+    pub fn take_spare(&mut self, other: &mut Self) {
+        self.spare.take_over(&mut other.spare);
+    }
+
     pub(in crate::session) fn push(&mut self, effect: Effect) {
         self.list.push(effect);
     }

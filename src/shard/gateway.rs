@@ -179,6 +179,9 @@ impl Gateway {
     pub(super) fn give_effects(&mut self, mut effects: Effects) {
         effects.control.clear();
         effects.list.clear();
+        if let Some(inner) = self.spare_effects.last_mut() {
+            effects.take_spare(inner);
+        }
         self.spare_effects.push(effects);
     }
 }

@@ -249,6 +249,12 @@ pub struct Spare {
 const SPARE_WORKS_MAX: usize = 1_024;
 
 impl Spare {
+    pub(in crate::session) fn take_over(&mut self, other: &mut Self) {
+        let room = SPARE_WORKS_MAX - self.works.len();
+        let from = other.works.len().saturating_sub(room);
+        self.works.extend(other.works.drain(from..));
+    }
+
     pub(in crate::session) fn text(&mut self, text: &str) -> Arc<str> {
         if let Some(known) = self.texts.iter().flatten().find(|known| &***known == text) {
             return Arc::clone(known);
