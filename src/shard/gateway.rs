@@ -27,7 +27,7 @@ use crate::router::subscribers::Subscribers;
 use crate::session::Effects;
 use crate::session::directory::Directory;
 use crate::store;
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Sender, TrySendError};
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -55,6 +55,8 @@ pub(crate) struct Gateway {
     pub(super) hash: KeyedHash,
     pub(super) settings: Arc<Settings>,
     events: Sender<Event>,
+    /// Those that found the queue full, in order.
+    untold: VecDeque<Event>,
 
     pub(super) directory: Directory,
     /// Deadlines of sessions without a connection, by session index.
@@ -119,6 +121,7 @@ impl Gateway {
             shard,
             homes,
             events,
+            untold: VecDeque::new(),
             directory: Directory::new(hash.clone(), sessions_max),
             offline: Wheel::new(u32::try_from(sessions_max).expect("sessions are numbered with 32 bits"), 0),
             moving: Slab::new(),
@@ -165,9 +168,32 @@ impl Gateway {
     }
 
     /// Answers the control plane.
-    pub(super) fn tell(&self, event: Event) {
-        // Without a control plane nobody wants to know.
-        let _nobody = self.events.send(event);
+    pub(super) fn tell(&mut self, event: Event) {
+        if self.untold.is_empty() {
+            self.try_tell(event).into_iter().for_each(|event| self.untold.push_back(event));
+        } else {
+            self.untold.push_back(event);
+        }
+    }
+
+    /// Tries the answers that wait again; true when some still do.
+    pub(super) fn tell_waiting(&mut self) -> bool {
+        while let Some(event) = self.untold.pop_front() {
+            if let Some(event) = self.try_tell(event) {
+                self.untold.push_front(event);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// An event that found no room comes back.
+    fn try_tell(&self, event: Event) -> Option<Event> {
+        match self.events.try_send(event) {
+            Err(TrySendError::Full(event)) => Some(event),
+            // Without a control plane nobody wants to know.
+            Ok(()) | Err(TrySendError::Disconnected(_)) => None,
+        }
     }
 
     /// An empty list of effects, to be given back.
@@ -220,7 +246,7 @@ impl<D: Driver> Handler<D> for Gateway {
     }
 
     fn takes_letters(&self) -> bool {
-        !self.incoming.is_full()
+        !self.incoming.is_full() && self.untold.is_empty()
     }
 
     fn on_letter(&mut self, core: &mut Core<D>, letter: Letter) {

@@ -25,7 +25,8 @@ impl Gateway {
         let more_drain = self.drain_some(core);
         let log_waits = !self.log.flush();
         self.release_throttled(core, log_waits);
-        more_drain || more_fanout || !self.incoming.is_empty() || !self.pulls.is_empty()
+        let answers_wait = self.tell_waiting();
+        answers_wait || more_drain || more_fanout || !self.incoming.is_empty() || !self.pulls.is_empty()
     }
 
     /// The earliest time at which there is work again without a letter or a completion.

@@ -13,7 +13,8 @@ use crate::engine::mail::{self, Mailbox, Post};
 use crate::io::probe::{self, Chosen};
 use crate::io::{self, Driver};
 use crate::store::{self, Address, Batch, Deliver, Done, Log, LogThread, MemoryStore};
-use crossbeam_channel::{Receiver, unbounded};
+use crate::limits::EVENTS_MAX;
+use crossbeam_channel::{Receiver, bounded};
 use std::fmt;
 use std::io as io_error;
 use std::net::SocketAddr;
@@ -84,8 +85,7 @@ impl Assembly {
         let homes = Homes::new(hash.clone(), settings.shards);
         let mailboxes: Vec<Mailbox<Letter>> = mail::open(settings.shards);
         let posts: Vec<Post<Letter>> = mailboxes.iter().map(Mailbox::post).collect();
-        // Events are answers to commands, whose number the control plane bounds.
-        let (events_in, events) = unbounded();
+        let (events_in, events) = bounded(EVENTS_MAX);
         let seat = |mailbox: Mailbox<Letter>| Seat {
             gateway: GatewaySettings {
                 shard: mailbox.shard(),
