@@ -7,6 +7,7 @@ use crate::shard::command::{CommandError, CommandToken, Event, Push, PushResult,
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, Response, header};
 use serde_json::{Value, json};
+use smallvec::smallvec;
 use std::sync::{Mutex, OnceLock};
 use tower::ServiceExt;
 
@@ -55,9 +56,9 @@ impl Gateway for FakeGateway {
             online: user.map(|_| 2),
         };
         let results = match &push.target {
-            Target::User(user) | Target::Device { user, .. } => vec![result(Some(user), 17)],
+            Target::User(user) | Target::Device { user, .. } => smallvec![result(Some(user), 17)],
             Target::Users(users) => users.iter().zip(1..).map(|(user, offset)| result(Some(user), offset)).collect(),
-            Target::Topic(_) | Target::Everyone => vec![result(None, 5)],
+            Target::Topic(_) | Target::Everyone => smallvec![result(None, 5)],
         };
         let duplicate = push.key.as_ref().is_some_and(|(key, _)| &**key == "seen");
         self.0.pushes.lock().expect("not poisoned").push(push.clone());

@@ -3,6 +3,7 @@
 use crate::base::ids::{AppId, Epoch, Offset, Qos};
 use crate::base::message::Message;
 use super::launch::StartError;
+use smallvec::SmallVec;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -130,8 +131,8 @@ pub enum Event {
 /// A push that worked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pushed {
-    /// One per user, or one for a topic or everyone.
-    pub results: Vec<PushResult>,
+    /// One per user, or one for a topic or everyone; that one without an allocation.
+    pub results: SmallVec<[PushResult; 1]>,
     /// The key had been seen; nothing was delivered now.
     pub duplicate: bool,
 }

@@ -252,7 +252,7 @@ impl<D: Driver> Handler<D> for Gateway {
     fn on_letter(&mut self, core: &mut Core<D>, letter: Letter) {
         match letter {
             Letter::Arrival(arrival) => self.on_arrival(core, *arrival),
-            Letter::Publish(publish) => self.on_publish_at_home(core, publish),
+            Letter::Publish(publish) => self.on_publish_at_home(core, *publish),
             Letter::Published { session, receipt, outcome } => self.on_published(core, session, receipt, outcome),
             Letter::Deliver(message) => self.incoming.deliver(message),
             Letter::DeliverEveryone(message) => self.incoming.everyone(message),

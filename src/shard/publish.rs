@@ -16,6 +16,7 @@ use crate::base::ids::Qos;
 use crate::base::message::StreamKey;
 use crate::io::Driver;
 use crate::store::{Answer, IdempotencyKey, NewEntry, Position, Request, StoreError};
+use smallvec::smallvec;
 use std::sync::Arc;
 
 impl Gateway {
@@ -23,14 +24,14 @@ impl Gateway {
     pub(super) fn publish<D: Driver>(&mut self, core: &mut Core<D>, publish: Publish) {
         let home = self.homes.topic(publish.message.app, &publish.message.topic);
         if home == self.shard {
-            self.on_publish_at_home(core, Box::new(publish));
+            self.on_publish_at_home(core, publish);
         } else {
             core.send_control(home, Letter::Publish(Box::new(publish)));
         }
     }
 
     /// This shard is the topic's home: log it or hand it over.
-    pub(super) fn on_publish_at_home<D: Driver>(&mut self, core: &mut Core<D>, mut publish: Box<Publish>) {
+    pub(super) fn on_publish_at_home<D: Driver>(&mut self, core: &mut Core<D>, mut publish: Publish) {
         let message = &publish.message;
         let waits_for_acknowledgement = message.qos >= Qos::AtLeastOnce;
         let owed = waits_for_acknowledgement && self.interest.lookup(message.app, &message.topic).owed;
@@ -44,7 +45,8 @@ impl Gateway {
         let key =
             publish.key.take().map(|(key, body_hash)| IdempotencyKey { app: publish.message.app, key, body_hash });
         let records = std::mem::take(&mut publish.records);
-        self.log.submit(Request::Append { key, entries, records }, Waiting::Publish { publish, owed });
+        let waiting = Waiting::Publish { publish: Box::new(publish), owed };
+        self.log.submit(Request::Append { key, entries, records }, waiting);
     }
 
     /// The log has answered: tell the origin, and hand over what was not logged.
@@ -92,7 +94,7 @@ impl Gateway {
             Origin::Control(token) => {
                 let result = result.map(|(position, _)| {
                     let position = position.map(|at| (at.epoch, at.offset));
-                    Pushed { results: vec![PushResult { user: None, position, online: None }], duplicate }
+                    Pushed { results: smallvec![PushResult { user: None, position, online: None }], duplicate }
                 });
                 self.tell(Event::Pushed { token, result });
             }

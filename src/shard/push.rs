@@ -12,13 +12,14 @@ use crate::base::ids::{AppId, Qos};
 use crate::base::message::{Message, StreamKey};
 use crate::io::Driver;
 use crate::store::{Answer, IdempotencyKey, NewEntry, Position, Request, StoreError};
+use smallvec::{SmallVec, smallvec};
 use std::sync::Arc;
 
 /// A list push whose parts are being counted.
 #[derive(Debug)]
 pub(crate) struct ListPush {
     token: CommandToken,
-    results: Vec<PushResult>,
+    results: SmallVec<[PushResult; 1]>,
     duplicate: bool,
     parts: u16,
 }
@@ -84,7 +85,7 @@ impl Gateway {
                 }
                 let online = Some(self.online(push.app, user));
                 let result = PushResult { user: Some(user.clone()), position: position(0), online };
-                let pushed = Pushed { results: vec![result], duplicate };
+                let pushed = Pushed { results: smallvec![result], duplicate };
                 self.tell(Event::Pushed { token, result: Ok(pushed) });
             }
             Target::Users(users) => {
@@ -107,7 +108,7 @@ impl Gateway {
                     }
                 }
                 let result = PushResult { user: None, position: position(0), online: None };
-                let pushed = Pushed { results: vec![result], duplicate };
+                let pushed = Pushed { results: smallvec![result], duplicate };
                 self.tell(Event::Pushed { token, result: Ok(pushed) });
             }
         }
