@@ -12,6 +12,9 @@ use slab::Slab;
 
 const NONE: u32 = u32::MAX;
 
+/// A record's key and value.
+pub type Record = (Box<[u8]>, Box<[u8]>);
+
 /// All sessions of a shard.
 #[derive(Debug)]
 pub struct Directory {
@@ -214,53 +217,56 @@ impl Directory {
         self.user(app, user).map(|user| user.read_mark)
     }
 
-    /// Moves the user's read mark up to `mark` (read from the store, or what a session has settled).
-    pub fn raise_read_mark(&mut self, app: AppId, name: &str, mark: Offset) {
+    /// Moves the user's read mark up to `mark` (read from the store, or what a session has settled); true: it moved.
+    pub fn raise_read_mark(&mut self, app: AppId, name: &str, mark: Offset) -> bool {
         let Self { hash, sessions, users, .. } = self;
         let found = users.find_mut(hash.of(&(app, name)), |user| {
             let first = &sessions[user.first as usize];
             first.app() == app && first.user() == name
         });
-        if let Some(user) = found {
-            user.read_mark = user.read_mark.max(mark);
-        }
+        let Some(user) = found else { return false };
+        let moves = user.read_mark < mark;
+        user.read_mark = user.read_mark.max(mark);
+        moves
     }
 
-    /// Appends what the session has to write lazily, and moves its user's read mark if its filters cover the inbox.
+    /// Appends what the session has to write lazily, and its user's read mark if its filters cover the inbox and the
+    /// mark moved: it outlives the user's sessions ([`super::core::record::read_mark_key`]).
     pub fn record_lazy(&mut self, id: SessionId, shard_seq: Seq, now: Now, records: &mut Vec<RecordChange>) {
         let Some(session) = self.get_mut(id) else { return };
         session.record_lazy(shard_seq, now, records);
         if session.covers_inbox() {
-            let (app, user, (_, mark)) = (session.app(), session.user().to_owned(), session.inbox_settled());
-            self.raise_read_mark(app, &user, mark);
+            let (app, user, (epoch, mark)) = (session.app(), session.user().to_owned(), session.inbox_settled());
+            if self.raise_read_mark(app, &user, mark) {
+                records.push(super::core::record::read_mark(app, &user, epoch, mark));
+            }
         }
     }
 
     /// Rebuilds sessions from records, which must come in key order, page after page, without the same record twice;
     /// an empty page ends it. Each one's filters are then to be registered again ([`Session::relocate_all`]). An error
     /// names what is wrong with the record at that index of the page.
-    pub fn thaw_records(&mut self, page: &[(Box<[u8]>, Box<[u8]>)], now: Now) -> Result<(), Unreadable> {
+    pub fn thaw_records(&mut self, page: &[Record], now: Now) -> Result<(), Unreadable> {
         for (index, (key, value)) in page.iter().enumerate() {
             let done = self.rebuild.push(key, value, now).ok_or(Unreadable { index })?;
-            self.take_rebuilt(done);
+            self.take_rebuilt(done).map_err(|Full| Unreadable { index })?;
         }
         if page.is_empty() {
             let done = self.rebuild.finish();
-            self.take_rebuilt(done);
+            self.take_rebuilt(done).map_err(|Full| Unreadable { index: 0 })?;
         }
         Ok(())
     }
 
-    fn take_rebuilt(&mut self, session: Option<Session>) {
-        let Some(session) = session else { return };
+    fn take_rebuilt(&mut self, session: Option<Session>) -> Result<(), Full> {
+        let Some(session) = session else { return Ok(()) };
         let read_mark = session.covers_inbox().then(|| session.inbox_settled().1);
         let (app, user) = (session.app(), session.user().to_owned());
-        // A limit that was lowered since does not take away what exists, but the table has room for no more.
-        if self.insert(session).is_ok()
-            && let Some(mark) = read_mark
-        {
+        self.insert(session)?;
+        if let Some(mark) = read_mark {
             self.raise_read_mark(app, &user, mark);
         }
+        Ok(())
     }
 }
 

@@ -20,7 +20,7 @@ impl Session {
     /// The client has a QoS 1 message, or refused it.
     pub(in crate::session) fn on_received_once(&mut self, id: u16, refused: bool, effects: &mut Effects) -> Acked {
         let fits = |flight: &mut super::InFlight| flight.qos == Qos::AtLeastOnce && flight.state == Flight::Sent;
-        if !self.flight_mut(DeliveryId(id)).is_some_and(|flight| fits(flight)) {
+        if !self.flight_mut(DeliveryId(id)).is_some_and(fits) {
             effects.count(Counter::UnknownAck);
             return Acked::Unknown;
         }
@@ -69,7 +69,7 @@ impl Session {
     /// The client is done with a QoS 2 message (PUBCOMP).
     pub(in crate::session) fn on_completed(&mut self, id: u16, effects: &mut Effects) -> Acked {
         let released = |flight: &mut super::InFlight| flight.state == Flight::Released;
-        if !self.flight_mut(DeliveryId(id)).is_some_and(|flight| released(flight)) {
+        if !self.flight_mut(DeliveryId(id)).is_some_and(released) {
             effects.count(Counter::UnknownAck);
             return Acked::Unknown;
         }
