@@ -276,3 +276,42 @@ pub struct Unreadable {
     /// In the page.
     pub index: usize,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Identity;
+    use super::*;
+
+    fn session(user: &str, device: usize) -> Session {
+        Session::new(&Identity { app: AppId(1), user: user.into(), device: device.to_string().into() })
+    }
+
+    #[test]
+    fn a_user_has_at_most_so_many_devices() {
+        let mut directory = Directory::new(KeyedHash::new(1), 8);
+        for device in 0..DEVICES_PER_USER_MAX {
+            directory.insert(session("alice", device)).expect("room is left");
+        }
+        assert_eq!(directory.insert(session("alice", DEVICES_PER_USER_MAX)), Err(Full));
+        let bob = directory.insert(session("bob", 0)).expect("another user's");
+        let gone = directory.find(AppId(1), "alice", "7").expect("it was inserted");
+        assert!(directory.remove(gone).is_some() && directory.get(gone).is_none() && directory.remove(gone).is_none());
+        assert_eq!(directory.sessions_of(AppId(1), "alice").count(), DEVICES_PER_USER_MAX - 1);
+        assert!(directory.sessions_of(AppId(1), "alice").all(|id| id != bob));
+        let again = directory.insert(session("alice", 7)).expect("its place is free");
+        assert!(again.index == gone.index && again != gone, "the index is used again, the generation is not");
+    }
+
+    #[test]
+    fn the_last_session_takes_its_user_along() {
+        let mut directory = Directory::new(KeyedHash::new(1), 8);
+        let ids: Vec<_> = (0..3).map(|at| directory.insert(session("alice", at)).expect("room")).collect();
+        assert!(directory.raise_read_mark(AppId(1), "alice", Offset(4)));
+        assert!(!directory.raise_read_mark(AppId(1), "alice", Offset(3)));
+        for id in [ids[1], ids[2], ids[0]] {
+            assert_eq!(directory.read_mark(AppId(1), "alice"), Some(Offset(4)));
+            directory.remove(id);
+        }
+        assert_eq!((directory.users(), directory.read_mark(AppId(1), "alice")), (0, None));
+    }
+}
