@@ -240,12 +240,15 @@ impl Directory {
     pub fn record_lazy(&mut self, id: SessionId, shard_seq: Seq, now: Now, records: &mut Vec<RecordChange>) {
         let Some(session) = self.get_mut(id) else { return };
         session.record_lazy(shard_seq, now, records);
-        if session.covers_inbox() {
-            let (app, user, (epoch, mark)) = (session.app(), session.user().to_owned(), session.inbox_settled());
-            if self.raise_read_mark(app, &user, mark) {
-                records.push(super::core::record::read_mark(app, &user, epoch, mark));
-            }
-        }
+        records.extend(self.read_mark_moved(id));
+    }
+
+    /// The record of the user's read mark if the session, whose filters cover the inbox, has moved it.
+    pub fn read_mark_moved(&mut self, id: SessionId) -> Option<RecordChange> {
+        let session = self.get(id).filter(|session| session.covers_inbox())?;
+        let (app, user, (epoch, mark)) = (session.app(), session.user().to_owned(), session.inbox_settled());
+        let moved = self.raise_read_mark(app, &user, mark);
+        moved.then(|| super::core::record::read_mark(app, &user, epoch, mark))
     }
 
     /// Rebuilds sessions from records, which must come in key order, page after page, without the same record twice;

@@ -132,11 +132,12 @@ impl Session {
     }
 }
 
-/// The key of a user's read mark: `r`, app, user.
+/// The key of a user's read mark: `r`, app, user, 0, so that no user's key begins another's.
 pub fn read_mark_key(app: AppId, user: &str) -> Box<[u8]> {
     let mut key = vec![b'r'];
     key.u16(app.0);
     key.extend_from_slice(user.as_bytes());
+    key.push(0);
     key.into_boxed_slice()
 }
 

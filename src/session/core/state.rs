@@ -377,6 +377,11 @@ impl Session {
     }
 
     /// Leaves frames unread while any reason lasts.
+    /// Whether it waits for something, so that its connection is not to be read.
+    pub fn is_paused(&self) -> bool {
+        self.has(flag::PAUSED)
+    }
+
     pub(in crate::session) fn pause(&mut self, reason: u16, on: bool, effects: &mut Effects) {
         let before = self.has(flag::PAUSED);
         self.set(reason, on);

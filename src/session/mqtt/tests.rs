@@ -61,7 +61,7 @@ impl Shard {
 
     fn head(&self) -> StreamHead {
         let last = Offset(self.inbox.len() as u64);
-        StreamHead { epoch: Epoch(5), first: Offset(self.first_kept), last }
+        StreamHead { epoch: Epoch(5), first: Offset(self.first_kept), last, trimmed: Seq(0) }
     }
 
     fn session(&mut self) -> &mut Session {
