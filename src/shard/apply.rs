@@ -3,7 +3,6 @@
 use super::gateway::{Core, Gateway};
 use super::letter::{Origin, Publish, PublishOutcome};
 use super::log_port::Waiting;
-use super::read_mark;
 use crate::base::ids::{ConnectionId, SessionId};
 use crate::engine::{Close, CloseCause, Room};
 use crate::io::Driver;
@@ -50,11 +49,8 @@ impl Gateway {
             Effect::DeliverOnce { message } => self.deliver_once(core, session, &message),
             Effect::Gap { first, entries } => self.deliver_gap(core, session, first, entries),
             Effect::Publish { message, receipt, records } => {
-                let origin = receipt.map_or(Origin::Nobody, |receipt| Origin::Client {
-                    shard: self.shard,
-                    session,
-                    receipt,
-                });
+                let origin =
+                    receipt.map_or(Origin::Nobody, |receipt| Origin::Client { shard: self.shard, session, receipt });
                 self.counters.published(message.qos);
                 self.throttle_if_congested(core, session, &message);
                 self.publish(core, Publish { message, origin, records, key: None });
@@ -62,8 +58,8 @@ impl Gateway {
             Effect::Subscribe { ticket, filters } => {
                 self.ask_for_inbox(session, &filters);
                 let (slot, places) = self.subscribe(core, session, Some(ticket), &filters);
-                self.tell_session(core, session, |state, effects| {
-                    mqtt::on_subscribed(state, ticket, &places, effects);
+                self.tell_session(core, session, |state, _| {
+                    mqtt::on_subscribed(state, ticket, &places);
                 });
                 self.subscribed(core, slot);
             }
@@ -80,7 +76,7 @@ impl Gateway {
             Effect::PullInbox { after, limit } => self.pull_inbox(session, after, limit),
             Effect::PullTopics { after, limit } => self.pull_topics(session, after, limit),
             Effect::End { mut records } => {
-                records.extend(self.directory.get(session).and_then(read_mark::change));
+                records.extend(self.directory.read_mark_moved(session));
                 self.offline.clear(session.index);
                 self.unsent.forget(session.index);
                 self.lagging.forget(session.index);

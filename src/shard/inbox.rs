@@ -2,11 +2,11 @@
 
 use super::gateway::{Core, Gateway};
 use super::log_port::Waiting;
-use super::read_mark::{self, ReadMark};
 use super::subscribe::is_inbox;
-use crate::base::ids::{AppId, Offset, Qos, Seq, SessionId};
+use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq, SessionId};
 use crate::base::message::{Entry, Message, StreamKey};
 use crate::io::Driver;
+use crate::session::core::record;
 use crate::session::{Counter, GrantedFilter, LoggedAt, Offer, Session};
 use crate::store::{Answer, Request, StoreError};
 use std::sync::Arc;
@@ -32,13 +32,7 @@ impl Gateway {
     }
 
     /// A committed entry of a user who lives here.
-    pub(super) fn deliver_inbox_entry<D: Driver>(
-        &mut self,
-        core: &mut Core<D>,
-        app: AppId,
-        user: &str,
-        entry: &Entry,
-    ) {
+    pub(super) fn deliver_inbox_entry<D: Driver>(&mut self, core: &mut Core<D>, app: AppId, user: &str, entry: &Entry) {
         let mut next = self.directory.sessions_of(app, user).next();
         while let Some(id) = next {
             next = self.directory.after(id);
@@ -57,14 +51,7 @@ impl Gateway {
         }
     }
 
-    fn offer_logged<D: Driver>(
-        &mut self,
-        core: &mut Core<D>,
-        id: SessionId,
-        at: LoggedAt,
-        entry: &Entry,
-        qos: Qos,
-    ) {
+    fn offer_logged<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, at: LoggedAt, entry: &Entry, qos: Qos) {
         let mut effects = self.take_effects();
         let session = self.directory.get_mut(id).expect("it is looked at");
         let connection = session.connection();
@@ -90,7 +77,7 @@ impl Gateway {
     pub(super) fn ask_for_inbox(&mut self, id: SessionId, filters: &[GrantedFilter]) {
         if filters.iter().any(|filter| filter.replaces.is_none() && is_inbox(&filter.filter)) {
             let session = self.directory.get(id).expect("who asks is there");
-            let prefix = read_mark::key(session.app(), session.user());
+            let prefix = record::read_mark_key(session.app(), session.user());
             let request = Request::ReadRecords { prefix, after: Box::default(), limit: 1 };
             self.log.submit(request, Waiting::ReadMark { session: id });
         }
@@ -100,7 +87,7 @@ impl Gateway {
     pub(super) fn on_read_mark(&mut self, id: SessionId, result: Result<Answer, StoreError>) {
         let Some(session) = self.directory.get(id) else { return };
         let Ok(Answer::Records(records)) = result else { return self.counters.failed_reads += 1 };
-        let mark = records.first().and_then(|(_, value)| read_mark::decode(value)).unwrap_or_default();
+        let mark = records.first().and_then(|(_, value)| record::parse_read_mark(value)).unwrap_or_default();
         let stream = StreamKey::Inbox(session.app(), session.user().into());
         self.log.submit(Request::Head { stream }, Waiting::InboxHead { session: id, mark });
     }
@@ -110,11 +97,11 @@ impl Gateway {
         &mut self,
         core: &mut Core<D>,
         id: SessionId,
-        mark: ReadMark,
+        mark: (Epoch, Offset),
         result: Result<Answer, StoreError>,
     ) {
         let Ok(Answer::Head(head)) = result else { return self.counters.failed_reads += 1 };
-        let start = if mark.epoch == head.epoch { mark.offset } else { Offset(0) };
+        let start = if mark.0 == head.epoch { mark.1 } else { Offset(0) };
         self.tell_session(core, id, |session, effects| session.on_inbox_known(start, head, effects));
     }
 
@@ -173,7 +160,8 @@ impl Gateway {
         }
         while let Some((number, message)) = self.lagging.next(id.index) {
             let Some(session) = self.directory.get(id) else { return self.lagging.forget(id.index) };
-            let effective = (session.app() == message.app).then(|| session.effective(&message.topic, message.publisher));
+            let effective =
+                (session.app() == message.app).then(|| session.effective(&message.topic, message.publisher));
             if let Some(effective) = effective.flatten() {
                 let qos = effective.qos.min(message.qos);
                 if self.offer_volatile(core, id, &message, qos) == Offer::Full {
@@ -213,7 +201,8 @@ impl Gateway {
         lagging.push(message, |gone, behind| {
             for index in behind {
                 let session = directory.id_at(index).and_then(|id| directory.get(id));
-                let meant = session.is_some_and(|s| s.app() == gone.app && s.effective(&gone.topic, gone.publisher).is_some());
+                let meant =
+                    session.is_some_and(|s| s.app() == gone.app && s.effective(&gone.topic, gone.publisher).is_some());
                 if meant {
                     counters.session(Counter::DroppedWindowFull);
                 }

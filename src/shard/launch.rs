@@ -65,7 +65,6 @@ impl<D: Driver> Shard<D> {
     }
 }
 
-
 /// A data plane that is not running yet: what the node's threads, or a simulation, run.
 pub struct Assembly {
     /// Commands in.

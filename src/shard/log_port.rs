@@ -6,8 +6,7 @@
 
 use super::command::{CommandToken, Push};
 use super::letter::Publish;
-use super::read_mark::ReadMark;
-use crate::base::ids::{SessionId, ShardId};
+use crate::base::ids::{Epoch, Offset, SessionId, ShardId};
 use crate::session::Ticket;
 use crate::store::{Address, Handle, Request, RequestToken};
 use slab::Slab;
@@ -25,7 +24,7 @@ pub(crate) enum Waiting {
     /// A session asks for its user's read mark.
     ReadMark { session: SessionId },
     /// It knows the read mark; now where the inbox stands.
-    InboxHead { session: SessionId, mark: ReadMark },
+    InboxHead { session: SessionId, mark: (Epoch, Offset) },
     /// A page of records, at start.
     Restore,
     /// This shard is the home of a topic whose message is being committed.

@@ -1,8 +1,8 @@
 //! What a shard does before anybody may come: it reads the records of the sessions that live here and installs their
 //! interest. With a memory store there are none.
 
-use super::gateway::{Core, Gateway};
 use super::command::Event;
+use super::gateway::{Core, Gateway};
 use super::launch::StartError;
 use super::log_port::Waiting;
 use crate::base::ids::SessionId;
@@ -10,7 +10,7 @@ use crate::io::Driver;
 use crate::limits::READ_RECORDS_MAX;
 use crate::session::GrantedFilter;
 use crate::session::core::record;
-use crate::store::{Answer, Request, StoreError};
+use crate::store::{Answer, Record, Request, StoreError};
 
 impl Gateway {
     /// Begins. `is_restored` says when it is over.
@@ -50,7 +50,7 @@ impl Gateway {
         };
         let now = core.now();
         let last = page.last().filter(|_| page.len() == READ_RECORDS_MAX).map(|(key, _)| key.clone());
-        let ours: Vec<(Box<[u8]>, Box<[u8]>)> = page.into_iter().filter(|(key, _)| self.is_ours(key)).collect();
+        let ours: Vec<Record> = page.into_iter().filter(|(key, _)| self.is_ours(key)).collect();
         if self.directory.thaw_records(&ours, now).is_err() {
             self.counters.unreadable_records += 1;
         }

@@ -198,4 +198,3 @@ impl Gateway {
 pub(super) fn is_inbox(filter: &str) -> bool {
     filter == "$inbox" || filter.starts_with("$inbox/")
 }
-
