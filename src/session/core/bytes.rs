@@ -7,6 +7,10 @@ use crate::base::ids::{AppId, Offset, Qos, Seq};
 use crate::base::message::{Message, Properties};
 use bytes::Bytes;
 
+/// Bits of a recorded subscription's options, behind its QoS.
+const NO_LOCAL: u8 = 1 << 2;
+const RETAIN_AS_PUBLISHED: u8 = 1 << 3;
+
 #[derive(Debug)]
 pub(super) struct Reader<'a>(pub &'a [u8]);
 
@@ -30,6 +34,21 @@ impl<'a> Reader<'a> {
     }
     pub fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_be_bytes)
+    }
+    /// A number that is mostly small: 7 bits a byte, the lowest first.
+    pub fn number(&mut self) -> Option<u64> {
+        let mut number = 0;
+        for shift in (0..u64::BITS).step_by(7) {
+            let byte = self.u8()?;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Some(number);
+            }
+        }
+        None
+    }
+    pub fn small(&mut self) -> Option<u32> {
+        self.number()?.try_into().ok()
     }
     pub fn flag(&mut self) -> Option<bool> {
         self.u8().map(|byte| byte != 0)
@@ -85,6 +104,22 @@ impl<'a> Reader<'a> {
     pub fn will(&mut self) -> Option<Will> {
         Some(Will { message: self.message()?, delay: self.u32()?, message_expiry: self.option(Self::u32)? })
     }
+    /// A subscription of a record: its place in the router is that of another process.
+    pub fn recorded_subscription(&mut self) -> Option<Subscription> {
+        let bytes = self.small()?;
+        let text = core::str::from_utf8(self.take(usize::try_from(bytes).ok()?)?).ok()?;
+        let (since, identifier, options) = (Seq(self.number()?), self.small()?, self.u8()?);
+        Some(Subscription {
+            text: text.into(),
+            since,
+            filter: 0,
+            position: 0,
+            identifier,
+            qos: Qos::from_bits(options & 0b11)?,
+            no_local: options & NO_LOCAL != 0,
+            retain_as_published: options & RETAIN_AS_PUBLISHED != 0,
+        })
+    }
     pub fn subscription(&mut self) -> Option<Subscription> {
         Some(Subscription {
             text: self.text()?.into(),
@@ -113,6 +148,13 @@ pub(super) trait Write {
     }
     fn u64(&mut self, value: u64) {
         self.put(&value.to_be_bytes());
+    }
+    fn number(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.u8(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.u8(value as u8);
     }
     fn flag(&mut self, value: bool) {
         self.u8(u8::from(value));
@@ -171,6 +213,15 @@ pub(super) trait Write {
         self.message(&will.message);
         self.u32(will.delay);
         self.option(will.message_expiry, Self::u32);
+    }
+    fn recorded_subscription(&mut self, subscription: &Subscription) {
+        self.number(subscription.text.len() as u64);
+        self.put(subscription.text.as_bytes());
+        self.number(subscription.since.0);
+        self.number(u64::from(subscription.identifier));
+        let no_local = if subscription.no_local { NO_LOCAL } else { 0 };
+        let retain = if subscription.retain_as_published { RETAIN_AS_PUBLISHED } else { 0 };
+        self.u8(subscription.qos as u8 | no_local | retain);
     }
     fn subscription(&mut self, subscription: &Subscription) {
         self.text(&subscription.text);

@@ -51,27 +51,30 @@ fn change(session: &Session, kind: u8, id: Option<u16>, value: Option<Vec<u8>>) 
 /// Expiry, will, filters, and where it began.
 pub(in crate::session) fn main(session: &Session) -> RecordChange {
     let mut out = vec![VERSION];
-    out.u32(session.expiry);
+    out.number(u64::from(session.expiry));
     let flags = session.flags & (flag::MQTT5 | flag::INBOX_UNKNOWN);
-    out.u16(flags);
-    let Prefix { inbox, topics } = session.prefix();
-    out.u64(session.positions.inbox_epoch.0);
-    out.u64(inbox.0);
-    out.u64(topics.0);
+    out.number(u64::from(flags));
+    write_positions(session, &mut out);
     out.option(session.extra.as_ref().and_then(|extra| extra.will.as_deref()), Vec::will);
     // What has not begun yet is committed once it has.
     let begun = || session.subscriptions.iter().filter(|subscription| subscription.since != Seq(u64::MAX));
-    out.count(begun().count());
-    begun().for_each(|subscription| out.subscription(subscription));
+    out.number(begun().count() as u64);
+    begun().for_each(|subscription| out.recorded_subscription(subscription));
     change(session, MAIN, None, Some(out))
+}
+
+/// Most are small, and an inbox that has never had a message has no epoch: a session's records are kept in RAM.
+fn write_positions(session: &Session, out: &mut Vec<u8>) {
+    let Prefix { inbox, topics } = session.prefix();
+    let epoch = session.positions.inbox_epoch;
+    out.option((epoch != Epoch(0)).then_some(epoch.0), Vec::u64);
+    out.number(inbox.0);
+    out.number(topics.0);
 }
 
 fn cursor(session: &Session, now: Now) -> RecordChange {
     let mut out = vec![VERSION];
-    let prefix = session.prefix();
-    out.u64(session.positions.inbox_epoch.0);
-    out.u64(prefix.inbox.0);
-    out.u64(prefix.topics.0);
+    write_positions(session, &mut out);
     out.flag(session.has(flag::INBOX_UNKNOWN));
     let away_ms = match session.link {
         Link::Online(_) => None,
@@ -79,7 +82,7 @@ fn cursor(session: &Session, now: Now) -> RecordChange {
     };
     out.option(away_ms.map(|away| now.wall_ms.saturating_sub(away)), Vec::u64);
     let marks = || session.flights().iter().filter(|flight| flight.state == Flight::Settled);
-    out.count(marks().count());
+    out.number(marks().count() as u64);
     marks().filter_map(|flight| flight.at).for_each(|at| out.at(at));
     change(session, CURSOR, None, Some(out))
 }
@@ -213,24 +216,30 @@ impl Rebuild {
 
 fn read_main(identity: &Identity, reader: &mut Reader<'_>, now: Now) -> Option<Session> {
     let mut session = Session::new(identity);
-    session.expiry = reader.u32()?;
-    session.flags = reader.u16()? | flag::RECORDED;
+    session.expiry = reader.small()?;
+    session.flags = u16::try_from(reader.number()?).ok()? | flag::RECORDED;
     read_positions(&mut session, reader)?;
     if let Some(will) = reader.option(Reader::will)? {
         session.extra().will = Some(Box::new(will));
     }
-    let subscriptions = reader.list(Reader::subscription)?;
+    let subscriptions = list(reader, Reader::recorded_subscription)?;
     session.replace_subscriptions(subscriptions);
     // Without a better knowledge its absence begins now: it was connected when the process ended.
     session.link = Link::Offline { since_tick: tick(now.monotonic_ms) };
     Some(session)
 }
 
+/// A list, whose length is not believed before its items are there.
+fn list<'a, T>(reader: &mut Reader<'a>, mut read: impl FnMut(&mut Reader<'a>) -> Option<T>) -> Option<Vec<T>> {
+    let count = reader.number()?;
+    (0..count).map(|_| read(reader)).collect()
+}
+
 fn read_positions(session: &mut Session, reader: &mut Reader<'_>) -> Option<()> {
-    session.positions.inbox_epoch = Epoch(reader.u64()?);
-    session.positions.inbox_delivered = Offset(reader.u64()?);
+    session.positions.inbox_epoch = Epoch(reader.option(Reader::u64)?.unwrap_or(0));
+    session.positions.inbox_delivered = Offset(reader.number()?);
     session.positions.inbox_notified = session.positions.inbox_delivered;
-    session.positions.topics_delivered = Seq(reader.u64()?);
+    session.positions.topics_delivered = Seq(reader.number()?);
     session.positions.topics_missed = session.positions.topics_delivered;
     Some(())
 }
@@ -254,7 +263,7 @@ fn read_cursor(session: &mut Session, reader: &mut Reader<'_>, now: Now) -> Opti
             }
         }
     }
-    for at in reader.list(Reader::at)? {
+    for at in list(reader, Reader::at)? {
         let state = Flight::Settled;
         let mark = InFlight { delivery: Default::default(), state, qos: Qos::ExactlyOnce, at: Some(at), message: None };
         session.work.get_or_insert_default().window.push(mark);
