@@ -7,13 +7,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    keep_untouched_memory_free();
     kittiwake::node::cli::run()
-}
-
-/// Tables are reserved for the configured maximum because a page that nobody touched costs nothing. With huge pages,
-/// which the allocator asks for, a touched byte costs 2 MiB.
-fn keep_untouched_memory_free() {
-    // A kernel that cannot do this has no huge pages to give either.
-    let _no_huge_pages = rustix::thread::disable_transparent_huge_pages(true);
 }
