@@ -18,6 +18,8 @@ pub const TURN_MAIL_MAX: usize = 1024;
 pub const TURN_FANOUT_VISITS_MAX: usize = 256;
 /// Reads from the hot ring served in one turn.
 pub const TURN_PULLS_MAX: usize = 64;
+/// Sessions whose changed position is written in one turn: a few hundred bytes and about 1 µs each (an estimate).
+pub const TURN_LAZY_WRITES_MAX: usize = 256;
 /// Wheel tick. Deadlines are kept to this precision; a finer one only costs wake-ups.
 pub const TICK: Duration = Duration::from_millis(100);
 /// Receives one shard has in flight. Each borrows a receive block, so this bounds what a burst of ready sockets

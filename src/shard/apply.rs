@@ -71,7 +71,7 @@ impl Gateway {
                 if self.dirty.is_empty() {
                     self.dirty_since_ms = core.now().monotonic_ms;
                 }
-                self.dirty.push(session);
+                self.dirty.push_back(session);
             }
             Effect::PullInbox { after, limit } => self.pull_inbox(session, after, limit),
             Effect::PullTopics { after, limit } => self.pull_topics(session, after, limit),

@@ -92,7 +92,9 @@ pub(crate) struct Gateway {
     pub(super) committing: Committing,
     pub(super) lists: Slab<ListPush>,
     /// Sessions whose record has a lazily written change, each once.
-    pub(super) dirty: Vec<SessionId>,
+    pub(super) dirty: VecDeque<SessionId>,
+    /// The first of them, which are being written, a share a turn.
+    pub(super) dirty_due: usize,
     pub(super) dirty_since_ms: u64,
     /// Connections not read because the log or another shard is congested.
     pub(super) throttled: Vec<ConnectionId>,
@@ -145,7 +147,8 @@ impl Gateway {
             committing: Committing::new(hash.clone()),
             hash,
             lists: Slab::new(),
-            dirty: Vec::new(),
+            dirty: VecDeque::new(),
+            dirty_due: 0,
             dirty_since_ms: 0,
             throttled: Vec::new(),
             draining: false,

@@ -2,9 +2,10 @@
 //! writes, and the publishers that were held up.
 
 use super::gateway::{Core, Gateway};
-use crate::base::ids::SessionId;
 use crate::io::Driver;
-use crate::limits::{CURSOR_WRITE_DELAY, TURN_EXPIRIES_MAX, TURN_FANOUT_VISITS_MAX, TURN_PULLS_MAX};
+use crate::limits::{
+    CURSOR_WRITE_DELAY, TURN_EXPIRIES_MAX, TURN_FANOUT_VISITS_MAX, TURN_LAZY_WRITES_MAX, TURN_PULLS_MAX,
+};
 use crate::store::Request;
 
 use super::log_port::Waiting;
@@ -30,7 +31,10 @@ impl Gateway {
 
     /// The earliest time at which there is work again without a letter or a completion.
     pub(super) fn job_ms(&self) -> Option<u64> {
-        let lazily = (!self.dirty.is_empty()).then(|| self.dirty_since_ms + millis(CURSOR_WRITE_DELAY));
+        let lazily = (!self.dirty.is_empty() && !self.log.congested()).then(|| match self.dirty_due {
+            0 => self.dirty_since_ms + millis(CURSOR_WRITE_DELAY),
+            _ => self.turn_ms,
+        });
         // What waits for room in the log's queue is tried again each tick: the log does not tell when it has room.
         let retry = (self.log.congested() || !self.throttled.is_empty()).then_some(self.turn_ms + RETRY_MS);
         [self.offline.next_wake(), lazily, retry].into_iter().flatten().min()
@@ -47,20 +51,30 @@ impl Gateway {
         }
     }
 
-    /// Writes the positions that have changed, at most a second after they did.
+    /// Writes the positions that have changed, about a second after they did, a share a turn.
     fn write_lazily<D: Driver>(&mut self, core: &mut Core<D>) {
         let now = core.now();
         if self.dirty.is_empty() || self.log.congested() {
             return;
         }
-        if now.monotonic_ms < self.dirty_since_ms + millis(CURSOR_WRITE_DELAY) && !self.draining {
-            return;
+        if self.dirty_due == 0 {
+            if now.monotonic_ms < self.dirty_since_ms + millis(CURSOR_WRITE_DELAY) && !self.draining {
+                return;
+            }
+            // Those that come while these are written have their own second.
+            self.dirty_due = self.dirty.len();
+            self.dirty_since_ms = now.monotonic_ms;
         }
+        let count = self.dirty_due.min(TURN_LAZY_WRITES_MAX);
+        self.dirty_due -= count;
         let mut records = Vec::new();
         let position = self.position();
-        let dirty: Vec<SessionId> = std::mem::take(&mut self.dirty);
-        for id in dirty {
+        for id in self.dirty.drain(..count) {
             self.directory.record_lazy(id, position, now, &mut records);
+        }
+        if self.dirty.is_empty() {
+            // After a second of many changes there may be one of few.
+            self.dirty.shrink_to(TURN_LAZY_WRITES_MAX);
         }
         if !records.is_empty() {
             let request = Request::Append { key: None, entries: Vec::new(), records };

@@ -27,7 +27,11 @@ impl Records {
     pub(super) fn apply(&mut self, change: &RecordChange) {
         let key = &*change.key;
         assert!(key.len() <= RECORD_KEY_BYTES_MAX, "the session layer makes keys of bounded parts");
-        let (name, page) = self.pages.range_mut::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back().expect("the first page is always there");
+        let (name, page) = self
+            .pages
+            .range_mut::<[u8], _>((Bound::Unbounded, Bound::Included(key)))
+            .next_back()
+            .expect("the first page is always there");
         let before = match &change.value {
             Some(value) => {
                 let before = page.put(key, value);
@@ -56,7 +60,8 @@ impl Records {
     pub(super) fn read(&self, prefix: &[u8], after: &[u8], limit: usize) -> Vec<Record> {
         // `after` may lie before the prefix (it is empty for the first page) or behind it; the later bound decides.
         let from = if after < prefix { prefix } else { after };
-        let first = self.pages.range::<[u8], _>((Bound::Unbounded, Bound::Included(from))).next_back().map(|(name, _)| &**name);
+        let first =
+            self.pages.range::<[u8], _>((Bound::Unbounded, Bound::Included(from))).next_back().map(|(name, _)| &**name);
         let first = first.expect("the first page is always there");
         let mut found = Vec::new();
         for (_, page) in self.pages.range::<[u8], _>((Bound::Included(first), Bound::Unbounded)) {
