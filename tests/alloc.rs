@@ -17,7 +17,7 @@ use kittiwake::shard::{Handle, Limits, Settings};
 use kittiwake::store::{self, Log, LogThread, MemoryStore, Retentions};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -242,7 +242,11 @@ impl Client {
             }
             self.received.drain(..std::mem::take(&mut self.parsed));
             let mut chunk = [0; 4096];
-            let count = self.socket.read(&mut chunk).expect("the shard answers");
+            let count = match self.socket.read(&mut chunk) {
+                // A read with a timeout is not taken up again after a signal.
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                read => read.expect("the shard answers"),
+            };
             assert!(count > 0, "the shard closed the connection");
             self.received.extend_from_slice(&chunk[..count]);
         }
