@@ -150,7 +150,12 @@ impl Client {
         let now_ms = self.net.now().monotonic_ms;
         let durable = self.traits.durable;
         // A deliberate clean start of a durable session: all is forgotten on both sides.
-        let forget = durable && mood == Mood::Wild && self.abandoned.is_empty() && random.below(12) == 0;
+        // With 3.1.1 the next session would not be one that lasts.
+        let forget = durable
+            && self.traits.version == Version::V5
+            && mood == Mood::Wild
+            && self.abandoned.is_empty()
+            && random.below(12) == 0;
         if forget {
             self.ledger.borrow_mut().coverage.hit(Seen::CleanStart);
             self.talk.forget();

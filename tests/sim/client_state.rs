@@ -9,6 +9,7 @@ use kittiwake::wire::mqtt::{
     Ack, AckKind, ConnAck, Encode, FrameLen, Packet, PacketId, Publish, Reason, Version, decode, frame_len,
 };
 use std::cell::RefCell;
+use std::fmt::Debug;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
@@ -99,7 +100,8 @@ impl Conversation {
             && self.waiting == Waiting::Nothing
     }
 
-    pub fn send(&mut self, packet: &impl Encode) {
+    pub fn send(&mut self, packet: &(impl Encode + Debug)) {
+        self.ledger.borrow().tell(|| format!("client {}: says {packet:?}", self.traits.index));
         packet.encode_to(self.version, &mut self.outgoing);
     }
 
@@ -117,6 +119,7 @@ impl Conversation {
 
     /// The connection is gone; a durable session keeps what MQTT says a client keeps.
     pub fn disconnected(&mut self) {
+        self.ledger.borrow().tell(|| format!("client {}: disconnected", self.traits.index));
         self.connack = false;
         self.outgoing.clear();
         self.incoming.clear();
@@ -149,6 +152,7 @@ impl Conversation {
     }
 
     pub fn publish(&mut self, out: Out) {
+        self.ledger.borrow().tell(|| format!("client {}: publishes m{}", self.traits.index, out.id));
         self.ledger.borrow_mut().sent(out.id);
         if out.qos == Qos::AtMostOnce {
             return publish_of(&out, None, false, self.version, &mut self.outgoing);
@@ -219,6 +223,7 @@ impl Conversation {
 
     fn packet(&mut self, packet: &Packet<'_>) {
         let client = self.traits.index;
+        self.ledger.borrow().tell(|| format!("client {client}: hears {packet:?}"));
         if let Packet::ConnAck(connack) = packet {
             return self.on_connack(connack);
         }
@@ -248,7 +253,6 @@ impl Conversation {
                 let expected = [
                     Reason::SessionTakenOver,
                     Reason::KeepAliveTimeout,
-                    Reason::ServerUnavailable,
                     Reason::ImplementationSpecific,
                     Reason::QuotaExceeded,
                 ];

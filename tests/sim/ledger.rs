@@ -75,6 +75,8 @@ pub struct Ledger {
     next: MessageId,
     /// Counts everything that happens, to say what was before what.
     pub step: usize,
+    /// Prints what happens: `KITTIWAKE_STORY` is set.
+    pub is_told: bool,
     /// Main records of sessions in the store, by user and device.
     pub mains: HashMap<(String, String), Vec<u8>>,
     /// The last step at which the node was killed.
@@ -107,8 +109,16 @@ impl Ledger {
             entries: Vec::new(),
             first_delivery: None,
         };
+        self.tell(|| format!("m{id} begins: {message:?}"));
         self.messages.insert(id, message);
         (id, payload)
+    }
+
+    /// For people who repeat a seed.
+    pub fn tell(&self, what: impl FnOnce() -> String) {
+        if self.is_told {
+            println!("{:>6} {}", self.step, what());
+        }
     }
 
     pub fn sent(&mut self, id: MessageId) {
@@ -142,11 +152,13 @@ impl Ledger {
             panic!("m{id} was delivered at step {step} before it was committed: {message:?}");
         }
         message.entries.push((entry.stream.clone(), entry.offset));
+        self.tell(|| format!("log: m{id} at {:?} {} seq {}", entry.stream, entry.offset, entry.seq));
     }
 
     /// The application of a client has a message: `qos` is that of the PUBLISH.
     pub fn delivered(&mut self, client: usize, topic: &str, payload: &[u8], qos: Qos) {
         let id = Self::payload_id(payload);
+        self.tell(|| format!("client {client}: m{id} delivered at {qos:?}"));
         let Self { messages, lives, step, crashed_at, .. } = self;
         let message = messages.get_mut(&id).unwrap_or_else(|| panic!("m{id} came from nowhere"));
         let life = &mut lives[client];
@@ -193,6 +205,7 @@ impl Ledger {
 
     /// The session is over, or nobody knows what has become of it: nothing is owed it any more.
     pub fn end_life(&mut self, client: usize) {
+        self.tell(|| format!("client {client}: a new life"));
         let life = &mut self.lives[client];
         let (user, device, durable) = (life.user.clone(), life.device.clone(), life.durable);
         *life = Life { user, device, durable, number: life.number + 1, ..Life::default() };

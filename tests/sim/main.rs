@@ -1,6 +1,7 @@
 //! The whole node in the simulator: shards, log, network, clients and backends from one seed, on one thread.
 //!
-//! A failing seed is printed with the line that repeats it. `KITTIWAKE_SEEDS=N` runs N seeds a test instead of 100.
+//! A failing seed is printed with the line that repeats it; `KITTIWAKE_STORY=1` has it told. `KITTIWAKE_SEEDS=N` runs
+//! N seeds a test instead of 100.
 
 mod backend;
 mod client;

@@ -76,6 +76,10 @@ impl Flaky {
             ledger.coverage.hit(Seen::CommitOfMany);
         }
         for change in group.records {
+            ledger.tell(|| {
+                let value = change.value.as_ref().map(|value| value.len());
+                format!("log: record {:?} {value:?}", String::from_utf8_lossy(&change.key))
+            });
             match (kind(&change.key), &change.value) {
                 (Some(MAIN), Some(value)) => drop(ledger.mains.insert(names(&change.key), value.to_vec())),
                 (Some(MAIN), None) => drop(ledger.mains.remove(&names(&change.key))),

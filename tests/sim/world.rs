@@ -57,7 +57,9 @@ impl World {
         }
         let net = SimNet::new(random.bits(), faults);
         let address: SocketAddr = "10.0.0.1:1883".parse().expect("it is an address");
+        let is_told = std::env::var_os("KITTIWAKE_STORY").is_some();
         let ledger = Rc::new(RefCell::new(Ledger::default()));
+        ledger.borrow_mut().is_told = is_told;
         let mut clients = Vec::new();
         let count = random.within(2, 8) as usize;
         for index in 0..count {
@@ -121,6 +123,7 @@ impl World {
             self.hit(Seen::CrashWhileSubscribing);
         }
         self.ledger.borrow_mut().crashed_at = Some(self.steps);
+        self.ledger.borrow().tell(|| "the node dies".to_owned());
         self.node.crash();
         self.backend.node_died();
         self.restart_at_ms = self.now_ms() + self.random.below(1_500);

@@ -128,23 +128,20 @@ impl Session {
             return Offer::SendOnce;
         }
         let delivery = self.launch(message, qos, Some(at), effects);
-        if self.commit_flight(delivery, effects) { Offer::AfterCommit } else { Offer::Send(delivery) }
+        let waits = self.in_flight(delivery).is_some_and(|flight| flight.state == super::Flight::Committing);
+        self.commit_flight(delivery, effects);
+        if waits { Offer::AfterCommit } else { Offer::Send(delivery) }
     }
 
     /// Durable point (1), for a flight that has to wait for it.
-    pub(in crate::session) fn commit_flight(
-        &mut self,
-        delivery: super::super::DeliveryId,
-        effects: &mut Effects,
-    ) -> bool {
-        let Some(flight) = self.in_flight(delivery) else { return false };
-        if flight.state != super::Flight::Committing {
-            return false;
+    pub(in crate::session) fn commit_flight(&mut self, delivery: super::super::DeliveryId, effects: &mut Effects) {
+        let Some(flight) = self.in_flight(delivery) else { return };
+        if flight.state != super::Flight::Committing || flight.qos != Qos::ExactlyOnce {
+            return;
         }
         let records = vec![record::flight(self, flight)];
         self.set(flag::RECORDED, true);
         effects.push(Effect::Commit { ticket: Purpose::Flight.ticket(0, delivery.0), records });
-        true
     }
 
     /// Uses the window's room: first what an earlier connection left, then the log.

@@ -81,9 +81,7 @@ impl Session {
             match flight.state {
                 Flight::Released => release(delivery, effects),
                 Flight::Releasing => self.commit_release(delivery, effects),
-                Flight::Committing => {
-                    self.commit_flight(delivery, effects);
-                }
+                Flight::Committing => self.commit_flight(delivery, effects),
                 Flight::Queued => {
                     let work = self.work.as_mut().expect("it has flights");
                     if work.sent < window {

@@ -39,8 +39,8 @@ pub enum Offer {
     Send(DeliveryId),
     /// Send it now at QoS 0; nothing is kept of it.
     SendOnce,
-    /// In flight, but its identifier must be committed first (an [`super::super::Effect::Commit`] was emitted);
-    /// [`super::super::Effect::Deliver`] follows.
+    /// In flight, but its identifier, or that of one before it, must be committed first (an
+    /// [`super::super::Effect::Commit`] was emitted); [`super::super::Effect::Deliver`] follows.
     AfterCommit,
     /// Logged, and the session cannot take it now: it will pull it.
     Behind,
@@ -55,7 +55,8 @@ pub enum Offer {
 /// How far an in-flight message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flight {
-    /// QoS 2 of a durable session: its identifier is being committed; not sent yet.
+    /// QoS 2 of a durable session: its identifier is being committed; not sent yet. Or of QoS 1 behind such a one,
+    /// which it must not overtake.
     Committing,
     /// Sent on an earlier connection; waits until this one's window has room for it.
     Queued,
@@ -346,6 +347,10 @@ impl Session {
     /// Whether its connection has had its CONNACK and is not about to close.
     pub fn is_open(&self) -> bool {
         self.state == State::Open
+    }
+    /// Whether it has ended, so that its subscriptions are on their way out of the router.
+    pub fn is_over(&self) -> bool {
+        self.state == State::Ended
     }
     /// Whether it outlives its connection, so that its messages are logged.
     pub fn is_durable(&self) -> bool {
