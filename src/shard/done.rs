@@ -10,7 +10,7 @@ use std::sync::Arc;
 impl Gateway {
     /// What a group commit brought. It is at hand for readers at once, and offered in its turn.
     pub(super) fn on_batch(&mut self, batch: Arc<Batch>) {
-        self.seq = batch.seq;
+        self.seq = self.seq.max(batch.seq);
         self.hot.push(Arc::clone(&batch));
         self.incoming.batch(batch);
     }
@@ -44,7 +44,8 @@ impl Gateway {
             Waiting::InboxHead { session, mark } => self.on_inbox_head(core, session, mark, result),
             Waiting::Publish { publish, owed } => self.on_publish_committed(core, &publish, owed, result),
             Waiting::Push { push, token } => self.on_push_committed(core, &push, token, result),
-            Waiting::Restore => self.on_records(core, result),
+            Waiting::RestoreSeq => self.on_log_position(core, result),
+            Waiting::Restore { after } => self.on_records(core, after, result),
         }
     }
 }

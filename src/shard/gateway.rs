@@ -12,6 +12,7 @@ use super::connect::Moving;
 use super::letter::Letter;
 use super::log_port::LogPort;
 use super::push::ListPush;
+use super::restore::Restoring;
 use super::settings::Settings;
 use super::stats::Counters;
 use super::subscribe::Installing;
@@ -99,7 +100,10 @@ pub(crate) struct Gateway {
     /// Sessions whose connections are still to be closed.
     pub(super) to_drain: Vec<SessionId>,
     pub(super) drained: bool,
-    pub(super) restored: bool,
+    /// How far the sessions are back.
+    pub(super) restoring: Restoring,
+    /// Shards whose sessions are back.
+    pub(super) restored_shards: u16,
     /// Addresses to listen on once the sessions are back.
     pub(super) to_listen: Option<Vec<SocketAddr>>,
     /// Monotonic milliseconds of the turn.
@@ -148,7 +152,8 @@ impl Gateway {
             draining: false,
             to_drain: Vec::new(),
             drained: false,
-            restored: false,
+            restoring: Restoring::Reading,
+            restored_shards: 0,
             to_listen: None,
             turn_ms: 0,
             scratch: Vec::new(),
@@ -231,6 +236,7 @@ impl<D: Driver> Handler<D> for Gateway {
             Letter::UsersCounted { ticket, counts } => self.on_users_counted(ticket, &counts),
             Letter::Interest(interest) => self.on_interest(core, &interest),
             Letter::InterestSet { ticket } => self.on_interest_set(core, ticket),
+            Letter::Restored => self.restored_shards += 1,
             Letter::Batch(batch) => self.on_batch(batch),
             Letter::Done(done) => self.on_done(core, done),
             Letter::Listen(addresses) => self.to_listen = Some(addresses),

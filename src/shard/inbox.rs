@@ -89,11 +89,15 @@ impl Gateway {
     /// A session subscribes to its inbox: it has to learn where that begins, which is the user's read mark.
     pub(super) fn ask_for_inbox(&mut self, id: SessionId, filters: &[GrantedFilter]) {
         if filters.iter().any(|filter| filter.replaces.is_none() && is_inbox(&filter.filter)) {
-            let session = self.directory.get(id).expect("who asks is there");
-            let prefix = read_mark::key(session.app(), session.user());
-            let request = Request::ReadRecords { prefix, after: Box::default(), limit: 1 };
-            self.log.submit(request, Waiting::ReadMark { session: id });
+            self.ask_for_read_mark(id);
         }
+    }
+
+    pub(super) fn ask_for_read_mark(&mut self, id: SessionId) {
+        let session = self.directory.get(id).expect("who asks is there");
+        let prefix = read_mark::key(session.app(), session.user());
+        let request = Request::ReadRecords { prefix, after: Box::default(), limit: 1 };
+        self.log.submit(request, Waiting::ReadMark { session: id });
     }
 
     /// The user's read mark; now where the inbox stands.

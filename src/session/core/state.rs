@@ -363,6 +363,10 @@ impl Session {
             _ => u32::MAX,
         }
     }
+    /// Whether it wants its inbox and does not know where that begins.
+    pub fn wants_inbox_start(&self) -> bool {
+        self.has(flag::INBOX_UNKNOWN) && self.has(flag::HAS_INBOX)
+    }
     /// Whether the connection speaks MQTT 5.
     pub fn is_mqtt5(&self) -> bool {
         self.has(flag::MQTT5)
