@@ -14,7 +14,7 @@ use crate::base::ids::{AppId, ConnectionId};
 use crate::engine::{Close, CloseCause, Departure, Room};
 use crate::io::Driver;
 use crate::session::mqtt::{self, ConnectRequest, Greeting, OpenAt, Refusal};
-use crate::session::{CloseReason, Identity, Session};
+use crate::session::{CloseReason, Identity};
 use std::sync::Arc;
 
 /// Tag of a connection that has not said who it is.
@@ -119,10 +119,8 @@ impl Gateway {
             core.set_tag(id, session.index);
             core.set_deadline(id, now.monotonic_ms + keep_alive_ms);
             self.offline.clear(session.index);
-            // The answer to its SUBSCRIBE may have been lost with the process, or the read may have failed.
-            if self.directory.get(session).is_some_and(Session::wants_inbox_start) {
-                self.ask_for_read_mark(session);
-            }
+            // What was known of its inbox may have been lost with the process.
+            self.ask_about_inbox(session);
         }
         self.apply(core, opened, Some(id), &mut effects);
         self.give_effects(effects);

@@ -86,6 +86,9 @@ pub(crate) struct Gateway {
     pub(super) offered: Seq,
     /// Reads from the hot ring to be served.
     pub(super) pulls: VecDeque<(SessionId, Seq)>,
+    /// Sessions for which a read from the store failed, and when to try again. At most a few entries a session.
+    pub(super) failed_reads: Vec<SessionId>,
+    pub(super) retry_reads_ms: u64,
 
     pub(super) log: LogPort,
     pub(super) committing: Committing,
@@ -142,6 +145,8 @@ impl Gateway {
             seq: Seq(0),
             offered: Seq(0),
             pulls: VecDeque::new(),
+            failed_reads: Vec::new(),
+            retry_reads_ms: 0,
             log: LogPort::new(store, shard),
             committing: Committing::new(hash.clone()),
             hash,

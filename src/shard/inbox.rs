@@ -7,6 +7,7 @@ use super::subscribe::is_inbox;
 use crate::base::ids::{AppId, Offset, Qos, Seq, SessionId};
 use crate::base::message::{Entry, Message, StreamKey};
 use crate::io::Driver;
+use crate::limits::TICK;
 use crate::session::{Counter, GrantedFilter, LoggedAt, Offer, Session};
 use crate::store::{Answer, Request, StoreError};
 use std::sync::Arc;
@@ -93,7 +94,37 @@ impl Gateway {
         }
     }
 
-    pub(super) fn ask_for_read_mark(&mut self, id: SessionId) {
+    /// A session asks for what it does not know of its inbox.
+    pub(super) fn ask_about_inbox(&mut self, id: SessionId) {
+        let Some(session) = self.directory.get(id) else { return };
+        if session.wants_inbox_start() {
+            self.ask_for_read_mark(id);
+        } else if session.wants_inbox_end() {
+            let stream = StreamKey::Inbox(session.app(), session.user().into());
+            self.log.submit(Request::Head { stream }, Waiting::InboxHead { session: id, mark: ReadMark::default() });
+        }
+    }
+
+    /// A read for a session failed: it is tried again after a while.
+    pub(super) fn read_again(&mut self, id: SessionId) {
+        self.counters.failed_reads += 1;
+        self.failed_reads.push(id);
+    }
+
+    /// Tries again what failed before.
+    pub(super) fn retry_reads<D: Driver>(&mut self, core: &mut Core<D>) {
+        let now_ms = core.now().monotonic_ms;
+        if self.failed_reads.is_empty() || now_ms < self.retry_reads_ms {
+            return;
+        }
+        self.retry_reads_ms = core.now().deadline(TICK);
+        for id in std::mem::take(&mut self.failed_reads) {
+            self.ask_about_inbox(id);
+            self.tell_session(core, id, Session::pull_again);
+        }
+    }
+
+    fn ask_for_read_mark(&mut self, id: SessionId) {
         let session = self.directory.get(id).expect("who asks is there");
         let prefix = read_mark::key(session.app(), session.user());
         let request = Request::ReadRecords { prefix, after: Box::default(), limit: 1 };
@@ -103,7 +134,7 @@ impl Gateway {
     /// The user's read mark; now where the inbox stands.
     pub(super) fn on_read_mark(&mut self, id: SessionId, result: Result<Answer, StoreError>) {
         let Some(session) = self.directory.get(id) else { return };
-        let Ok(Answer::Records(records)) = result else { return self.counters.failed_reads += 1 };
+        let Ok(Answer::Records(records)) = result else { return self.read_again(id) };
         let mark = records.first().and_then(|(_, value)| read_mark::decode(value)).unwrap_or_default();
         let stream = StreamKey::Inbox(session.app(), session.user().into());
         self.log.submit(Request::Head { stream }, Waiting::InboxHead { session: id, mark });
@@ -117,7 +148,7 @@ impl Gateway {
         mark: ReadMark,
         result: Result<Answer, StoreError>,
     ) {
-        let Ok(Answer::Head(head)) = result else { return self.counters.failed_reads += 1 };
+        let Ok(Answer::Head(head)) = result else { return self.read_again(id) };
         let start = if mark.epoch == head.epoch { mark.offset } else { Offset(0) };
         self.tell_session(core, id, |session, effects| session.on_inbox_known(start, head, effects));
     }

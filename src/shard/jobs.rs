@@ -19,6 +19,7 @@ impl Gateway {
             let Some((session, after)) = self.pulls.pop_front() else { break };
             self.serve_pull(core, session, after);
         }
+        self.retry_reads(core);
         self.go_on_restoring(core);
         self.expire_offline(core);
         self.write_lazily(core);
@@ -33,7 +34,8 @@ impl Gateway {
         let lazily = (!self.dirty.is_empty()).then(|| self.dirty_since_ms + millis(CURSOR_WRITE_DELAY));
         // What waits for room in the log's queue is tried again each tick: the log does not tell when it has room.
         let retry = (self.log.congested() || !self.throttled.is_empty()).then_some(self.turn_ms + RETRY_MS);
-        [self.offline.next_wake(), lazily, retry, self.restoring.retry_ms()].into_iter().flatten().min()
+        let reads = (!self.failed_reads.is_empty()).then_some(self.retry_reads_ms);
+        [self.offline.next_wake(), lazily, retry, reads, self.restoring.retry_ms()].into_iter().flatten().min()
     }
 
     fn expire_offline<D: Driver>(&mut self, core: &mut Core<D>) {

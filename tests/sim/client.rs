@@ -160,8 +160,9 @@ impl Client {
             self.ledger.borrow_mut().coverage.hit(Seen::CleanStart);
             self.talk.forget();
         }
-        self.clean_start = !durable || forget;
-        self.clean_pending = forget;
+        // Until it is answered, the session of before may still be there.
+        self.clean_pending |= forget;
+        self.clean_start = !durable || self.clean_pending;
         let away_ms = now_ms - self.last_open_ms.min(now_ms);
         self.talk.greet(self.clean_start, self.traits.version == Version::V5 && away_ms > u64::from(EXPIRY) * 1_000);
         self.peer = Some(Peer::connect(&self.net, self.address));
@@ -184,9 +185,7 @@ impl Client {
         let bytes = peer.read_all();
         let state = peer.state();
         self.talk.received(&bytes);
-        if self.talk.is_open() {
-            self.clean_pending = false;
-        }
+        self.clean_pending &= !self.talk.is_open();
         if matches!(state, PeerState::Dead | PeerState::Ended) {
             self.peer = None;
             self.gone();
@@ -199,7 +198,6 @@ impl Client {
             self.last_open_ms = now_ms;
         }
         self.not_before_ms = now_ms + if self.clean_pending { SETTLES_MS } else { 1 };
-        self.clean_pending = false;
         self.talk.disconnected();
     }
 

@@ -19,6 +19,11 @@ impl Session {
         if qos == Qos::AtMostOnce {
             return Offer::SendOnce;
         }
+        if self.is_durable() && qos == Qos::ExactlyOnce {
+            // All that is owed this session is logged, so its subscription is not confirmed yet. Without a record the
+            // identifier would be forgotten in a crash, but not by the client.
+            return Offer::Skipped(Counter::DroppedUnconfirmed);
+        }
         if !self.has_room() {
             return Offer::Full;
         }
@@ -111,6 +116,7 @@ impl Session {
 
     /// Tells where the inbox begins for a session opened without that knowledge: `start` is the user's read mark.
     pub fn on_inbox_known(&mut self, start: Offset, head: StreamHead, effects: &mut Effects) {
+        self.set(flag::INBOX_STALE, false);
         if self.has(flag::INBOX_UNKNOWN) {
             self.set(flag::INBOX_UNKNOWN, false);
             let notified = self.positions.inbox_notified;
@@ -229,9 +235,14 @@ impl Session {
         self.refill(effects);
     }
 
-    /// A pull failed: the next event that makes room, or a notice, asks again.
+    /// A pull failed; the shard calls [`Session::pull_again`] after a while.
     pub fn on_pull_failed(&mut self) {
         self.set(flag::PULLING, false);
+    }
+
+    /// Tries again what failed.
+    pub fn pull_again(&mut self, effects: &mut Effects) {
+        self.refill(effects);
     }
 
     /// False: the window is full, the entry is pulled again.

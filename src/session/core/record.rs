@@ -191,7 +191,7 @@ impl Rebuild {
 fn read_main(identity: &Identity, reader: &mut Reader<'_>, now: Now) -> Option<Session> {
     let mut session = Session::new(identity);
     session.expiry = reader.u32()?;
-    session.flags = reader.u16()? | flag::RECORDED;
+    session.flags = reader.u16()? | flag::RECORDED | flag::INBOX_STALE;
     read_positions(&mut session, reader)?;
     if let Some(will) = reader.option(Reader::will)? {
         session.extra().will = Some(Box::new(will));

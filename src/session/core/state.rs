@@ -166,6 +166,8 @@ pub(in crate::session) mod flag {
     pub const PAUSED_RECEIVE: u16 = 1 << 10;
     /// The client said goodbye and wants no will.
     pub const GOODBYE: u16 = 1 << 11;
+    /// Where the inbox ends is not known since the process began.
+    pub const INBOX_STALE: u16 = 1 << 12;
     /// Any reason for a pause.
     pub const PAUSED: u16 = PAUSED_OPENING | PAUSED_FILTERS | PAUSED_RECEIVE;
 }
@@ -366,6 +368,10 @@ impl Session {
     /// Whether it wants its inbox and does not know where that begins.
     pub fn wants_inbox_start(&self) -> bool {
         self.has(flag::INBOX_UNKNOWN) && self.has(flag::HAS_INBOX)
+    }
+    /// Whether it wants its inbox and does not know where that ends.
+    pub fn wants_inbox_end(&self) -> bool {
+        self.has(flag::INBOX_STALE) && self.has(flag::HAS_INBOX)
     }
     /// Whether the connection speaks MQTT 5.
     pub fn is_mqtt5(&self) -> bool {
