@@ -120,6 +120,7 @@ impl Backend {
     fn repeat(&mut self, random: &mut Random, handle: &Handle) {
         let at = random.below(self.keyed.len() as u64) as usize;
         let Keyed { id, mut push, .. } = self.keyed[at].clone();
+        self.ledger.borrow_mut().repeated(id);
         let conflicts = self.keyed[at].reply.is_some() && random.below(4) == 0;
         if conflicts {
             let (_, hash) = push.key.as_mut().expect("it is keyed");

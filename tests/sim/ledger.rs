@@ -35,6 +35,8 @@ pub struct Message {
     /// Sent so often by its author; above 1, a QoS 1 message may be logged more than once.
     pub sends: u32,
     pub acked: bool,
+    /// It was called for again under its key: nobody knows which call was the first to be heard.
+    is_repeated: bool,
     /// Sessions that had their SUBACK before it was sent: client, life.
     owed: Vec<(usize, u32, Qos)>,
     entries: Vec<(StreamKey, Offset)>,
@@ -105,6 +107,7 @@ impl Ledger {
             bytes: payload.len(),
             sends: 0,
             acked: false,
+            is_repeated: false,
             owed,
             entries: Vec::new(),
             first_delivery: None,
@@ -123,6 +126,10 @@ impl Ledger {
 
     pub fn sent(&mut self, id: MessageId) {
         self.message(id).sends += 1;
+    }
+
+    pub fn repeated(&mut self, id: MessageId) {
+        self.message(id).is_repeated = true;
     }
 
     /// Its author has been told that it is safe.
@@ -282,7 +289,7 @@ impl Life {
             );
             *last = (*offset, id);
         }
-        if message.aim == Aim::Topic && qos == message.qos {
+        if message.aim == Aim::Topic && qos == message.qos && !message.is_repeated {
             let last = self.last_of_author.entry((message.author, message.topic.clone(), qos)).or_default();
             assert!(*last < id, "client {client}: m{id} after m{last} of the same author, topic and QoS: {message:?}");
             *last = id;

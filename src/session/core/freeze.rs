@@ -22,6 +22,7 @@ impl Session {
         out.u32(self.expiry);
         out.u16(self.attachment);
         out.u16(self.last_delivery);
+        out.u16(self.keep_alive);
         out.u8(self.state as u8);
         out.u8(self.window);
         out.u16(self.flags);
@@ -56,6 +57,7 @@ impl Session {
         session.expiry = reader.u32()?;
         session.attachment = reader.u16()?;
         session.last_delivery = reader.u16()?;
+        session.keep_alive = reader.u16()?;
         session.state = [State::Opening, State::Open, State::Closing, State::Offline, State::Ended]
             .get(usize::from(reader.u8()?))
             .copied()?;
