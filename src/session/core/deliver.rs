@@ -71,7 +71,8 @@ impl Session {
                         // All that matched before this one was delivered, so the pull need not look there.
                         positions.topics_delivered = Seq(seq.0 - 1);
                     }
-                    positions.topics_missed = seq;
+                    // Passes of other topics may have told of later ones already.
+                    positions.topics_missed = positions.topics_missed.max(seq);
                     self.refill(effects);
                     return Offer::Behind;
                 }
