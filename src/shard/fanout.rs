@@ -178,7 +178,7 @@ impl Gateway {
                         self.counters.sent(frame.qos);
                     } else {
                         self.unsent.push(id.index, delivery, dup);
-                        core.ask_drained(connection);
+                        self.wait_for_outbox(core, connection);
                     }
                 }
             }

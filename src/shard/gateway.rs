@@ -99,6 +99,9 @@ pub(crate) struct Gateway {
     /// Connections not read because the log or another shard is congested.
     pub(super) throttled: Vec<ConnectionId>,
 
+    /// Connections whose outbox is empty and took nothing all the same. Each at most once for a message of a window.
+    pub(super) refused: Vec<ConnectionId>,
+
     pub(super) draining: bool,
     /// Sessions whose connections are still to be closed.
     pub(super) to_drain: Vec<SessionId>,
@@ -154,6 +157,7 @@ impl Gateway {
             dirty: Vec::new(),
             dirty_since_ms: 0,
             throttled: Vec::new(),
+            refused: Vec::new(),
             draining: false,
             to_drain: Vec::new(),
             drained: false,

@@ -20,6 +20,7 @@ impl Gateway {
             self.serve_pull(core, session, after);
         }
         self.retry_reads(core);
+        self.retry_refused(core);
         self.go_on_restoring(core);
         self.expire_offline(core);
         self.write_lazily(core);
@@ -33,7 +34,8 @@ impl Gateway {
     pub(super) fn job_ms(&self) -> Option<u64> {
         let lazily = (!self.dirty.is_empty()).then(|| self.dirty_since_ms + millis(CURSOR_WRITE_DELAY));
         // What waits for room in the log's queue is tried again each tick: the log does not tell when it has room.
-        let retry = (self.log.congested() || !self.throttled.is_empty()).then_some(self.turn_ms + RETRY_MS);
+        let waits = self.log.congested() || !self.throttled.is_empty() || !self.refused.is_empty();
+        let retry = waits.then_some(self.turn_ms + RETRY_MS);
         let reads = (!self.failed_reads.is_empty()).then_some(self.retry_reads_ms);
         [self.offline.next_wake(), lazily, retry, reads, self.restoring.retry_ms()].into_iter().flatten().min()
     }
