@@ -39,6 +39,8 @@ pub struct Conversation {
     pub outgoing: Vec<u8>,
     incoming: Vec<u8>,
     connack: bool,
+    /// CONNECT was sent and not answered.
+    is_greeting: bool,
     /// CONNACK has confirmed the session, so that it must be there next time.
     confirmed: bool,
     clean_start: bool,
@@ -66,6 +68,7 @@ impl Conversation {
             outgoing: Vec::new(),
             incoming: Vec::new(),
             connack: false,
+            is_greeting: false,
             confirmed: false,
             clean_start: false,
             may_have_expired: false,
@@ -84,7 +87,7 @@ impl Conversation {
     }
 
     pub fn is_opening(&self) -> bool {
-        !self.connack && self.clean_start != self.traits.durable
+        self.is_greeting && self.traits.durable
     }
 
     pub fn flights(&self) -> usize {
@@ -107,6 +110,7 @@ impl Conversation {
 
     /// A connection begins.
     pub fn greet(&mut self, clean_start: bool, may_have_expired: bool) {
+        self.is_greeting = true;
         self.clean_start = clean_start;
         self.may_have_expired = may_have_expired;
     }
@@ -121,6 +125,7 @@ impl Conversation {
     pub fn disconnected(&mut self) {
         self.ledger.borrow().tell(|| format!("client {}: disconnected", self.traits.index));
         self.connack = false;
+        self.is_greeting = false;
         self.outgoing.clear();
         self.incoming.clear();
         self.acks.clear();
@@ -273,6 +278,7 @@ impl Conversation {
             return;
         }
         self.connack = true;
+        self.is_greeting = false;
         let present = connack.session_present;
         assert!(!(self.clean_start && present), "client {client}: a session after a clean start");
         if self.traits.durable {
@@ -304,9 +310,12 @@ impl Conversation {
 
     fn on_publish(&mut self, publish: &Publish<'_>) {
         let client = self.traits.index;
+        if publish.topic == "$inbox/$gap" {
+            return self.ledger.borrow_mut().coverage.hit(Seen::GapNotice);
+        }
         let message = Ledger::payload_id(publish.payload);
         if publish.dup {
-            self.ledger.borrow_mut().coverage.hit(Seen::DuplicateDelivery);
+            self.ledger.borrow_mut().sent_again(message);
         }
         let Some(id) = publish.packet_id else {
             return self.ledger.borrow_mut().delivered(client, publish.topic, publish.payload, publish.qos);
@@ -316,6 +325,9 @@ impl Conversation {
             self.outstanding.len() <= usize::from(self.traits.receive_maximum),
             "client {client}: more than its receive maximum"
         );
+        if self.outstanding.len() == usize::from(self.traits.receive_maximum) {
+            self.ledger.borrow_mut().coverage.hit(Seen::WindowFull);
+        }
         let kind = if publish.qos == Qos::ExactlyOnce { AckKind::PubRec } else { AckKind::PubAck };
         match self.held.get(&id) {
             Some(&known) => {

@@ -25,7 +25,8 @@ seen! {
     Moved,
     Opening,
     SubscribePending,
-    Behind,
+    WindowFull,
+    GapNotice,
     /// The durable points of exactly once.
     Point1FlightRecorded,
     Point2ReleaseRecorded,

@@ -81,6 +81,10 @@ pub struct Ledger {
     pub is_told: bool,
     /// Main records of sessions in the store, by user and device.
     pub mains: HashMap<(String, String), Vec<u8>>,
+    /// The oldest entry that retention has left of an inbox.
+    pub first_kept: HashMap<StreamKey, Offset>,
+    /// Retention takes entries that are still owed, which is said by a gap notice.
+    pub trims: bool,
     /// The last step at which the node was killed.
     pub crashed_at: Option<usize>,
 }
@@ -162,6 +166,15 @@ impl Ledger {
         self.tell(|| format!("log: m{id} at {:?} {} seq {}", entry.stream, entry.offset, entry.seq));
     }
 
+    /// A QoS 2 message is sent again; its entry may be gone from the log.
+    pub fn sent_again(&mut self, id: MessageId) {
+        self.coverage.hit(Seen::DuplicateDelivery);
+        let is_gone = |(stream, offset): &(StreamKey, Offset)| self.first_kept.get(stream).is_some_and(|kept| kept > offset);
+        if self.messages[&id].qos == Qos::ExactlyOnce && self.messages[&id].entries.iter().any(is_gone) {
+            self.coverage.hit(Seen::Point5TrimmedEntrySentAgain);
+        }
+    }
+
     /// The application of a client has a message: `qos` is that of the PUBLISH.
     pub fn delivered(&mut self, client: usize, topic: &str, payload: &[u8], qos: Qos) {
         let id = Self::payload_id(payload);
@@ -187,7 +200,8 @@ impl Ledger {
             let is_first = life.got_twice.insert(id);
             assert!(is_first, "client {client} got QoS 2 m{id} twice (crash at {crashed_at:?}): {message:?} {life:?}");
         }
-        if *times == 1 && qos > Qos::AtMostOnce && message.sends <= 1 {
+        // What is not owed may come late: it was passed over under a filter of QoS 0, say, and is read again after a crash.
+        if *times == 1 && qos > Qos::AtMostOnce && message.sends <= 1 && is_owed && id >= life.owed_from {
             life.check_order(client, id, message, qos, *crashed_at);
         }
     }
@@ -226,7 +240,8 @@ impl Ledger {
     /// Acked messages that have not arrived where they are owed.
     pub fn missing(&self) -> Vec<(MessageId, usize)> {
         let mut missing = Vec::new();
-        for (&id, message) in self.messages.iter().filter(|(_, message)| message.acked) {
+        let kept = |message: &&Message| !self.trims || matches!(message.aim, Aim::Topic | Aim::Everyone);
+        for (&id, message) in self.messages.iter().filter(|(_, message)| message.acked && kept(message)) {
             for &(client, number, _) in &message.owed {
                 let life = &self.lives[client];
                 if life.number == number && id >= life.owed_from && !life.got.contains_key(&id) {

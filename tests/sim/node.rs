@@ -58,13 +58,16 @@ pub struct Node {
     last_shards: u16,
     /// Letters a mailbox holds in this run.
     letters_max: usize,
-    /// Entries that retention leaves in an inbox.
-    inbox_entries: usize,
 }
 
 impl Node {
     pub fn new(net: &SimNet, address: SocketAddr, ledger: &Rc<RefCell<Ledger>>, random: &mut Random) -> Self {
-        let inner = MemoryStore::new(Retentions::default(), KeyedHash::new(random.bits()));
+        let mut retentions = Retentions::default();
+        if random.below(8) == 0 {
+            retentions.inbox.entries = random.within(1, 6) as usize;
+            ledger.borrow_mut().trims = true;
+        }
+        let inner = MemoryStore::new(retentions, KeyedHash::new(random.bits()));
         let flaky =
             Flaky { inner, next_write: Write::Works, reads_fail: Cell::new(false), ledger: Rc::clone(ledger) };
         let log = Log::open(flaky, random.bits()).expect("memory opens");
@@ -81,7 +84,6 @@ impl Node {
             log_at_ms: 0,
             last_shards: 0,
             letters_max,
-            inbox_entries: 1_000,
         }
     }
 
@@ -95,7 +97,6 @@ impl Node {
         let limits = Limits {
             connections: 64,
             outbox_bytes: if random.below(3) == 0 { 16_384 } else { 65_536 },
-            inbox_entries: self.inbox_entries,
             ..Limits::default()
         };
         let settings = Arc::new(Settings {

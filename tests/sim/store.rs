@@ -71,7 +71,12 @@ impl Flaky {
     fn write(&mut self, group: Group<'_>, now: Now) -> Result<(), StoreFault> {
         self.inner.append_many(group, now)?;
         let ledger = &mut self.ledger.borrow_mut();
-        group.entries.iter().for_each(|entry| ledger.committed(entry));
+        for entry in group.entries {
+            ledger.committed(entry);
+            if let StreamKey::Inbox(..) = entry.stream {
+                ledger.first_kept.insert(entry.stream.clone(), self.inner.head(&entry.stream)?.first);
+            }
+        }
         if group.entries.len() + group.records.len() > 1 {
             ledger.coverage.hit(Seen::CommitOfMany);
         }

@@ -137,6 +137,7 @@ impl World {
         if self.node.running.is_none() && self.now_ms() >= self.restart_at_ms {
             self.node.start(&mut self.random);
         }
+        self.note_waiting();
         let due = self.due_shards();
         let log = self.node.log_due_ms().filter(|&at_ms| at_ms <= self.now_ms());
         let wild = mood == Mood::Wild;
@@ -156,6 +157,19 @@ impl World {
                 Event::Listening { .. } => {}
                 other => panic!("nobody asked for {other:?}"),
             }
+        }
+    }
+
+    /// Counts who waits for what, now and then.
+    fn note_waiting(&self) {
+        if self.steps % 16 > 0 {
+            return;
+        }
+        if self.clients.iter().any(|client| client.talk.is_opening()) {
+            self.hit(Seen::Opening);
+        }
+        if self.clients.iter().any(|client| client.talk.waiting != crate::client_state::Waiting::Nothing) {
+            self.hit(Seen::SubscribePending);
         }
     }
 
