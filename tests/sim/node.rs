@@ -72,7 +72,7 @@ impl Node {
             Flaky { inner, next_write: Write::Works, reads_fail: Cell::new(false), ledger: Rc::clone(ledger) };
         let log = Log::open(flaky, random.bits()).expect("memory opens");
         let (store, desk) = thread::open(log);
-        let letters_max = if random.below(3) == 0 { random.within(2, 12) as usize } else { 1_000 };
+        let letters_max = if random.below(2) == 0 { random.within(1, 8) as usize } else { 1_000 };
         Self {
             net: net.clone(),
             ledger: Rc::clone(ledger),
@@ -222,7 +222,8 @@ impl Node {
     /// Asks for all figures.
     pub fn ask_stats(&self) {
         let running = self.running.as_ref().expect("it runs");
-        running.handle.stats(CommandToken(u64::MAX)).expect("there is room");
+        // A full mailbox refuses; then there is nothing to learn this time.
+        let _busy = running.handle.stats(CommandToken(u64::MAX));
     }
 
     fn hit(&self, seen: Seen) {

@@ -106,6 +106,12 @@ impl World {
             if self.random.below(1_000) < crashes || self.node.is_poisoned() && self.random.below(30) == 0 {
                 self.crash();
             }
+            if self.node.running.is_some() && self.random.below(300) == 0 {
+                self.node.ask_stats();
+            }
+            if self.random.below(500) == 0 {
+                self.lull();
+            }
             if self.random.below(1_000) < breaks {
                 self.node.break_store(&mut self.random);
             }
@@ -150,12 +156,38 @@ impl World {
         } else {
             self.others(mood, shards + log == 0);
         }
+        self.take_events();
+    }
+
+    fn take_events(&mut self) {
         for event in self.node.events() {
             match event {
                 Event::Pushed { token, result } => self.backend.answered(token, result),
-                Event::Stats { stats, .. } => self.stats.push(*stats),
+                Event::Stats { stats, .. } => {
+                    self.note_stats(&stats);
+                    self.stats.push(*stats);
+                }
                 Event::Listening { .. } => {}
                 other => panic!("nobody asked for {other:?}"),
+            }
+        }
+    }
+
+    /// Clients say nothing for a while: keep alives run out.
+    fn lull(&mut self) {
+        let until_ms = self.now_ms() + self.random.within(1_000, 8_000);
+        while self.now_ms() < until_ms {
+            self.rest();
+        }
+    }
+
+    /// Counts what only the node's own figures tell.
+    fn note_stats(&self, stats: &ShardStats) {
+        for (name, value) in &stats.counters {
+            match *name {
+                "adopted" if *value > 0 => self.hit(Seen::Moved),
+                "throttled" if *value > 0 => self.hit(Seen::Throttled),
+                _ => {}
             }
         }
     }
@@ -174,6 +206,10 @@ impl World {
     }
 
     fn others(&mut self, mood: Mood, idle: bool) {
+        if mood == Mood::Good && idle {
+            self.clients.iter_mut().for_each(|client| client.act(&mut self.random, mood));
+            return self.pass_time(mood);
+        }
         if idle && self.random.below(3) > 0 {
             return self.pass_time(mood);
         }
@@ -264,6 +300,7 @@ impl World {
         while self.now_ms() < until_ms {
             self.rest();
         }
+        self.stats.clear();
         self.node.ask_stats();
         while self.stats.len() < self.node.running.as_ref().map_or(0, |running| running.shards.len()) {
             self.rest();
@@ -281,11 +318,7 @@ impl World {
             if log {
                 self.node.log_step(&mut self.random, false);
             }
-            for event in self.node.events() {
-                if let Event::Stats { stats, .. } = event {
-                    self.stats.push(*stats);
-                }
-            }
+            self.take_events();
             self.steps += 1;
             assert!(self.steps < STEPS_MAX, "somebody spins");
             if due.is_empty() && !log {
@@ -304,14 +337,6 @@ impl World {
             let left: Vec<_> =
                 stats.gauges.iter().filter(|(name, value)| *value > 0 && !STAYS.contains(name)).collect();
             assert!(left.is_empty(), "shard {} has left: {left:?}", stats.shard);
-            for (name, value) in &stats.counters {
-                if *name == "adopted" && *value > 0 {
-                    self.hit(Seen::Moved);
-                }
-                if *name == "throttled" && *value > 0 {
-                    self.hit(Seen::Throttled);
-                }
-            }
         }
         let census = Census { listeners: 0, ..self.net.census() };
         assert_eq!(census, Census::default(), "the network holds something");
