@@ -8,7 +8,7 @@ use crate::base::ids::{AppId, Offset, Qos, Seq, SessionId};
 use crate::base::message::{Entry, Message, StreamKey};
 use crate::io::Driver;
 use crate::limits::TICK;
-use crate::session::{Counter, GrantedFilter, LoggedAt, Offer, Session};
+use crate::session::{Counter, GrantedFilter, LoggedAt, Offer, Session, mqtt};
 use crate::store::{Answer, Request, StoreError};
 use std::sync::Arc;
 
@@ -150,7 +150,10 @@ impl Gateway {
     ) {
         let Ok(Answer::Head(head)) = result else { return self.read_again(id) };
         let start = if mark.epoch == head.epoch { mark.offset } else { Offset(0) };
-        self.tell_session(core, id, |session, effects| session.on_inbox_known(start, head, effects));
+        self.tell_session(core, id, |session, effects| {
+            session.on_inbox_known(start, head, effects);
+            mqtt::on_inbox_known(session, effects);
+        });
     }
 
     pub(super) fn pull_inbox(&mut self, id: SessionId, after: Offset, limit: usize) {

@@ -49,6 +49,8 @@ pub struct Client {
     clean_start: bool,
     /// A clean start was sent and its fate is unknown.
     clean_pending: bool,
+    /// It has said goodbye for good.
+    is_leaving: bool,
 }
 
 /// What the world lets clients do.
@@ -76,6 +78,7 @@ impl Client {
             last_open_ms: 0,
             clean_start: false,
             clean_pending: false,
+            is_leaving: false,
         }
     }
 
@@ -301,9 +304,17 @@ impl Client {
         self.peer.is_some() && self.talk.is_settled()
     }
 
+    pub fn close_abandoned(&mut self) {
+        self.abandoned.clear();
+    }
+
     /// Leaves for good: first its session has to go.
     pub fn end(&mut self) -> bool {
-        self.abandoned.clear();
+        if self.is_leaving {
+            // To close at once could reset the connection before its goodbye was read.
+            self.read();
+            return self.peer.is_none();
+        }
         if self.peer.is_none() {
             self.talk.forget();
             self.clean_start = true;
@@ -331,11 +342,7 @@ impl Client {
         }
         self.talk.send(&goodbye);
         self.flush();
-        if self.talk.outgoing.is_empty() {
-            self.peer.take().expect("it is connected").close();
-            self.talk.disconnected();
-            return true;
-        }
+        self.is_leaving = self.talk.outgoing.is_empty();
         false
     }
 

