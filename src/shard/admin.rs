@@ -48,11 +48,14 @@ impl Gateway {
             let Some(id) = self.to_drain.pop() else { break };
             self.end_connection(core, id, CloseReason::Draining);
         }
-        if self.to_drain.is_empty() && core.counts().connections == 0 && self.dirty.is_empty() && self.log.outstanding() == 0 {
+        if self.to_drain.is_empty()
+            && core.counts().connections == 0
+            && self.dirty.is_empty()
+            && self.log.outstanding() == 0
+        {
             self.drained = true;
             self.tell(Event::Drained { shard: self.shard.0 });
         }
         !self.to_drain.is_empty()
     }
 }
-

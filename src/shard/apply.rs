@@ -50,11 +50,8 @@ impl Gateway {
             Effect::DeliverOnce { message } => self.deliver_once(core, session, &message),
             Effect::Gap { first, entries } => self.deliver_gap(core, session, first, entries),
             Effect::Publish { message, receipt, records } => {
-                let origin = receipt.map_or(Origin::Nobody, |receipt| Origin::Client {
-                    shard: self.shard,
-                    session,
-                    receipt,
-                });
+                let origin =
+                    receipt.map_or(Origin::Nobody, |receipt| Origin::Client { shard: self.shard, session, receipt });
                 self.counters.published(message.qos);
                 self.throttle_if_congested(core, session, &message);
                 self.publish(core, Publish { message, origin, records, key: None });

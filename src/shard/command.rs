@@ -1,8 +1,8 @@
 //! What the control plane asks of shards, and what they answer: plain values, no channel types.
 
+use super::launch::StartError;
 use crate::base::ids::{AppId, Epoch, Offset, Qos};
 use crate::base::message::Message;
-use super::launch::StartError;
 use std::net::SocketAddr;
 use std::sync::Arc;
 

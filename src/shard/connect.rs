@@ -99,7 +99,8 @@ impl Gateway {
 
     /// It has its slot: open its session.
     pub(super) fn installed_connection<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId) {
-        let Moving { identity, request } = self.moving.remove((core.tag(id).expect("it was just installed") & !MOVING) as usize);
+        let Moving { identity, request } =
+            self.moving.remove((core.tag(id).expect("it was just installed") & !MOVING) as usize);
         core.set_tag(id, GUEST);
         let keep_alive_ms = self.keep_alive_ms(&request);
         let (now, seq) = (core.now(), self.position());

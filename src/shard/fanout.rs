@@ -14,8 +14,8 @@ use crate::base::message::Message;
 use crate::engine::Room;
 use crate::io::Driver;
 use crate::router::fanout::{Fanout, Step, Visit};
-use crate::router::subscribers::{Moved, Subscribers};
 use crate::router::filter::is_wildcard;
+use crate::router::subscribers::{Moved, Subscribers};
 use crate::router::{EVERYONE, FilterId};
 use crate::session::{Counter, LoggedAt, Offer, Session};
 use std::collections::VecDeque;
@@ -109,7 +109,8 @@ impl Gateway {
         if is_simple && session.subscriptions().iter().all(|subscription| subscription.identifier == 0) {
             return self.visit_simple(core, id, connection, visit);
         }
-        let place = |filter: FilterId| session.subscriptions().iter().find(|s| s.filter == filter.0).map(|s| s.position);
+        let place =
+            |filter: FilterId| session.subscriptions().iter().find(|s| s.filter == filter.0).map(|s| s.position);
         if visit.lists.len() > 1 && !visit.is_first(place) {
             return;
         }
@@ -120,7 +121,9 @@ impl Gateway {
 
     /// Who is away, or not open yet, reads on from its position when it is: it has to know that there is something.
     fn pass_by<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, visit: &Visit<'_, Parcel>) {
-        let Some(seq) = visit.messages.iter().filter_map(|parcel| parcel.at).map(|(_, _, seq)| seq).max() else { return };
+        let Some(seq) = visit.messages.iter().filter_map(|parcel| parcel.at).map(|(_, _, seq)| seq).max() else {
+            return;
+        };
         let position = self.position();
         self.tell_session(core, id, |session, effects| session.miss_topics(seq, position, effects));
     }
@@ -140,7 +143,9 @@ impl Gateway {
         let mut flavours = std::mem::take(&mut self.flavours);
         let flavour = flavours.get(visit.pass, version, visit.options, visit.messages, wall_ms);
         // A logged message moves the session's position, also at QoS 0.
-        let is_plain = flavour.is_plain && visit.messages.iter().all(|parcel| parcel.at.is_none()) && flavour.bytes.len() <= packet_bytes_max;
+        let is_plain = flavour.is_plain
+            && visit.messages.iter().all(|parcel| parcel.at.is_none())
+            && flavour.bytes.len() <= packet_bytes_max;
         if is_plain && core.write_bytes(connection, Room::Data, &flavour.bytes).is_ok() {
             self.counters.sent_many(Qos::AtMostOnce, flavour.frames.len());
             self.flavours = flavours;
@@ -210,9 +215,8 @@ impl Gateway {
             if self.lagging.is_behind(id.index) {
                 return Offer::Full;
             }
-            let offer = self.offer_in_pass(core, id, |session, effects| {
-                session.offer_volatile(&parcel.message, qos, effects)
-            });
+            let offer =
+                self.offer_in_pass(core, id, |session, effects| session.offer_volatile(&parcel.message, qos, effects));
             if offer == Offer::Full {
                 self.lagging.stop_at(id.index, parcel.number);
             }

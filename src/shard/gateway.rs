@@ -3,12 +3,12 @@
 
 use super::command::Event;
 use super::committing::Committing;
+use super::connect::Moving;
 use super::fanout::{Parcel, Passing};
 use super::flavours::Flavours;
 use super::home::Homes;
 use super::incoming::{HotRing, Incoming};
 use super::lagging::Lagging;
-use super::connect::Moving;
 use super::letter::Letter;
 use super::log_port::LogPort;
 use super::push::ListPush;

@@ -33,13 +33,7 @@ impl Gateway {
     }
 
     /// A committed entry of a user who lives here.
-    pub(super) fn deliver_inbox_entry<D: Driver>(
-        &mut self,
-        core: &mut Core<D>,
-        app: AppId,
-        user: &str,
-        entry: &Entry,
-    ) {
+    pub(super) fn deliver_inbox_entry<D: Driver>(&mut self, core: &mut Core<D>, app: AppId, user: &str, entry: &Entry) {
         let mut next = self.directory.sessions_of(app, user).next();
         while let Some(id) = next {
             next = self.directory.after(id);
@@ -58,14 +52,7 @@ impl Gateway {
         }
     }
 
-    fn offer_logged<D: Driver>(
-        &mut self,
-        core: &mut Core<D>,
-        id: SessionId,
-        at: LoggedAt,
-        entry: &Entry,
-        qos: Qos,
-    ) {
+    fn offer_logged<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, at: LoggedAt, entry: &Entry, qos: Qos) {
         let mut effects = self.take_effects();
         let session = self.directory.get_mut(id).expect("it is looked at");
         let connection = session.connection();
@@ -211,7 +198,8 @@ impl Gateway {
         }
         while let Some((number, message)) = self.lagging.next(id.index) {
             let Some(session) = self.directory.get(id) else { return self.lagging.forget(id.index) };
-            let effective = (session.app() == message.app).then(|| session.effective(&message.topic, message.publisher));
+            let effective =
+                (session.app() == message.app).then(|| session.effective(&message.topic, message.publisher));
             if let Some(effective) = effective.flatten() {
                 let qos = effective.qos.min(message.qos);
                 if self.offer_volatile(core, id, &message, qos) == Offer::Full {
@@ -251,7 +239,8 @@ impl Gateway {
         lagging.push(message, |gone, behind| {
             for index in behind {
                 let session = directory.id_at(index).and_then(|id| directory.get(id));
-                let meant = session.is_some_and(|s| s.app() == gone.app && s.effective(&gone.topic, gone.publisher).is_some());
+                let meant =
+                    session.is_some_and(|s| s.app() == gone.app && s.effective(&gone.topic, gone.publisher).is_some());
                 if meant {
                     counters.session(Counter::DroppedWindowFull);
                 }

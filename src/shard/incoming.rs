@@ -116,7 +116,11 @@ impl Gateway {
     /// One committed entry: of a user who lives here, or of a topic somebody here may subscribe to.
     fn on_entry<D: Driver>(&mut self, core: &mut Core<D>, entry: &Entry) -> Taken {
         let topic = |app: AppId, name: &str, this: &mut Self| {
-            let parcel = Parcel { message: Arc::clone(&entry.message), at: Some((entry.epoch, entry.offset, entry.seq)), number: 0 };
+            let parcel = Parcel {
+                message: Arc::clone(&entry.message),
+                at: Some((entry.epoch, entry.offset, entry.seq)),
+                number: 0,
+            };
             this.fan_out(app, name, parcel)
         };
         match &entry.stream {

@@ -20,7 +20,11 @@ pub(crate) struct Lagging {
 
 impl Lagging {
     /// Keeps a message and gives its number. What has to go for it is shown to `evict` first.
-    pub(crate) fn push(&mut self, message: Arc<Message>, mut evict: impl FnMut(&Message, &mut dyn Iterator<Item = u32>)) -> u64 {
+    pub(crate) fn push(
+        &mut self,
+        message: Arc<Message>,
+        mut evict: impl FnMut(&Message, &mut dyn Iterator<Item = u32>),
+    ) -> u64 {
         self.newest += 1;
         self.bytes += message.payload.len();
         self.ring.push_back(message);
@@ -124,7 +128,8 @@ mod tests {
         lagging.stop_at(2, first + 1);
         let mut lost = Vec::new();
         for n in 1..=LAGGING_MESSAGES_MAX {
-            lagging.push(message(n), |gone, behind| lost.extend(behind.map(|session| (session, gone.topic.to_string()))));
+            lagging
+                .push(message(n), |gone, behind| lost.extend(behind.map(|session| (session, gone.topic.to_string()))));
         }
         assert_eq!(lost, [(1, "t/0".to_owned())]);
         assert_eq!(lagging.next(1).expect("it is behind").0, 2);

@@ -104,7 +104,13 @@ impl Gateway {
         written
     }
 
-    pub(super) fn settle_unsent<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, delivery: DeliveryId, why: Counter) {
+    pub(super) fn settle_unsent<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: SessionId,
+        delivery: DeliveryId,
+        why: Counter,
+    ) {
         self.tell_session(core, id, |session, effects| session.settle_unsent(delivery, why, effects));
     }
 

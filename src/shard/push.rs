@@ -168,10 +168,8 @@ impl Gateway {
 
 fn entries_of(push: &Push) -> Vec<NewEntry> {
     let message = &push.message;
-    let inbox = |user: &Arc<str>| NewEntry {
-        stream: StreamKey::Inbox(push.app, user.clone()),
-        message: Arc::clone(message),
-    };
+    let inbox =
+        |user: &Arc<str>| NewEntry { stream: StreamKey::Inbox(push.app, user.clone()), message: Arc::clone(message) };
     match &push.target {
         Target::User(user) | Target::Device { user, .. } => vec![inbox(user)],
         Target::Users(users) => users.iter().map(inbox).collect(),

@@ -111,8 +111,19 @@ impl Gateway {
 
 /// What the engine holds.
 fn engine_gauges(counts: &Counts) -> Vec<(&'static str, u64)> {
-    let Counts { connections, guests, slots, blocks, helds, outboxes, segments, timers, mail_waiting, listeners, lobby } =
-        *counts;
+    let Counts {
+        connections,
+        guests,
+        slots,
+        blocks,
+        helds,
+        outboxes,
+        segments,
+        timers,
+        mail_waiting,
+        listeners,
+        lobby,
+    } = *counts;
     [
         ("connections", connections),
         ("guests", guests),

@@ -200,4 +200,3 @@ impl Gateway {
 pub(super) fn is_inbox(filter: &str) -> bool {
     filter == "$inbox" || filter.starts_with("$inbox/")
 }
-

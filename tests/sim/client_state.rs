@@ -9,8 +9,8 @@ use kittiwake::wire::mqtt::{
     Ack, AckKind, ConnAck, Encode, FrameLen, Packet, PacketId, Publish, Reason, Version, decode, frame_len,
 };
 use std::cell::RefCell;
-use std::fmt::Debug;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Debug;
 use std::rc::Rc;
 
 /// A publish on its way to the server.

@@ -169,7 +169,8 @@ impl Ledger {
     /// A QoS 2 message is sent again; its entry may be gone from the log.
     pub fn sent_again(&mut self, id: MessageId) {
         self.coverage.hit(Seen::DuplicateDelivery);
-        let is_gone = |(stream, offset): &(StreamKey, Offset)| self.first_kept.get(stream).is_some_and(|kept| kept > offset);
+        let is_gone =
+            |(stream, offset): &(StreamKey, Offset)| self.first_kept.get(stream).is_some_and(|kept| kept > offset);
         if self.messages[&id].qos == Qos::ExactlyOnce && self.messages[&id].entries.iter().any(is_gone) {
             self.coverage.hit(Seen::Point5TrimmedEntrySentAgain);
         }
@@ -188,7 +189,8 @@ impl Ledger {
         let granted = life.granted(topic, false);
         assert!(granted.is_some() || life.has_unsubscribed, "client {client} did not ask for m{id} {topic}: {life:?}");
         assert!(qos <= message.qos, "m{id} came at a higher QoS than it was published with");
-        let is_owed = message.owed.iter().any(|&(who, number, _)| who == client && number == life.number);
+        let is_his = |&(who, number, _): &(usize, u32, Qos)| who == client && number == life.number;
+        let is_owed = id >= life.owed_from && message.owed.iter().any(is_his);
         let in_log = message.aim != Aim::Topic || life.durable && qos > Qos::AtMostOnce && is_owed;
         if message.qos > Qos::AtMostOnce && in_log {
             assert!(!message.entries.is_empty(), "m{id} reached client {client} before its commit: {message:?}");
@@ -201,7 +203,7 @@ impl Ledger {
             assert!(is_first, "client {client} got QoS 2 m{id} twice (crash at {crashed_at:?}): {message:?} {life:?}");
         }
         // What is not owed may come late: it was passed over under a filter of QoS 0, say, and is read again after a crash.
-        if *times == 1 && qos > Qos::AtMostOnce && message.sends <= 1 && is_owed && id >= life.owed_from {
+        if *times == 1 && qos > Qos::AtMostOnce && message.sends <= 1 && is_owed {
             life.check_order(client, id, message, qos, *crashed_at);
         }
     }

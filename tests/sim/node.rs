@@ -68,8 +68,7 @@ impl Node {
             ledger.borrow_mut().trims = true;
         }
         let inner = MemoryStore::new(retentions, KeyedHash::new(random.bits()));
-        let flaky =
-            Flaky { inner, next_write: Write::Works, reads_fail: Cell::new(false), ledger: Rc::clone(ledger) };
+        let flaky = Flaky { inner, next_write: Write::Works, reads_fail: Cell::new(false), ledger: Rc::clone(ledger) };
         let log = Log::open(flaky, random.bits()).expect("memory opens");
         let (store, desk) = thread::open(log);
         let letters_max = if random.below(2) == 0 { random.within(1, 8) as usize } else { 1_000 };

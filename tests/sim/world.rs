@@ -281,7 +281,10 @@ impl World {
                 }
                 let unsettled: Vec<usize> =
                     (0..self.clients.len()).filter(|&at| !self.clients[at].is_settled()).collect();
-                panic!("not healed: missing {missing:?}, clients not settled {unsettled:?}, {}", self.backend.is_settled());
+                panic!(
+                    "not healed: missing {missing:?}, clients not settled {unsettled:?}, {}",
+                    self.backend.is_settled()
+                );
             }
         }
         self.ledger.borrow_mut().count_proofs();
