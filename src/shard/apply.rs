@@ -3,7 +3,6 @@
 use super::gateway::{Core, Gateway};
 use super::letter::{Origin, Publish, PublishOutcome};
 use super::log_port::Waiting;
-use super::read_mark;
 use crate::base::ids::{ConnectionId, SessionId};
 use crate::engine::{Close, CloseCause, Room};
 use crate::io::Driver;
@@ -59,8 +58,8 @@ impl Gateway {
             Effect::Subscribe { ticket, filters } => {
                 self.ask_for_inbox(session, &filters);
                 let (slot, places) = self.subscribe(core, session, Some(ticket), &filters);
-                self.tell_session(core, session, |state, effects| {
-                    mqtt::on_subscribed(state, ticket, &places, effects);
+                self.tell_session(core, session, |state, _| {
+                    mqtt::on_subscribed(state, ticket, &places);
                 });
                 self.subscribed(core, slot);
             }
@@ -77,7 +76,7 @@ impl Gateway {
             Effect::PullInbox { after, limit } => self.pull_inbox(session, after, limit),
             Effect::PullTopics { after, limit } => self.pull_topics(session, after, limit),
             Effect::End { mut records } => {
-                records.extend(self.directory.get(session).and_then(read_mark::change));
+                records.extend(self.directory.read_mark_moved(session));
                 self.offline.clear(session.index);
                 self.unsent.forget(session.index);
                 self.lagging.forget(session.index);

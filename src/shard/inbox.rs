@@ -2,12 +2,12 @@
 
 use super::gateway::{Core, Gateway};
 use super::log_port::Waiting;
-use super::read_mark::{self, ReadMark};
 use super::subscribe::is_inbox;
-use crate::base::ids::{AppId, Offset, Qos, Seq, SessionId};
+use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq, SessionId};
 use crate::base::message::{Entry, Message, StreamKey};
 use crate::io::Driver;
 use crate::limits::TICK;
+use crate::session::core::record;
 use crate::session::{Counter, GrantedFilter, LoggedAt, Offer, Session, mqtt};
 use crate::store::{Answer, Request, StoreError};
 use std::sync::Arc;
@@ -88,7 +88,7 @@ impl Gateway {
             self.ask_for_read_mark(id);
         } else if session.wants_inbox_end() {
             let stream = StreamKey::Inbox(session.app(), session.user().into());
-            self.log.submit(Request::Head { stream }, Waiting::InboxHead { session: id, mark: ReadMark::default() });
+            self.log.submit(Request::Head { stream }, Waiting::InboxHead { session: id, mark: Default::default() });
         }
     }
 
@@ -113,7 +113,7 @@ impl Gateway {
 
     fn ask_for_read_mark(&mut self, id: SessionId) {
         let session = self.directory.get(id).expect("who asks is there");
-        let prefix = read_mark::key(session.app(), session.user());
+        let prefix = record::read_mark_key(session.app(), session.user());
         let request = Request::ReadRecords { prefix, after: Box::default(), limit: 1 };
         self.log.submit(request, Waiting::ReadMark { session: id });
     }
@@ -122,7 +122,7 @@ impl Gateway {
     pub(super) fn on_read_mark(&mut self, id: SessionId, result: Result<Answer, StoreError>) {
         let Some(session) = self.directory.get(id) else { return };
         let Ok(Answer::Records(records)) = result else { return self.read_again(id) };
-        let mark = records.first().and_then(|(_, value)| read_mark::decode(value)).unwrap_or_default();
+        let mark = records.first().and_then(|(_, value)| record::parse_read_mark(value)).unwrap_or_default();
         let stream = StreamKey::Inbox(session.app(), session.user().into());
         self.log.submit(Request::Head { stream }, Waiting::InboxHead { session: id, mark });
     }
@@ -132,11 +132,11 @@ impl Gateway {
         &mut self,
         core: &mut Core<D>,
         id: SessionId,
-        mark: ReadMark,
+        mark: (Epoch, Offset),
         result: Result<Answer, StoreError>,
     ) {
         let Ok(Answer::Head(head)) = result else { return self.read_again(id) };
-        let start = if mark.epoch == head.epoch { mark.offset } else { Offset(0) };
+        let start = if mark.0 == head.epoch { mark.1 } else { Offset(0) };
         self.tell_session(core, id, |session, effects| {
             session.on_inbox_known(start, head, effects);
             mqtt::on_inbox_known(session, effects);

@@ -8,7 +8,6 @@ use crate::limits::{CURSOR_WRITE_DELAY, TURN_EXPIRIES_MAX, TURN_FANOUT_VISITS_MA
 use crate::store::Request;
 
 use super::log_port::Waiting;
-use super::read_mark;
 
 impl Gateway {
     /// Does a bounded share of each; true when there is more to do now.
@@ -65,7 +64,6 @@ impl Gateway {
         let dirty: Vec<SessionId> = std::mem::take(&mut self.dirty);
         for id in dirty {
             self.directory.record_lazy(id, position, now, &mut records);
-            records.extend(self.directory.get(id).and_then(read_mark::change));
         }
         if !records.is_empty() {
             let request = Request::Append { key: None, entries: Vec::new(), records };
@@ -77,8 +75,12 @@ impl Gateway {
         if log_waits || self.incoming.is_full() || self.homes.all().any(|shard| core.congested(shard)) {
             return;
         }
-        for connection in self.throttled.drain(..) {
-            core.resume_reading(connection);
+        for connection in std::mem::take(&mut self.throttled) {
+            let session = core.tag(connection).and_then(|tag| self.session_of(connection, tag));
+            // A session that waits for something itself resumes when that has come.
+            if session.and_then(|id| self.directory.get(id)).is_some_and(|session| !session.is_paused()) {
+                core.resume_reading(connection);
+            }
         }
     }
 }

@@ -6,8 +6,7 @@
 
 use super::command::{CommandToken, Push};
 use super::letter::Publish;
-use super::read_mark::ReadMark;
-use crate::base::ids::{SessionId, ShardId};
+use crate::base::ids::{Epoch, Offset, SessionId, ShardId};
 use crate::session::Ticket;
 use crate::store::{Address, Handle, Request, RequestToken};
 use slab::Slab;
@@ -25,7 +24,7 @@ pub(crate) enum Waiting {
     /// A session asks for its user's read mark.
     ReadMark { session: SessionId },
     /// It knows the read mark; now where the inbox stands.
-    InboxHead { session: SessionId, mark: ReadMark },
+    InboxHead { session: SessionId, mark: (Epoch, Offset) },
     /// Where the log stands, at start.
     RestoreSeq,
     /// A page of records behind this key, at start.

@@ -35,7 +35,6 @@ mod log_port;
 mod outbound;
 mod publish;
 mod push;
-mod read_mark;
 mod restore;
 pub mod settings;
 mod stats;

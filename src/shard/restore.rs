@@ -14,7 +14,7 @@ use crate::io::Driver;
 use crate::limits::{READ_RECORDS_MAX, TICK};
 use crate::session::GrantedFilter;
 use crate::session::core::record;
-use crate::store::{Answer, Request, StoreError};
+use crate::store::{Answer, Record, Request, StoreError};
 
 /// How far it is.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ impl Gateway {
         let Ok(Answer::Records(page)) = result else { return self.try_again(core, Some(after)) };
         let now = core.now();
         let last = page.last().filter(|_| page.len() == READ_RECORDS_MAX).map(|(key, _)| key.clone());
-        let ours: Vec<(Box<[u8]>, Box<[u8]>)> = page.into_iter().filter(|(key, _)| self.is_ours(key)).collect();
+        let ours: Vec<Record> = page.into_iter().filter(|(key, _)| self.is_ours(key)).collect();
         // An empty page would end the rebuilding.
         if !ours.is_empty() && self.directory.thaw_records(&ours, now).is_err() {
             self.counters.unreadable_records += 1;

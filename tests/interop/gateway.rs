@@ -102,10 +102,10 @@ impl Gateway {
     }
 
     /// The command line client.
-    pub fn cli(&self, arguments: &[&str]) -> (i32, String, String) {
+    pub fn push_by_command(&self, arguments: &[&str]) -> (i32, String, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_kittiwake"))
+            .args(["push", "--api", &format!("http://{}", self.api)])
             .args(arguments)
-            .env("KITTIWAKE_API", format!("http://{}", self.api))
             .output()
             .expect("the binary was built for this test");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -40,13 +40,13 @@ fn a_push_by_command_line_and_by_http_reaches_mosquitto_sub_and_paho() {
         assert_eq!(paho.take(2), ["connected Success", "subscribed"]);
         gateway.wait_for_gauge("subscriptions", 2);
 
-        let (code, reply, error) = gateway.cli(&["push", "--user", "alice", "--qos", "0", "hello"]);
+        let (code, reply, error) = gateway.push_by_command(&["--user", "alice", "--qos", "0", "hello"]);
         assert_eq!((code, error.as_str()), (0, ""), "{reply}");
         assert_eq!(mosquitto.next(), "$inbox/push hello");
         assert_eq!(paho.next(), "$inbox/push hello 0");
 
         let (code, reply, _) =
-            gateway.cli(&["push", "--user", "alice", "--label", "orders/7", "--qos", "1", "shipped"]);
+            gateway.push_by_command(&["--user", "alice", "--label", "orders/7", "--qos", "1", "shipped"]);
         assert_eq!(code, 0);
         assert!(reply.contains("\"offset\""), "{reply}");
         assert_eq!(mosquitto.next(), "$inbox/orders/7 shipped");

@@ -246,6 +246,7 @@ impl Work {
 /// Empty [`Work`]s, and filter and topic texts seen lately: a million sessions have the same few filters.
 #[derive(Debug, Default)]
 pub struct Spare {
+    #[expect(clippy::vec_box, reason = "the box itself is what is used again")]
     works: Vec<Box<Work>>,
     texts: [Option<Arc<str>>; 8],
     next_text: usize,
@@ -393,6 +394,11 @@ impl Session {
     }
 
     /// Leaves frames unread while any reason lasts.
+    /// Whether it waits for something, so that its connection is not to be read.
+    pub fn is_paused(&self) -> bool {
+        self.has(flag::PAUSED)
+    }
+
     pub(in crate::session) fn pause(&mut self, reason: u16, on: bool, effects: &mut Effects) {
         let before = self.has(flag::PAUSED);
         self.set(reason, on);
