@@ -63,8 +63,8 @@ pub struct Node {
 impl Node {
     pub fn new(net: &SimNet, address: SocketAddr, ledger: &Rc<RefCell<Ledger>>, random: &mut Random) -> Self {
         let mut retentions = Retentions::default();
-        if random.below(8) == 0 {
-            retentions.inbox.entries = random.within(1, 6) as usize;
+        if random.below(4) == 0 {
+            retentions.inbox.entries = random.within(1, 4) as usize;
             ledger.borrow_mut().trims = true;
         }
         let inner = MemoryStore::new(retentions, KeyedHash::new(random.bits()));
