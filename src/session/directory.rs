@@ -251,6 +251,18 @@ impl Directory {
         moved.then(|| super::core::record::read_mark(app, &user, epoch, mark))
     }
 
+    /// Makes every session anew from its own frozen bytes, in its place.
+    pub fn freeze_and_thaw(&mut self) {
+        let mut bytes = Vec::new();
+        for (_, session) in &mut self.sessions {
+            bytes.clear();
+            session.freeze(&mut bytes);
+            let mut thawed = Session::thaw(&bytes, session.connection()).expect("what was frozen just now thaws");
+            (thawed.next, thawed.previous, thawed.generation) = (session.next, session.previous, session.generation);
+            *session = thawed;
+        }
+    }
+
     /// Rebuilds sessions from records, which must come in key order, page after page, without the same record twice;
     /// an empty page ends it. Each one's filters are then to be registered again ([`Session::relocate_all`]). An error
     /// names what is wrong with the record at that index of the page.

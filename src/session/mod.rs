@@ -221,6 +221,8 @@ pub enum Counter {
     RefusedByClient,
     /// A message nobody keeps met a session without an open connection.
     DroppedOffline,
+    /// An unlogged QoS 2 message met a session that outlives its connection and has no SUBACK yet.
+    DroppedUnconfirmed,
     /// A publish the client may not make.
     PublishRefused,
     /// A QoS 2 publish came again and was not routed again.
@@ -233,12 +235,13 @@ pub enum Counter {
 
 impl Counter {
     /// All, in order: the index of each is its number.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::DroppedExpired,
         Self::DroppedTooLarge,
         Self::DroppedWindowFull,
         Self::RefusedByClient,
         Self::DroppedOffline,
+        Self::DroppedUnconfirmed,
         Self::PublishRefused,
         Self::DuplicateReceived,
         Self::Settled,
@@ -253,6 +256,7 @@ impl Counter {
             Self::DroppedWindowFull => "dropped_window_full",
             Self::RefusedByClient => "refused_by_client",
             Self::DroppedOffline => "dropped_offline",
+            Self::DroppedUnconfirmed => "dropped_unconfirmed",
             Self::PublishRefused => "publish_refused",
             Self::DuplicateReceived => "duplicate_received",
             Self::Settled => "settled",

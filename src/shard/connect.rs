@@ -120,6 +120,8 @@ impl Gateway {
             core.set_tag(id, session.index);
             core.set_deadline(id, now.monotonic_ms + keep_alive_ms);
             self.offline.clear(session.index);
+            // What was known of its inbox may have been lost with the process.
+            self.ask_about_inbox(session);
         }
         self.apply(core, opened, Some(id), &mut effects);
         self.give_effects(effects);

@@ -2,6 +2,7 @@
 
 use super::gateway::{Core, Gateway};
 use super::log_port::Waiting;
+use crate::base::ids::SessionId;
 use crate::io::Driver;
 use crate::session::mqtt;
 use crate::store::{Answer, Batch, Done};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 impl Gateway {
     /// What a group commit brought. It is at hand for readers at once, and offered in its turn.
     pub(super) fn on_batch(&mut self, batch: Arc<Batch>) {
-        self.seq = batch.seq;
+        self.seq = self.seq.max(batch.seq);
         self.hot.push(Arc::clone(&batch));
         self.incoming.batch(batch);
     }
@@ -32,19 +33,29 @@ impl Gateway {
                 });
                 self.catch_up(core, session);
             }
-            Waiting::PullInbox { session } => self.tell_session(core, session, |state, effects| match &result {
-                Ok(Answer::Stream { head, entries }) => state.on_inbox_pulled(*head, entries, now, effects),
-                _ => state.on_pull_failed(),
-            }),
-            Waiting::PullTopics { session } => self.tell_session(core, session, |state, effects| match &result {
-                Ok(Answer::Topics { entries, through, .. }) => state.on_topics_pulled(entries, *through, now, effects),
-                _ => state.on_pull_failed(),
-            }),
+            Waiting::PullInbox { session } => match result {
+                Ok(Answer::Stream { head, entries }) => self.tell_session(core, session, |state, effects| {
+                    state.on_inbox_pulled(head, &entries, now, effects);
+                }),
+                _ => self.on_pull_failed(core, session),
+            },
+            Waiting::PullTopics { session } => match result {
+                Ok(Answer::Topics { entries, through, .. }) => self.tell_session(core, session, |state, effects| {
+                    state.on_topics_pulled(&entries, through, now, effects);
+                }),
+                _ => self.on_pull_failed(core, session),
+            },
             Waiting::ReadMark { session } => self.on_read_mark(session, result),
             Waiting::InboxHead { session, mark } => self.on_inbox_head(core, session, mark, result),
             Waiting::Publish { publish, owed } => self.on_publish_committed(core, &publish, owed, result),
             Waiting::Push { push, token } => self.on_push_committed(core, &push, token, result),
-            Waiting::Restore => self.on_records(core, result),
+            Waiting::RestoreSeq => self.on_log_position(core, result),
+            Waiting::Restore { after } => self.on_records(core, after, result),
         }
+    }
+
+    fn on_pull_failed<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId) {
+        self.tell_session(core, id, |state, _| state.on_pull_failed());
+        self.read_again(id);
     }
 }

@@ -102,8 +102,9 @@ impl Gateway {
     fn visit<D: Driver>(&mut self, core: &mut Core<D>, visit: &Visit<'_, Parcel>) {
         let Some(id) = self.directory.id_at(visit.session) else { return };
         let session = self.directory.get(id).expect("it was just found");
-        // Who is away reads on from its position when it is back.
-        let Some(connection) = session.connection().filter(|_| session.is_open()) else { return };
+        let Some(connection) = session.connection().filter(|_| session.is_open()) else {
+            return self.pass_by(core, id, visit);
+        };
         let is_simple = visit.lists.len() == 1 && visit.topic != EVERYONE && !visit.options.no_local();
         if is_simple && session.subscriptions().iter().all(|subscription| subscription.identifier == 0) {
             return self.visit_simple(core, id, connection, visit);
@@ -116,6 +117,15 @@ impl Gateway {
         for parcel in visit.messages {
             self.visit_general(core, id, parcel);
         }
+    }
+
+    /// Who is away, or not open yet, reads on from its position when it is: it has to know that there is something.
+    fn pass_by<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, visit: &Visit<'_, Parcel>) {
+        let Some(seq) = visit.messages.iter().filter_map(|parcel| parcel.at).map(|(_, _, seq)| seq).max() else {
+            return;
+        };
+        let position = self.position();
+        self.tell_session(core, id, |session, effects| session.miss_topics(seq, position, effects));
     }
 
     /// One subscription, so its options are those of the list: the pass's encoded frames are copied.
@@ -173,7 +183,7 @@ impl Gateway {
                         self.counters.sent(frame.qos);
                     } else {
                         self.unsent.push(id.index, delivery, dup);
-                        core.ask_drained(connection);
+                        self.wait_for_outbox(core, connection);
                     }
                 }
             }

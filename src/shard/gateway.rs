@@ -12,6 +12,7 @@ use super::lagging::Lagging;
 use super::letter::Letter;
 use super::log_port::LogPort;
 use super::push::ListPush;
+use super::restore::Restoring;
 use super::settings::Settings;
 use super::stats::Counters;
 use super::subscribe::Installing;
@@ -87,6 +88,9 @@ pub(crate) struct Gateway {
     pub(super) offered: Seq,
     /// Reads from the hot ring to be served.
     pub(super) pulls: VecDeque<(SessionId, Seq)>,
+    /// Sessions for which a read from the store failed, and when to try again. At most a few entries a session.
+    pub(super) failed_reads: Vec<SessionId>,
+    pub(super) retry_reads_ms: u64,
 
     pub(super) log: LogPort,
     pub(super) committing: Committing,
@@ -99,11 +103,17 @@ pub(crate) struct Gateway {
     /// Connections not read because the log or another shard is congested.
     pub(super) throttled: Vec<ConnectionId>,
 
+    /// Connections whose outbox is empty and took nothing all the same. Each at most once for a message of a window.
+    pub(super) refused: Vec<ConnectionId>,
+
     pub(super) draining: bool,
     /// Sessions whose connections are still to be closed.
     pub(super) to_drain: Vec<SessionId>,
     pub(super) drained: bool,
-    pub(super) restored: bool,
+    /// How far the sessions are back.
+    pub(super) restoring: Restoring,
+    /// Shards whose sessions are back.
+    pub(super) restored_shards: u16,
     /// Addresses to listen on once the sessions are back.
     pub(super) to_listen: Option<Vec<SocketAddr>>,
     /// Monotonic milliseconds of the turn.
@@ -143,6 +153,8 @@ impl Gateway {
             seq: Seq(0),
             offered: Seq(0),
             pulls: VecDeque::new(),
+            failed_reads: Vec::new(),
+            retry_reads_ms: 0,
             log: LogPort::new(store, shard),
             committing: Committing::new(hash.clone()),
             hash,
@@ -151,10 +163,12 @@ impl Gateway {
             dirty_due: 0,
             dirty_since_ms: 0,
             throttled: Vec::new(),
+            refused: Vec::new(),
             draining: false,
             to_drain: Vec::new(),
             drained: false,
-            restored: false,
+            restoring: Restoring::Reading,
+            restored_shards: 0,
             to_listen: None,
             turn_ms: 0,
             scratch: Vec::new(),
@@ -263,6 +277,7 @@ impl<D: Driver> Handler<D> for Gateway {
             Letter::UsersCounted { ticket, counts } => self.on_users_counted(ticket, &counts),
             Letter::Interest(interest) => self.on_interest(core, &interest),
             Letter::InterestSet { ticket } => self.on_interest_set(core, ticket),
+            Letter::Restored => self.restored_shards += 1,
             Letter::Batch(batch) => self.on_batch(batch),
             Letter::Done(done) => self.on_done(core, done),
             Letter::Listen(addresses) => self.to_listen = Some(addresses),

@@ -6,8 +6,9 @@ use super::subscribe::is_inbox;
 use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq, SessionId};
 use crate::base::message::{Entry, Message, StreamKey};
 use crate::io::Driver;
+use crate::limits::TICK;
 use crate::session::core::record;
-use crate::session::{Counter, GrantedFilter, LoggedAt, Offer, Session};
+use crate::session::{Counter, GrantedFilter, LoggedAt, Offer, Session, mqtt};
 use crate::store::{Answer, Request, StoreError};
 use std::sync::Arc;
 
@@ -76,17 +77,51 @@ impl Gateway {
     /// A session subscribes to its inbox: it has to learn where that begins, which is the user's read mark.
     pub(super) fn ask_for_inbox(&mut self, id: SessionId, filters: &[GrantedFilter]) {
         if filters.iter().any(|filter| filter.replaces.is_none() && is_inbox(&filter.filter)) {
-            let session = self.directory.get(id).expect("who asks is there");
-            let prefix = record::read_mark_key(session.app(), session.user());
-            let request = Request::ReadRecords { prefix, after: Box::default(), limit: 1 };
-            self.log.submit(request, Waiting::ReadMark { session: id });
+            self.ask_for_read_mark(id);
         }
+    }
+
+    /// A session asks for what it does not know of its inbox.
+    pub(super) fn ask_about_inbox(&mut self, id: SessionId) {
+        let Some(session) = self.directory.get(id) else { return };
+        if session.wants_inbox_start() {
+            self.ask_for_read_mark(id);
+        } else if session.wants_inbox_end() {
+            let stream = StreamKey::Inbox(session.app(), session.user().into());
+            self.log.submit(Request::Head { stream }, Waiting::InboxHead { session: id, mark: Default::default() });
+        }
+    }
+
+    /// A read for a session failed: it is tried again after a while.
+    pub(super) fn read_again(&mut self, id: SessionId) {
+        self.counters.failed_reads += 1;
+        self.failed_reads.push(id);
+    }
+
+    /// Tries again what failed before.
+    pub(super) fn retry_reads<D: Driver>(&mut self, core: &mut Core<D>) {
+        let now_ms = core.now().monotonic_ms;
+        if self.failed_reads.is_empty() || now_ms < self.retry_reads_ms {
+            return;
+        }
+        self.retry_reads_ms = core.now().deadline(TICK);
+        for id in std::mem::take(&mut self.failed_reads) {
+            self.ask_about_inbox(id);
+            self.tell_session(core, id, Session::pull_again);
+        }
+    }
+
+    fn ask_for_read_mark(&mut self, id: SessionId) {
+        let session = self.directory.get(id).expect("who asks is there");
+        let prefix = record::read_mark_key(session.app(), session.user());
+        let request = Request::ReadRecords { prefix, after: Box::default(), limit: 1 };
+        self.log.submit(request, Waiting::ReadMark { session: id });
     }
 
     /// The user's read mark; now where the inbox stands.
     pub(super) fn on_read_mark(&mut self, id: SessionId, result: Result<Answer, StoreError>) {
         let Some(session) = self.directory.get(id) else { return };
-        let Ok(Answer::Records(records)) = result else { return self.counters.failed_reads += 1 };
+        let Ok(Answer::Records(records)) = result else { return self.read_again(id) };
         let mark = records.first().and_then(|(_, value)| record::parse_read_mark(value)).unwrap_or_default();
         let stream = StreamKey::Inbox(session.app(), session.user().into());
         self.log.submit(Request::Head { stream }, Waiting::InboxHead { session: id, mark });
@@ -100,9 +135,12 @@ impl Gateway {
         mark: (Epoch, Offset),
         result: Result<Answer, StoreError>,
     ) {
-        let Ok(Answer::Head(head)) = result else { return self.counters.failed_reads += 1 };
+        let Ok(Answer::Head(head)) = result else { return self.read_again(id) };
         let start = if mark.0 == head.epoch { mark.1 } else { Offset(0) };
-        self.tell_session(core, id, |session, effects| session.on_inbox_known(start, head, effects));
+        self.tell_session(core, id, |session, effects| {
+            session.on_inbox_known(start, head, effects);
+            mqtt::on_inbox_known(session, effects);
+        });
     }
 
     pub(super) fn pull_inbox(&mut self, id: SessionId, after: Offset, limit: usize) {

@@ -109,7 +109,7 @@ impl Gateway {
             }
             *next += 1;
         }
-        self.offered = batch.seq;
+        self.offered = self.offered.max(batch.seq);
         true
     }
 

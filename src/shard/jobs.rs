@@ -19,7 +19,9 @@ impl Gateway {
             let Some((session, after)) = self.pulls.pop_front() else { break };
             self.serve_pull(core, session, after);
         }
-        self.listen_if_restored(core);
+        self.retry_reads(core);
+        self.retry_refused(core);
+        self.go_on_restoring(core);
         self.expire_offline(core);
         self.write_lazily(core);
         let more_drain = self.drain_some(core);
@@ -36,8 +38,10 @@ impl Gateway {
             _ => self.turn_ms,
         });
         // What waits for room in the log's queue is tried again each tick: the log does not tell when it has room.
-        let retry = (self.log.congested() || !self.throttled.is_empty()).then_some(self.turn_ms + RETRY_MS);
-        [self.offline.next_wake(), lazily, retry].into_iter().flatten().min()
+        let waits = self.log.congested() || !self.throttled.is_empty() || !self.refused.is_empty();
+        let retry = waits.then_some(self.turn_ms + RETRY_MS);
+        let reads = (!self.failed_reads.is_empty()).then_some(self.retry_reads_ms);
+        [self.offline.next_wake(), lazily, retry, reads, self.restoring.retry_ms()].into_iter().flatten().min()
     }
 
     fn expire_offline<D: Driver>(&mut self, core: &mut Core<D>) {

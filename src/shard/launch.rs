@@ -9,10 +9,10 @@ use super::settings::Settings;
 use crate::base::hash::KeyedHash;
 use crate::base::ids::ShardId;
 use crate::engine::Engine;
-use crate::engine::mail::{self, Mailbox, Post};
+use crate::engine::mail::{Mailbox, Post};
 use crate::io::probe::{self, Chosen};
 use crate::io::{self, Driver};
-use crate::limits::EVENTS_MAX;
+use crate::limits::{EVENTS_MAX, MAILBOX_LETTERS_MAX};
 use crate::store::{self, Address, Batch, Deliver, Done, Log, LogThread, MemoryStore};
 use crossbeam_channel::{Receiver, bounded};
 use std::fmt;
@@ -63,6 +63,17 @@ impl<D: Driver> Shard<D> {
     pub fn counts(&self) -> crate::engine::Counts {
         self.engine.core.counts()
     }
+
+    /// The driver, for whoever runs several shards on one thread and has to know which of them is due.
+    pub fn driver(&self) -> &D {
+        self.engine.core.driver()
+    }
+
+    /// Makes every session anew from its own frozen bytes, between two turns. Nothing may change by it: it is how the
+    /// simulation shows that sessions can be moved to another process.
+    pub fn freeze_and_thaw(&mut self) {
+        self.engine.handler.directory.freeze_and_thaw();
+    }
 }
 
 /// A data plane that is not running yet: what the node's threads, or a simulation, run.
@@ -80,9 +91,15 @@ pub struct Assembly {
 impl Assembly {
     /// Puts the parts of `settings.shards` shards together around a log.
     pub fn new(settings: &Arc<Settings>, store: &store::Handle) -> Self {
+        Self::with_mailboxes(settings, store, MAILBOX_LETTERS_MAX)
+    }
+
+    /// As [`Assembly::new`], with mailboxes of that many letters: a simulation wants them full.
+    pub fn with_mailboxes(settings: &Arc<Settings>, store: &store::Handle, letters_max: usize) -> Self {
         let hash = KeyedHash::new(settings.hash_key);
         let homes = Homes::new(hash.clone(), settings.shards);
-        let mailboxes: Vec<Mailbox<Letter>> = mail::open(settings.shards);
+        let open = |shard| Mailbox::new(ShardId(shard), letters_max);
+        let mailboxes: Vec<Mailbox<Letter>> = (0..settings.shards).map(open).collect();
         let posts: Vec<Post<Letter>> = mailboxes.iter().map(Mailbox::post).collect();
         let (events_in, events) = bounded(EVENTS_MAX);
         let seat = |mailbox: Mailbox<Letter>| Seat {

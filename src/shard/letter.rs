@@ -36,6 +36,8 @@ pub(crate) enum Letter {
     Interest(Box<InterestLetter>),
     /// Interest is installed at one home.
     InterestSet { ticket: u32 },
+    /// A shard's sessions are back and their interest is installed.
+    Restored,
     /// What a group commit brought.
     Batch(Arc<Batch>),
     /// The log's answer to a request of this shard.

@@ -25,8 +25,10 @@ pub(crate) enum Waiting {
     ReadMark { session: SessionId },
     /// It knows the read mark; now where the inbox stands.
     InboxHead { session: SessionId, mark: (Epoch, Offset) },
-    /// A page of records, at start.
-    Restore,
+    /// Where the log stands, at start.
+    RestoreSeq,
+    /// A page of records behind this key, at start.
+    Restore { after: Box<[u8]> },
     /// This shard is the home of a topic whose message is being committed.
     Publish { publish: Box<Publish>, owed: bool },
     /// A push to users that is being committed.

@@ -96,7 +96,7 @@ impl Gateway {
             if written {
                 self.counters.sent(qos);
             } else {
-                core.ask_drained(connection);
+                self.wait_for_outbox(core, connection);
             }
             written
         };
@@ -159,6 +159,21 @@ impl Gateway {
             properties: None,
         };
         self.deliver_once(core, id, &Arc::new(notice));
+    }
+
+    /// A message of a window was refused: it goes when the outbox has drained or, if that is empty and the pool was
+    /// the reason, a little later.
+    pub(super) fn wait_for_outbox<D: Driver>(&mut self, core: &mut Core<D>, connection: ConnectionId) {
+        if !core.ask_drained(connection) {
+            self.refused.push(connection);
+        }
+    }
+
+    /// Tries again what the pool refused.
+    pub(super) fn retry_refused<D: Driver>(&mut self, core: &mut Core<D>) {
+        for connection in std::mem::take(&mut self.refused) {
+            self.drained(core, connection);
+        }
     }
 
     /// A connection's outbox has drained: send what waited for it.

@@ -30,7 +30,9 @@ impl Gateway {
         if self.draining {
             return self.tell(Event::Pushed { token, result: Err(CommandError::Draining) });
         }
-        if self.log.congested() && (push.qos() >= Qos::AtLeastOnce || push.key.is_some()) {
+        // A topic's home must know who is owed its messages.
+        let is_early = !self.is_serving();
+        if is_early || self.log.congested() && (push.qos() >= Qos::AtLeastOnce || push.key.is_some()) {
             return self.tell(Event::Pushed { token, result: Err(CommandError::Busy) });
         }
         if let Target::Topic(_) = push.target {

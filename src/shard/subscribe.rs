@@ -40,7 +40,8 @@ impl Gateway {
         };
         let slot = self.installing.insert(Installing { session, ticket, filters: Vec::new(), answers: 0 });
         let mut places = Vec::with_capacity(granted.len());
-        let mut inbox_place = self.inbox_place(session);
+        // The places in a record are those of an earlier process.
+        let mut inbox_place = ticket.and_then(|_| self.inbox_place(session));
         for filter in granted {
             let options = Options::new(filter.qos)
                 .with_no_local(filter.no_local)
@@ -107,9 +108,10 @@ impl Gateway {
         }
     }
 
-    /// Where a session's inbox filters stand: all of them share one place on the list of everyone.
+    /// Where a session's inbox filters stand: all of them share one place on the list of everyone. Who has ended, or
+    /// was found at start and is not in the list yet, stands nowhere.
     fn inbox_place(&self, session: SessionId) -> Option<(u32, u32)> {
-        let subscriptions = self.directory.get(session)?.subscriptions();
+        let subscriptions = self.directory.get(session).filter(|session| !session.is_over())?.subscriptions();
         let inbox = subscriptions.iter().find(|subscription| is_inbox(&subscription.text))?;
         Some((inbox.filter, inbox.position))
     }

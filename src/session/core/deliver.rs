@@ -19,6 +19,11 @@ impl Session {
         if qos == Qos::AtMostOnce {
             return Offer::SendOnce;
         }
+        if self.is_durable() && qos == Qos::ExactlyOnce {
+            // All that is owed this session is logged, so its subscription is not confirmed yet. Without a record the
+            // identifier would be forgotten in a crash, but not by the client.
+            return Offer::Skipped(Counter::DroppedUnconfirmed);
+        }
         if !self.has_room() {
             return Offer::Full;
         }
@@ -66,7 +71,8 @@ impl Session {
                         // All that matched before this one was delivered, so the pull need not look there.
                         positions.topics_delivered = Seq(seq.0 - 1);
                     }
-                    positions.topics_missed = seq;
+                    // Passes of other topics may have told of later ones already.
+                    positions.topics_missed = positions.topics_missed.max(seq);
                     self.refill(effects);
                     return Offer::Behind;
                 }
@@ -111,6 +117,7 @@ impl Session {
 
     /// Tells where the inbox begins for a session opened without that knowledge: `start` is the user's read mark.
     pub fn on_inbox_known(&mut self, start: Offset, head: StreamHead, effects: &mut Effects) {
+        self.set(flag::INBOX_STALE, false);
         if self.has(flag::INBOX_UNKNOWN) {
             self.set(flag::INBOX_UNKNOWN, false);
             let notified = self.positions.inbox_notified;
@@ -128,23 +135,20 @@ impl Session {
             return Offer::SendOnce;
         }
         let delivery = self.launch(message, qos, Some(at), effects);
-        if self.commit_flight(delivery, effects) { Offer::AfterCommit } else { Offer::Send(delivery) }
+        let waits = self.in_flight(delivery).is_some_and(|flight| flight.state == super::Flight::Committing);
+        self.commit_flight(delivery, effects);
+        if waits { Offer::AfterCommit } else { Offer::Send(delivery) }
     }
 
     /// Durable point (1), for a flight that has to wait for it.
-    pub(in crate::session) fn commit_flight(
-        &mut self,
-        delivery: super::super::DeliveryId,
-        effects: &mut Effects,
-    ) -> bool {
-        let Some(flight) = self.in_flight(delivery) else { return false };
-        if flight.state != super::Flight::Committing {
-            return false;
+    pub(in crate::session) fn commit_flight(&mut self, delivery: super::super::DeliveryId, effects: &mut Effects) {
+        let Some(flight) = self.in_flight(delivery) else { return };
+        if flight.state != super::Flight::Committing || flight.qos != Qos::ExactlyOnce {
+            return;
         }
         let records = vec![record::flight(self, flight)];
         self.set(flag::RECORDED, true);
         effects.push(Effect::Commit { ticket: Purpose::Flight.ticket(0, delivery.0), records });
-        true
     }
 
     /// Uses the window's room: first what an earlier connection left, then the log.
@@ -232,9 +236,14 @@ impl Session {
         self.refill(effects);
     }
 
-    /// A pull failed: the next event that makes room, or a notice, asks again.
+    /// A pull failed; the shard calls [`Session::pull_again`] after a while.
     pub fn on_pull_failed(&mut self) {
         self.set(flag::PULLING, false);
+    }
+
+    /// Tries again what failed.
+    pub fn pull_again(&mut self, effects: &mut Effects) {
+        self.refill(effects);
     }
 
     /// False: the window is full, the entry is pulled again.

@@ -22,6 +22,7 @@ impl Session {
         out.u32(self.expiry);
         out.u16(self.attachment);
         out.u16(self.last_delivery);
+        out.u16(self.keep_alive);
         out.u8(self.state as u8);
         out.u8(self.window);
         out.u16(self.flags);
@@ -56,6 +57,7 @@ impl Session {
         session.expiry = reader.u32()?;
         session.attachment = reader.u16()?;
         session.last_delivery = reader.u16()?;
+        session.keep_alive = reader.u16()?;
         session.state = [State::Opening, State::Open, State::Closing, State::Offline, State::Ended]
             .get(usize::from(reader.u8()?))
             .copied()?;
@@ -94,6 +96,7 @@ fn freeze_extra(out: &mut Vec<u8>, extra: &Extra) {
         out.u16(filters.attachment);
         out.u16(filters.id);
         out.flag(filters.is_subscribe);
+        out.flag(filters.is_installed);
         out.binary(&filters.codes);
         out.count(filters.granted.len());
         for granted in &filters.granted {
@@ -140,6 +143,7 @@ fn thaw_filters(reader: &mut Reader<'_>) -> Option<PendingFilters> {
         attachment: reader.u16()?,
         id: reader.u16()?,
         is_subscribe: reader.flag()?,
+        is_installed: reader.flag()?,
         codes: reader.binary()?.to_vec(),
         granted: reader.list(|reader| {
             Some(GrantedFilter {

@@ -187,10 +187,11 @@ impl Rebuild {
             self.session = Some(read_main(&identity, &mut value, now)?);
             return Some(done);
         }
-        let session = self.session.as_mut()?;
-        if (session.app, session.user(), session.device()) != (app, user, device) {
-            return None;
-        }
+        let same = |session: &&mut Session| (session.app, session.user(), session.device()) == (app, user, device);
+        let Some(session) = self.session.as_mut().filter(same) else {
+            // What a publish of an ended session committed after the session's removal: nobody's any more.
+            return Some(None);
+        };
         match kind {
             CURSOR => read_cursor(session, &mut value, now)?,
             FLIGHT => read_flight(session, rest.u16()?, &mut value)?,
@@ -217,7 +218,7 @@ impl Rebuild {
 fn read_main(identity: &Identity, reader: &mut Reader<'_>, now: Now) -> Option<Session> {
     let mut session = Session::new(identity);
     session.expiry = reader.small()?;
-    session.flags = u16::try_from(reader.number()?).ok()? | flag::RECORDED;
+    session.flags = u16::try_from(reader.number()?).ok()? | flag::RECORDED | flag::INBOX_STALE;
     read_positions(&mut session, reader)?;
     if let Some(will) = reader.option(Reader::will)? {
         session.extra().will = Some(Box::new(will));
@@ -245,9 +246,16 @@ fn read_positions(session: &mut Session, reader: &mut Reader<'_>) -> Option<()> 
 }
 
 fn read_cursor(session: &mut Session, reader: &mut Reader<'_>, now: Now) -> Option<()> {
+    let main = session.positions;
     read_positions(session, reader)?;
-    let unknown = reader.flag()?;
-    session.set(flag::INBOX_UNKNOWN, unknown);
+    if reader.flag()? {
+        // It is older than a main record that knows where the inbox begins.
+        session.positions.inbox_epoch = main.inbox_epoch;
+        session.positions.inbox_delivered = main.inbox_delivered;
+        session.positions.inbox_notified = main.inbox_notified;
+    } else {
+        session.set(flag::INBOX_UNKNOWN, false);
+    }
     if let Some(since_wall_ms) = reader.option(Reader::u64)? {
         // The monotonic clock began with this process, so an absence from before it is brought forward in expiry.
         let away = now.wall_ms.saturating_sub(since_wall_ms);

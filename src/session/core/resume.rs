@@ -43,6 +43,11 @@ impl Session {
         }
     }
 
+    /// All up to this seq may be its: it was not there to be offered it.
+    pub fn missed_up_to(&mut self, seq: Seq) {
+        self.positions.topics_missed = self.positions.topics_missed.max(seq);
+    }
+
     pub(in crate::session) fn place_inbox(&mut self, start: Offset, head: StreamHead) {
         if self.has(flag::INBOX_UNKNOWN) {
             self.set(flag::INBOX_UNKNOWN, false);
@@ -81,9 +86,7 @@ impl Session {
             match flight.state {
                 Flight::Released => release(delivery, effects),
                 Flight::Releasing => self.commit_release(delivery, effects),
-                Flight::Committing => {
-                    self.commit_flight(delivery, effects);
-                }
+                Flight::Committing => self.commit_flight(delivery, effects),
                 Flight::Queued => {
                     let work = self.work.as_mut().expect("it has flights");
                     if work.sent < window {

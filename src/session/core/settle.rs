@@ -2,7 +2,7 @@
 
 use super::super::{Counter, DeliveryId, Effect, Effects};
 use super::record;
-use super::state::{Flight, Purpose, Session, flag};
+use super::state::{Flight, InFlight, Purpose, Session, flag};
 use crate::base::ids::Qos;
 
 /// What came of a client's acknowledgement.
@@ -85,15 +85,31 @@ impl Session {
         Acked::Done
     }
 
-    /// The record of an in-flight message is committed: it may be sent.
+    /// The record of an in-flight message is committed: it may be sent, and those of QoS 1 that wait behind it.
     pub(in crate::session) fn on_flight_committed(&mut self, id: u16, effects: &mut Effects) {
         let open = self.is_open();
-        let Some(flight) = self.flight_mut(DeliveryId(id)).filter(|flight| flight.state == Flight::Committing) else {
-            return;
-        };
-        flight.state = Flight::Sent;
-        if open {
-            effects.push(Effect::Deliver { delivery: DeliveryId(id), dup: false });
+        let Some(work) = self.work.as_mut() else { return };
+        let is_it = |flight: &InFlight| flight.delivery.0 == id && flight.state == Flight::Committing;
+        let Some(first) = work.window.iter().position(is_it) else { return };
+        let mut is_first = true;
+        for flight in &mut work.window[first..] {
+            let waits = flight.state == Flight::Committing;
+            if waits && flight.qos == Qos::ExactlyOnce && !is_first {
+                break;
+            }
+            is_first = false;
+            if !waits {
+                continue;
+            }
+            if open {
+                flight.state = Flight::Sent;
+                effects.push(Effect::Deliver { delivery: flight.delivery, dup: false });
+            } else {
+                // The connection that it was for is gone; the next one, which may be opening, sends it.
+                flight.state = Flight::Queued;
+                work.sent -= 1;
+                work.queued += 1;
+            }
         }
     }
 

@@ -39,8 +39,8 @@ pub enum Offer {
     Send(DeliveryId),
     /// Send it now at QoS 0; nothing is kept of it.
     SendOnce,
-    /// In flight, but its identifier must be committed first (an [`super::super::Effect::Commit`] was emitted);
-    /// [`super::super::Effect::Deliver`] follows.
+    /// In flight, but its identifier, or that of one before it, must be committed first (an
+    /// [`super::super::Effect::Commit`] was emitted); [`super::super::Effect::Deliver`] follows.
     AfterCommit,
     /// Logged, and the session cannot take it now: it will pull it.
     Behind,
@@ -55,7 +55,8 @@ pub enum Offer {
 /// How far an in-flight message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flight {
-    /// QoS 2 of a durable session: its identifier is being committed; not sent yet.
+    /// QoS 2 of a durable session: its identifier is being committed; not sent yet. Or of QoS 1 behind such a one,
+    /// which it must not overtake.
     Committing,
     /// Sent on an earlier connection; waits until this one's window has room for it.
     Queued,
@@ -165,6 +166,8 @@ pub(in crate::session) mod flag {
     pub const PAUSED_RECEIVE: u16 = 1 << 10;
     /// The client said goodbye and wants no will.
     pub const GOODBYE: u16 = 1 << 11;
+    /// Where the inbox ends is not known since the process began.
+    pub const INBOX_STALE: u16 = 1 << 12;
     /// Any reason for a pause.
     pub const PAUSED: u16 = PAUSED_OPENING | PAUSED_FILTERS | PAUSED_RECEIVE;
 }
@@ -194,6 +197,8 @@ pub(in crate::session) struct PendingFilters {
     pub attachment: u16,
     pub id: u16,
     pub is_subscribe: bool,
+    /// Interest is installed; what is left is where the inbox begins, and the commit.
+    pub is_installed: bool,
     pub codes: Vec<u8>,
     pub granted: Vec<super::super::GrantedFilter>,
 }
@@ -354,6 +359,10 @@ impl Session {
     pub fn is_open(&self) -> bool {
         self.state == State::Open
     }
+    /// Whether it has ended, so that its subscriptions are on their way out of the router.
+    pub fn is_over(&self) -> bool {
+        self.state == State::Ended
+    }
     /// Whether it outlives its connection, so that its messages are logged.
     pub fn is_durable(&self) -> bool {
         self.expiry > 0
@@ -364,6 +373,14 @@ impl Session {
             Some(extra) if extra.packet_bytes_max > 0 => extra.packet_bytes_max,
             _ => u32::MAX,
         }
+    }
+    /// Whether it wants its inbox and does not know where that begins.
+    pub fn wants_inbox_start(&self) -> bool {
+        self.has(flag::INBOX_UNKNOWN) && self.has(flag::HAS_INBOX)
+    }
+    /// Whether it wants its inbox and does not know where that ends.
+    pub fn wants_inbox_end(&self) -> bool {
+        self.has(flag::INBOX_STALE) && self.has(flag::HAS_INBOX)
     }
     /// Whether the connection speaks MQTT 5.
     pub fn is_mqtt5(&self) -> bool {

@@ -55,7 +55,9 @@ impl Session {
         }
         self.last_delivery = id;
         let needs_commit = qos == Qos::ExactlyOnce && at.is_some() && self.is_durable();
-        let state = if needs_commit { Flight::Committing } else { Flight::Sent };
+        // What was logged goes out in its order, whatever its QoS.
+        let waits = at.is_some() && self.flights().iter().any(|flight| flight.state == Flight::Committing);
+        let state = if needs_commit || waits { Flight::Committing } else { Flight::Sent };
         let delivery = DeliveryId(id);
         let work = self.work(effects);
         work.gone.retain(|&gone| gone != id || !needs_commit);

@@ -29,7 +29,7 @@ pub use on_committed::on_committed;
 pub use on_connect::{OpenAt, open, take_over};
 pub use on_disconnect::disconnect;
 pub use on_publish::on_published;
-pub use on_subscribe::{on_interest_installed, on_subscribed};
+pub use on_subscribe::{on_inbox_known, on_interest_installed, on_subscribed};
 
 /// A will as CONNECT gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]

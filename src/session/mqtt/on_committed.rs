@@ -44,7 +44,8 @@ fn on_failed(session: &mut Session, purpose: Purpose, current: bool, effects: &m
     }
     // An answer to an earlier connection says nothing about this one, except where the window waits for it.
     if current || matches!(purpose, Purpose::Flight | Purpose::Release) {
-        frame::close_with(session, Reason::ServerUnavailable, CloseReason::StoreFailed, effects);
+        // 0x88 is for CONNACK alone (§3.14.2.1).
+        frame::close_with(session, Reason::ImplementationSpecific, CloseReason::StoreFailed, effects);
     }
     debug_assert!(!effects.list.iter().any(|effect| matches!(effect, Effect::End { .. })));
 }

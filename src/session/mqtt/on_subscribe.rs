@@ -20,7 +20,8 @@ pub(super) fn handle(session: &mut Session, subscribe: &Subscribe<'_>, effects: 
     let id = subscribe.packet_id.get();
     let ticket = Purpose::Filters.ticket(session.attachment, id);
     let filters = granted.clone();
-    begin(session, PendingFilters { ticket, attachment: session.attachment, id, is_subscribe: true, codes, granted });
+    let (attachment, is_subscribe, is_installed) = (session.attachment, true, false);
+    begin(session, PendingFilters { ticket, attachment, id, is_subscribe, is_installed, codes, granted });
     if filters.is_empty() {
         return answer(session, ticket, effects);
     }
@@ -94,7 +95,21 @@ pub fn on_interest_installed(session: &mut Session, ticket: Ticket, shard_seq: S
         return;
     }
     session.begin(shard_seq);
+    if session.is_durable() && session.wants_inbox_start() {
+        // What comes after SUBACK is owed, so where the inbox begins is part of what SUBACK promises.
+        session.extra().filters.as_mut().expect("it is pending").is_installed = true;
+        return;
+    }
     commit_or_answer(session, ticket, effects);
+}
+
+/// Where the inbox begins is known: a SUBSCRIBE that waited for it goes on.
+pub fn on_inbox_known(session: &mut Session, effects: &mut Effects) {
+    let pending = session.extra.as_ref().and_then(|extra| extra.filters.as_ref());
+    if let Some(ticket) = pending.filter(|pending| pending.is_installed).map(|pending| pending.ticket) {
+        session.extra().filters.as_mut().expect("it is pending").is_installed = false;
+        commit_or_answer(session, ticket, effects);
+    }
 }
 
 pub(super) fn commit_or_answer(session: &mut Session, ticket: Ticket, effects: &mut Effects) {

@@ -24,7 +24,8 @@ pub(super) fn handle(session: &mut Session, unsubscribe: &Unsubscribe<'_>, effec
     let (attachment, id) = (session.attachment, unsubscribe.packet_id.get());
     let ticket = Purpose::Filters.ticket(attachment, id);
     let granted = Vec::new();
-    on_subscribe::begin(session, PendingFilters { ticket, attachment, id, is_subscribe: false, codes, granted });
+    let (is_subscribe, is_installed) = (false, false);
+    on_subscribe::begin(session, PendingFilters { ticket, attachment, id, is_subscribe, is_installed, codes, granted });
     if changed {
         session.pause(flag::PAUSED_FILTERS, true, effects);
         on_subscribe::commit_or_answer(session, ticket, effects);
