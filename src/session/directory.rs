@@ -12,6 +12,9 @@ use slab::Slab;
 
 const NONE: u32 = u32::MAX;
 
+/// A record's key and value.
+pub type Record = (Box<[u8]>, Box<[u8]>);
+
 /// All sessions of a shard.
 #[derive(Debug)]
 pub struct Directory {
@@ -219,53 +222,56 @@ impl Directory {
         self.user(app, user).map(|user| user.read_mark)
     }
 
-    /// Moves the user's read mark up to `mark` (read from the store, or what a session has settled).
-    pub fn raise_read_mark(&mut self, app: AppId, name: &str, mark: Offset) {
+    /// Moves the user's read mark up to `mark` (read from the store, or what a session has settled); true: it moved.
+    pub fn raise_read_mark(&mut self, app: AppId, name: &str, mark: Offset) -> bool {
         let Self { hash, sessions, users, .. } = self;
         let found = users.find_mut(hash.of(&(app, name)), |user| {
             let first = &sessions[user.first as usize];
             first.app() == app && first.user() == name
         });
-        if let Some(user) = found {
-            user.read_mark = user.read_mark.max(mark);
-        }
+        let Some(user) = found else { return false };
+        let moves = user.read_mark < mark;
+        user.read_mark = user.read_mark.max(mark);
+        moves
     }
 
-    /// Appends what the session has to write lazily, and moves its user's read mark if its filters cover the inbox.
+    /// Appends what the session has to write lazily, and its user's read mark if its filters cover the inbox and the
+    /// mark moved: it outlives the user's sessions ([`super::core::record::read_mark_key`]).
     pub fn record_lazy(&mut self, id: SessionId, shard_seq: Seq, now: Now, records: &mut Vec<RecordChange>) {
         let Some(session) = self.get_mut(id) else { return };
         session.record_lazy(shard_seq, now, records);
         if session.covers_inbox() {
-            let (app, user, (_, mark)) = (session.app(), session.user().to_owned(), session.inbox_settled());
-            self.raise_read_mark(app, &user, mark);
+            let (app, user, (epoch, mark)) = (session.app(), session.user().to_owned(), session.inbox_settled());
+            if self.raise_read_mark(app, &user, mark) {
+                records.push(super::core::record::read_mark(app, &user, epoch, mark));
+            }
         }
     }
 
     /// Rebuilds sessions from records, which must come in key order, page after page, without the same record twice;
     /// an empty page ends it. Each one's filters are then to be registered again ([`Session::relocate_all`]). An error
     /// names what is wrong with the record at that index of the page.
-    pub fn thaw_records(&mut self, page: &[(Box<[u8]>, Box<[u8]>)], now: Now) -> Result<(), Unreadable> {
+    pub fn thaw_records(&mut self, page: &[Record], now: Now) -> Result<(), Unreadable> {
         for (index, (key, value)) in page.iter().enumerate() {
             let done = self.rebuild.push(key, value, now).ok_or(Unreadable { index })?;
-            self.take_rebuilt(done);
+            self.take_rebuilt(done).map_err(|Full| Unreadable { index })?;
         }
         if page.is_empty() {
             let done = self.rebuild.finish();
-            self.take_rebuilt(done);
+            self.take_rebuilt(done).map_err(|Full| Unreadable { index: 0 })?;
         }
         Ok(())
     }
 
-    fn take_rebuilt(&mut self, session: Option<Session>) {
-        let Some(session) = session else { return };
+    fn take_rebuilt(&mut self, session: Option<Session>) -> Result<(), Full> {
+        let Some(session) = session else { return Ok(()) };
         let read_mark = session.covers_inbox().then(|| session.inbox_settled().1);
         let (app, user) = (session.app(), session.user().to_owned());
-        // A limit that was lowered since does not take away what exists, but the table has room for no more.
-        if self.insert(session).is_ok()
-            && let Some(mark) = read_mark
-        {
+        self.insert(session)?;
+        if let Some(mark) = read_mark {
             self.raise_read_mark(app, &user, mark);
         }
+        Ok(())
     }
 }
 
@@ -274,4 +280,43 @@ impl Directory {
 pub struct Unreadable {
     /// In the page.
     pub index: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Identity;
+    use super::*;
+
+    fn session(user: &str, device: usize) -> Session {
+        Session::new(&Identity { app: AppId(1), user: user.into(), device: device.to_string().into() })
+    }
+
+    #[test]
+    fn a_user_has_at_most_so_many_devices() {
+        let mut directory = Directory::new(KeyedHash::new(1), 8);
+        for device in 0..DEVICES_PER_USER_MAX {
+            directory.insert(session("alice", device)).expect("room is left");
+        }
+        assert_eq!(directory.insert(session("alice", DEVICES_PER_USER_MAX)), Err(Full));
+        let bob = directory.insert(session("bob", 0)).expect("another user's");
+        let gone = directory.find(AppId(1), "alice", "7").expect("it was inserted");
+        assert!(directory.remove(gone).is_some() && directory.get(gone).is_none() && directory.remove(gone).is_none());
+        assert_eq!(directory.sessions_of(AppId(1), "alice").count(), DEVICES_PER_USER_MAX - 1);
+        assert!(directory.sessions_of(AppId(1), "alice").all(|id| id != bob));
+        let again = directory.insert(session("alice", 7)).expect("its place is free");
+        assert!(again.index == gone.index && again != gone, "the index is used again, the generation is not");
+    }
+
+    #[test]
+    fn the_last_session_takes_its_user_along() {
+        let mut directory = Directory::new(KeyedHash::new(1), 8);
+        let ids: Vec<_> = (0..3).map(|at| directory.insert(session("alice", at)).expect("room")).collect();
+        assert!(directory.raise_read_mark(AppId(1), "alice", Offset(4)));
+        assert!(!directory.raise_read_mark(AppId(1), "alice", Offset(3)));
+        for id in [ids[1], ids[2], ids[0]] {
+            assert_eq!(directory.read_mark(AppId(1), "alice"), Some(Offset(4)));
+            directory.remove(id);
+        }
+        assert_eq!((directory.users(), directory.read_mark(AppId(1), "alice")), (0, None));
+    }
 }

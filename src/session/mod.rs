@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use self::core::Spare;
 pub use self::core::{Close, Effective, Flight, InFlight, LoggedAt, Offer, Session, Subscription};
-pub use directory::{Directory, Full, SessionsOf};
+pub use directory::{Directory, Full, Record, SessionsOf, Unreadable};
 
 /// Names an in-flight message towards the client; on MQTT it is the packet identifier. Never 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -132,6 +132,28 @@ impl Session {
     }
 }
 
+/// The key of a user's read mark: `r`, app, user.
+pub fn read_mark_key(app: AppId, user: &str) -> Box<[u8]> {
+    let mut key = vec![b'r'];
+    key.u16(app.0);
+    key.extend_from_slice(user.as_bytes());
+    key.into_boxed_slice()
+}
+
+pub(in crate::session) fn read_mark(app: AppId, user: &str, epoch: Epoch, mark: Offset) -> RecordChange {
+    let mut out = vec![VERSION];
+    out.u64(epoch.0);
+    out.u64(mark.0);
+    RecordChange { key: read_mark_key(app, user), value: Some(out.into_boxed_slice()) }
+}
+
+/// Reads the value of a read mark; it counts only within its epoch.
+pub fn parse_read_mark(value: &[u8]) -> Option<(Epoch, Offset)> {
+    let reader = &mut Reader(value);
+    (reader.u8()? == VERSION).then_some(())?;
+    Some((Epoch(reader.u64()?), Offset(reader.u64()?)))
+}
+
 /// Builds a session from its records, one after another in key order.
 #[derive(Debug, Default)]
 pub(in crate::session) struct Rebuild {

@@ -19,8 +19,10 @@ pub(in crate::session) enum Acked {
 impl Session {
     /// The client has a QoS 1 message, or refused it.
     pub(in crate::session) fn on_received_once(&mut self, id: u16, refused: bool, effects: &mut Effects) -> Acked {
-        let fits = |flight: &mut super::InFlight| flight.qos == Qos::AtLeastOnce && flight.state == Flight::Sent;
-        if !self.flight_mut(DeliveryId(id)).is_some_and(|flight| fits(flight)) {
+        let fits = |flight: &mut super::InFlight| {
+            flight.qos == Qos::AtLeastOnce && matches!(flight.state, Flight::Sent | Flight::Queued)
+        };
+        if !self.flight_mut(DeliveryId(id)).is_some_and(fits) {
             effects.count(Counter::UnknownAck);
             return Acked::Unknown;
         }
@@ -40,8 +42,9 @@ impl Session {
             // The client said so on an earlier connection already, or says it twice.
             Flight::Released => return Acked::Release,
             Flight::Releasing => return Acked::Done,
-            Flight::Sent => {}
-            Flight::Committing | Flight::Queued | Flight::Settled => {
+            // Queued: an earlier connection brought it, and the client says so before it is sent again.
+            Flight::Sent | Flight::Queued => {}
+            Flight::Committing | Flight::Settled => {
                 effects.count(Counter::UnknownAck);
                 return Acked::Unknown;
             }
@@ -51,13 +54,18 @@ impl Session {
             return Acked::Done;
         }
         flight.message = None;
-        if durable && flight.at.is_some() {
-            flight.state = Flight::Releasing;
-            self.commit_release(delivery, effects);
-            return Acked::Done;
+        let was_queued = flight.state == Flight::Queued;
+        let commits = durable && flight.at.is_some();
+        flight.state = if commits { Flight::Releasing } else { Flight::Released };
+        if was_queued && let Some(work) = self.work.as_mut() {
+            work.queued -= 1;
+            work.sent += 1;
         }
-        flight.state = Flight::Released;
-        Acked::Release
+        if !commits {
+            return Acked::Release;
+        }
+        self.commit_release(delivery, effects);
+        Acked::Done
     }
 
     pub(in crate::session) fn commit_release(&mut self, delivery: DeliveryId, effects: &mut Effects) {
@@ -69,7 +77,7 @@ impl Session {
     /// The client is done with a QoS 2 message (PUBCOMP).
     pub(in crate::session) fn on_completed(&mut self, id: u16, effects: &mut Effects) -> Acked {
         let released = |flight: &mut super::InFlight| flight.state == Flight::Released;
-        if !self.flight_mut(DeliveryId(id)).is_some_and(|flight| released(flight)) {
+        if !self.flight_mut(DeliveryId(id)).is_some_and(released) {
             effects.count(Counter::UnknownAck);
             return Acked::Unknown;
         }

@@ -241,6 +241,7 @@ impl Work {
 /// Empty [`Work`]s, and filter and topic texts seen lately: a million sessions have the same few filters.
 #[derive(Debug, Default)]
 pub struct Spare {
+    #[expect(clippy::vec_box, reason = "the box itself is what is used again")]
     works: Vec<Box<Work>>,
     texts: [Option<Arc<str>>; 8],
     next_text: usize,

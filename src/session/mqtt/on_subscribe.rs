@@ -77,7 +77,7 @@ fn grant(
 
 /// Answers [`Effect::Subscribe`]: the router's (filter, position) of each. If the session is gone meanwhile, the shard
 /// takes them out of the router again.
-pub fn on_subscribed(session: &mut Session, ticket: Ticket, places: &[(u32, u32)], _effects: &mut Effects) {
+pub fn on_subscribed(session: &mut Session, ticket: Ticket, places: &[(u32, u32)]) {
     let pending = session.extra().filters.take();
     if let Some(pending) = &pending
         && pending.ticket == ticket
