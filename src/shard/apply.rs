@@ -50,11 +50,8 @@ impl Gateway {
             Effect::DeliverOnce { message } => self.deliver_once(core, session, &message),
             Effect::Gap { first, entries } => self.deliver_gap(core, session, first, entries),
             Effect::Publish { message, receipt, records } => {
-                let origin = receipt.map_or(Origin::Nobody, |receipt| Origin::Client {
-                    shard: self.shard,
-                    session,
-                    receipt,
-                });
+                let origin =
+                    receipt.map_or(Origin::Nobody, |receipt| Origin::Client { shard: self.shard, session, receipt });
                 self.counters.published(message.qos);
                 self.throttle_if_congested(core, session, &message);
                 self.publish(core, Publish { message, origin, records, key: None });
@@ -62,9 +59,8 @@ impl Gateway {
             Effect::Subscribe { ticket, filters } => {
                 self.ask_for_inbox(session, &filters);
                 let (slot, places) = self.subscribe(core, session, Some(ticket), &filters);
-                self.tell_session(core, session, |state, effects| {
-                    mqtt::on_subscribed(state, ticket, &places, effects);
-                });
+                let state = self.directory.get_mut(session).expect("it asked a moment ago");
+                mqtt::on_subscribed(state, ticket, &places);
                 self.subscribed(core, slot);
             }
             Effect::Commit { ticket, records } => {
