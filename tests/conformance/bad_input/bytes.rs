@@ -1,9 +1,11 @@
 //! Bytes of connected clients that are no packets, or packets they may not send.
 
 use super::Scene;
-use crate::client::{Got, Hello, publish};
+use crate::client::{Got, Hello, encoded, publish};
+use crate::node::Node;
 use kittiwake::base::ids::Qos;
 use kittiwake::limits::PACKET_BYTES_MAX;
+use kittiwake::wire::mqtt::Version;
 
 const MALFORMED: u8 = 0x81;
 const PROTOCOL_ERROR: u8 = 0x82;
@@ -248,7 +250,7 @@ fn publishes_to_our_own_names_are_refused_and_the_connection_stands() {
 fn mqtt5_3_1_2_24_a_packet_of_the_largest_size_is_taken_and_a_byte_more_is_too_large() {
     let mut scene = Scene::new();
     let around = publish("a", b"", Qos::AtLeastOnce, 1);
-    let around = crate::client::encoded(kittiwake::wire::mqtt::Version::V5, &around).len() + 2;
+    let around = encoded(Version::V5, &around).len() + 2;
     for bytes in [PACKET_BYTES_MAX - 1, PACKET_BYTES_MAX] {
         let mut client = scene.node.connect("large");
         client.publish("a", &vec![b'x'; bytes - around], Qos::AtLeastOnce, 1);
@@ -257,7 +259,7 @@ fn mqtt5_3_1_2_24_a_packet_of_the_largest_size_is_taken_and_a_byte_more_is_too_l
     }
     let payload = vec![b'x'; PACKET_BYTES_MAX + 1 - around];
     let frame =
-        crate::client::encoded(kittiwake::wire::mqtt::Version::V5, &publish("a", &payload, Qos::AtLeastOnce, 1));
+        encoded(Version::V5, &publish("a", &payload, Qos::AtLeastOnce, 1));
     assert_eq!(frame.len(), PACKET_BYTES_MAX + 1);
     scene.is_told(&frame, 0x95, "closed_packet_too_large");
     // Its length alone says so.
@@ -267,8 +269,26 @@ fn mqtt5_3_1_2_24_a_packet_of_the_largest_size_is_taken_and_a_byte_more_is_too_l
 }
 
 #[test]
+fn a_lowered_packet_limit_holds_for_packets_that_come_in_one_piece() {
+    let node = Node::with(1, |limits| limits.packet_bytes = 1_000);
+    for version in [Version::V5, Version::V311] {
+        let around = encoded(version, &publish("a", b"", Qos::AtMostOnce, 0)).len() + 1;
+        let mut client = if version == Version::V5 { node.connect("bad") } else { node.hello(&Hello::v3("bad")) };
+        client.publish("a", &vec![b'x'; 1_000 - around], Qos::AtMostOnce, 0);
+        client.expect_pong();
+        client.publish("a", &vec![b'x'; 1_001 - around], Qos::AtMostOnce, 0);
+        match version {
+            Version::V5 => client.expect_goodbye(0x95),
+            Version::V311 => client.expect_closed(),
+        }
+    }
+    assert_eq!(node.counter("closed_packet_too_large"), 2);
+    node.assert_at_rest();
+}
+
+#[test]
 fn packets_cut_anywhere_mean_the_same() {
-    let mut scene = Scene::new();
+    let scene = Scene::new();
     let mut talk = Vec::new();
     talk.extend_from_slice(b"\x82\x09\0\x07\0\0\x03a/b\x01");
     talk.extend_from_slice(b"\x32\x0A\0\x03a/b\0\x09\0hi");

@@ -42,6 +42,17 @@ fn mqtt5_3_1_0_1_a_first_packet_other_than_connect_is_closed_without_a_word() {
 }
 
 #[test]
+fn a_first_packet_other_than_connect_is_not_waited_for() {
+    let mut scene = Scene::new();
+    for start in [&b"\x30"[..], b"\x30\xFF\xFF\x0F", b"\xC0", b"\x16", b"G", b"\x82\x7F\0"] {
+        scene.is_turned_away(start, "closed_protocol_error");
+    }
+    // Not even where it names our protocol.
+    scene.is_turned_away(b"\x30\x0A\0\xFF\0\x04MQTT\x05\0", "closed_protocol_error");
+    scene.ends();
+}
+
+#[test]
 fn garbage_of_other_protocols_and_of_none_is_closed_without_a_word() {
     let mut scene = Scene::new();
     let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 and what a TLS client says then";
@@ -139,7 +150,7 @@ fn a_connect_that_stays_half_is_closed_in_time_and_its_bytes_are_given_back() {
 
 #[test]
 fn a_connect_that_comes_byte_by_byte_is_a_connect() {
-    let mut scene = Scene::new();
+    let scene = Scene::new();
     for hello in [Hello::v5("bytewise"), Hello::v3("bytewise")] {
         let mut client = scene.node.dial();
         client.speak(hello.0.version);
@@ -164,13 +175,19 @@ fn mqtt5_3_1_2_2_an_unsupported_level_is_refused_in_words_its_peer_knows() {
         client.expect_closed();
         scene.was_counted("closed_refused", before);
     }
+    // MQTT 3.1 had another name.
+    let mut client = scene.node.dial();
+    client.speak(Version::V311);
+    client.send(&connect(&[b"\0\x06MQIsdp", &[3, 0x02], NO_KEEP_ALIVE, ID]));
+    client.expect_connack(0x01);
+    client.expect_closed();
     scene.ends();
 }
 
 #[test]
 fn mqtt5_3_1_2_1_a_wrong_protocol_name_is_closed_without_a_word() {
     let mut scene = Scene::new();
-    for name in [&b"\0\x04mqtt"[..], b"\0\x06MQIsdp", b"\0\x04HTTP", b"\0\0", b"\0\x05MQTTT", b"\0\x04\xFF\xFE\xFD\xFC"]
+    for name in [&b"\0\x04mqtt"[..], b"\0\x04HTTP", b"\0\0", b"\0\x05MQTTT", b"\0\x04\xFF\xFE\xFD\xFC"]
     {
         scene.is_turned_away(&connect(&[name, &[5, 0x02], NO_KEEP_ALIVE, NO_PROPERTIES, ID]), "closed_refused");
     }
