@@ -5,8 +5,8 @@ use super::core::record::Rebuild;
 use crate::base::clock::Now;
 use crate::base::hash::KeyedHash;
 use crate::base::ids::{AppId, Offset, Seq, SessionId};
+use crate::base::log::RecordChange;
 use crate::limits::DEVICES_PER_USER_MAX;
-use crate::store::RecordChange;
 use hashbrown::HashTable;
 use slab::Slab;
 

@@ -10,8 +10,8 @@ pub mod directory;
 pub mod mqtt;
 
 use crate::base::ids::{AppId, Offset, Qos, Seq};
+use crate::base::log::RecordChange;
 use crate::base::message::Message;
-use crate::store::RecordChange;
 use std::ops::Range;
 use std::sync::Arc;
 

@@ -58,9 +58,8 @@ impl Gateway {
             Effect::Subscribe { ticket, filters } => {
                 self.ask_for_inbox(session, &filters);
                 let (slot, places) = self.subscribe(core, session, Some(ticket), &filters);
-                self.tell_session(core, session, |state, _| {
-                    mqtt::on_subscribed(state, ticket, &places);
-                });
+                let state = self.directory.get_mut(session).expect("it asked a moment ago");
+                mqtt::on_subscribed(state, ticket, &places);
                 self.subscribed(core, slot);
             }
             Effect::Commit { ticket, records } => {

@@ -25,19 +25,21 @@ impl Gateway {
         while core.is_open(id) && !core.is_paused(id) {
             let rest = &bytes[consumed..];
             let frame = match frame_len(rest, self.settings.limits.packet_bytes) {
-                Ok(FrameLen::Known { total_bytes, .. }) if rest.len() >= total_bytes => &rest[..total_bytes],
+                Ok(FrameLen::Known { total_bytes, .. }) if rest.len() >= total_bytes => Ok(&rest[..total_bytes]),
                 Ok(FrameLen::Known { total_bytes, .. }) => {
                     core.expect(id, total_bytes);
                     break;
                 }
                 Ok(FrameLen::NeedMore) => break,
-                // The adapter answers it: it knows the version's code.
-                Err(_) => rest,
+                Err(error) => Err(error),
             };
-            consumed += frame.len();
+            consumed += frame.map_or(rest.len(), <[u8]>::len);
             self.counters.frames_in += 1;
             let Some(state) = self.directory.get_mut(session) else { break };
-            mqtt::handle(state, frame, core.now(), &mut effects);
+            match frame {
+                Ok(frame) => mqtt::handle(state, frame, core.now(), &mut effects),
+                Err(error) => mqtt::reject(state, error, &mut effects),
+            }
             if !effects.list.is_empty() {
                 self.apply(core, Some(session), Some(id), &mut effects);
                 effects.control.clear();

@@ -88,7 +88,8 @@ fn topic_device_everyone_and_a_list_of_ten_thousand_users_arrive() {
             assert_eq!([phone.next(), tablet.next(), bob.next()], [line.clone(), line.clone(), line]);
 
             let users: Vec<String> = (0..10_000).map(|user| format!("user-{user}")).collect();
-            let answer = gateway.push(json!({"to": {"users": users}, "payload": format!("u{qos}"), "qos": qos}));
+            let answer = gateway
+                .push(json!({"to": {"users": users}, "payload": format!("u{qos}"), "qos": qos, "wait": "stored"}));
             assert_eq!(bob.next(), format!("$inbox/push u{qos}"));
             let results = answer["results"].as_array().expect("a list");
             assert_eq!(

@@ -1,4 +1,6 @@
-//! The engine over the simulated network: a handler that records what it is told, peers that do what they are told.
+//! Owns: the engine's tests over the simulated network: a handler that records what it is told, peers that do what
+//! they are told. In: nothing. Out: verdicts. Must not: open a real socket, read a clock, sleep.
+//! Invariants: at the end of each test every gauge is zero.
 
 mod intake;
 mod lifecycle;

@@ -5,9 +5,9 @@ use super::record;
 use super::state::{InFlight, LoggedAt, Offer, Purpose, Session, State, flag};
 use crate::base::clock::Now;
 use crate::base::ids::{Epoch, Offset, Qos, Seq};
+use crate::base::log::StreamHead;
 use crate::base::message::{Entry, Message, StreamKey};
 use crate::limits::READ_ENTRIES_MAX;
-use crate::store::StreamHead;
 use std::sync::Arc;
 
 impl Session {

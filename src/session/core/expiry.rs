@@ -134,7 +134,8 @@ impl Session {
     /// The will that is still owed, and the subscriptions out of the router.
     pub(in crate::session) fn dismantle(&mut self, now: Now, effects: &mut Effects) {
         self.publish_will(now, effects);
-        for subscription in &self.subscriptions {
+        // It has none from now on: whoever carries this out must not find them and keep what they share.
+        for subscription in core::mem::take(&mut self.subscriptions) {
             effects.push(Effect::Unsubscribe { filter: subscription.filter, position: subscription.position });
         }
     }

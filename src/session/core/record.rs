@@ -10,8 +10,8 @@ use super::cursor::Prefix;
 use super::state::{Flight, InFlight, Link, LoggedAt, Received, Session, flag};
 use crate::base::clock::Now;
 use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq};
+use crate::base::log::RecordChange;
 use crate::limits::TICK;
-use crate::store::RecordChange;
 use std::sync::Arc;
 
 /// The prefix of all session records.

@@ -4,8 +4,8 @@ use super::super::{DeliveryId, Effect, Effects};
 use super::record;
 use super::state::{Flight, Link, Session, State, flag};
 use crate::base::ids::{ConnectionId, Offset, Seq};
+use crate::base::log::{RecordChange, StreamHead};
 use crate::limits::RECEIVE_MAXIMUM_OUT;
-use crate::store::{RecordChange, StreamHead};
 
 impl Session {
     /// Ties it to a connection.

@@ -8,12 +8,22 @@ use crate::limits::{IDENTITY_BYTES_MAX, SESSION_EXPIRY_MAX};
 use crate::wire::mqtt::{self as wire, ConnAck, Connect, DecodeError, Encode, FrameLen, Packet, Reason, Version, Will};
 use bytes::Bytes;
 
+/// Type and flags of a CONNECT `[MQTT-2.1.3-1]`.
+const CONNECT_FIRST_BYTE: u8 = 0x10;
+
 /// Reads a guest's first frame.
 pub fn greet(bytes: &[u8], packet_bytes_max: usize) -> Greeting {
+    if bytes.first().is_some_and(|&first| first != CONNECT_FIRST_BYTE) {
+        // [MQTT-3.1.0-1]: closed without a word, and without waiting for the rest of it.
+        return Greeting::Refuse { frames: Vec::new(), reason: CloseReason::ProtocolError };
+    }
     let total = match wire::frame_len(bytes, packet_bytes_max) {
         Ok(FrameLen::Known { total_bytes, .. }) if total_bytes <= bytes.len() => total_bytes,
         Ok(FrameLen::NeedMore | FrameLen::Known { .. }) => return Greeting::NeedMore,
-        // Not even the start of a CONNECT was read, so there is no version to answer in.
+        // Only the length was read, so there is no version to answer in.
+        Err(DecodeError::TooLarge) => {
+            return Greeting::Refuse { frames: Vec::new(), reason: CloseReason::PacketTooLarge };
+        }
         Err(_) => return Greeting::Refuse { frames: Vec::new(), reason: CloseReason::ProtocolError },
     };
     match wire::decode(Version::V5, &bytes[..total]) {
@@ -21,8 +31,7 @@ pub fn greet(bytes: &[u8], packet_bytes_max: usize) -> Greeting {
             Ok(()) => Greeting::Connect(Box::new(request(&connect)), total),
             Err(reason) => refused(Some(connect.version), reason),
         },
-        // [MQTT-3.1.0-1]: closed without a word.
-        Ok(_) => Greeting::Refuse { frames: Vec::new(), reason: CloseReason::ProtocolError },
+        Ok(_) => unreachable!("the first byte is a CONNECT's"),
         Err(error) => {
             let version = error.connack_version().or(match error {
                 DecodeError::ClientIdentifier(_) => Some(Version::V311),

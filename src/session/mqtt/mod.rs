@@ -21,7 +21,7 @@ use super::{CloseReason, Effects, Session};
 use crate::base::clock::Now;
 use crate::base::ids::Qos;
 use crate::base::message::Properties;
-use crate::wire::mqtt::{self as wire, AckKind, Packet, Reason};
+use crate::wire::mqtt::{self as wire, AckKind, DecodeError, Packet, Reason};
 use bytes::Bytes;
 
 pub use greeting::{greet, refuse};
@@ -116,6 +116,11 @@ pub enum Refusal {
     RateExceeded,
     /// 0x85 / 0x02.
     ClientIdentifier,
+}
+
+/// What came is no frame, or a longer one than is taken: MQTT 5 is told which, and the connection closes.
+pub fn reject(session: &mut Session, error: DecodeError, effects: &mut Effects) {
+    frame::fail(session, error.reason(), effects);
 }
 
 /// Handles one whole frame. Frames after a close was asked for are ignored.

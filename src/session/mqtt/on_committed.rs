@@ -3,7 +3,7 @@
 use super::super::core::state::{Purpose, State};
 use super::super::{CloseReason, Effect, Effects, Session, Ticket};
 use super::{frame, on_connect, on_subscribe};
-use crate::store::StoreError;
+use crate::base::log::StoreError;
 use crate::wire::mqtt::{AckKind, ConnAck, Reason};
 
 /// Answers [`Effect::Commit`]. After a failure the connection closes: the client comes back and all is tried again.

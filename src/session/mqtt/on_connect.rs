@@ -7,9 +7,9 @@ use super::super::{Close, CloseReason, DeliveryId, Effect, Effects, Identity, Se
 use super::{ConnectRequest, Refusal, WillRequest, frame, refuse};
 use crate::base::clock::Now;
 use crate::base::ids::{ConnectionId, Offset, Seq, SessionId};
+use crate::base::log::StreamHead;
 use crate::base::message::Message;
 use crate::limits::{DEVICES_PER_USER_MAX, PACKET_BYTES_MAX, RECEIVE_MAXIMUM_IN, TOPIC_ALIAS_MAX};
-use crate::store::StreamHead;
 use crate::wire::mqtt::{AckKind, ConnAck, Reason};
 use core::num::{NonZeroU16, NonZeroU32};
 

@@ -10,9 +10,9 @@ use super::super::{
 use super::*;
 use crate::base::hash::KeyedHash;
 use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Seq, SessionId};
+use crate::base::log::{RecordChange, StoreError, StreamHead};
 use crate::base::message::{Entry, Message, StreamKey};
 use crate::limits::{RECEIVE_MAXIMUM_IN, SUBSCRIPTIONS_MAX};
-use crate::store::{RecordChange, StoreError, StreamHead};
 use crate::wire::mqtt::{Ack, Connect, Encode, Filter, FrameLen, PacketId, Publish, Version};
 use std::collections::BTreeMap;
 use std::sync::Arc;
