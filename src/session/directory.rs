@@ -4,7 +4,7 @@ use super::core::Session;
 use super::core::record::Rebuild;
 use crate::base::clock::Now;
 use crate::base::hash::KeyedHash;
-use crate::base::ids::{AppId, Offset, Seq, SessionId};
+use crate::base::ids::{AppId, Epoch, Offset, Seq, SessionId};
 use crate::base::log::RecordChange;
 use crate::limits::DEVICES_PER_USER_MAX;
 use hashbrown::HashTable;
@@ -256,7 +256,14 @@ impl Directory {
     /// The record of the user's read mark if the session, whose filters cover the inbox, has moved it.
     pub fn read_mark_moved(&mut self, id: SessionId) -> Option<RecordChange> {
         let session = self.get(id).filter(|session| session.covers_inbox())?;
-        let (app, user, (epoch, mark)) = (session.app(), session.user().to_owned(), session.inbox_settled());
+        let (epoch, mark) = session.inbox_settled();
+        self.read_up_to(id, epoch, mark)
+    }
+
+    /// The record of the user's read mark if what the session has read moves it.
+    pub fn read_up_to(&mut self, id: SessionId, epoch: Epoch, mark: Offset) -> Option<RecordChange> {
+        let session = self.get(id)?;
+        let (app, user) = (session.app(), session.user().to_owned());
         let moved = self.raise_read_mark(app, &user, mark);
         moved.then(|| super::core::record::read_mark(app, &user, epoch, mark))
     }

@@ -9,7 +9,7 @@ pub mod core;
 pub mod directory;
 pub mod mqtt;
 
-use crate::base::ids::{AppId, Offset, Qos, Seq};
+use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq};
 use crate::base::log::RecordChange;
 use crate::base::message::Message;
 use std::ops::Range;
@@ -87,6 +87,13 @@ pub enum Effect {
         filter: u32,
         /// Place in the filter's list.
         position: u32,
+    },
+    /// Its filters cover the inbox no longer: this is how far it has read, for the user's read mark.
+    InboxLeft {
+        /// The inbox's life.
+        epoch: Epoch,
+        /// The last entry it has settled.
+        mark: Offset,
     },
     /// Commit these, then call `on_committed(ticket, result)`.
     Commit {

@@ -66,6 +66,13 @@ impl Gateway {
                 let request = Request::Append { key: None, entries: Vec::new(), records };
                 self.log.submit(request, Waiting::Commit { session, ticket });
             }
+            Effect::InboxLeft { epoch, mark } => {
+                let records: Vec<_> = self.directory.read_up_to(session, epoch, mark).into_iter().collect();
+                if !records.is_empty() {
+                    let request = Request::Append { key: None, entries: Vec::new(), records };
+                    self.log.submit(request, Waiting::Nobody);
+                }
+            }
             Effect::RecordDirty => {
                 if self.dirty.is_empty() {
                     self.dirty_since_ms = core.now().monotonic_ms;

@@ -63,6 +63,7 @@ pub fn open(
     let mut removed = Vec::new();
     let known = match known {
         Some(id) if request.clean_start => {
+            removed.extend(directory.read_mark_moved(id));
             let mut old = directory.remove(id).expect("it was just found");
             old.dismantle(at.now, effects);
             super::super::core::record::removals(&old, &mut removed);
