@@ -3,4 +3,10 @@
 
 mod bad_input;
 mod client;
+mod flows;
+mod inbox;
 mod node;
+mod sessions;
+mod subscriptions;
+mod topics;
+mod wills;

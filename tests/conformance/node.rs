@@ -97,10 +97,6 @@ impl Node {
         self.0.address
     }
 
-    pub fn handle(&self) -> &Handle {
-        &self.0.handle
-    }
-
     /// Runs until nothing is left to do at this moment.
     pub fn run(&self) {
         let mut plane = self.0.plane.borrow_mut();
@@ -112,6 +108,15 @@ impl Node {
                 return;
             }
         }
+    }
+
+    /// One turn of each shard, then one commit: what may lie between two letters can be looked at.
+    pub fn step(&self) {
+        let mut plane = self.0.plane.borrow_mut();
+        for shard in &mut plane.shards {
+            shard.turn().expect("the simulated driver does not fail");
+        }
+        plane.commit(&self.0.net);
     }
 
     /// Lets time pass, with all that falls due in it.
