@@ -4,7 +4,7 @@ use super::core::Session;
 use super::core::record::Rebuild;
 use crate::base::clock::Now;
 use crate::base::hash::KeyedHash;
-use crate::base::ids::{AppId, Offset, Seq, SessionId};
+use crate::base::ids::{AppId, Epoch, Offset, Seq, SessionId};
 use crate::base::log::RecordChange;
 use crate::limits::DEVICES_PER_USER_MAX;
 use hashbrown::HashTable;
@@ -240,13 +240,15 @@ impl Directory {
     pub fn record_lazy(&mut self, id: SessionId, shard_seq: Seq, now: Now, records: &mut Vec<RecordChange>) {
         let Some(session) = self.get_mut(id) else { return };
         session.record_lazy(shard_seq, now, records);
-        records.extend(self.read_mark_moved(id));
+        if let Some(served) = session.served() {
+            records.extend(self.read_mark_moved(id, served));
+        }
     }
 
-    /// The record of the user's read mark if the session, whose filters cover the inbox, has moved it.
-    pub fn read_mark_moved(&mut self, id: SessionId) -> Option<RecordChange> {
-        let session = self.get(id).filter(|session| session.covers_inbox())?;
-        let (app, user, (epoch, mark)) = (session.app(), session.user().to_owned(), session.inbox_settled());
+    /// The record of the user's read mark if the session moves it: its filters cover the inbox, or did until it ended.
+    pub fn read_mark_moved(&mut self, id: SessionId, served: (Epoch, Offset)) -> Option<RecordChange> {
+        let session = self.get(id)?;
+        let (app, user, (epoch, mark)) = (session.app(), session.user().to_owned(), served);
         let moved = self.raise_read_mark(app, &user, mark);
         moved.then(|| super::core::record::read_mark(app, &user, epoch, mark))
     }

@@ -9,7 +9,7 @@ pub mod core;
 pub mod directory;
 pub mod mqtt;
 
-use crate::base::ids::{AppId, Offset, Qos, Seq};
+use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq};
 use crate::base::log::RecordChange;
 use crate::base::message::Message;
 use std::ops::Range;
@@ -121,6 +121,8 @@ pub enum Effect {
     End {
         /// Removals to commit; nobody waits for them.
         records: Vec<RecordChange>,
+        /// Up to where it has served its user's inbox, for the read mark: its subscriptions are gone already.
+        served: Option<(Epoch, Offset)>,
     },
     /// Count something by name (drops, refusals).
     Count(Counter),

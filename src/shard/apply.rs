@@ -74,8 +74,8 @@ impl Gateway {
             }
             Effect::PullInbox { after, limit } => self.pull_inbox(session, after, limit),
             Effect::PullTopics { after, limit } => self.pull_topics(session, after, limit),
-            Effect::End { mut records } => {
-                records.extend(self.directory.read_mark_moved(session));
+            Effect::End { mut records, served } => {
+                records.extend(served.and_then(|served| self.directory.read_mark_moved(session, served)));
                 self.offline.clear(session.index);
                 self.unsent.forget(session.index);
                 self.lagging.forget(session.index);
