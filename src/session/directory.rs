@@ -250,20 +250,15 @@ impl Directory {
     pub fn record_lazy(&mut self, id: SessionId, shard_seq: Seq, now: Now, records: &mut Vec<RecordChange>) {
         let Some(session) = self.get_mut(id) else { return };
         session.record_lazy(shard_seq, now, records);
-        records.extend(self.read_mark_moved(id));
+        if let Some(served) = session.served() {
+            records.extend(self.read_mark_moved(id, served));
+        }
     }
 
-    /// The record of the user's read mark if the session, whose filters cover the inbox, has moved it.
-    pub fn read_mark_moved(&mut self, id: SessionId) -> Option<RecordChange> {
-        let session = self.get(id).filter(|session| session.covers_inbox())?;
-        let (epoch, mark) = session.inbox_settled();
-        self.read_up_to(id, epoch, mark)
-    }
-
-    /// The record of the user's read mark if what the session has read moves it.
-    pub fn read_up_to(&mut self, id: SessionId, epoch: Epoch, mark: Offset) -> Option<RecordChange> {
+    /// The record of the user's read mark if the session moves it: its filters cover the inbox, or did until it ended.
+    pub fn read_mark_moved(&mut self, id: SessionId, served: (Epoch, Offset)) -> Option<RecordChange> {
         let session = self.get(id)?;
-        let (app, user) = (session.app(), session.user().to_owned());
+        let (app, user, (epoch, mark)) = (session.app(), session.user().to_owned(), served);
         let moved = self.raise_read_mark(app, &user, mark);
         moved.then(|| super::core::record::read_mark(app, &user, epoch, mark))
     }

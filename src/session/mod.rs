@@ -90,10 +90,8 @@ pub enum Effect {
     },
     /// Its filters cover the inbox no longer: this is how far it has read, for the user's read mark.
     InboxLeft {
-        /// The inbox's life.
-        epoch: Epoch,
-        /// The last entry it has settled.
-        mark: Offset,
+        /// Up to where it has served its user's inbox.
+        served: (Epoch, Offset),
     },
     /// Commit these, then call `on_committed(ticket, result)`.
     Commit {
@@ -128,6 +126,8 @@ pub enum Effect {
     End {
         /// Removals to commit; nobody waits for them.
         records: Vec<RecordChange>,
+        /// Up to where it has served its user's inbox, for the read mark: its subscriptions are gone already.
+        served: Option<(Epoch, Offset)>,
     },
     /// Count something by name (drops, refusals).
     Count(Counter),

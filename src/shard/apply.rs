@@ -66,10 +66,9 @@ impl Gateway {
                 let request = Request::Append { key: None, entries: Vec::new(), records };
                 self.log.submit(request, Waiting::Commit { session, ticket });
             }
-            Effect::InboxLeft { epoch, mark } => {
-                let records: Vec<_> = self.directory.read_up_to(session, epoch, mark).into_iter().collect();
-                if !records.is_empty() {
-                    let request = Request::Append { key: None, entries: Vec::new(), records };
+            Effect::InboxLeft { served } => {
+                if let Some(record) = self.directory.read_mark_moved(session, served) {
+                    let request = Request::Append { key: None, entries: Vec::new(), records: vec![record] };
                     self.log.submit(request, Waiting::Nobody);
                 }
             }
@@ -81,8 +80,8 @@ impl Gateway {
             }
             Effect::PullInbox { after, limit } => self.pull_inbox(session, after, limit),
             Effect::PullTopics { after, limit } => self.pull_topics(session, after, limit),
-            Effect::End { mut records } => {
-                records.extend(self.directory.read_mark_moved(session));
+            Effect::End { mut records, served } => {
+                records.extend(served.and_then(|served| self.directory.read_mark_moved(session, served)));
                 self.offline.clear(session.index);
                 self.unsent.forget(session.index);
                 self.lagging.forget(session.index);

@@ -115,7 +115,11 @@ impl Gateway {
     fn ask_for_read_mark(&mut self, id: SessionId) {
         let session = self.directory.get(id).expect("who asks is there");
         let others: Vec<SessionId> = self.directory.sessions_of(session.app(), session.user()).collect();
-        let records: Vec<_> = others.into_iter().filter_map(|other| self.directory.read_mark_moved(other)).collect();
+        let moved = |other| {
+            let served = self.directory.get(other)?.served()?;
+            self.directory.read_mark_moved(other, served)
+        };
+        let records: Vec<_> = others.into_iter().filter_map(moved).collect();
         if !records.is_empty() {
             self.log.submit(Request::Append { key: None, entries: Vec::new(), records }, Waiting::Nobody);
         }

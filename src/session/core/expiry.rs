@@ -124,11 +124,12 @@ impl Session {
         if self.state == State::Ended {
             return;
         }
+        let served = self.served();
         self.dismantle(now, effects);
         let mut records = Vec::new();
         record::removals(self, &mut records);
         self.state = State::Ended;
-        effects.push(Effect::End { records });
+        effects.push(Effect::End { records, served });
     }
 
     /// The will that is still owed, and the subscriptions out of the router.

@@ -63,7 +63,8 @@ pub fn open(
     let mut removed = Vec::new();
     let known = match known {
         Some(id) if request.clean_start => {
-            removed.extend(directory.read_mark_moved(id));
+            let served = directory.get(id).and_then(Session::served);
+            removed.extend(served.and_then(|served| directory.read_mark_moved(id, served)));
             let mut old = directory.remove(id).expect("it was just found");
             old.dismantle(at.now, effects);
             super::super::core::record::removals(&old, &mut removed);

@@ -128,10 +128,12 @@ impl Shard {
                     let seq = self.seq;
                     self.call(|session, now, effects| session.on_topics_pulled(&[], seq, now, effects));
                 }
-                Effect::End { records } => {
+                Effect::End { mut records, served } => {
+                    let id = self.id.take().expect("opened");
+                    records.extend(served.and_then(|served| self.directory.read_mark_moved(id, served)));
                     self.apply(records);
                     self.trace.push("end".into());
-                    self.directory.remove(self.id.take().expect("opened"));
+                    self.directory.remove(id);
                 }
                 Effect::Gap { first, entries } => self.trace.push(format!("gap {first} {entries}")),
                 Effect::Close(reason) => self.trace.push(format!("close {reason:?}")),
