@@ -114,7 +114,8 @@ impl Gateway {
             self.give_effects(effects);
         }
         let mut effects = self.take_effects();
-        let at = OpenAt { now, shard_seq: seq, inbox: None };
+        let packet_bytes = u32::try_from(self.settings.limits.packet_bytes).unwrap_or(u32::MAX);
+        let at = OpenAt { now, shard_seq: seq, inbox: None, packet_bytes };
         let opened = mqtt::open(&mut self.directory, &identity, &request, id, at, &mut effects);
         if let Some(session) = opened {
             core.set_tag(id, session.index);

@@ -224,6 +224,16 @@ fn connack_says_the_limits() {
 }
 
 #[test]
+fn mqtt5_3_2_2_15_connack_says_the_packet_size_of_the_configuration() {
+    for bytes in [1_000, 1 << 20] {
+        let node = Node::with(1, |limits| limits.packet_bytes = bytes);
+        let mut phone = node.dial();
+        phone.hello(&Hello::lasting("phone"));
+        assert_eq!(phone.expect_connack(0).packet_bytes, Some(bytes as u32));
+    }
+}
+
+#[test]
 fn a_user_has_so_many_devices_and_no_more() {
     let node = Node::with(1, |limits| limits.connections = 300);
     let names: Vec<String> = (0..=DEVICES_PER_USER_MAX).map(|device| format!("device-{device}")).collect();

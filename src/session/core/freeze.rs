@@ -115,6 +115,7 @@ fn freeze_extra(out: &mut Vec<u8>, extra: &Extra) {
         out.flag(welcome.session_present);
         out.flag(welcome.assigned);
         out.flag(welcome.expiry_lowered);
+        out.u32(welcome.packet_bytes);
     });
 }
 
@@ -131,6 +132,7 @@ fn thaw_extra(reader: &mut Reader<'_>) -> Option<Extra> {
                     session_present: reader.flag()?,
                     assigned: reader.flag()?,
                     expiry_lowered: reader.flag()?,
+                    packet_bytes: reader.u32()?,
                 })
             })?
             .map(Box::new),

@@ -209,6 +209,7 @@ pub(in crate::session) struct Welcome {
     pub session_present: bool,
     pub assigned: bool,
     pub expiry_lowered: bool,
+    pub packet_bytes: u32,
 }
 
 /// What only some sessions need, for as long as they do.
