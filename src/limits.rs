@@ -318,3 +318,49 @@ const _: () = assert!(PUSH_BATCH_MAX <= PENDING_COMMANDS_MAX);
 const _: () = assert!(SHARDS_MAX.is_multiple_of(64) && SHARDS_MAX <= 1 << 16);
 const _: () = assert!(FANOUT_BATCH_MAX <= FANOUT_PENDING_MAX && FANOUT_SPARE_MESSAGES_MAX <= FANOUT_PENDING_MAX);
 const _: () = assert!(FANOUT_SLICE_VISITS_MAX <= TURN_FANOUT_VISITS_MAX);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_says_the_limits_that_users_meet() {
+        let readme = include_str!("../README.md");
+        let rows = [
+            ("API_BODY_BYTES_MAX", API_BODY_BYTES_MAX.to_string()),
+            ("API_BODY_BYTES_TOTAL_MAX", API_BODY_BYTES_TOTAL_MAX.to_string()),
+            ("API_CONNECTIONS_MAX", API_CONNECTIONS_MAX.to_string()),
+            ("PENDING_COMMANDS_MAX", PENDING_COMMANDS_MAX.to_string()),
+            ("PUSH_USERS_MAX", PUSH_USERS_MAX.to_string()),
+            ("PUSH_BATCH_MAX", PUSH_BATCH_MAX.to_string()),
+            ("PUSH_TIMEOUT_DEFAULT", format!("{}s", PUSH_TIMEOUT_DEFAULT.as_secs())),
+            ("PUSH_TIMEOUT_MAX", format!("{}s", PUSH_TIMEOUT_MAX.as_secs())),
+            ("PUSH_TTL_MS_MAX", PUSH_TTL_MS_MAX.to_string()),
+            ("KEY_BYTES_MAX", KEY_BYTES_MAX.to_string()),
+            ("KEY_AGE_MAX", format!("{}s", KEY_AGE_MAX.as_secs())),
+            ("KEYS_MAX", KEYS_MAX.to_string()),
+            ("LABEL_BYTES_MAX", LABEL_BYTES_MAX.to_string()),
+            ("CONTENT_TYPE_BYTES_MAX", CONTENT_TYPE_BYTES_MAX.to_string()),
+            ("APPS_MAX", APPS_MAX.to_string()),
+            ("SHARDS_MAX", SHARDS_MAX.to_string()),
+            ("IDENTITY_BYTES_MAX", IDENTITY_BYTES_MAX.to_string()),
+            ("TOPIC_BYTES_MAX", TOPIC_BYTES_MAX.to_string()),
+            ("TOPIC_LEVELS_MAX", TOPIC_LEVELS_MAX.to_string()),
+            ("TOPIC_ALIAS_MAX", TOPIC_ALIAS_MAX.to_string()),
+            ("GUESTS_MAX", GUESTS_MAX.to_string()),
+            ("OUTBOX_CONTROL_BYTES_MAX", OUTBOX_CONTROL_BYTES_MAX.to_string()),
+            ("TOPIC_ENTRIES_MAX", TOPIC_ENTRIES_MAX.to_string()),
+            ("TOPIC_AGE_MAX", format!("{}s", TOPIC_AGE_MAX.as_secs())),
+            ("FANOUT_PENDING_MAX", FANOUT_PENDING_MAX.to_string()),
+            ("LAGGING_MESSAGES_MAX", LAGGING_MESSAGES_MAX.to_string()),
+            ("LAGGING_BYTES_MAX", LAGGING_BYTES_MAX.to_string()),
+            ("LOG_QUEUE_MAX", LOG_QUEUE_MAX.to_string()),
+        ];
+        for (name, value) in &rows {
+            assert!(readme.contains(&format!("\n| `{name}` | {value} | ")), "README lacks {name}, {value}");
+        }
+        let table = readme.split("### Limits without a key").nth(1).expect("the table is there");
+        let rows_there = table.lines().filter(|line| line.starts_with("| `")).count();
+        assert_eq!(rows_there, rows.len(), "README has a row that is not checked");
+    }
+}
