@@ -3,4 +3,5 @@
 
 mod bad_input;
 mod client;
+mod draining;
 mod node;

@@ -227,6 +227,12 @@ impl Node {
         self.push(Target::Topic(topic.into()), payload, qos).expect("the push is taken");
     }
 
+    /// Shards that have said that a drain is over.
+    pub fn drained(&self) -> usize {
+        let plane = self.0.plane.borrow();
+        plane.heard.iter().filter(|event| matches!(event, Event::Drained { .. })).count()
+    }
+
     /// All shards' figures.
     pub fn stats(&self) -> Vec<ShardStats> {
         let token = self.token();
