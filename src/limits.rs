@@ -291,7 +291,7 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Requests in flight have this long to end after the shards have drained.
 pub const API_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// File descriptors kept for everything that is not an edge connection: API, store, libraries.
-pub const FDS_RESERVED: usize = 2_048;
+pub const FDS_RESERVED: usize = 1_536;
 /// Memory counted for one connection when the start-up message says how many this machine can hold: about 3.9 KB in
 /// the kernel (measured, BUDGETS) and our own, rounded up.
 pub const CONNECTION_BYTES_ESTIMATE: u64 = 4_608;

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod client;
+mod draining;
 mod flows;
 mod inbox;
 mod node;

@@ -97,6 +97,10 @@ impl Node {
         self.0.address
     }
 
+    pub fn handle(&self) -> &Handle {
+        &self.0.handle
+    }
+
     /// Runs until nothing is left to do at this moment.
     pub fn run(&self) {
         let mut plane = self.0.plane.borrow_mut();
@@ -230,6 +234,12 @@ impl Node {
     /// One push to a topic, which must work.
     pub fn push_topic(&self, topic: &str, payload: &[u8], qos: Qos) {
         self.push(Target::Topic(topic.into()), payload, qos).expect("the push is taken");
+    }
+
+    /// Shards that have said that a drain is over.
+    pub fn drained(&self) -> usize {
+        let plane = self.0.plane.borrow();
+        plane.heard.iter().filter(|event| matches!(event, Event::Drained { .. })).count()
     }
 
     /// All shards' figures.
