@@ -20,6 +20,7 @@ pub type Record = (Box<[u8]>, Box<[u8]>);
 pub struct Directory {
     hash: KeyedHash,
     sessions: Slab<Session>,
+    sessions_max: usize,
     /// By (app, user, device): the index. The names are the sessions' own.
     devices: HashTable<u32>,
     /// By (app, user).
@@ -36,7 +37,7 @@ struct User {
     read_mark: Offset,
 }
 
-/// The user has `DEVICES_PER_USER_MAX` sessions.
+/// The user has `DEVICES_PER_USER_MAX` sessions, or the shard all it has room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -61,11 +62,12 @@ impl Iterator for SessionsOf<'_> {
 }
 
 impl Directory {
-    /// Room for `sessions_max` without growing by copying; untouched pages cost nothing.
+    /// Room for `sessions_max`, and so no index above, without growing by copying; untouched pages cost nothing.
     pub fn new(hash: KeyedHash, sessions_max: usize) -> Self {
         Self {
             hash,
             sessions: Slab::with_capacity(sessions_max),
+            sessions_max,
             devices: HashTable::new(),
             users: HashTable::new(),
             next_generation: 0,
@@ -76,6 +78,11 @@ impl Directory {
     /// Sessions, connected or away.
     pub fn sessions(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// Whether there is no room for another session.
+    pub fn is_full(&self) -> bool {
+        self.sessions.len() >= self.sessions_max
     }
 
     /// Users that have one.
@@ -124,6 +131,9 @@ impl Directory {
 
     /// Takes a session in, whose device must not have one.
     pub fn insert(&mut self, mut session: Session) -> Result<SessionId, Full> {
+        if self.is_full() {
+            return Err(Full);
+        }
         let Self { hash, sessions, devices, users, next_generation, .. } = self;
         let app = session.app();
         let device_hash = hash.of(&(app, session.user(), session.device()));
@@ -309,8 +319,20 @@ mod tests {
     }
 
     #[test]
+    fn there_are_at_most_so_many_sessions() {
+        let mut directory = Directory::new(KeyedHash::new(1), 2);
+        let first = directory.insert(session("alice", 0)).expect("room is left");
+        assert!(!directory.is_full());
+        directory.insert(session("bob", 0)).expect("room is left");
+        assert!(directory.is_full());
+        assert_eq!(directory.insert(session("carol", 0)), Err(Full));
+        directory.remove(first);
+        assert_eq!(directory.insert(session("carol", 0)).map(|id| id.index), Ok(first.index));
+    }
+
+    #[test]
     fn a_user_has_at_most_so_many_devices() {
-        let mut directory = Directory::new(KeyedHash::new(1), 8);
+        let mut directory = Directory::new(KeyedHash::new(1), DEVICES_PER_USER_MAX + 2);
         for device in 0..DEVICES_PER_USER_MAX {
             directory.insert(session("alice", device)).expect("room is left");
         }

@@ -88,6 +88,11 @@ pub enum Effect {
         /// Place in the filter's list.
         position: u32,
     },
+    /// Its filters cover the inbox no longer: this is how far it has read, for the user's read mark.
+    InboxLeft {
+        /// Up to where it has served its user's inbox.
+        served: (Epoch, Offset),
+    },
     /// Commit these, then call `on_committed(ticket, result)`.
     Commit {
         /// Names the request.

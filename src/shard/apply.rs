@@ -66,6 +66,12 @@ impl Gateway {
                 let request = Request::Append { key: None, entries: Vec::new(), records };
                 self.log.submit(request, Waiting::Commit { session, ticket });
             }
+            Effect::InboxLeft { served } => {
+                if let Some(record) = self.directory.read_mark_moved(session, served) {
+                    let request = Request::Append { key: None, entries: Vec::new(), records: vec![record] };
+                    self.log.submit(request, Waiting::Nobody);
+                }
+            }
             Effect::RecordDirty => {
                 if self.dirty.is_empty() {
                     self.dirty_since_ms = core.now().monotonic_ms;

@@ -111,8 +111,19 @@ impl Gateway {
         }
     }
 
+    /// What the user's other sessions have read meanwhile is written first, for the mark is written lazily.
     fn ask_for_read_mark(&mut self, id: SessionId) {
         let session = self.directory.get(id).expect("who asks is there");
+        let others: Vec<SessionId> = self.directory.sessions_of(session.app(), session.user()).collect();
+        let moved = |other| {
+            let served = self.directory.get(other)?.served()?;
+            self.directory.read_mark_moved(other, served)
+        };
+        let records: Vec<_> = others.into_iter().filter_map(moved).collect();
+        if !records.is_empty() {
+            self.log.submit(Request::Append { key: None, entries: Vec::new(), records }, Waiting::Nobody);
+        }
+        let session = self.directory.get(id).expect("as above");
         let prefix = record::read_mark_key(session.app(), session.user());
         let request = Request::ReadRecords { prefix, after: Box::default(), limit: 1 };
         self.log.submit(request, Waiting::ReadMark { session: id });

@@ -97,6 +97,7 @@ impl Node {
         self.0.address
     }
 
+    /// The control plane's end.
     pub fn handle(&self) -> &Handle {
         &self.0.handle
     }
@@ -112,6 +113,15 @@ impl Node {
                 return;
             }
         }
+    }
+
+    /// One turn of each shard, then one commit: what may lie between two letters can be looked at.
+    pub fn step(&self) {
+        let mut plane = self.0.plane.borrow_mut();
+        for shard in &mut plane.shards {
+            shard.turn().expect("the simulated driver does not fail");
+        }
+        plane.commit(&self.0.net);
     }
 
     /// Lets time pass, with all that falls due in it.

@@ -45,9 +45,16 @@ pub fn open(
 ) -> Option<SessionId> {
     let Identity { app, user, device } = identity;
     let known = directory.find(*app, user, device);
-    if known.is_none() && directory.devices_of(*app, user) >= DEVICES_PER_USER_MAX {
+    let no_room = if known.is_some() {
+        None
+    } else if directory.devices_of(*app, user) >= DEVICES_PER_USER_MAX {
+        Some(Refusal::QuotaExceeded)
+    } else {
+        directory.is_full().then_some(Refusal::Unavailable)
+    };
+    if let Some(why) = no_room {
         let start = effects.control.len();
-        refuse(request, Refusal::QuotaExceeded, &mut effects.control);
+        refuse(request, why, &mut effects.control);
         let end = effects.control.len();
         effects.push(Effect::Frames(start..end));
         effects.push(Effect::Close(CloseReason::Refused));
@@ -56,6 +63,8 @@ pub fn open(
     let mut removed = Vec::new();
     let known = match known {
         Some(id) if request.clean_start => {
+            let served = directory.get(id).and_then(Session::served);
+            removed.extend(served.and_then(|served| directory.read_mark_moved(id, served)));
             let mut old = directory.remove(id).expect("it was just found");
             old.dismantle(at.now, effects);
             super::super::core::record::removals(&old, &mut removed);

@@ -140,7 +140,7 @@ impl Shard {
                 Effect::PauseReading => self.trace.push("pause".into()),
                 Effect::ResumeReading => self.trace.push("resume".into()),
                 Effect::DeliverOnce { message } => self.trace.push(format!("PUBLISH {} q0", message.topic)),
-                Effect::Count(_) | Effect::RecordDirty | Effect::Unsubscribe { .. } => {}
+                Effect::Count(_) | Effect::RecordDirty | Effect::InboxLeft { .. } | Effect::Unsubscribe { .. } => {}
             }
         }
     }
