@@ -78,7 +78,7 @@ impl Gateway {
                 records.extend(self.directory.read_mark_moved(session));
                 self.offline.clear(session.index);
                 self.unsent.forget(session.index);
-                self.lagging.forget(session.index);
+                self.forget_lagging(session);
                 self.directory.remove(session).expect("a session ends once");
                 if !records.is_empty() {
                     let request = Request::Append { key: None, entries: Vec::new(), records };
