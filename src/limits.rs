@@ -237,6 +237,9 @@ pub const HOT_RING_ENTRIES_MAX: usize = 4_096;
 pub const LAGGING_MESSAGES_MAX: usize = 4_096;
 /// See [`LAGGING_MESSAGES_MAX`].
 pub const LAGGING_BYTES_MAX: usize = 16 << 20;
+/// Ranges of such messages in the lists of all of a shard's sessions, of 16 bytes each; a session whose messages all
+/// follow one another has one. Beyond it, who adds to a longer list loses the oldest of it, counted one by one.
+pub const LAGGING_RANGES_MAX: usize = 1 << 20;
 /// How long an idempotency key is remembered.
 pub const KEY_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Idempotency keys remembered by the memory store; the oldest go first and are counted.

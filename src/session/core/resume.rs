@@ -22,7 +22,7 @@ impl Session {
         self.attachment = self.attachment.wrapping_add(1);
         self.window = u8::try_from(receive_maximum.min(RECEIVE_MAXIMUM_OUT)).expect("the limit fits");
         self.set(flag::MQTT5, mqtt5);
-        self.set(flag::GOODBYE, false);
+        self.set(flag::GOODBYE | flag::TOPICS_HELD, false);
         let filters_pending = self.extra.as_ref().is_some_and(|extra| extra.filters.is_some());
         self.set(flag::PAUSED, false);
         self.set(flag::PAUSED_FILTERS, filters_pending);
