@@ -17,7 +17,7 @@ impl Session {
         effects: &mut Effects,
     ) {
         assert!(self.state == State::Offline, "a session has one connection at a time");
-        self.link = Link::Online(connection);
+        self.link = Link::online(connection);
         self.state = State::Opening;
         self.attachment = self.attachment.wrapping_add(1);
         self.window = u8::try_from(receive_maximum.min(RECEIVE_MAXIMUM_OUT)).expect("the limit fits");
