@@ -16,7 +16,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use self::core::Spare;
-pub use self::core::{Close, Effective, Flight, InFlight, LoggedAt, Offer, Session, Subscription};
+pub use self::core::{Close, Effective, Flight, InFlight, LoggedAt, Offer, Session, Subscription, Text};
 pub use directory::{Directory, Full, Record, SessionsOf, Unreadable};
 
 /// Names an in-flight message towards the client; on MQTT it is the packet identifier. Never 0.
@@ -137,7 +137,7 @@ pub enum Effect {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrantedFilter {
     /// Without `$share/…/`.
-    pub filter: Arc<str>,
+    pub filter: Text,
     /// Granted QoS.
     pub qos: Qos,
     /// MQTT 5 No Local.
@@ -275,7 +275,7 @@ impl Counter {
 impl From<&Subscription> for GrantedFilter {
     fn from(subscription: &Subscription) -> Self {
         Self {
-            filter: Arc::clone(&subscription.text),
+            filter: subscription.text.clone(),
             qos: subscription.qos,
             no_local: subscription.no_local,
             retain_as_published: subscription.retain_as_published,

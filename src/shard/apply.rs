@@ -84,7 +84,7 @@ impl Gateway {
                 records.extend(served.and_then(|served| self.directory.read_mark_moved(session, served)));
                 self.offline.clear(session.index);
                 self.unsent.forget(session.index);
-                self.lagging.forget(session.index);
+                self.forget_lagging(session);
                 self.directory.remove(session).expect("a session ends once");
                 if !records.is_empty() {
                     let request = Request::Append { key: None, entries: Vec::new(), records };

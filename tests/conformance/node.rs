@@ -97,6 +97,7 @@ impl Node {
         self.0.address
     }
 
+    /// The control plane's end.
     pub fn handle(&self) -> &Handle {
         &self.0.handle
     }
