@@ -12,6 +12,7 @@ use crate::floor::FloorServer;
 use crate::report::Report;
 use crate::rig::{Ended, Rig};
 use crate::server::Server;
+use crate::verify::Oracle;
 use kittiwake::io::Driver;
 use kittiwake::wire::mqtt::Encode;
 use std::time::{Duration, Instant};
@@ -45,6 +46,7 @@ pub fn run<D: Driver>(mut rig: Rig<D>, arguments: &Fanout) -> Result<Report, Fai
         })
     };
     let squad = rig.fleet_mut().add(count, common.target.clone(), speech("s", Some(arguments.topic.clone())));
+    rig.fleet_mut().oracle = common.verify.then(Oracle::default);
     let publishing = rig.fleet_mut().add(1, common.target.clone(), speech("publisher", None));
     let mut floor = None;
     let mut ready = rig.ramp("connect", squad, common.rate, common.handshakes)?;
@@ -105,6 +107,12 @@ pub fn run<D: Driver>(mut rig: Rig<D>, arguments: &Fanout) -> Result<Report, Fai
     }
     say(&mut rig, squad, arguments, &found, sends_before, &mut report)?;
     rig.leave("leave", squad)?;
+    if let Some(oracle) = &rig.fleet().oracle {
+        report.figure("verified_by_another_codec", oracle.checked, "frames");
+        if oracle.differing > 0 || oracle.checked == 0 {
+            report.fault(format!("another codec reads {} of {} frames otherwise", oracle.differing, oracle.checked));
+        }
+    }
     drop(server);
     report.write(common.report.as_deref())?;
     Ok(report)

@@ -8,6 +8,7 @@ use crate::fleet::squad::{Mqtt, Speech};
 use crate::report::Report;
 use crate::rig::{Ended, Rig};
 use crate::server::{Server, slab_bytes};
+use crate::verify::Oracle;
 use kittiwake::io::Driver;
 use serde_json::json;
 use std::thread;
@@ -38,6 +39,7 @@ pub fn run<D: Driver>(mut rig: Rig<D>, arguments: &Hold) -> Result<Report, Failu
         subscription: Some((arguments.subscribe.clone(), arguments.qos.qos())),
     };
     let squad = rig.fleet_mut().add(count, common.target.clone(), Speech::Mqtt(speech));
+    rig.fleet_mut().oracle = common.verify.then(Oracle::default);
     let began = Instant::now();
     let ended = rig.ramp("connect", squad, common.rate, common.handshakes)?;
     let ready = rig.fleet().squad(squad).ready;
@@ -75,6 +77,12 @@ pub fn run<D: Driver>(mut rig: Rig<D>, arguments: &Hold) -> Result<Report, Failu
     }
     if arguments.expect_free {
         expect_free(&mut rig, arguments, &mut report)?;
+    }
+    if let Some(oracle) = &rig.fleet().oracle {
+        report.figure("verified_by_another_codec", oracle.checked, "frames");
+        if oracle.differing > 0 || oracle.checked == 0 {
+            report.fault(format!("another codec reads {} of {} frames otherwise", oracle.differing, oracle.checked));
+        }
     }
     drop(server);
     report.write(common.report.as_deref())?;
