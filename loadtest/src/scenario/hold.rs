@@ -78,12 +78,7 @@ pub fn run<D: Driver>(mut rig: Rig<D>, arguments: &Hold) -> Result<Report, Failu
     if arguments.expect_free {
         expect_free(&mut rig, arguments, &mut report)?;
     }
-    if let Some(oracle) = &rig.fleet().oracle {
-        report.figure("verified_by_another_codec", oracle.checked, "frames");
-        if oracle.differing > 0 || oracle.checked == 0 {
-            report.fault(format!("another codec reads {} of {} frames otherwise", oracle.differing, oracle.checked));
-        }
-    }
+    super::say_verified(&rig, &mut report);
     drop(server);
     report.write(common.report.as_deref())?;
     Ok(report)

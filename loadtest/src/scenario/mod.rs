@@ -74,3 +74,12 @@ fn play<D: kittiwake::io::Driver>(rig: Rig<D>, scenario: &Scenario) -> Result<Ve
     };
     Ok(if report.passed() { Verdict::Passed } else { Verdict::Failed })
 }
+
+/// What the second codec made of its sample; nothing when it was not asked for.
+fn say_verified<D: kittiwake::io::Driver>(rig: &Rig<D>, report: &mut crate::report::Report) {
+    let Some(oracle) = &rig.fleet().oracle else { return };
+    report.figure("verified_by_another_codec", oracle.checked, "frames");
+    if oracle.differing > 0 || oracle.checked == 0 {
+        report.fault(format!("another codec reads {} of {} frames otherwise", oracle.differing, oracle.checked));
+    }
+}
