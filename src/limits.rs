@@ -18,6 +18,13 @@ pub const TURN_MAIL_MAX: usize = 1024;
 pub const TURN_FANOUT_VISITS_MAX: usize = 256;
 /// Wheel tick. Deadlines are kept to this precision; a finer one only costs wake-ups.
 pub const TICK: Duration = Duration::from_millis(100);
+/// Receives one shard has in flight. Each borrows a receive block, so this bounds what a burst of ready sockets
+/// borrows at once (8 MB) and keeps the blocks in use few and warm; the others wait in a queue.
+pub const RECEIVES_IN_FLIGHT_MAX: usize = 512;
+/// Connections whose waiting output is handed to the driver in one turn; the rest follow in the next.
+pub const TURN_SENDS_MAX: usize = 4096;
+/// Longest sleep of a shard that waits for nothing at all, so that a lost wake would show as a delay, not a hang.
+pub const SLEEP_MAX: Duration = Duration::from_secs(1);
 
 // --- mail -----------------------------------------------------------------------------------------------------
 
@@ -26,6 +33,11 @@ pub const TICK: Duration = Duration::from_millis(100);
 pub const MAILBOX_LETTERS_MAX: usize = 16_384;
 /// Letters a sender keeps back for one congested target before it stops reading what feeds it.
 pub const MAIL_BACKLOG_LETTERS_MAX: usize = 4_096;
+/// Letters a sender keeps back for one target when control letters, which are never refused, are counted too. They
+/// are bounded by the connections and sessions that wait for their answers; running out of this is our own bug.
+pub const MAIL_BACKLOG_CONTROL_MAX: usize = 4 << 20;
+/// A shard with mail for a full mailbox looks again after this long.
+pub const MAIL_RETRY: Duration = Duration::from_millis(1);
 
 // --- blocks and buffers ---------------------------------------------------------------------------------------
 
@@ -47,9 +59,24 @@ pub const OUTBOX_BYTES_MAX: usize = 256 << 10;
 /// Room above `OUTBOX_BYTES_MAX` that only control frames (acknowledgements, PINGRESP, DISCONNECT) may use.
 /// Full: the connection is closed, it does not read.
 pub const OUTBOX_CONTROL_BYTES_MAX: usize = 16 << 10;
+/// Default of the level at or below which an outbox that was asked about is reported as drained.
+pub const OUTBOX_BYTES_LOW: usize = 64 << 10;
+/// A block that output is copied into grows up to this; what follows starts another one, and so another send.
+pub const COALESCE_BYTES_MAX: usize = 65_536;
+/// Segments waiting in all outboxes of a shard, besides the one each is filling. Full: as a full outbox.
+pub const SEGMENTS_MAX: u32 = 1 << 20;
+/// One in this many of the pool's bytes is kept for control frames, and as much again for receives, so that data
+/// that does not move never keeps acknowledgements from leaving or arriving.
+pub const POOL_RESERVE_DIVISOR: usize = 16;
 
 // --- connections ----------------------------------------------------------------------------------------------
 
+/// Default of a shard's connections; the table reserves address space for them, 100 bytes each.
+pub const CONNECTIONS_MAX: u32 = 1 << 20;
+/// A listener whose accept ended for want of room (EMFILE and the like) tries again after this long.
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// Listeners of one shard.
+pub const LISTENERS_MAX: usize = 64;
 /// Unidentified connections one shard holds at a time, as ordinary fds. Beyond it accepting pauses and the kernel's
 /// backlog holds the rest.
 pub const GUESTS_MAX: usize = 4_096;

@@ -48,9 +48,14 @@ impl BlockPool {
 
     /// The smallest block that holds `bytes`; none when that is more than the largest class or the pool is empty.
     pub fn take(&mut self, bytes: usize) -> Option<Block> {
+        self.take_leaving(bytes, 0)
+    }
+
+    /// As [`BlockPool::take`], unless fewer than `leave` bytes would remain for others.
+    pub fn take_leaving(&mut self, bytes: usize, leave: usize) -> Option<Block> {
         let class = BLOCK_CLASSES.iter().position(|&size| size >= bytes)?;
         let size = BLOCK_CLASSES[class];
-        if self.out_bytes + size > self.bytes_max {
+        if self.out_bytes + size + leave > self.bytes_max {
             return None;
         }
         let block = match self.free[class].pop() {
@@ -63,6 +68,16 @@ impl BlockPool {
         self.out_blocks += 1;
         self.out_bytes += size;
         Some(block)
+    }
+
+    /// The size of the block that [`BlockPool::take`] would give for so many bytes.
+    pub fn class_of(bytes: usize) -> Option<usize> {
+        BLOCK_CLASSES.iter().copied().find(|&size| size >= bytes)
+    }
+
+    /// Bytes that may still go out.
+    pub fn bytes_left(&self) -> usize {
+        self.bytes_max - self.out_bytes
     }
 
     /// Takes a block back. Any pool takes any block of a known class (a connection that moves leaves its own behind,

@@ -7,3 +7,5 @@ pub mod clock;
 pub mod hash;
 pub mod ids;
 pub mod message;
+pub mod slab;
+pub mod wheel;

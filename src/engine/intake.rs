@@ -1,0 +1,356 @@
+//! Bytes in. A ready connection borrows a receive block; what its handler uses not is copied into the smallest block
+//! that holds it, and offered again, grown.
+//!
+//! ```text
+//!   Ready ─► READY ─► queue ─► receive in flight ─► offer ─► all used: block back
+//!                       │  no block: starved          │    ─► some left: held (exact class)
+//!   resume ─► REOFFER ──┘                             └ paused: held, READY kept; resume goes on from there
+//! ```
+
+use super::table::{NONE, Purpose, State, flag, key, token};
+use super::{CloseCause, Core, Engine, Handler};
+use crate::base::block::{Block, BlockPool};
+use crate::base::ids::ConnectionId;
+use crate::io::{Driver, Op};
+use crate::limits::{RECEIVE_BLOCK_BYTES, RECEIVES_IN_FLIGHT_MAX};
+use std::io;
+
+/// Bytes that arrived and were not used.
+#[derive(Debug)]
+pub(super) struct Held {
+    block: Block,
+    start: u32,
+    end: u32,
+}
+
+impl Held {
+    fn new(block: Block, count: usize) -> Self {
+        Self { block, start: 0, end: u32::try_from(count).expect("blocks are shorter than 4 GiB") }
+    }
+    pub fn copied(mut block: Block, bytes: &[u8]) -> Self {
+        block.bytes_mut()[..bytes.len()].copy_from_slice(bytes);
+        Self::new(block, bytes.len())
+    }
+    fn bytes(&self) -> &[u8] {
+        &self.block.bytes()[self.start as usize..self.end as usize]
+    }
+    fn len(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+}
+
+impl<D: Driver, L> Core<D, L> {
+    /// Says how long the frame at the start of the unused bytes is, so that it is offered again when it is whole and
+    /// not before. Longer than [`super::Settings::frame_bytes_max`]: the connection is closed.
+    pub fn expect(&mut self, id: ConnectionId, bytes: usize) {
+        let frame_bytes_max = self.settings.frame_bytes_max;
+        let Some(connection) = self.table.get_mut(key(id)) else { return };
+        if bytes > frame_bytes_max {
+            self.terminate(id, CloseCause::FrameTooLong);
+        } else {
+            connection.expect = u32::try_from(bytes).expect("frames are shorter than 4 GiB");
+        }
+    }
+
+    /// Reads no more from it until [`Core::resume_reading`]; bytes already received are kept and not offered.
+    pub fn pause_reading(&mut self, id: ConnectionId) {
+        let Some(connection) = self.table.get_mut(key(id)).filter(|c| c.state != State::Terminated) else { return };
+        if connection.newly(flag::PAUSED) && !connection.has(flag::GUEST) && connection.has(flag::WATCHING) {
+            let slot = connection.open_slot();
+            self.driver.set_reading(slot, false);
+        }
+    }
+
+    /// Whether it is paused.
+    pub fn is_paused(&self, id: ConnectionId) -> bool {
+        self.table.get(key(id)).is_some_and(|c| c.has(flag::PAUSED))
+    }
+
+    /// Goes on reading; what is held is offered before anything is received, within this turn or the next.
+    pub fn resume_reading(&mut self, id: ConnectionId) {
+        let Some(connection) = self.table.get_mut(key(id)).filter(|c| c.state != State::Terminated) else { return };
+        if !connection.has(flag::PAUSED) {
+            return;
+        }
+        connection.clear(flag::PAUSED);
+        if connection.held != NONE {
+            connection.set(flag::REOFFER);
+        }
+        if !connection.has(flag::GUEST) && connection.has(flag::WATCHING) {
+            let slot = connection.open_slot();
+            self.driver.set_reading(slot, true);
+        }
+        self.read_on(id);
+    }
+
+    /// Does what reading needs next: wait in line for an offer or a receive, or for readiness.
+    pub(super) fn read_on(&mut self, id: ConnectionId) {
+        let Some(connection) = self.table.get_mut(key(id)).filter(|c| c.state == State::Open) else { return };
+        let wants = !connection.has(flag::PAUSED | flag::RECEIVING) && connection.has(flag::READY | flag::REOFFER);
+        if wants && connection.newly(flag::QUEUED) {
+            self.ready.push_back(id);
+        }
+        self.arm(id);
+    }
+
+    /// Watches the connection, if nothing does: a guest only while it is waited for, others for good.
+    pub(super) fn arm(&mut self, id: ConnectionId) {
+        let Some(connection) = self.table.get_mut(key(id)).filter(|c| c.state == State::Open) else { return };
+        if connection.has(flag::WATCHING | flag::PAUSED) {
+            return;
+        }
+        let (slot, token) = (connection.open_slot(), token(Purpose::Watch, id));
+        if !connection.has(flag::GUEST) {
+            connection.set(flag::WATCHING);
+            self.driver.submit(Op::Watch { slot, token });
+        } else if !connection.has(flag::RECEIVING | flag::QUEUED | flag::READY) {
+            connection.set(flag::WATCHING);
+            self.driver.submit(Op::WatchOnce { slot, token });
+        }
+    }
+
+    /// Something may have arrived. A receive in flight may have missed it, so it will be followed by another.
+    pub(super) fn on_ready(&mut self, id: ConnectionId) {
+        let connection = self.table.at_mut(id.index);
+        if connection.has(flag::GUEST) {
+            connection.clear(flag::WATCHING);
+        }
+        if connection.state != State::Open {
+            self.ending.push_back(id);
+            return;
+        }
+        connection.set(flag::READY);
+        if !connection.has(flag::RECEIVING) {
+            self.read_on(id);
+        }
+    }
+
+    /// The watch is gone: asked for, or to be armed again.
+    pub(super) fn on_watch_ended(&mut self, id: ConnectionId) {
+        let connection = self.table.at_mut(id.index);
+        connection.clear(flag::WATCHING);
+        if connection.state == State::Open {
+            self.arm(id);
+        } else {
+            self.ending.push_back(id);
+        }
+    }
+
+    /// A block for bytes that stay: leaves room for control frames and receives.
+    pub(super) fn take_data_block(&mut self, bytes: usize) -> Option<Block> {
+        self.pool.take_leaving(bytes, self.pool_reserve)
+    }
+
+    pub(super) fn insert_held(&mut self, held: Held) -> u32 {
+        self.helds.insert(held).expect("there is a place for each connection").index
+    }
+
+    /// Gives held bytes back to the pool; a copy of them.
+    pub(super) fn drop_held(&mut self, index: u32) -> Box<[u8]> {
+        let held = self.helds.remove_at(index);
+        let bytes = held.bytes().into();
+        self.pool.give(held.block);
+        bytes
+    }
+
+    pub(super) fn give_held(&mut self, held: Held) {
+        self.pool.give(held.block);
+    }
+
+    /// Whether a receive could start now.
+    pub(super) fn can_receive(&self) -> bool {
+        self.receives_in_flight < RECEIVES_IN_FLIGHT_MAX && self.pool.bytes_left() >= RECEIVE_BLOCK_BYTES
+    }
+
+    /// Puts new bytes behind held ones. `None`: there is no room, and the connection is closed.
+    fn join(&mut self, id: ConnectionId, index: u32, block: Block, count: usize) -> Option<Held> {
+        let mut held = self.helds.remove_at(index);
+        let total = held.len() + count;
+        if total > self.settings.frame_bytes_max + RECEIVE_BLOCK_BYTES {
+            self.give_both(held.block, block);
+            self.terminate(id, CloseCause::FrameTooLong);
+            return None;
+        }
+        if held.block.capacity() < total {
+            let wanted = total.max(self.table.at(id.index).expect as usize);
+            let Some(larger) = self.take_data_block(wanted) else {
+                self.give_both(held.block, block);
+                self.terminate(id, CloseCause::OutOfBlocks);
+                return None;
+            };
+            let smaller = core::mem::replace(&mut held, Held::new(larger, 0));
+            held = Held::copied(held.block, smaller.bytes());
+            self.pool.give(smaller.block);
+        } else if held.start > 0 && held.end as usize + count > held.block.capacity() {
+            held.block.bytes_mut().copy_within(held.start as usize..held.end as usize, 0);
+            held = Held::new(held.block, total - count);
+        }
+        let end = held.end as usize;
+        held.block.bytes_mut()[end..end + count].copy_from_slice(&block.bytes()[..count]);
+        held.end += u32::try_from(count).expect("blocks are shorter than 4 GiB");
+        self.pool.give(block);
+        Some(held)
+    }
+
+    fn give_both(&mut self, a: Block, b: Block) {
+        self.pool.give(a);
+        self.pool.give(b);
+    }
+
+    /// Keeps what was not used, in the smallest block that holds it, or what is expected of it.
+    fn hold(&mut self, id: ConnectionId, held: Held) {
+        let alive = self.table.get(key(id)).filter(|c| c.state != State::Terminated);
+        let Some(connection) = alive.filter(|_| held.len() > 0) else {
+            self.pool.give(held.block);
+            return;
+        };
+        let wanted = held.len().max(connection.expect as usize);
+        if BlockPool::class_of(wanted) == Some(held.block.capacity()) {
+            let index = self.insert_held(held);
+            self.table.at_mut(id.index).held = index;
+            return;
+        }
+        let kept = match self.take_data_block(wanted) {
+            Some(exact) => {
+                let copy = Held::copied(exact, held.bytes());
+                self.pool.give(held.block);
+                copy
+            }
+            // Little is left: a block that is larger than need be may stay, unless receives would starve.
+            None if held.block.capacity() >= wanted && self.pool.bytes_left() >= self.pool_reserve / 2 => held,
+            None => {
+                self.pool.give(held.block);
+                self.terminate(id, CloseCause::OutOfBlocks);
+                return;
+            }
+        };
+        let index = self.insert_held(kept);
+        self.table.at_mut(id.index).held = index;
+    }
+}
+
+impl<D: Driver, H: Handler<D>> Engine<D, H> {
+    /// Offers held bytes and starts receives, for those whose turn it is.
+    pub(super) fn read_ready(&mut self) {
+        while self.core.can_receive() {
+            let Some(id) = self.core.starved.pop_front() else { break };
+            self.read_one(id);
+        }
+        for _ in 0..self.core.ready.len() {
+            if self.core.receives_in_flight >= RECEIVES_IN_FLIGHT_MAX {
+                break;
+            }
+            let Some(id) = self.core.ready.pop_front() else { break };
+            self.read_one(id);
+        }
+    }
+
+    fn read_one(&mut self, id: ConnectionId) {
+        let Some(connection) = self.core.table.get_mut(key(id)) else { return };
+        connection.clear(flag::QUEUED);
+        if connection.state != State::Open || connection.has(flag::PAUSED | flag::RECEIVING) {
+            return;
+        }
+        if connection.has(flag::REOFFER) {
+            connection.clear(flag::REOFFER);
+            let index = core::mem::replace(&mut connection.held, NONE);
+            if index != NONE {
+                let held = self.core.helds.remove_at(index);
+                self.offer(id, held);
+            }
+        }
+        self.core.receive(id);
+    }
+
+    /// Bytes have arrived, or the peer has ended.
+    pub(super) fn on_received(&mut self, id: ConnectionId, block: Block, count: usize, more: bool) {
+        let core = &mut self.core;
+        core.receives_in_flight -= 1;
+        let connection = core.table.at_mut(id.index);
+        connection.clear(flag::RECEIVING);
+        if !matches!(connection.state, State::Open | State::Departing) {
+            core.pool.give(block);
+            core.ending.push_back(id);
+            return;
+        }
+        if count == 0 {
+            core.pool.give(block);
+            core.terminate(id, CloseCause::PeerEnded);
+            return;
+        }
+        if more {
+            connection.set(flag::READY);
+        }
+        let index = core::mem::replace(&mut connection.held, NONE);
+        core.totals.receives += 1;
+        core.totals.bytes_received += count as u64;
+        let held = if index == NONE { Some(Held::new(block, count)) } else { core.join(id, index, block, count) };
+        if let Some(held) = held {
+            self.offer(id, held);
+        }
+        self.core.after_receive(id);
+    }
+
+    /// Nothing arrived, or the connection is dead.
+    pub(super) fn on_receive_failed(&mut self, id: ConnectionId, block: Block, error: &io::Error) {
+        let core = &mut self.core;
+        core.receives_in_flight -= 1;
+        core.pool.give(block);
+        let connection = core.table.at_mut(id.index);
+        connection.clear(flag::RECEIVING);
+        if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
+            core.after_receive(id);
+        } else {
+            core.broken(id, error);
+        }
+    }
+
+    /// Shows the handler what there is and keeps the rest.
+    fn offer(&mut self, id: ConnectionId, mut held: Held) {
+        let core = &mut self.core;
+        let connection = core.table.at_mut(id.index);
+        let waits = connection.state != State::Open
+            || connection.has(flag::PAUSED)
+            || held.len() < connection.expect as usize;
+        if !waits {
+            connection.expect = 0;
+            let used = self.handler.on_bytes(core, id, held.bytes());
+            assert!(used <= held.len(), "a handler used more bytes than there were");
+            held.start += u32::try_from(used).expect("blocks are shorter than 4 GiB");
+        }
+        self.core.hold(id, held);
+    }
+}
+
+impl<D: Driver, L> Core<D, L> {
+    /// Starts a receive of a connection that may have something, or waits until it may.
+    fn receive(&mut self, id: ConnectionId) {
+        let Some(connection) = self.table.get_mut(key(id)).filter(|c| c.state == State::Open) else { return };
+        if connection.has(flag::PAUSED | flag::RECEIVING | flag::QUEUED) {
+            return;
+        }
+        if !connection.has(flag::READY) {
+            self.arm(id);
+            return;
+        }
+        let Some(block) = self.pool.take(RECEIVE_BLOCK_BYTES) else {
+            connection.set(flag::QUEUED);
+            self.totals.starved += 1;
+            self.starved.push_back(id);
+            return;
+        };
+        connection.clear(flag::READY);
+        connection.set(flag::RECEIVING);
+        self.receives_in_flight += 1;
+        let slot = connection.open_slot();
+        self.driver.submit(Op::Receive { slot, block, token: token(Purpose::Receive, id) });
+    }
+
+    fn after_receive(&mut self, id: ConnectionId) {
+        match self.table.get(key(id)).map(|c| c.state) {
+            Some(State::Open) => self.read_on(id),
+            Some(_) => self.ending.push_back(id),
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! Bytes out. What a turn writes to a connection is copied into one pooled block and leaves in one send.
+//!
+//! ```text
+//!   write ──► filling (512 → 4,096 → … 65,536, copied as it grows) ─┐ flush, once a turn, if no send is in flight
+//!   write_shared ──► closes the filling block, then the payload ────┴─► queue of segments ──► one Send ──► Sent
+//! ```
+//! The outbox itself is taken from a side slab at the first write and given back when all is sent.
+
+use super::table::{NONE, Purpose, State, flag, key, token};
+use super::{CloseCause, Core, Engine, Handler};
+use crate::base::block::Block;
+use crate::base::ids::ConnectionId;
+use crate::io::{Driver, Op, Segment};
+use crate::limits::{COALESCE_BYTES_MAX, SHARED_SEGMENT_BYTES_MIN, TURN_SENDS_MAX};
+use bytes::Bytes;
+use std::io;
+
+/// Which room a write uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Messages: refused when the outbox is full.
+    Data,
+    /// Acknowledgements, pings, disconnects: have their own room. A peer that leaves even that full is closed.
+    Control,
+}
+
+/// Why a write was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// No room; the slow-consumer policy is the caller's.
+    Full,
+    /// The connection is closing or gone, or not open yet.
+    Gone,
+}
+
+/// A connection's output.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    /// What writes are copied into; behind all queued segments.
+    filling: Option<Block>,
+    filled: u32,
+    /// Queued segments, by index, oldest first.
+    first: u32,
+    last: u32,
+    /// Everything not yet known to be sent, what is in flight included.
+    bytes: u32,
+}
+
+/// A segment in line.
+#[derive(Debug)]
+pub(super) struct Queued {
+    segment: Segment,
+    next: u32,
+}
+
+const EMPTY: Outbox = Outbox { filling: None, filled: 0, first: NONE, last: NONE, bytes: 0 };
+
+impl<D: Driver, L> Core<D, L> {
+    /// Writes exactly `len` bytes, by `fill`, into the block that this turn sends. The hot path of all output.
+    #[inline]
+    pub fn write(
+        &mut self,
+        id: ConnectionId,
+        room: Room,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), Refused> {
+        if len == 0 {
+            return Ok(());
+        }
+        let index = self.outbox_with_room(id, room, len)?;
+        let outbox = self.outboxes.at_mut(index);
+        let start = outbox.filled as usize;
+        let has_room = outbox.filling.as_ref().is_some_and(|block| block.capacity() - start >= len);
+        let outbox = if has_room {
+            outbox
+        } else {
+            self.make_room(id, index, room, len)?;
+            self.outboxes.at_mut(index)
+        };
+        let start = outbox.filled as usize;
+        let block = outbox.filling.as_mut().expect("there is a block with room");
+        fill(&mut block.bytes_mut()[start..start + len]);
+        outbox.filled += len as u32;
+        outbox.bytes += len as u32;
+        self.totals.writes += 1;
+        Ok(())
+    }
+
+    /// Writes bytes that are there already.
+    pub fn write_bytes(&mut self, id: ConnectionId, room: Room, bytes: &[u8]) -> Result<(), Refused> {
+        self.write(id, room, bytes.len(), |into| into.copy_from_slice(bytes))
+    }
+
+    /// Writes a payload that many connections get: copied if it is short, else by reference.
+    pub fn write_shared(&mut self, id: ConnectionId, room: Room, payload: &Bytes) -> Result<(), Refused> {
+        if payload.len() < SHARED_SEGMENT_BYTES_MIN {
+            return self.write_bytes(id, room, payload);
+        }
+        let index = self.outbox_with_room(id, room, payload.len())?;
+        // One place for the filling block, one for the payload.
+        if self.segments.max() as usize - self.segments.len() < 2 {
+            return Err(self.refuse(id, room));
+        }
+        self.queue_filling(index);
+        self.queue_segment(index, Segment::Shared(payload.clone()));
+        self.outboxes.at_mut(index).bytes += payload.len() as u32;
+        self.totals.writes += 1;
+        Ok(())
+    }
+
+    /// Bytes not yet known to be sent.
+    pub fn outbox_bytes(&self, id: ConnectionId) -> usize {
+        let outbox = self.table.get(key(id)).map_or(NONE, |c| c.outbox);
+        if outbox == NONE { 0 } else { self.outboxes.at(outbox).bytes as usize }
+    }
+
+    /// Bytes of data that may be written now.
+    pub fn outbox_room(&self, id: ConnectionId) -> usize {
+        self.settings.outbox_bytes_max.saturating_sub(self.outbox_bytes(id))
+    }
+
+    /// Asks for one [`Handler::on_drained`]. `false`: the outbox is low already, nothing will be told.
+    pub fn ask_drained(&mut self, id: ConnectionId) -> bool {
+        if self.outbox_bytes(id) <= self.settings.outbox_bytes_low {
+            return false;
+        }
+        self.table.get_mut(key(id)).expect("it has an outbox").set(flag::TELL_DRAINED);
+        true
+    }
+
+    /// The connection's outbox, if `len` more bytes are within its bound; marks it to be flushed.
+    #[inline]
+    fn outbox_with_room(&mut self, id: ConnectionId, room: Room, len: usize) -> Result<u32, Refused> {
+        let connection = self.table.get_mut(key(id)).filter(|c| c.state == State::Open).ok_or(Refused::Gone)?;
+        if connection.outbox == NONE {
+            let outbox = self.outboxes.insert(EMPTY).expect("there is an outbox for each connection");
+            connection.outbox = outbox.index;
+        }
+        let index = connection.outbox;
+        if !connection.has(flag::SENDING) && connection.newly(flag::DIRTY) {
+            self.dirty.push_back(id);
+        }
+        let bytes_max = match room {
+            Room::Data => self.settings.outbox_bytes_max,
+            Room::Control => self.settings.outbox_bytes_max + self.settings.outbox_control_bytes_max,
+        };
+        if self.outboxes.at(index).bytes as usize + len > bytes_max {
+            return Err(self.refuse(id, room));
+        }
+        Ok(index)
+    }
+
+    /// Says no to data; a connection that has no room for control frames is closed.
+    #[cold]
+    fn refuse(&mut self, id: ConnectionId, room: Room) -> Refused {
+        match room {
+            Room::Data => {
+                self.totals.refused += 1;
+                Refused::Full
+            }
+            Room::Control => {
+                self.terminate(id, CloseCause::DoesNotRead);
+                Refused::Gone
+            }
+        }
+    }
+
+    /// Gives the outbox a filling block with `len` bytes free: a larger one with the same content while that stays
+    /// cheap, else a new one behind the old.
+    fn make_room(&mut self, id: ConnectionId, index: u32, room: Room, len: usize) -> Result<(), Refused> {
+        let leave = match room {
+            Room::Data => self.pool_reserve,
+            Room::Control => self.pool_reserve / 2,
+        };
+        let outbox = self.outboxes.at_mut(index);
+        let filled = outbox.filled as usize;
+        let grows = outbox.filling.is_none() || filled + len <= COALESCE_BYTES_MAX;
+        let wanted = if grows { filled + len } else { len };
+        if !grows && self.segments.is_full() {
+            return Err(self.refuse(id, room));
+        }
+        let Some(mut block) = self.pool.take_leaving(wanted, leave) else {
+            return Err(self.refuse(id, room));
+        };
+        if !grows {
+            self.queue_filling(index);
+        }
+        let outbox = self.outboxes.at_mut(index);
+        if let Some(old) = outbox.filling.take() {
+            block.bytes_mut()[..filled].copy_from_slice(&old.bytes()[..filled]);
+            self.pool.give(old);
+        }
+        outbox.filling = Some(block);
+        Ok(())
+    }
+
+    /// Moves the filling block to the end of the queue.
+    fn queue_filling(&mut self, index: u32) {
+        let outbox = self.outboxes.at_mut(index);
+        let end = core::mem::take(&mut outbox.filled);
+        if let Some(block) = outbox.filling.take() {
+            if end == 0 {
+                self.pool.give(block);
+            } else {
+                self.queue_segment(index, Segment::Block { block, start: 0, end });
+            }
+        }
+    }
+
+    fn queue_segment(&mut self, index: u32, segment: Segment) {
+        let queued = Queued { segment, next: NONE };
+        let at = self.segments.insert(queued).expect("the caller has looked for room").index;
+        let outbox = self.outboxes.at_mut(index);
+        if outbox.first == NONE {
+            outbox.first = at;
+        } else {
+            self.segments.at_mut(outbox.last).next = at;
+        }
+        outbox.last = at;
+    }
+
+    /// Takes what is to be sent next, and whether more follows.
+    fn next_segment(&mut self, index: u32) -> Option<(Segment, bool)> {
+        let outbox = self.outboxes.at_mut(index);
+        if outbox.first != NONE {
+            let Queued { segment, next } = self.segments.remove_at(outbox.first);
+            outbox.first = next;
+            return Some((segment, next != NONE || outbox.filled > 0));
+        }
+        let end = core::mem::take(&mut outbox.filled);
+        outbox.filling.take().map(|block| (Segment::Block { block, start: 0, end }, false))
+    }
+
+    /// Hands the turn's output to the driver, one send a connection.
+    pub(super) fn flush_all(&mut self) {
+        for _ in 0..self.dirty.len().min(TURN_SENDS_MAX) {
+            let Some(id) = self.dirty.pop_front() else { break };
+            self.flush_one(id);
+        }
+    }
+
+    fn flush_one(&mut self, id: ConnectionId) {
+        let Some(connection) = self.table.get_mut(key(id)) else { return };
+        connection.clear(flag::DIRTY);
+        if connection.outbox == NONE || connection.has(flag::SENDING) || connection.state == State::Terminated {
+            return;
+        }
+        let (slot, index) = (connection.open_slot(), connection.outbox);
+        match self.next_segment(index) {
+            Some((segment, more)) => {
+                self.table.at_mut(id.index).set(flag::SENDING);
+                self.driver.submit(Op::Send { slot, segment, more, token: token(Purpose::Send, id) });
+            }
+            None => self.outbox_is_empty(id),
+        }
+    }
+
+    /// A send has taken `count` bytes; what it left goes out next, before anything else. Whether the handler is to
+    /// be told that the outbox has drained.
+    pub(super) fn after_send(&mut self, id: ConnectionId, mut segment: Segment, count: usize) -> bool {
+        self.totals.sends += 1;
+        self.totals.bytes_sent += count as u64;
+        let connection = self.table.at_mut(id.index);
+        connection.clear(flag::SENDING);
+        if connection.state == State::Terminated {
+            self.give_segment(segment);
+            self.ending.push_back(id);
+            return false;
+        }
+        let (slot, index) = (connection.open_slot(), connection.outbox);
+        segment.advance(count);
+        let outbox = self.outboxes.at_mut(index);
+        outbox.bytes -= u32::try_from(count).expect("no more was sent than there was");
+        let (left, low) = (outbox.bytes, self.settings.outbox_bytes_low);
+        let more = outbox.first != NONE || outbox.filled > 0;
+        if !segment.remaining().is_empty() {
+            connection.set(flag::SENDING);
+            self.driver.submit(Op::Send { slot, segment, more, token: token(Purpose::Send, id) });
+        } else {
+            if left > 0 && connection.newly(flag::DIRTY) {
+                self.dirty.push_back(id);
+            }
+            self.give_segment(segment);
+            if left == 0 {
+                self.outbox_is_empty(id);
+            }
+        }
+        let connection = self.table.at_mut(id.index);
+        let tell = left as usize <= low && connection.has(flag::TELL_DRAINED) && connection.state == State::Open;
+        if tell {
+            connection.clear(flag::TELL_DRAINED);
+        }
+        tell
+    }
+
+    /// The connection is dead.
+    pub(super) fn on_send_failed(&mut self, id: ConnectionId, segment: Segment, error: &io::Error) {
+        self.give_segment(segment);
+        self.table.at_mut(id.index).clear(flag::SENDING);
+        self.broken(id, error);
+    }
+
+    /// Everything was sent: the outbox goes back, and whoever waited for that goes on.
+    fn outbox_is_empty(&mut self, id: ConnectionId) {
+        self.drop_outbox(id);
+        match self.table.at_mut(id.index).state {
+            State::Flushing => {
+                let cause = self.table.at(id.index).cause;
+                self.terminate(id, cause);
+            }
+            State::Departing => self.ending.push_back(id),
+            _ => {}
+        }
+    }
+
+    /// Drops what is queued and gives the outbox back. A segment in flight comes back with its completion.
+    pub(super) fn drop_outbox(&mut self, id: ConnectionId) {
+        let index = core::mem::replace(&mut self.table.at_mut(id.index).outbox, NONE);
+        if index == NONE {
+            return;
+        }
+        while let Some((segment, _)) = self.next_segment(index) {
+            self.give_segment(segment);
+        }
+        self.totals.bytes_dropped += u64::from(self.outboxes.remove_at(index).bytes);
+    }
+
+    pub(super) fn give_segment(&mut self, segment: Segment) {
+        match segment {
+            Segment::Block { block, .. } => self.pool.give(block),
+            Segment::Shared(payload) => drop(payload),
+        }
+    }
+}
+
+impl<D: Driver, H: Handler<D>> Engine<D, H> {
+    /// See [`Core::after_send`].
+    pub(super) fn on_sent(&mut self, id: ConnectionId, segment: Segment, count: usize) {
+        if self.core.after_send(id, segment, count) {
+            self.handler.on_drained(&mut self.core, id);
+        }
+    }
+}
