@@ -107,6 +107,30 @@ pub const EPOLL_EVENTS_MAX: usize = 1_024;
 /// Slots an epoll driver reserves address space for at most; untouched pages cost nothing. Beyond it the table grows
 /// by copying.
 pub const EPOLL_SLOTS_RESERVED_MAX: usize = 1 << 21;
+/// Submission entries of a shard's main ring. Full: they are submitted before the turn's end.
+pub const RING_SUBMISSIONS_MAX: u32 = 4_096;
+/// Completion entries of a shard's main ring: a turn's submissions four times over. Full: the kernel keeps the rest
+/// in memory of its own until there is room.
+pub const RING_COMPLETIONS_MAX: u32 = 16_384;
+/// Submission entries of a further slot ring, which only serves its own table's sockets.
+pub const SLOT_RING_SUBMISSIONS_MAX: u32 = 1_024;
+/// Completion entries of a further slot ring.
+pub const SLOT_RING_COMPLETIONS_MAX: u32 = 4_096;
+/// Rings of one shard, the main one included: 127 further tables of `RING_SLOTS_MAX`. Beyond it installs fail.
+pub const SLOT_RINGS_MAX: usize = 128;
+/// Sockets put into a table by one entry. More in a turn take more entries.
+pub const INSTALL_BATCH_MAX: usize = 256;
+/// Kernel threads a ring may start for what cannot be done at once; only shutdowns of installed sockets are such.
+pub const RING_WORKERS_MAX: u32 = 2;
+/// Arrivals in a turn from which on waits are batched. Below it the first arrival ends a wait.
+pub const BATCHED_WAIT_ARRIVALS_MIN: usize = 16;
+/// Arrivals that end a batched wait at most: as many as the last turn brought, up to this.
+pub const BATCHED_WAIT_WANT_MAX: usize = 512;
+/// How long a batched wait holds out for that many. It is the latency a busy shard adds, a tenth of the 2 ms budget,
+/// and worth about ten wake-ups.
+pub const BATCHED_WAIT: Duration = Duration::from_micros(200);
+/// How long a dropped driver waits for the kernel to let its buffers go; what it still holds then is leaked.
+pub const RING_DROP_PATIENCE: Duration = Duration::from_secs(1);
 /// Sends of one epoll driver that wait for room in their socket's buffer. Full: the send fails with ENOBUFS.
 pub const EPOLL_PARKED_SENDS_MAX: usize = 1 << 20;
 

@@ -45,9 +45,10 @@ impl WakeCell {
         self.state.compare_exchange(AWAKE, ASLEEP, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
-    /// Says that the driver is awake; everything written before a wake that this swallows is visible afterwards.
-    pub(super) fn awaken(&self) {
-        self.state.swap(AWAKE, Ordering::SeqCst);
+    /// Says that the driver is awake, and returns whether somebody woke it; everything written before a wake that this
+    /// swallows is visible afterwards.
+    pub(super) fn awaken(&self) -> bool {
+        self.state.swap(AWAKE, Ordering::SeqCst) == NOTIFIED
     }
 
     fn wake(&self) {

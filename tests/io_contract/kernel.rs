@@ -2,6 +2,7 @@
 
 use crate::rig::{Peer, Rig};
 use kittiwake::io::epoll::EpollDriver;
+use kittiwake::io::uring::UringDriver;
 use socket2::SockRef;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -50,6 +51,31 @@ impl Rig for Epoll {
     }
     fn driver(&mut self, _: Option<usize>) -> EpollDriver {
         EpollDriver::new().unwrap()
+    }
+    fn any_address(&self) -> SocketAddr {
+        loopback()
+    }
+    fn dead_address(&self) -> SocketAddr {
+        dead_address()
+    }
+    fn connect(&mut self, to: SocketAddr) -> TcpStream {
+        connect(to)
+    }
+}
+
+pub struct Uring;
+
+impl Rig for Uring {
+    type Driver = UringDriver;
+    type Peer = TcpStream;
+    fn new() -> Self {
+        Self
+    }
+    fn driver(&mut self, table_slots: Option<usize>) -> UringDriver {
+        match table_slots {
+            Some(slots) => UringDriver::with_table_slots(slots).unwrap(),
+            None => UringDriver::new().unwrap(),
+        }
     }
     fn any_address(&self) -> SocketAddr {
         loopback()

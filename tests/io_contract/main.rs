@@ -5,10 +5,13 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod accepting;
+mod exhausting;
 mod installing;
 mod kernel;
+mod measuring;
 mod receiving;
 mod rig;
+mod rings;
 mod sending;
 mod waking;
 mod watching;
@@ -96,3 +99,4 @@ macro_rules! contract {
 }
 
 contract!(epoll, crate::kernel::Epoll);
+contract!(uring, crate::kernel::Uring);

@@ -1,0 +1,180 @@
+//! Reaping, waiting, and letting go.
+
+use super::UringDriver;
+use super::ring::{ReapBuffer, RingWait};
+use super::slots::{Kind, UserData};
+use crate::io::epoll::sys;
+use crate::io::{Completion, Wait};
+use crate::limits::{BATCHED_WAIT, BATCHED_WAIT_ARRIVALS_MIN, BATCHED_WAIT_WANT_MAX, RING_DROP_PATIENCE};
+use io_uring::{opcode, types};
+use std::io;
+use std::time::{Duration, Instant};
+
+/// Entries into one ring for one poll. Each brings 20 completions or more where that many are there, so this covers
+/// a turn's bound; what is left after it waits for the next turn.
+const ENTRIES_PER_POLL_MAX: usize = 256;
+
+impl UringDriver {
+    /// Completions until `into` has `limit`, after a wait if there are none.
+    pub(super) fn take_completions(&mut self, wait: Wait, limit: usize, into: &mut Vec<Completion>) -> io::Result<()> {
+        let start = into.len();
+        let deadline = match wait {
+            Wait::No => None,
+            Wait::Until(deadline) => Some(deadline),
+        };
+        // With nothing to be answered at once, the wait itself submits what is queued: one system call, not two.
+        if self.answers_at_once || deadline.is_none() {
+            self.enter_all()?;
+        }
+        self.reap_all(limit, into)?;
+        let mut deadline = deadline.filter(|_| limit > start);
+        while into.len() == start
+            && let Some(until) = deadline
+        {
+            let slept = if self.wake.fall_asleep() { self.sleep(until) } else { self.enter_all() };
+            let woken = self.wake.awaken();
+            slept?;
+            self.reap_all(limit, into)?;
+            // What ended the wait may have been of no interest to the caller: the end of a close, a slot ring's signal.
+            deadline = deadline.filter(|_| !woken && sys::now().monotonic_ms < until);
+        }
+        self.wake.awaken();
+        Ok(())
+    }
+
+    /// Submits what is queued, in every ring.
+    fn enter_all(&mut self) -> io::Result<()> {
+        self.answers_at_once = false;
+        self.flush_installs();
+        for ring in &mut self.rings {
+            if ring.needs_enter() {
+                ring.enter()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reaps every ring; each in its turn is the first, so that none is starved by the bound.
+    fn reap_all(&mut self, limit: usize, into: &mut Vec<Completion>) -> io::Result<()> {
+        let mut chunk = ReapBuffer::new();
+        let count = self.rings.len();
+        let mut result = Ok(());
+        for step in 0..count {
+            let ring = (self.first_ring + step) % count;
+            result = self.reap_ring(ring, limit, into, &mut chunk);
+            if result.is_err() {
+                break;
+            }
+        }
+        self.first_ring = (self.first_ring + 1) % count;
+        result?;
+        if !self.installing.is_empty() && !self.dropping {
+            // A batch did not fit; its rest goes on at once, into another table.
+            self.enter_all()?;
+        }
+        let room = limit.saturating_sub(into.len()).min(self.ready.len());
+        into.extend(self.ready.drain(..room));
+        Ok(())
+    }
+
+    fn reap_ring(
+        &mut self,
+        ring: usize,
+        limit: usize,
+        into: &mut Vec<Completion>,
+        chunk: &mut ReapBuffer,
+    ) -> io::Result<()> {
+        for _ in 0..ENTRIES_PER_POLL_MAX {
+            while into.len() < limit {
+                let completions = self.rings[ring].reap(limit - into.len(), chunk);
+                if completions.is_empty() {
+                    break;
+                }
+                for completion in completions {
+                    self.on_completion(completion, into);
+                }
+            }
+            if into.len() >= limit || !self.rings[ring].has_news() {
+                return Ok(());
+            }
+            self.rings[ring].enter()?;
+        }
+        Ok(())
+    }
+
+    /// Waits on the main ring, for it and all slot rings.
+    fn sleep(&mut self, deadline: u64) -> io::Result<()> {
+        self.enter_slot_rings()?;
+        let timeout_ms = deadline.saturating_sub(sys::now().monotonic_ms);
+        if timeout_ms == 0 || !self.arm_signals() || !self.ready.is_empty() {
+            return self.enter_all();
+        }
+        let timeout = Duration::from_millis(timeout_ms);
+        let arrivals = std::mem::take(&mut self.arrivals);
+        let busy = arrivals >= BATCHED_WAIT_ARRIVALS_MIN && self.rings[0].batches_waits();
+        let wait = if busy {
+            RingWait { want: arrivals.min(BATCHED_WAIT_WANT_MAX), batch: BATCHED_WAIT.min(timeout), timeout }
+        } else {
+            RingWait { want: 1, batch: Duration::ZERO, timeout }
+        };
+        self.rings[0].enter_and_wait(wait)
+    }
+
+    fn enter_slot_rings(&mut self) -> io::Result<()> {
+        self.flush_installs();
+        for ring in self.rings.iter_mut().skip(1) {
+            if ring.needs_enter() {
+                ring.enter()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that each slot ring's next completion ends the wait. False: there are some already.
+    ///
+    /// What a ring completed before its signal is cleared shows in the ring; what it completes afterwards is in the
+    /// signal when its poll is armed. So nothing falls between.
+    fn arm_signals(&mut self) -> bool {
+        let mut quiet = true;
+        let (main, slot_rings) = self.rings.split_first_mut().expect("there is a main ring");
+        for (position, ring) in slot_rings.iter_mut().enumerate() {
+            let signal = ring.signal.as_mut().expect("slot rings signal");
+            if !signal.armed {
+                signal.armed = true;
+                signal.clear();
+                main.push_plain(signal.poll_entry(UserData::of_index(Kind::RingSignal, position + 1)));
+            }
+            quiet &= !ring.has_news();
+        }
+        quiet
+    }
+}
+
+impl Drop for UringDriver {
+    /// Ends everything and waits until the kernel has let go of all memory. What it still holds after
+    /// [`RING_DROP_PATIENCE`] is leaked, since freeing it would be unsound.
+    fn drop(&mut self) {
+        self.dropping = true;
+        let start = Instant::now();
+        let mut forgotten = Vec::new();
+        for ring in &mut self.rings {
+            let entry = opcode::AsyncCancel2::new(types::CancelBuilder::any()).build();
+            ring.push_plain(entry.user_data(UserData::of_index(Kind::CancelAll, 0).bits()));
+        }
+        while !self.is_at_rest() && start.elapsed() < RING_DROP_PATIENCE {
+            let short = RingWait { want: 1, batch: Duration::ZERO, timeout: Duration::from_millis(1) };
+            for ring in &mut self.rings {
+                // An error shows again as the end of patience.
+                let _ = ring.enter_and_wait(short);
+            }
+            if self.reap_all(usize::MAX, &mut forgotten).is_err() {
+                break;
+            }
+            forgotten.clear();
+        }
+        if !self.is_at_rest() {
+            std::mem::forget(std::mem::take(&mut self.flights));
+            std::mem::forget(std::mem::take(&mut self.batches));
+        }
+    }
+}
