@@ -16,6 +16,8 @@ pub const TURN_MAIL_MAX: usize = 1024;
 /// Subscribers visited by fan-out jobs in one turn. At about 0.3 µs of user space each this keeps a turn's share of
 /// fan-out well below the 2 ms that other traffic may wait (an estimate; the flush costs more and is bounded below).
 pub const TURN_FANOUT_VISITS_MAX: usize = 256;
+/// Reads from the hot ring served in one turn.
+pub const TURN_PULLS_MAX: usize = 64;
 /// Wheel tick. Deadlines are kept to this precision; a finer one only costs wake-ups.
 pub const TICK: Duration = Duration::from_millis(100);
 /// Receives one shard has in flight. Each borrows a receive block, so this bounds what a burst of ready sockets

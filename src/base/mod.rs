@@ -6,6 +6,7 @@ pub mod block;
 pub mod clock;
 pub mod hash;
 pub mod ids;
+pub mod log;
 pub mod message;
 pub mod slab;
 pub mod wheel;

@@ -23,7 +23,7 @@ use std::collections::VecDeque;
 
 /// A pass of one shard: the same number means the same topic and the same messages, so what a visit encodes can be
 /// kept under it. Never used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct PassId(pub u64);
 
 /// A list that a pass walks.
@@ -75,6 +75,8 @@ pub enum Step<'a, T> {
     Visit(Visit<'a, T>),
     /// A list was compacted after the passes on it: the session must note its new position.
     Moved(Moved),
+    /// A pass is over: these messages have been shown to all it concerned.
+    Ended(&'a [T]),
 }
 
 /// What became of a call of [`Fanout::run`].
@@ -183,6 +185,18 @@ impl<T> Fanout<T> {
         Ok(())
     }
 
+    /// Whether [`Fanout::submit`] would take a message for this topic now.
+    pub fn has_room(&self, app: AppId, topic: &str) -> bool {
+        let is_it = |&job: &u32| {
+            let job = &self.jobs[job as usize];
+            job.app == app && job.topic == topic
+        };
+        match self.by_topic.find(self.hash.of(&(app, topic)), is_it) {
+            Some(&job) => self.jobs[job as usize].pending.len() < FANOUT_PENDING_MAX,
+            None => self.queue.len() < FANOUT_JOBS_MAX,
+        }
+    }
+
     /// Visits subscribers until about `budget` is used up or nothing is left. A visit is charged one per
     /// `FANOUT_MESSAGES_PER_CHARGE` messages begun; a tombstone and the start of a pass are charged one each.
     /// Before that it compacts lists that passes left tombstones in, in at most `budget` steps.
@@ -207,6 +221,7 @@ impl<T> Fanout<T> {
                 Slice::PassEnded(cost) => {
                     charged += cost;
                     waiting = 0;
+                    step(Step::Ended(&self.jobs[index as usize].batch));
                     self.end_pass(index, subscribers);
                 }
             }

@@ -173,6 +173,7 @@ fn a_crowded_list_is_compacted_before_the_next_pass_starts() {
         let progress = fanout.run(100, &mut all, |step| match step {
             Step::Visit(visit) => order.push(visit.messages[0]),
             Step::Moved(_) => order.push(0),
+            Step::Ended(_) => {}
         });
         (more, calls) = (progress.more, calls + 1);
         assert!(calls < 200, "every call makes progress");
@@ -265,6 +266,7 @@ impl Model {
                 fanout.run(budget, all, |step| match step {
                     Step::Visit(visit) => self.visit(&visit),
                     Step::Moved(moved) => self.moved(moved),
+                    Step::Ended(_) => {}
                 });
             }
         }

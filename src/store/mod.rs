@@ -18,15 +18,16 @@ mod fixture;
 mod model;
 
 use crate::base::clock::Now;
-use crate::base::ids::{AppId, Epoch, Offset, Seq};
+use crate::base::ids::{AppId, Offset, Seq};
 use crate::base::message::{Entry, Message, StreamKey};
 use std::sync::Arc;
 
+pub use crate::base::log::{Position, RecordChange, StoreError, StreamHead};
 pub use counters::{Counters, Stats};
 pub use handle::{Address, Handle};
 pub use log::{Committed, Log};
 pub use memory::{MemoryStore, Retention, Retentions};
-pub use thread::{Deliver, LogThread};
+pub use thread::{Deliver, Desk, LogThread};
 
 /// A request's name, chosen by who asks, returned in its [`Done`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,15 +42,6 @@ pub struct IdempotencyKey {
     pub key: Box<str>,
     /// The same key with another hash is refused.
     pub body_hash: u64,
-}
-
-/// A change of one record, committed with its batch. `value: None` removes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecordChange {
-    /// Ordered bytes; the session layer makes them.
-    pub key: Box<[u8]>,
-    /// New value.
-    pub value: Option<Box<[u8]>>,
 }
 
 /// One message for one stream.
@@ -108,30 +100,6 @@ pub enum Request {
     },
 }
 
-/// Where a stream begins and ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StreamHead {
-    /// Its life; `Epoch(0)` when it does not exist.
-    pub epoch: Epoch,
-    /// Offset of the oldest entry kept; `last + 1` when none is.
-    pub first: Offset,
-    /// Offset of the newest entry ever; 0 when none was.
-    pub last: Offset,
-    /// Seq of the newest entry that retention removed; 0 when none was. A topics position below it has a gap here.
-    pub trimmed: Seq,
-}
-
-/// Where an appended entry stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position {
-    /// The stream's life.
-    pub epoch: Epoch,
-    /// In the stream.
-    pub offset: Offset,
-    /// In the log.
-    pub seq: Seq,
-}
-
 /// What came of a request.
 #[derive(Clone, Debug)]
 pub enum Answer {
@@ -169,17 +137,6 @@ pub enum Answer {
     Records(Vec<Record>),
     /// Where a stream stands.
     Head(StreamHead),
-}
-
-/// Why a request failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreError {
-    /// The key stands for another body (HTTP 409).
-    KeyConflict,
-    /// The queue is full (HTTP 429).
-    Busy,
-    /// The store cannot write; nothing was committed (HTTP 503).
-    Failed,
 }
 
 /// The answer to a request, delivered as mail.

@@ -55,42 +55,32 @@ where
     S: Store + Send + 'static,
     D: Deliver + Send + 'static,
 {
-    let (letters, inbox) = bounded(LOG_QUEUE_MAX);
-    let handle = Handle { letters: letters.clone(), counters: log.counters() };
-    let worker = Worker { log, deliver, clock, inbox };
-    let thread = std::thread::Builder::new().name("log".into()).spawn(move || worker.run())?;
+    let (handle, desk) = open(log);
+    let letters = handle.letters.clone();
+    let thread = std::thread::Builder::new().name("log".into()).spawn(move || desk.run(deliver, clock))?;
     Ok((LogThread { thread, letters }, handle))
 }
 
-struct Worker<S, D> {
+/// The log with its end of the queue, for whoever drives it: the log thread, or a simulation in its place.
+pub struct Desk<S> {
     log: Log<S>,
-    deliver: D,
-    clock: fn() -> Now,
     inbox: Receiver<Letter>,
 }
 
-impl<S: Store, D: Deliver> Worker<S, D> {
-    fn run(mut self) {
-        let mut is_open = true;
-        while is_open {
-            // A group that was cut short by its entries leaves requests queued; they must not wait for more mail.
-            if self.log.queued() == 0 {
-                match self.inbox.recv_timeout(STORE_SWEEP_INTERVAL) {
-                    Ok(letter) => is_open = self.take(letter),
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => is_open = false,
-                }
-            }
-            is_open = is_open && self.fill();
-            self.commit();
-        }
-        while self.log.queued() > 0 {
-            self.commit();
-        }
+/// A log's desk and a handle to write to it.
+pub fn open<S: Store>(log: Log<S>) -> (Handle, Desk<S>) {
+    let (letters, inbox) = bounded(LOG_QUEUE_MAX);
+    (Handle { letters, counters: log.counters() }, Desk { log, inbox })
+}
+
+impl<S: Store> Desk<S> {
+    /// The log: the simulation crashes it and looks at its queue.
+    pub fn log_mut(&mut self) -> &mut Log<S> {
+        &mut self.log
     }
 
-    /// Takes what is there, up to one group. False: nothing will come any more.
-    fn fill(&mut self) -> bool {
+    /// Takes in what has come, up to one group. False: nothing will come any more.
+    pub fn take_in(&mut self) -> bool {
         while self.log.queued() < LOG_BATCH_MAX {
             match self.inbox.try_recv() {
                 Ok(letter) => {
@@ -105,20 +95,40 @@ impl<S: Store, D: Deliver> Worker<S, D> {
         true
     }
 
+    /// Commits one group and delivers: the batch first, then the answers.
+    pub fn commit(&mut self, now: Now, deliver: &mut impl Deliver) {
+        let Committed { batch, dones } = self.log.commit(now);
+        if let Some(batch) = &batch {
+            deliver.batch(batch);
+        }
+        for (to, done) in dones {
+            deliver.done(to, done);
+        }
+    }
+
     fn take(&mut self, letter: Letter) -> bool {
         let Letter::Request { from, token, request } = letter else { return false };
         let is_taken = self.log.submit(from, token, request).is_ok();
-        assert!(is_taken, "the thread queues less than the log has room for");
+        assert!(is_taken, "the desk queues less than the log has room for");
         true
     }
 
-    fn commit(&mut self) {
-        let Committed { batch, dones } = self.log.commit((self.clock)());
-        if let Some(batch) = &batch {
-            self.deliver.batch(batch);
+    fn run<D: Deliver>(mut self, mut deliver: D, clock: fn() -> Now) {
+        let mut is_open = true;
+        while is_open {
+            // A group that was cut short by its entries leaves requests queued; they must not wait for more mail.
+            if self.log.queued() == 0 {
+                match self.inbox.recv_timeout(STORE_SWEEP_INTERVAL) {
+                    Ok(letter) => is_open = self.take(letter),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => is_open = false,
+                }
+            }
+            is_open = is_open && self.take_in();
+            self.commit(clock(), &mut deliver);
         }
-        for (to, done) in dones {
-            self.deliver.done(to, done);
+        while self.log.queued() > 0 {
+            self.commit(clock(), &mut deliver);
         }
     }
 }

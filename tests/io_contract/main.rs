@@ -13,6 +13,7 @@ mod receiving;
 mod rig;
 mod rings;
 mod sending;
+mod sim;
 mod waking;
 mod watching;
 
@@ -100,3 +101,6 @@ macro_rules! contract {
 
 contract!(epoll, crate::kernel::Epoll);
 contract!(uring, crate::kernel::Uring);
+contract!(sim_level, crate::sim::SimLevel);
+contract!(sim_edge, crate::sim::SimEdge);
+contract!(sim_slow, crate::sim::SimSlow);

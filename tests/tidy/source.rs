@@ -1,6 +1,7 @@
 //! A source file as `tidy` sees it: its text, and the same text with comments and literals blanked.
 
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 
 /// A Rust file of the house.
@@ -126,10 +127,7 @@ impl Source {
         // An inline module, which here is a file's tests, is one level deeper.
         let inside = self.path.trim_start_matches("src/").trim_end_matches(".rs").trim_end_matches("/mod");
         let depth = inside.split('/').count();
-        let inline = self.code.find("\nmod ").filter(|&at| {
-            let line = self.code[at + 1..].lines().next().unwrap_or_default();
-            line.trim_end().ends_with('{')
-        });
+        let inline = self.inline_modules();
         for (start, _) in self.code.match_indices("super::") {
             if self.code[..start].ends_with("super::") {
                 continue;
@@ -139,11 +137,22 @@ impl Source {
             while let Some(after) = rest.strip_prefix("super::") {
                 (rest, count) = (after, count + 1);
             }
-            if count >= depth + usize::from(inline.is_some_and(|at| at < start)) {
+            if count >= depth + inline.iter().filter(|module| module.contains(&start)).count() {
                 self.add_paths(start, rest, &mut found);
             }
         }
         found
+    }
+
+    /// Where the bodies of modules written inside the file are.
+    fn inline_modules(&self) -> Vec<Range<usize>> {
+        let bodies = self.code.match_indices("mod ").filter_map(|(at, _)| {
+            let open = at + self.code[at..].find(['{', ';'])?;
+            let body = self.code[open..].starts_with('{').then(|| body_end(&self.code[open..]))??;
+            let is_word = !ends_in_word(&self.code[..at]);
+            is_word.then_some(open..open + body)
+        });
+        bodies.collect()
     }
 
     fn add_paths(&self, start: usize, tree: &str, found: &mut Vec<Import>) {
@@ -293,7 +302,9 @@ fn imports_are_found_in_groups_and_through_super() {
         "use crate::{base::ids as i, limits::{A, B}};\nuse super::super::wire::X;\nuse super::Op;",
     );
     assert_eq!(targets(&file), ["base::ids", "limits::A", "limits::B", "wire::X"]);
-    let tests =
-        source("src/io/mod.rs", "use super::wire;\nmod tests {\n    use super::Op;\n    use super::super::engine;\n}");
-    assert_eq!(targets(&tests), ["wire", "engine"]);
+    let tests = source(
+        "src/io/mod.rs",
+        "use super::wire;\nmod tests {\n    use super::Op;\n    use super::super::engine;\n}\nuse super::session;",
+    );
+    assert_eq!(targets(&tests), ["wire", "engine", "session"]);
 }

@@ -46,15 +46,12 @@ impl World {
             Op::Watch { slot, .. } | Op::WatchOnce { slot, .. } => {
                 let slot = station.slot(slot.0);
                 assert!(!slot.watch_open, "two watches on one slot");
-                assert!(
-                    slot.installed == matches!(op, Op::Watch { .. }),
-                    "guests are watched once, installed slots for good"
-                );
                 slot.watch_open = true;
+                // Every watch begins with reading on; a pause that comes before this op is done still counts.
+                slot.reading = true;
             }
-            Op::Unwatch { slot, token } => {
-                let slot = station.slot(slot.0);
-                assert!(slot.watch.is_none_or(|watch| watch.token == *token), "unwatch names another watch's token");
+            Op::Unwatch { slot, .. } => {
+                station.slot(slot.0);
             }
             Op::Receive { slot, .. } => {
                 let slot = station.slot(slot.0);

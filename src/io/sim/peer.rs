@@ -124,7 +124,7 @@ impl Peer {
     }
 
     /// Breaks the connection with a reset.
-    pub fn reset(&mut self) {
+    pub fn reset(mut self) {
         let Some(end) = self.end.take() else { return };
         let mut world = self.net.world();
         world.trace.note(Note::Peer, &[5, end.0]);

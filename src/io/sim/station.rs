@@ -207,7 +207,7 @@ impl World {
         self.accept_waiting(listener);
     }
 
-    fn refuse(&mut self, opener: EndId, errno: i32) {
+    pub fn refuse(&mut self, opener: EndId, errno: i32) {
         self.release(opener.other());
         if let Owner::Connecting { driver, token } = self.end(opener).owner {
             let error = io::Error::from_raw_os_error(errno);

@@ -287,6 +287,7 @@ impl World {
     pub fn open(&mut self, owner: Owner, source: Option<SocketAddr>, remote: SocketAddr) -> EndId {
         let id = self.connections_made;
         self.connections_made += 1;
+        let port_chosen = source.is_some_and(|address| address.port() != 0);
         let source = match source {
             Some(address) if address.port() != 0 => address,
             other => {
@@ -302,6 +303,13 @@ impl World {
         let end = |owner, address| End { owner, address, error: None, dead: false, shut: false };
         let ends = [end(owner, source), end(Owner::Nobody, remote)];
         self.connections.insert(id, Connection { ends, pipes, established: false, cut: false });
+        let taken = |(&other, connection): (&u64, &Connection)| {
+            other != id && connection.ends[0].address == source && connection.ends[1].address == remote
+        };
+        if port_chosen && self.connections.iter().any(taken) {
+            self.refuse(EndId(id << 1), libc::EADDRNOTAVAIL);
+            return EndId(id << 1);
+        }
         match self.delay(self.faults.travel_delay, Mark::TravelDelay) {
             0 => self.on_syn(id),
             later => self.schedule(self.now_ms + later, Event::Syn(id)),
