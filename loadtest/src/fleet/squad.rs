@@ -1,0 +1,158 @@
+//! A squad: clients that do the same thing, numbered in one piece.
+
+use super::addresses::Routes;
+use super::ledger::Ledger;
+use kittiwake::base::ids::{ConnectionId, Qos};
+use kittiwake::wire::mqtt::subscribe::{Filter, Filters};
+use kittiwake::wire::mqtt::{Connect, Encode, PacketId, Publish, Subscribe, Version};
+use std::time::Duration;
+
+/// Bytes of a client id and of a user name.
+const NAME_BYTES: usize = 20;
+
+/// What a squad says on its connections.
+#[derive(Clone, Debug)]
+pub enum Speech {
+    /// MQTT: CONNECT, then SUBSCRIBE if there is a filter.
+    Mqtt(Mqtt),
+    /// Nothing; PUBLISH frames come without any handshake. What the floor's fan-out sends.
+    Frames,
+    /// Nothing; any bytes come.
+    Raw,
+}
+
+/// An MQTT client, 3.1.1.
+#[derive(Clone, Debug)]
+pub struct Mqtt {
+    /// Start of client id and user name; the client's number follows, up to 20 bytes.
+    pub prefix: String,
+    pub clean: bool,
+    /// A PINGREQ so often.
+    pub heartbeat: Option<Duration>,
+    pub subscription: Option<(String, Qos)>,
+}
+
+/// The version the fleet speaks.
+pub const VERSION: Version = Version::V311;
+
+/// The identifier of a client's only SUBSCRIBE.
+pub const SUBSCRIBE_ID: PacketId = PacketId::MIN;
+
+/// A squad and how it fares.
+#[derive(Debug)]
+pub struct Squad {
+    /// Number of its first member in the fleet.
+    pub first: u32,
+    pub count: u32,
+    pub routes: Routes,
+    pub speech: Speech,
+    /// Members ready: connected, and subscribed if they are to be.
+    pub ready: u32,
+    /// Members that have left as told.
+    pub left: u32,
+    /// What is to reach it.
+    pub ledger: Option<Ledger>,
+    /// Bytes received, for [`Speech::Raw`].
+    pub bytes: u64,
+    /// PUBACK and PUBCOMP received, for publishers.
+    pub acknowledged: u64,
+}
+
+/// Where a member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Not connected.
+    Out,
+    /// Waits for CONNACK.
+    Connecting,
+    /// Waits for SUBACK.
+    Subscribing,
+    Ready,
+    /// Said DISCONNECT.
+    Leaving,
+}
+
+/// One client.
+#[derive(Debug)]
+pub struct Member {
+    pub id: Option<ConnectionId>,
+    /// The number it must get next.
+    pub next: u32,
+    pub squad: u8,
+    pub stage: Stage,
+    pub attempts: u8,
+}
+
+impl Mqtt {
+    /// The CONNECT of a client; `write` gets its length and what fills so many bytes.
+    pub fn connect<R>(&self, number: u32, write: impl FnOnce(usize, &dyn Fn(&mut [u8])) -> R) -> R {
+        let mut name = [b'0'; NAME_BYTES];
+        let name = name_of(&self.prefix, number, &mut name);
+        let mut connect = Connect::new(VERSION, name);
+        connect.clean_start = self.clean;
+        connect.user_name = Some(name);
+        connect.keep_alive_seconds = self
+            .heartbeat
+            .map_or(0, |pause| u16::try_from(pause.as_secs().saturating_mul(2).max(1)).unwrap_or(u16::MAX));
+        let fill = |out: &mut [u8]| {
+            connect.encode(VERSION, out);
+        };
+        write(connect.encoded_len(VERSION), &fill)
+    }
+
+    /// Its SUBSCRIBE, if it subscribes.
+    pub fn subscribe<R>(&self, write: impl FnOnce(usize, &dyn Fn(&mut [u8])) -> R) -> Option<R> {
+        let (filter, qos) = self.subscription.as_ref()?;
+        let filters = [Filter::new(filter, *qos)];
+        let subscribe =
+            Subscribe { packet_id: SUBSCRIBE_ID, properties: Default::default(), filters: Filters::borrowed(&filters) };
+        let fill = |out: &mut [u8]| {
+            subscribe.encode(VERSION, out);
+        };
+        Some(write(subscribe.encoded_len(VERSION), &fill))
+    }
+}
+
+/// The prefix and the number, 20 bytes in all unless the prefix leaves too little room.
+fn name_of<'a>(prefix: &str, number: u32, out: &'a mut [u8; NAME_BYTES]) -> &'a str {
+    let digits = number.checked_ilog10().unwrap_or(0) as usize + 1;
+    let prefix = &prefix.as_bytes()[..prefix.len().min(NAME_BYTES - digits)];
+    out[..prefix.len()].copy_from_slice(prefix);
+    let mut rest = number;
+    for digit in out[prefix.len()..].iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    core::str::from_utf8(out).expect("the command line allows ASCII prefixes alone")
+}
+
+/// A PUBLISH as publishers send it and the floor's server passes it on.
+pub fn publish<'a>(topic: &'a str, qos: Qos, number: u64, payload: &'a [u8]) -> Publish<'a> {
+    let packet_id = (qos != Qos::AtMostOnce).then(|| {
+        let id = (number % u64::from(u16::MAX)) as u16 + 1;
+        PacketId::new(id).expect("it is above 0")
+    });
+    Publish { dup: false, qos, retain: false, topic, packet_id, properties: Default::default(), payload }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_twenty_bytes_and_differ() {
+        let mut out = [b'0'; NAME_BYTES];
+        assert_eq!(name_of("k", 0, &mut out), "k0000000000000000000");
+        let mut out = [b'0'; NAME_BYTES];
+        assert_eq!(name_of("k", 1_234_567, &mut out), "k0000000000001234567");
+        let mut out = [b'0'; NAME_BYTES];
+        assert_eq!(name_of("a-prefix-that-is-much-too-long", 42, &mut out), "a-prefix-that-is-m42");
+    }
+
+    #[test]
+    fn packet_ids_of_publishers_are_never_zero() {
+        for number in [0, 65_534, 65_535, u64::MAX] {
+            assert!(publish("t", Qos::AtLeastOnce, number, b"").packet_id.is_some());
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The child: blocking sockets, `accept`, `recv` and `send` in loops, nothing else.
+//!
+//! ```text
+//!   accept N           takes N connections in
+//!   receive N BYTES    waits with epoll and receives until each of N sockets' BYTES have come
+//!   send BYTES ROUNDS  sends BYTES to every socket, ROUNDS times
+//!   publisher          takes one connection in that is listened to
+//!   fan BYTES ROUNDS A receives BYTES from it and sends them to every socket, ROUNDS times;
+//!                      waits for A bytes of each socket after each round if A > 0
+//!   pairs N            slab memory of N connections to itself, both ends
+//! ```
+
+use super::Answer;
+use crate::Failure;
+use crate::cli;
+use crate::server::{pin_this, slab_bytes};
+use rustix::event::epoll;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::time::{ClockId, clock_gettime};
+use std::io::{BufRead, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::time::Duration;
+
+/// Connections that wait to be accepted; the kernel's own bound is lower.
+const BACKLOG: i32 = 4_096;
+/// What one receive takes at most.
+const BUFFER_BYTES: usize = 64 << 10;
+/// Events of one wait.
+const EVENTS_MAX: usize = 512;
+/// For memory to settle.
+const SETTLE: Duration = Duration::from_millis(300);
+
+struct Floor {
+    listener: TcpListener,
+    sockets: Vec<TcpStream>,
+    publisher: Option<TcpStream>,
+    /// Made at the first wait, over all sockets there are then.
+    epoll: Option<rustix::fd::OwnedFd>,
+    buffer: Vec<u8>,
+}
+
+/// Serves until the input ends.
+pub fn run(arguments: &cli::FloorServer) -> Result<(), Failure> {
+    if let Some(cpu) = arguments.cpu {
+        pin_this(cpu)?;
+    }
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    // Listening again raises the bound that the standard library chose.
+    rustix::net::listen(&listener, BACKLOG)?;
+    println!("port {}", listener.local_addr()?.port());
+    let buffer = vec![0x5a; BUFFER_BYTES];
+    let mut floor = Floor { listener, sockets: Vec::new(), publisher: None, epoll: None, buffer };
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (cpu, user) = (cpu_ns()?, user_ns());
+        let (units, slab) = floor.obey(&words)?;
+        let answer =
+            Answer { units, cpu_ns: cpu_ns()? - cpu, user_ns: user_ns().saturating_sub(user), slab_bytes: slab };
+        println!("ok {} {} {} {}", answer.units, answer.cpu_ns, answer.user_ns, answer.slab_bytes);
+        std::io::stdout().flush()?;
+    }
+    Ok(())
+}
+
+/// This process's CPU time.
+fn cpu_ns() -> Result<u64, Failure> {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Ok(u64::try_from(time.tv_sec)? * 1_000_000_000 + u64::try_from(time.tv_nsec)?)
+}
+
+/// User space's part, as the kernel divides it: exact in its share over many ticks, not over few.
+fn user_ns() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name in brackets may hold spaces; user time is the twelfth word behind it, in hundredths of a second.
+    let after = text.rsplit_once(')').map_or("", |(_, after)| after);
+    after.split_whitespace().nth(11).and_then(|ticks| ticks.parse::<u64>().ok()).unwrap_or(0) * 10_000_000
+}
+
+impl Floor {
+    fn obey(&mut self, words: &[&str]) -> Result<(u64, i64), Failure> {
+        let number = |at: usize| -> Result<usize, Failure> {
+            Ok(words.get(at).ok_or("a command with too few numbers")?.parse()?)
+        };
+        match words.first().copied() {
+            Some("accept") => self.accept(number(1)?).map(|units| (units, 0)),
+            Some("receive") => self.receive(number(1)? * number(2)?).map(|units| (units, 0)),
+            Some("send") => self.send(number(1)?, number(2)?).map(|units| (units, 0)),
+            Some("publisher") => {
+                self.publisher = Some(self.listener.accept()?.0);
+                Ok((1, 0))
+            }
+            Some("fan") => self.fan(number(1)?, number(2)?, number(3)?).map(|units| (units, 0)),
+            Some("pairs") => self.pairs(number(1)?),
+            _ => Err(format!("unknown command {words:?}").into()),
+        }
+    }
+
+    fn accept(&mut self, count: usize) -> Result<u64, Failure> {
+        for _ in 0..count {
+            let (socket, _) = self.listener.accept()?;
+            self.sockets.push(socket);
+        }
+        Ok(count as u64)
+    }
+
+    /// Receives until so many bytes have come; the receives that brought some.
+    fn receive(&mut self, bytes: usize) -> Result<u64, Failure> {
+        let epoll = match self.epoll.take() {
+            Some(epoll) => epoll,
+            None => self.watch_all()?,
+        };
+        let mut events: Vec<epoll::Event> = Vec::with_capacity(EVENTS_MAX);
+        let (mut left, mut receives) = (bytes, 0);
+        while left > 0 {
+            events.clear();
+            epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), None)?;
+            for event in &events {
+                let socket = &self.sockets[usize::try_from(event.data.u64())?];
+                let (got, _) = recv(socket, &mut self.buffer[..], RecvFlags::DONTWAIT)?;
+                if got == 0 {
+                    return Err("a client has ended".into());
+                }
+                left = left.saturating_sub(got);
+                receives += 1;
+            }
+        }
+        self.epoll = Some(epoll);
+        Ok(receives)
+    }
+
+    fn watch_all(&self) -> Result<rustix::fd::OwnedFd, Failure> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        for (socket, number) in self.sockets.iter().zip(0..) {
+            epoll::add(&epoll, socket, epoll::EventData::new_u64(number), epoll::EventFlags::IN)?;
+        }
+        Ok(epoll)
+    }
+
+    fn send(&mut self, bytes: usize, rounds: usize) -> Result<u64, Failure> {
+        if self.buffer.len() < bytes {
+            self.buffer.resize(bytes, 0x5a);
+        }
+        for _ in 0..rounds {
+            self.send_to_all(bytes)?;
+        }
+        Ok((rounds * self.sockets.len()) as u64)
+    }
+
+    fn send_to_all(&self, bytes: usize) -> Result<(), Failure> {
+        for socket in &self.sockets {
+            let mut sent = 0;
+            while sent < bytes {
+                sent += send(socket, &self.buffer[sent..bytes], SendFlags::NOSIGNAL)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn fan(&mut self, bytes: usize, rounds: usize, answer_bytes: usize) -> Result<u64, Failure> {
+        if self.buffer.len() < bytes {
+            self.buffer.resize(bytes, 0);
+        }
+        for _ in 0..rounds {
+            let publisher = self.publisher.as_ref().ok_or("there is no publisher")?;
+            let mut got = 0;
+            while got < bytes {
+                let (more, _) = recv(publisher, &mut self.buffer[got..bytes], RecvFlags::empty())?;
+                if more == 0 {
+                    return Err("the publisher has ended".into());
+                }
+                got += more;
+            }
+            self.send_to_all(bytes)?;
+            if answer_bytes > 0 {
+                self.receive(answer_bytes * self.sockets.len())?;
+            }
+        }
+        Ok((rounds * self.sockets.len()) as u64)
+    }
+
+    /// Both ends are bare sockets of this process, so half of what the slab grows is one end's.
+    fn pairs(&self, count: usize) -> Result<(u64, i64), Failure> {
+        std::thread::sleep(SETTLE);
+        let before = i64::try_from(slab_bytes()?)?;
+        let address = self.listener.local_addr()?;
+        let mut ends = Vec::with_capacity(2 * count);
+        for _ in 0..count {
+            ends.push(TcpStream::connect(address)?);
+            ends.push(self.listener.accept()?.0);
+        }
+        std::thread::sleep(SETTLE);
+        let grown = i64::try_from(slab_bytes()?)? - before;
+        Ok((ends.len() as u64, grown))
+    }
+}

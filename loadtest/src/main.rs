@@ -1,0 +1,33 @@
+//! Load for kittiwake and for other MQTT brokers: a fleet of clients on kittiwake's own drivers, engine and codec.
+//!
+//! `cli` what was asked · `scenario` what is done · `rig` an engine with a fleet in it · `fleet` the clients ·
+//! `floor` bare sockets without a protocol, in a process of their own · `server` processes and what /proc says of
+//! them · `api` a small HTTP client · `report` figures for people and as JSON.
+
+mod api;
+mod cli;
+mod fleet;
+mod floor;
+mod report;
+mod rig;
+mod scenario;
+mod server;
+mod verify;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+/// What went wrong, in one line.
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    let arguments = cli::Arguments::parse();
+    match scenario::run(&arguments) {
+        Ok(scenario::Verdict::Passed) => ExitCode::SUCCESS,
+        Ok(scenario::Verdict::Failed) => ExitCode::FAILURE,
+        Err(failure) => {
+            eprintln!("loadtest: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

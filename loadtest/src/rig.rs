@@ -1,0 +1,238 @@
+//! An engine with a fleet in it, turned by the scenario's own thread until something is so.
+
+use crate::Failure;
+use crate::fleet::orders::{Drive, Ramp, Round, Saying};
+use crate::fleet::{Fleet, Tick};
+use indicatif::{ProgressBar, ProgressStyle};
+use kittiwake::base::ids::ShardId;
+use kittiwake::engine::mail::{Mailbox, Post};
+use kittiwake::engine::{Engine, Settings};
+use kittiwake::io::Driver;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// While connecting or publishing at a rate the fleet looks at its orders at least so often.
+const FAST_TICK: Duration = Duration::from_millis(2);
+/// The mailbox holds ticks alone.
+const TICKS_MAX: usize = 16;
+/// Pause between looks at a progress bar.
+const REDRAW: Duration = Duration::from_millis(100);
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// As hoped.
+    Done,
+    /// Nothing moved for too long.
+    Stalled,
+    /// Somebody pressed Ctrl-C.
+    Interrupted,
+}
+
+/// The client side of a run.
+pub struct Rig<D: Driver> {
+    engine: Engine<D, Fleet>,
+    post: Post<Tick>,
+    stop: Arc<AtomicBool>,
+    quiet: bool,
+}
+
+impl<D: Driver> Rig<D> {
+    /// For a fleet of at most so many members.
+    pub fn new(driver: D, connections_max: u32, stop: Arc<AtomicBool>, quiet: bool) -> Result<Self, Failure> {
+        let mailbox = Mailbox::new(ShardId(0), TICKS_MAX);
+        let post = mailbox.post();
+        let settings = Settings { connections_max, ..Settings::default() };
+        let engine = Engine::new(driver, Fleet::new(), settings, mailbox, vec![post.clone()])?;
+        Ok(Self { engine, post, stop, quiet })
+    }
+
+    pub fn fleet(&self) -> &Fleet {
+        &self.engine.handler
+    }
+
+    pub fn fleet_mut(&mut self) -> &mut Fleet {
+        &mut self.engine.handler
+    }
+
+    /// The name of the client's driver.
+    pub fn driver(&self) -> &'static str {
+        self.engine.core.driver().name()
+    }
+
+    /// Receives that brought bytes, so far.
+    pub fn receives(&self) -> u64 {
+        self.engine.core.totals().receives
+    }
+
+    pub fn interrupted(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Turns until `progress` has reached `goal`, or has stood still for `patience`.
+    pub fn run(
+        &mut self,
+        what: &str,
+        goal: u64,
+        patience: Duration,
+        progress: impl Fn(&Fleet) -> u64,
+    ) -> io::Result<Ended> {
+        let bar = self.bar(what, goal);
+        let (mut last, mut moved, mut drawn) = (u64::MAX, Instant::now(), Instant::now());
+        loop {
+            let at = progress(&self.engine.handler);
+            let now = Instant::now();
+            if at != last {
+                (last, moved) = (at, now);
+            }
+            if now.duration_since(drawn) > REDRAW {
+                drawn = now;
+                bar.set_position(at.min(goal));
+                let tally = &self.engine.handler.tally;
+                bar.set_message(format!("{} retries, {} failed, {} lost", tally.retries, tally.failed, tally.lost));
+            }
+            let ended = if at >= goal {
+                Ended::Done
+            } else if self.interrupted() {
+                Ended::Interrupted
+            } else if now.duration_since(moved) > patience {
+                Ended::Stalled
+            } else {
+                self.engine.turn()?;
+                continue;
+            };
+            bar.set_position(at.min(goal));
+            bar.finish_and_clear();
+            return Ok(ended);
+        }
+    }
+
+    /// Turns for a while.
+    pub fn rest(&mut self, what: &str, time: Duration) -> io::Result<Ended> {
+        let started = Instant::now();
+        let ticker = Ticker::start(self.post.clone(), REDRAW);
+        let goal = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let ended = self.run(what, goal, Duration::MAX, |_| started.elapsed().as_millis() as u64);
+        drop(ticker);
+        ended
+    }
+
+    /// Connects a squad: at most `rate` a second and `handshakes` at a time.
+    pub fn ramp(&mut self, what: &str, squad: u8, rate: u32, handshakes: u32) -> io::Result<Ended> {
+        self.engine.handler.ramp = Some(Ramp {
+            squad,
+            next: 0,
+            again: VecDeque::new(),
+            under_way: 0,
+            under_way_max: handshakes.max(1),
+            rate,
+            started_ms: self.engine.core.now().monotonic_ms,
+            issued: 0,
+        });
+        let count = u64::from(self.fleet().squad(squad).count);
+        let ticker = Ticker::start(self.post.clone(), FAST_TICK);
+        let failed = self.fleet().tally.failed;
+        let ended = self.run(what, count, Duration::from_secs(40), |fleet| {
+            u64::from(fleet.squad(squad).ready) + fleet.tally.failed - failed
+        });
+        drop(ticker);
+        self.engine.handler.ramp = None;
+        ended
+    }
+
+    /// Publishes as ordered, until all of it has arrived everywhere.
+    pub fn publish(&mut self, what: &str, drive: Drive, patience: Duration) -> io::Result<Ended> {
+        let (squad, paced, until) = (drive.squad, drive.pace.is_some(), drive.until);
+        let open = drive.left == u64::MAX;
+        let started = self.deliveries(squad);
+        let goal = if open { u64::MAX } else { drive.left * u64::from(self.fleet().squad(squad).count) };
+        self.engine.handler.drive = Some(drive);
+        let ticker = Ticker::start(self.post.clone(), if paced { FAST_TICK } else { REDRAW });
+        let ended = self.run(what, goal, patience, |fleet| {
+            let idle = fleet.drive.as_ref().is_none_or(|drive| drive.left == 0);
+            let ledger = fleet.squad(squad).ledger.as_ref();
+            match ledger {
+                Some(ledger) if idle && ledger.under_way() == 0 => goal,
+                Some(ledger) => ledger.deliveries - started,
+                None => goal,
+            }
+        });
+        drop(ticker);
+        debug_assert!(until.is_some() || !open, "a drive ends by count or by time");
+        self.engine.handler.drive = None;
+        ended
+    }
+
+    /// Deliveries to a squad that were right, so far.
+    pub fn deliveries(&self, squad: u8) -> u64 {
+        self.fleet().squad(squad).ledger.as_ref().map_or(0, |ledger| ledger.deliveries)
+    }
+
+    /// Every member of a squad says this once.
+    pub fn say(&mut self, squad: u8, what: Saying) {
+        self.engine.handler.round = Some(Round { squad, next: 0, what });
+        self.tick();
+    }
+
+    /// A squad leaves.
+    pub fn leave(&mut self, what: &str, squad: u8) -> io::Result<Ended> {
+        let count = u64::from(self.fleet().squad(squad).ready + self.fleet().squad(squad).left);
+        self.say(squad, Saying::Goodbye);
+        self.run(what, count, Duration::from_secs(20), |fleet| u64::from(fleet.squad(squad).left))
+    }
+
+    /// Makes the next turn begin at once.
+    fn tick(&self) {
+        // A full mailbox will wake it as well.
+        let _ = self.post.try_send(Tick);
+    }
+
+    fn bar(&self, what: &str, goal: u64) -> ProgressBar {
+        if self.quiet {
+            return ProgressBar::hidden();
+        }
+        let (bar, template) = if goal == u64::MAX {
+            (ProgressBar::no_length(), "{prefix:<12} {spinner} {human_pos} {per_sec} {msg}")
+        } else {
+            (ProgressBar::new(goal), "{prefix:<12} {bar:30} {human_pos}/{human_len} {per_sec} eta {eta} {msg}")
+        };
+        let style = ProgressStyle::with_template(template).expect("the template is well-formed");
+        bar.with_style(style).with_prefix(what.to_owned())
+    }
+}
+
+/// Wakes the engine every so often, until it is dropped.
+struct Ticker {
+    end: Option<Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Ticker {
+    fn start(post: Post<Tick>, pause: Duration) -> Self {
+        let (end, ended) = channel();
+        let thread = thread::spawn(move || {
+            // The first tick starts what was just ordered.
+            while post.try_send(Tick).is_ok() || ended.try_recv().is_err() {
+                match ended.recv_timeout(pause) {
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+                }
+            }
+        });
+        Self { end: Some(end), thread: Some(thread) }
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Bare sockets without a protocol: what the kernel asks for accept, receive and send, and for an open socket.
+
+use crate::Failure;
+use crate::cli::Floor;
+use crate::fleet::orders::Saying;
+use crate::fleet::squad::Speech;
+use crate::floor::FloorServer;
+use crate::report::Report;
+use crate::rig::{Ended, Rig};
+use kittiwake::io::Driver;
+use std::time::Duration;
+
+/// A stretch in which nothing moves for so long is given up.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Connections of the child to itself; each has two ends, and a process is allowed 20,000 descriptors here.
+const PAIRS: u32 = 8_000;
+/// Handshakes under way: fewer than a listener's backlog.
+const HANDSHAKES: u32 = 256;
+
+pub fn run<D: Driver>(mut rig: Rig<D>, arguments: &Floor) -> Result<Report, Failure> {
+    let mut report = Report::new("floor");
+    println!("floor: {} connections, client on {}", arguments.connections, rig.driver());
+    let mut server = FloorServer::start(arguments.server_cpu)?;
+    server.ask(&format!("pairs {PAIRS}"))?;
+    let pairs = server.answer()?;
+    report.figure("kernel_bytes_per_bare_socket", pairs.slab_bytes as f64 / pairs.units.max(1) as f64, "B");
+
+    let ended = measure(&mut rig, &mut server, arguments, &mut report);
+    if !matches!(ended, Ok(Ended::Done)) {
+        report.fault(format!("not finished: {ended:?}"));
+    }
+    report.write(arguments.report.as_deref())?;
+    Ok(report)
+}
+
+fn measure<D: Driver>(
+    rig: &mut Rig<D>,
+    server: &mut FloorServer,
+    arguments: &Floor,
+    report: &mut Report,
+) -> Result<Ended, Failure> {
+    let squad = rig.fleet_mut().add(arguments.connections, vec![server.address], Speech::Raw);
+    server.ask(&format!("accept {}", arguments.connections))?;
+    let ended = rig.ramp("connect", squad, 0, HANDSHAKES)?;
+    if ended != Ended::Done {
+        return Ok(ended);
+    }
+    report.figure("accept_us", server.answer()?.us(), "µs server CPU");
+
+    let (connections, rounds) = (u64::from(arguments.connections), u64::from(arguments.rounds));
+    for &bytes in &arguments.send {
+        let mut figures = Vec::new();
+        for _ in 0..arguments.repeats {
+            let goal = rig.fleet().squad(squad).bytes + connections * rounds * u64::from(bytes);
+            server.ask(&format!("send {bytes} {rounds}"))?;
+            let ended = rig.run("send", goal, PATIENCE, |fleet| fleet.squad(squad).bytes)?;
+            if ended != Ended::Done {
+                return Ok(ended);
+            }
+            figures.push(server.answer()?.us());
+        }
+        report.quartiles(&format!("send_{bytes}_us"), &figures, "µs server CPU");
+    }
+
+    let mut figures = Vec::new();
+    for _ in 0..arguments.repeats {
+        // One round at a time, each from an idle fleet: a burst over all sockets.
+        let (mut units, mut cpu_ns) = (0, 0);
+        for _ in 0..rounds {
+            server.ask(&format!("receive {} {}", arguments.connections, arguments.receive))?;
+            rig.say(squad, Saying::Bytes(vec![0x5a; arguments.receive as usize]));
+            let ended = rig.run("receive", 1, PATIENCE, |fleet| u64::from(fleet.round.is_none()))?;
+            if ended != Ended::Done {
+                return Ok(ended);
+            }
+            // The last bytes leave with the turn that ended the round, and with the next one's submission.
+            rig.rest("receive", Duration::from_millis(20))?;
+            let answer = server.answer()?;
+            units += answer.units;
+            cpu_ns += answer.cpu_ns;
+        }
+        figures.push(cpu_ns as f64 / 1_000.0 / units.max(1) as f64);
+    }
+    report.quartiles(&format!("receive_{}_us", arguments.receive), &figures, "µs server CPU (epoll, burst)");
+    Ok(rig.leave("leave", squad)?)
+}

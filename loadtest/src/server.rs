@@ -1,0 +1,200 @@
+//! Processes: the gateway as a child, and what /proc says of any server.
+
+use crate::Failure;
+use crate::api::Api;
+use crate::cli::Common;
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{CpuSet, sched_setaffinity};
+use std::fs;
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a child may take to listen.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a child may take to end when asked to; then it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+/// Pause between looks at a child that starts or stops.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// A process whose cost is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Process {
+    pub pid: u32,
+}
+
+impl Process {
+    /// CPU time of its threads so far, in nanoseconds: user, kernel, and the interrupts that ran in their place.
+    pub fn cpu_ns(self) -> Result<u64, Failure> {
+        let mut total = 0;
+        for task in self.tasks()? {
+            // A thread may end between the listing and the look.
+            let Ok(text) = fs::read_to_string(format!("/proc/{}/task/{task}/schedstat", self.pid)) else { continue };
+            total += text.split_whitespace().next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
+        }
+        Ok(total)
+    }
+
+    /// Resident memory in bytes, counted page by page (the counters in `status` may be off by some pages a thread).
+    pub fn rss_bytes(self) -> Result<u64, Failure> {
+        let path = format!("/proc/{}/smaps_rollup", self.pid);
+        let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+        field_kib(&text, "Rss:").ok_or_else(|| format!("{path}: no Rss").into())
+    }
+
+    /// Binds all its threads, and those they start later, to one CPU.
+    pub fn pin(self, cpu: usize) -> Result<(), Failure> {
+        let mut set = CpuSet::new();
+        set.set(cpu);
+        for task in self.tasks()? {
+            let pid = Pid::from_raw(task).ok_or("a task without a number")?;
+            sched_setaffinity(Some(pid), &set).map_err(|error| format!("CPU {cpu}: {error}"))?;
+        }
+        Ok(())
+    }
+
+    fn tasks(self) -> Result<Vec<i32>, Failure> {
+        let path = format!("/proc/{}/task", self.pid);
+        let entries = fs::read_dir(&path).map_err(|error| format!("{path}: {error}"))?;
+        Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
+    }
+}
+
+/// Binds this process to one CPU.
+pub fn pin_this(cpu: usize) -> Result<(), Failure> {
+    Process { pid: std::process::id() }.pin(cpu)
+}
+
+/// The kernel's slab memory in bytes: where sockets, files and poll entries are.
+pub fn slab_bytes() -> Result<u64, Failure> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    field_kib(&text, "Slab:").ok_or_else(|| "/proc/meminfo: no Slab".into())
+}
+
+fn field_kib(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// The server of a run: ours to start and stop, or somebody's, or unknown.
+#[derive(Debug)]
+pub struct Server {
+    child: Option<Child>,
+    process: Option<Process>,
+}
+
+impl Server {
+    /// What the command line says: a child, a process to look at, or nothing to measure.
+    pub fn of(common: &Common, connections_max: u32) -> Result<Self, Failure> {
+        if common.server.spawn {
+            return Self::spawn(common, connections_max);
+        }
+        let process = common.server.server_pid.map(|pid| Process { pid });
+        if let (Some(process), Some(cpu)) = (process, common.server_cpu) {
+            process.pin(cpu)?;
+        }
+        Ok(Self { child: None, process })
+    }
+
+    /// Starts a gateway for so many connections and waits until it is ready.
+    pub fn spawn(common: &Common, connections_max: u32) -> Result<Self, Failure> {
+        let choice = &common.server;
+        let mut command = Command::new(&choice.gateway);
+        command.arg("serve");
+        for target in &common.target {
+            command.args(["--listen", &target.to_string()]);
+        }
+        if let Some(api) = common.api {
+            command.args(["--api", &api.to_string()]);
+        }
+        command.args(["--shards", &choice.gateway_shards.to_string(), "--driver", choice.gateway_driver.name()]);
+        command.env("KITTIWAKE_LIMITS_MAX_CONNECTIONS", connections_max.to_string());
+        for pair in &choice.gateway_env {
+            let (name, value) = pair.split_once('=').ok_or("--gateway-env wants NAME=VALUE")?;
+            command.env(name, value);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let child = command.spawn().map_err(|error| format!("{}: {error}", choice.gateway.display()))?;
+        let process = Process { pid: child.id() };
+        let mut server = Self { child: Some(child), process: Some(process) };
+        if let Some(cpu) = common.server_cpu {
+            process.pin(cpu)?;
+        }
+        server.wait_until_ready(common)?;
+        if let Some(cpu) = common.server_cpu {
+            // Threads that started before the first pinning reached the main thread.
+            process.pin(cpu)?;
+        }
+        Ok(server)
+    }
+
+    /// The process to measure, if one is known.
+    pub fn process(&self) -> Option<Process> {
+        self.process
+    }
+
+    /// Asks a child to end and waits for it; kills it if it does not.
+    pub fn stop(mut self) -> Result<(), Failure> {
+        self.end()
+    }
+
+    fn wait_until_ready(&mut self, common: &Common) -> Result<(), Failure> {
+        let until = Instant::now() + START_TIMEOUT;
+        let target = common.target.first().ok_or("no target")?;
+        loop {
+            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+                return Err(format!("the gateway ended at start: {status}").into());
+            }
+            let ready = match common.api {
+                Some(address) => Api::new(address, common.api_key.clone()).ready(),
+                None => TcpStream::connect(target).is_ok(),
+            };
+            if ready {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                return Err("the gateway was not ready in time".into());
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    fn end(&mut self) -> Result<(), Failure> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+            kill_process(pid, Signal::TERM)?;
+        }
+        let until = Instant::now() + STOP_TIMEOUT;
+        while Instant::now() < until {
+            if child.try_wait()?.is_some() {
+                return Ok(());
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+        child.kill()?;
+        child.wait()?;
+        Err("the server did not end when asked to, and was killed".into())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Err(failure) = self.end() {
+            eprintln!("loadtest: {failure}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_memory_and_uses_cpu() {
+        let this = Process { pid: std::process::id() };
+        assert!(this.rss_bytes().expect("smaps_rollup is there") > 100_000);
+        assert!(this.cpu_ns().expect("schedstat is there") > 0);
+        assert!(slab_bytes().expect("meminfo is there") > 1_000_000);
+    }
+}
