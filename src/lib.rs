@@ -14,6 +14,10 @@
 //! | 2 | [`router`] | topics → subscribers, fan-out |
 //! | 2 | [`store`] | the log thread and its store |
 //! | 3 | [`shard`] | joins them all on one thread |
+//! | 4 | [`push`] | the API that backends call |
+//! | 4 | [`admin`] | health and figures |
+//! | 5 | [`config`] | file, environment and flags → validated plain data |
+//! | 5 | [`node`] | wiring, signals, drain, the command line |
 
 pub mod limits;
 
@@ -28,3 +32,9 @@ pub mod session;
 pub mod store;
 
 pub mod shard;
+
+pub mod admin;
+pub mod push;
+
+pub mod config;
+pub mod node;

@@ -18,6 +18,8 @@ pub const TURN_MAIL_MAX: usize = 1024;
 pub const TURN_FANOUT_VISITS_MAX: usize = 256;
 /// Reads from the hot ring served in one turn.
 pub const TURN_PULLS_MAX: usize = 64;
+/// Sessions whose changed position is written in one turn: a few hundred bytes and about 1 µs each (an estimate).
+pub const TURN_LAZY_WRITES_MAX: usize = 256;
 /// Wheel tick. Deadlines are kept to this precision; a finer one only costs wake-ups.
 pub const TICK: Duration = Duration::from_millis(100);
 /// Receives one shard has in flight. Each borrows a receive block, so this bounds what a burst of ready sockets
@@ -142,6 +144,11 @@ pub const EPOLL_PARKED_SENDS_MAX: usize = 1 << 20;
 pub const PACKET_BYTES_MAX: usize = 256 << 10;
 /// In-flight QoS 1 and 2 messages towards a client, also for 3.1.1 which cannot say.
 pub const RECEIVE_MAXIMUM_OUT: u16 = 32;
+/// Settled entries a session remembers because an earlier one is not settled. Full: it pulls no further until that
+/// one is, and is counted as stalled.
+pub const SETTLED_MARKS_MAX: usize = 256;
+/// QoS 2 identifiers a 3.1.1 client, which knows no receive maximum, may hold without PUBREL. Exceeded: closed.
+pub const RECEIVED_IDS_MAX: usize = 1_024;
 /// QoS 1 and 2 messages a client may have unacknowledged towards us. Exceeded: 0x93 (3.1.1: reading pauses).
 pub const RECEIVE_MAXIMUM_IN: u16 = 128;
 /// Subscriptions a session. Beyond it SUBACK says 0x97 (3.1.1: 0x80).
@@ -158,6 +165,9 @@ pub const IDENTITY_BYTES_MAX: usize = 256;
 pub const TOPIC_ALIAS_MAX: u16 = 16;
 /// Longest session expiry granted, also to 3.1.1 sessions with clean session 0.
 pub const SESSION_EXPIRY_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Sessions, connected or away, for each connection that may be: address space is reserved for them, pages nobody
+/// touches cost nothing.
+pub const SESSIONS_PER_CONNECTION_MAX: usize = 4;
 /// Devices of one user. Beyond it CONNACK says 0x97.
 pub const DEVICES_PER_USER_MAX: usize = 1_000;
 /// A lazily written cursor is at most this old.
@@ -217,6 +227,9 @@ pub const RECORD_KEY_BYTES_MAX: usize = u16::MAX as usize;
 /// Commits, unlogged messages and list parts a shard has taken in and not yet worked off. Beyond it the shard takes no
 /// letters, so its mailbox fills and its senders are slowed down.
 pub const INCOMING_MAX: usize = 1_024;
+/// Answers of all shards that the control plane has not taken yet, in a queue that is allocated once. Beyond it they
+/// wait in their shard, which takes no letters meanwhile.
+pub const EVENTS_MAX: usize = 1_024;
 /// Committed entries a shard keeps at hand for sessions that lag a little.
 pub const HOT_RING_ENTRIES_MAX: usize = 4_096;
 /// Unlogged QoS 1 and 2 messages a shard keeps for sessions whose window is full, and their payload bytes. Beyond
@@ -241,10 +254,67 @@ pub const KEY_BYTES_MAX: usize = 256;
 pub const API_BODY_BYTES_MAX: usize = 16 << 20;
 /// Longest `timeout_ms` of a push.
 pub const PUSH_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// A push without `timeout_ms` is answered within this: long enough for a store that stalls on a flush, shorter than
+/// what backends' HTTP clients usually wait.
+pub const PUSH_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+/// Longest `ttl_ms`: MQTT 5 counts message expiry in 32 bits of seconds.
+pub const PUSH_TTL_MS_MAX: u64 = u32::MAX as u64 * 1_000;
+/// Bytes of a push's content type.
+pub const CONTENT_TYPE_BYTES_MAX: usize = 256;
+/// What an MQTT 5 PUBLISH adds to topic, content type and payload: fixed header 5, lengths 7, packet id 2, expiry 5,
+/// a subscription identifier or two; rounded up. A push must fit `limits.packet_bytes` with it.
+pub const PUSH_PACKET_OVERHEAD_BYTES: usize = 64;
+/// Bytes of all request bodies the API has at hand at a time. Full: 429.
+pub const API_BODY_BYTES_TOTAL_MAX: usize = 256 << 20;
+/// A request's body must have arrived this long after its head.
+pub const API_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections of the API. Full: new ones wait in the kernel's backlog.
+pub const API_CONNECTIONS_MAX: usize = 1_024;
+/// Commands that wait for their answer from shards. Full: 429.
+pub const PENDING_COMMANDS_MAX: usize = 65_536;
+/// What a 429 asks its caller to wait, in seconds: queues of this size drain within one.
+pub const RETRY_AFTER_SECONDS: u32 = 1;
+/// A shard that has not answered a question for its figures after this long counts as not working. A turn is
+/// bounded to milliseconds, so this is far beyond a busy one.
+pub const STATS_TIMEOUT: Duration = Duration::from_secs(2);
+
+// --- the node -------------------------------------------------------------------------------------------------
+
+/// Threads of the control plane's runtime: it parses JSON and waits; the cores belong to the shards.
+pub const CONTROL_THREADS: usize = 2;
+/// Largest `limits.max_connections`: connection indices have 32 bits and memory ends far below.
+pub const NODE_CONNECTIONS_MAX: usize = 100_000_000;
+/// Tenants of a node.
+pub const APPS_MAX: usize = 1_024;
+/// Default of `node.drain_timeout`.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Requests in flight have this long to end after the shards have drained.
+pub const API_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// File descriptors kept for everything that is not an edge connection: API, store, libraries.
+pub const FDS_RESERVED: usize = 2_048;
+/// Memory counted for one connection when the start-up message says how many this machine can hold: about 3.9 KB in
+/// the kernel (measured, BUDGETS) and our own, rounded up.
+pub const CONNECTION_BYTES_ESTIMATE: u64 = 4_608;
+
+// --- the command line's clients -------------------------------------------------------------------------------
+
+/// `sub` asks for this keep alive.
+pub const SUB_KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// `sub` waits this long for TCP and CONNACK.
+pub const SUB_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// First and longest pause of `sub` between two tries to connect; it doubles in between.
+pub const SUB_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// Longest packet `sub` takes: the largest `limits.packet_bytes`.
+pub const SUB_PACKET_BYTES_MAX: u32 = 1 << 20;
+/// Bytes of a PAYLOAD that `push` reads from stdin.
+pub const CLI_PAYLOAD_BYTES_MAX: usize = API_BODY_BYTES_MAX / 2;
 
 const _: () = assert!(RECEIVE_BLOCK_BYTES == BLOCK_CLASSES[2]);
 const _: () = assert!(PACKET_BYTES_MAX <= BLOCK_CLASSES[BLOCK_CLASSES.len() - 1]);
 const _: () = assert!(OUTBOX_CONTROL_BYTES_MAX < OUTBOX_BYTES_MAX);
+const _: () = assert!(API_BODY_BYTES_MAX <= API_BODY_BYTES_TOTAL_MAX);
+const _: () = assert!(SUB_PACKET_BYTES_MAX as usize == BLOCK_CLASSES[BLOCK_CLASSES.len() - 1]);
+const _: () = assert!(PUSH_BATCH_MAX <= PENDING_COMMANDS_MAX);
 const _: () = assert!(SHARDS_MAX.is_multiple_of(64) && SHARDS_MAX <= 1 << 16);
 const _: () = assert!(FANOUT_BATCH_MAX <= FANOUT_PENDING_MAX && FANOUT_SPARE_MESSAGES_MAX <= FANOUT_PENDING_MAX);
 const _: () = assert!(FANOUT_SLICE_VISITS_MAX <= TURN_FANOUT_VISITS_MAX);

@@ -33,7 +33,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("shard", &["io", "auth", "wire", "engine", "session", "router", "store"]),
     ("push", &["shard", "store"]),
     ("cluster", &["shard", "store"]),
-    ("admin", &["shard", "store"]),
+    // Figures are answered through the same door as pushes, in the same words.
+    ("admin", &["shard", "store", "push"]),
+    // The fake data plane of the API's tests serves both rooms of the API.
+    ("push/fake", &["shard", "store", "admin"]),
     ("config", EVERYTHING),
     ("node", EVERYTHING),
     ("main", EVERYTHING),

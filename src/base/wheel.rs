@@ -27,7 +27,8 @@ struct Entry {
 
 const VACANT: Entry = Entry { next: NONE, previous: NONE, filed: NONE, deadline: NONE };
 
-/// Deadlines of keys `0..max`. Milliseconds are rounded up to ticks: nothing is early.
+/// Deadlines of keys `0..max`. Milliseconds are rounded up to ticks, so nothing is early; what is due already when it
+/// is set expires at the next tick, not within the turn that sets it.
 #[derive(Debug)]
 pub struct Wheel {
     entries: Vec<Entry>,
@@ -246,15 +247,19 @@ mod tests {
         fn it_expires_what_a_sorted_map_would(ops in prop::collection::vec((0u8..4, 0u32..24, 0u64..2_000_000), 1..300)) {
             let mut wheel = Wheel::new(24, 0);
             let mut model: BTreeMap<u32, u64> = BTreeMap::new();
-            let mut now = 0u64;
+            let (mut now, mut next_tick) = (0u64, 0u64);
             for (op, key, value) in ops {
                 match op {
-                    0 => { wheel.set(key, now + value); model.insert(key, (now + value).div_ceil(TICK_MS)); }
-                    1 => { wheel.set(key, now + value % 3_000); model.insert(key, (now + value % 3_000).div_ceil(TICK_MS)); }
+                    0 | 1 => {
+                        let deadline = now + if op == 0 { value } else { value % 3_000 };
+                        wheel.set(key, deadline);
+                        model.insert(key, deadline.div_ceil(TICK_MS).max(next_tick));
+                    }
                     2 => { wheel.clear(key); model.remove(&key); }
                     _ => {
                         now += value % 700_000;
                         let due: BTreeSet<u32> = model.iter().filter(|(_, t)| **t <= now / TICK_MS).map(|(k, _)| *k).collect();
+                        next_tick = now / TICK_MS + 1;
                         model.retain(|key, _| !due.contains(key));
                         prop_assert_eq!(expired(&mut wheel, now).into_iter().collect::<BTreeSet<_>>(), due);
                     }

@@ -185,7 +185,10 @@ impl<D: Driver, L> Core<D, L> {
         if !self.has_room() {
             return None;
         }
-        self.listeners.iter().filter_map(|l| if let Accepting::Paused(at) = l.accepting { Some(at) } else { None }).min()
+        self.listeners
+            .iter()
+            .filter_map(|l| if let Accepting::Paused(at) = l.accepting { Some(at) } else { None })
+            .min()
     }
 
     /// Lets a guest go: its socket and bytes. Nothing of it is in flight.

@@ -76,8 +76,9 @@ impl<D: Driver, L> Core<D, L> {
         if connection.held != NONE {
             connection.set(flag::REOFFER);
         }
-        if !connection.has(flag::GUEST) && connection.has(flag::WATCHING) {
-            let slot = connection.open_slot();
+        if !connection.has(flag::GUEST)
+            && let Some(slot) = connection.slot
+        {
             self.driver.set_reading(slot, true);
         }
         self.read_on(id);
@@ -309,9 +310,8 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
     fn offer(&mut self, id: ConnectionId, mut held: Held) {
         let core = &mut self.core;
         let connection = core.table.at_mut(id.index);
-        let waits = connection.state != State::Open
-            || connection.has(flag::PAUSED)
-            || held.len() < connection.expect as usize;
+        let waits =
+            connection.state != State::Open || connection.has(flag::PAUSED) || held.len() < connection.expect as usize;
         if !waits {
             connection.expect = 0;
             let used = self.handler.on_bytes(core, id, held.bytes());

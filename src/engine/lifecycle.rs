@@ -81,7 +81,6 @@ impl<D: Driver, L> Core<D, L> {
         }
         if let Some(slot) = connection.slot {
             self.driver.close(slot);
-            self.totals.closed += 1;
         }
     }
 }
@@ -107,6 +106,7 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
         }
         // Step two: a completion that is still to come queues the connection once more.
         if !self.core.table.at(id.index).has(flag::IN_FLIGHT) {
+            self.core.totals.closed += 1;
             self.core.free(id);
         }
     }

@@ -127,6 +127,11 @@ impl<L> Post<L> {
         self.shard
     }
 
+    /// Letters it has room for at the moment.
+    pub fn room(&self) -> usize {
+        self.letters.capacity().map_or(usize::MAX, |capacity| capacity.saturating_sub(self.letters.len()))
+    }
+
     /// Posts and wakes the shard if it sleeps. Never waits: a full mailbox is `Busy`.
     pub fn try_send(&self, letter: L) -> Result<(), Undelivered<L>> {
         self.push(letter)?;
@@ -251,5 +256,97 @@ impl<L> Mailer<L> {
                 target.post.ring();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::WakerKind;
+    use std::thread;
+
+    fn flag_waker() -> (Waker, Arc<AtomicBool>) {
+        let flag = Arc::new(AtomicBool::new(false));
+        (Waker(WakerKind::Flag(Arc::clone(&flag))), flag)
+    }
+
+    #[test]
+    fn a_mailbox_holds_its_bound_and_is_busy_beyond() {
+        let mut mailbox = Mailbox::new(ShardId(0), 2);
+        let post = mailbox.post();
+        assert_eq!((post.try_send(1), post.try_send(2)), (Ok(()), Ok(())));
+        assert_eq!(post.try_send(3), Err(Undelivered::Busy(3)));
+        assert_eq!((mailbox.take(), post.try_send(3)), (Some(1), Ok(())));
+        assert_eq!((mailbox.take(), mailbox.take(), mailbox.take()), (Some(2), Some(3), None));
+        drop(mailbox);
+        assert_eq!(post.try_send(4), Err(Undelivered::Gone(4)));
+        assert_eq!(post.send_blocking(4), Err(Undelivered::Gone(4)));
+    }
+
+    #[test]
+    fn only_a_sleeping_shard_is_woken_and_only_once() {
+        let mut mailbox = Mailbox::new(ShardId(0), 16);
+        let (waker, woken) = flag_waker();
+        mailbox.attach(waker);
+        let post = mailbox.post();
+        post.try_send(1).expect("there is room");
+        assert!(!woken.load(Ordering::SeqCst), "it is awake");
+        assert!(!mailbox.may_sleep(), "a letter is there");
+        assert_eq!(mailbox.take(), Some(1));
+        assert!(mailbox.may_sleep());
+        post.try_send(2).expect("there is room");
+        assert!(woken.swap(false, Ordering::SeqCst));
+        post.try_send(3).expect("there is room");
+        assert!(!woken.load(Ordering::SeqCst), "somebody has woken it already");
+    }
+
+    #[test]
+    fn letters_for_an_ended_shard_are_counted() {
+        let mailbox = Mailbox::new(ShardId(0), 16);
+        let mut mailer = Mailer::new(vec![mailbox.post()]);
+        drop(mailbox);
+        mailer.send_control(ShardId(0), 1);
+        mailer.post_all();
+        assert_eq!((mailer.waiting(), mailer.undeliverable()), (0, 1));
+    }
+
+    /// Senders race with a receiver that sleeps whenever it may: a lost wake leaves it asleep beside a letter.
+    #[test]
+    fn no_letter_is_left_lying_while_its_shard_sleeps() {
+        const SENDERS: u32 = 3;
+        const LETTERS: u32 = 20_000;
+        let mut mailbox = Mailbox::new(ShardId(0), 64);
+        let (waker, woken) = flag_waker();
+        mailbox.attach(waker);
+        let senders: Vec<_> = (0..SENDERS)
+            .map(|sender| {
+                let post = mailbox.post();
+                thread::spawn(move || {
+                    for number in 0..LETTERS {
+                        post.send_blocking((sender, number)).expect("the receiver outlives the senders");
+                        if number % 7 == 0 {
+                            thread::yield_now();
+                        }
+                    }
+                })
+            })
+            .collect();
+        let mut next = [0; SENDERS as usize];
+        let mut looks = 0_u64;
+        while next.iter().sum::<u32>() < SENDERS * LETTERS {
+            while let Some((sender, number)) = mailbox.take() {
+                assert_eq!(number, next[sender as usize], "each sender's letters keep their order");
+                next[sender as usize] += 1;
+            }
+            if next.iter().sum::<u32>() < SENDERS * LETTERS && mailbox.may_sleep() {
+                while !woken.swap(false, Ordering::SeqCst) {
+                    looks += 1;
+                    assert!(looks < 1 << 32, "asleep for ever: {next:?}");
+                    thread::yield_now();
+                }
+                mailbox.awake();
+            }
+        }
+        senders.into_iter().for_each(|sender| sender.join().expect("a sender failed"));
     }
 }

@@ -134,13 +134,7 @@ pub trait Handler<D: Driver>: Sized {
     type Letter: Send;
 
     /// A guest has come; its handshake deadline is set. Its tag is 0 until [`Core::set_tag`].
-    fn on_accept(
-        &mut self,
-        core: &mut Core<D, Self::Letter>,
-        id: ConnectionId,
-        listener: ListenerId,
-        peer: SocketAddr,
-    );
+    fn on_accept(&mut self, core: &mut Core<D, Self::Letter>, id: ConnectionId, listener: ListenerId, peer: SocketAddr);
 
     /// Bytes have arrived. Returns how many of them were used; the others are kept, and offered again with what came
     /// next. Called again only when there is more (or after [`Core::resume_reading`]), so use every whole frame. The
@@ -181,6 +175,17 @@ pub trait Handler<D: Driver>: Sized {
     /// A bounded step of whatever spans turns.
     fn run_jobs(&mut self, _core: &mut Core<D, Self::Letter>) -> MoreWork {
         MoreWork::No
+    }
+
+    /// Whether it takes letters now. If not they stay in the mailbox, which fills and slows their senders down; it must
+    /// then have jobs, so that the shard does not sleep.
+    fn takes_letters(&self) -> bool {
+        true
+    }
+
+    /// The monotonic millisecond at which [`Handler::run_jobs`] is to be called even if nothing happens.
+    fn next_job_ms(&self) -> Option<u64> {
+        None
     }
 
     /// All of this turn has happened but the sending.

@@ -120,9 +120,10 @@ impl<D: Driver, L> Core<D, L> {
         self.settings.outbox_bytes_max.saturating_sub(self.outbox_bytes(id))
     }
 
-    /// Asks for one [`Handler::on_drained`]. `false`: the outbox is low already, nothing will be told.
+    /// Asks for one [`Handler::on_drained`], when the outbox is low and less than now is in it: what was refused may be
+    /// large. `false`: it is empty already, nothing will be told.
     pub fn ask_drained(&mut self, id: ConnectionId) -> bool {
-        if self.outbox_bytes(id) <= self.settings.outbox_bytes_low {
+        if self.outbox_bytes(id) == 0 {
             return false;
         }
         self.table.get_mut(key(id)).expect("it has an outbox").set(flag::TELL_DRAINED);

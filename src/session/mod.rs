@@ -5,14 +5,22 @@
 //! Invariants: a delivery identifier is in use for one message at a time; the cursor moves over the settled prefix
 //! only; nothing that must be committed first is sent before its commit was reported.
 
-use crate::base::ids::{AppId, Qos};
+pub mod core;
+pub mod directory;
+pub mod mqtt;
+
+use crate::base::ids::{AppId, Offset, Qos, Seq};
+use crate::base::log::RecordChange;
 use crate::base::message::Message;
-use crate::store::RecordChange;
 use std::ops::Range;
 use std::sync::Arc;
 
+use self::core::Spare;
+pub use self::core::{Close, Effective, Flight, InFlight, LoggedAt, Offer, Session, Subscription};
+pub use directory::{Directory, Full, Record, SessionsOf, Unreadable};
+
 /// Names an in-flight message towards the client; on MQTT it is the packet identifier. Never 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeliveryId(pub u16);
 
 /// Names something a session waits for; made by the session, given back with the answer.
@@ -47,13 +55,26 @@ pub enum Effect {
     Publish {
         /// What.
         message: Arc<Message>,
-        /// Answer wanted: MQTT's packet identifier.
-        receipt: Option<u16>,
+        /// Answer wanted, with this.
+        receipt: Option<Ticket>,
         /// To commit with the message (the received QoS 2 identifier of a durable session).
         records: Vec<RecordChange>,
     },
+    /// Send this once, at QoS 0: an entry that was read from the log for a subscription of that QoS. It is settled.
+    DeliverOnce {
+        /// What.
+        message: Arc<Message>,
+    },
+    /// Retention removed this many entries of the inbox before the session read them: send the `$inbox/$gap` notice
+    /// if a filter covers it, and count them.
+    Gap {
+        /// Offset of the first one.
+        first: Offset,
+        /// How many.
+        entries: u64,
+    },
     /// Register these with the router; then tell `on_subscribed(ticket, …)` each one's place; when interest is
-    /// installed everywhere and `on_interest_installed(ticket)` has been called, the session goes on by itself.
+    /// installed everywhere and `on_interest_installed(ticket, …)` has been called, the session goes on by itself.
     Subscribe {
         /// Names the request.
         ticket: Ticket,
@@ -79,14 +100,14 @@ pub enum Effect {
     /// Read the inbox after this offset; answer with `on_inbox_pulled`. One at a time.
     PullInbox {
         /// Exclusive.
-        after: crate::base::ids::Offset,
+        after: Offset,
         /// Entries.
         limit: usize,
     },
     /// Read topics and everyone after this seq; answer with `on_topics_pulled`. One at a time.
     PullTopics {
         /// Exclusive.
-        after: crate::base::ids::Seq,
+        after: Seq,
         /// Entries.
         limit: usize,
     },
@@ -96,7 +117,7 @@ pub enum Effect {
     ResumeReading,
     /// Close the connection once what was written has left.
     Close(CloseReason),
-    /// The session is over: remove it everywhere. Its records' removal is in `records`.
+    /// The session is over: commit `records` and call `Directory::remove`. Its [`Effect::Unsubscribe`]s came before.
     End {
         /// Removals to commit; nobody waits for them.
         records: Vec<RecordChange>,
@@ -151,6 +172,42 @@ pub enum CloseReason {
     StoreFailed,
 }
 
+impl CloseReason {
+    /// All, in order: the index of each is its number.
+    pub const ALL: [Self; 12] = [
+        Self::ClientDisconnect,
+        Self::ProtocolError,
+        Self::TakenOver,
+        Self::KeepAlive,
+        Self::HandshakeTimeout,
+        Self::Refused,
+        Self::PacketTooLarge,
+        Self::ReceiveMaximum,
+        Self::SlowConsumer,
+        Self::Administrative,
+        Self::Draining,
+        Self::StoreFailed,
+    ];
+
+    /// Its name in figures.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ClientDisconnect => "closed_client_disconnect",
+            Self::ProtocolError => "closed_protocol_error",
+            Self::TakenOver => "closed_taken_over",
+            Self::KeepAlive => "closed_keep_alive",
+            Self::HandshakeTimeout => "closed_handshake_timeout",
+            Self::Refused => "closed_refused",
+            Self::PacketTooLarge => "closed_packet_too_large",
+            Self::ReceiveMaximum => "closed_receive_maximum",
+            Self::SlowConsumer => "closed_slow_consumer",
+            Self::Administrative => "closed_administrative",
+            Self::Draining => "closed_draining",
+            Self::StoreFailed => "closed_store_failed",
+        }
+    }
+}
+
 /// What sessions count; the shard adds them to its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Counter {
@@ -162,14 +219,63 @@ pub enum Counter {
     DroppedWindowFull,
     /// The client refused it with a reason ≥ 0x80.
     RefusedByClient,
-    /// Retention removed entries before this session read them.
-    Gap,
+    /// A message nobody keeps met a session without an open connection.
+    DroppedOffline,
+    /// An unlogged QoS 2 message met a session that outlives its connection and has no SUBACK yet.
+    DroppedUnconfirmed,
+    /// A publish the client may not make.
+    PublishRefused,
     /// A QoS 2 publish came again and was not routed again.
     DuplicateReceived,
     /// A settle.
     Settled,
     /// An acknowledgement for something not in flight.
     UnknownAck,
+}
+
+impl Counter {
+    /// All, in order: the index of each is its number.
+    pub const ALL: [Self; 10] = [
+        Self::DroppedExpired,
+        Self::DroppedTooLarge,
+        Self::DroppedWindowFull,
+        Self::RefusedByClient,
+        Self::DroppedOffline,
+        Self::DroppedUnconfirmed,
+        Self::PublishRefused,
+        Self::DuplicateReceived,
+        Self::Settled,
+        Self::UnknownAck,
+    ];
+
+    /// Its name in figures.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DroppedExpired => "dropped_expired",
+            Self::DroppedTooLarge => "dropped_too_large",
+            Self::DroppedWindowFull => "dropped_window_full",
+            Self::RefusedByClient => "refused_by_client",
+            Self::DroppedOffline => "dropped_offline",
+            Self::DroppedUnconfirmed => "dropped_unconfirmed",
+            Self::PublishRefused => "publish_refused",
+            Self::DuplicateReceived => "duplicate_received",
+            Self::Settled => "settled",
+            Self::UnknownAck => "unknown_ack",
+        }
+    }
+}
+
+impl From<&Subscription> for GrantedFilter {
+    fn from(subscription: &Subscription) -> Self {
+        Self {
+            filter: Arc::clone(&subscription.text),
+            qos: subscription.qos,
+            no_local: subscription.no_local,
+            retain_as_published: subscription.retain_as_published,
+            identifier: subscription.identifier,
+            replaces: None,
+        }
+    }
 }
 
 /// Effects of one call, re-used by the shard from call to call so that steady state allocates nothing.
@@ -179,4 +285,28 @@ pub struct Effects {
     pub control: Vec<u8>,
     /// In order.
     pub list: Vec<Effect>,
+    /// Windows of sessions that have nothing in flight, for the next one that has.
+    pub(in crate::session) spare: Spare,
+}
+
+impl Effects {
+    /// Forgets what was carried out and keeps the room.
+    pub fn clear(&mut self) {
+        self.control.clear();
+        self.list.clear();
+    }
+
+    /// Takes over what another list has to spare. Calls nest, and what is put aside in an inner one is wanted in an
+    /// outer one: without this the one would allocate for ever and the other collect.
+    pub fn take_spare(&mut self, other: &mut Self) {
+        self.spare.take_over(&mut other.spare);
+    }
+
+    pub(in crate::session) fn push(&mut self, effect: Effect) {
+        self.list.push(effect);
+    }
+
+    pub(in crate::session) fn count(&mut self, counter: Counter) {
+        self.list.push(Effect::Count(counter));
+    }
 }

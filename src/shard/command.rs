@@ -1,7 +1,10 @@
 //! What the control plane asks of shards, and what they answer: plain values, no channel types.
 
+use super::launch::StartError;
 use crate::base::ids::{AppId, Epoch, Offset, Qos};
 use crate::base::message::Message;
+use smallvec::SmallVec;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Names a command; chosen by the control plane, returned in the [`Event`] that answers it.
@@ -88,8 +91,15 @@ pub struct ShardStats {
 }
 
 /// What shards tell the control plane.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Event {
+    /// A shard listens, or cannot.
+    Listening {
+        /// Which shard.
+        shard: u16,
+        /// The bound addresses.
+        result: Result<Vec<SocketAddr>, StartError>,
+    },
     /// A push is done: stored when it was logged, else handed to every interested shard.
     Pushed {
         /// The command's.
@@ -121,8 +131,8 @@ pub enum Event {
 /// A push that worked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pushed {
-    /// One per user, or one for a topic or everyone.
-    pub results: Vec<PushResult>,
+    /// One per user, or one for a topic or everyone; that one without an allocation.
+    pub results: SmallVec<[PushResult; 1]>,
     /// The key had been seen; nothing was delivered now.
     pub duplicate: bool,
 }

@@ -1,3 +1,46 @@
-//! Owns: the joining of io, engine, wire, session, router and store on one thread.
+//! Owns: the joining of io, engine, wire, session, router and store on one thread: a shard, and the node's data plane
+//! made of them.
+//! In: bytes of devices by the engine, letters, commands. Out: frames, letters, [`command::Event`]s.
+//! Must not: block, lock, read a clock, know tokio.
+//! Invariants: nothing that is logged is sent before its commit; what came for sessions is worked off in the order of
+//! its coming; a publisher whose message finds no room is not read until there is some.
+//!
+//! # Files, in the order in which a message passes them
+//! `launch` threads and mailboxes · `gateway` the engine's calls and letters, dispatched · `connect` from accept to an
+//! open session · `inbound` bytes to frames to sessions · `apply` what sessions ask for · `publish` a topic's home ·
+//! `push` the control plane's messages · `log_port`, `done` requests to the log and their answers · `incoming` what came
+//! for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound` frames into outboxes · `lagging`, `unsent`
+//! what waits for a window or an outbox · `subscribe` interest · `jobs` the rest of the turn · `restore` at start ·
+//! `admin`, `stats` the operator.
 
+mod admin;
+mod apply;
 pub mod command;
+mod committing;
+mod connect;
+mod done;
+mod fanout;
+mod flavours;
+mod gateway;
+pub mod handle;
+mod home;
+mod inbound;
+mod inbox;
+mod incoming;
+mod jobs;
+mod lagging;
+pub mod launch;
+mod letter;
+mod log_port;
+mod outbound;
+mod publish;
+mod push;
+mod restore;
+pub mod settings;
+mod stats;
+mod subscribe;
+mod unsent;
+
+pub use handle::Handle;
+pub use launch::{Running, StartError, start};
+pub use settings::{Limits, Settings};

@@ -15,13 +15,14 @@ pub enum Address {
 }
 
 /// What travels to the log thread.
+#[derive(Debug)]
 pub(super) enum Letter {
     Request { from: Address, token: RequestToken, request: Request },
     Stop,
 }
 
 /// Any number of clones; when the last one is gone, the log thread answers what it has and ends.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Handle {
     pub(super) letters: Sender<Letter>,
     pub(super) counters: Arc<Counters>,

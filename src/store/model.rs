@@ -2,6 +2,7 @@
 
 use super::fixture::{APP, at_ms, inbox, key, memory, message, topic};
 use super::*;
+use crate::base::ids::Epoch;
 use core::time::Duration;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashMap};

@@ -1,110 +1,114 @@
-//! The memory store's records: an ordered set of packed records, one allocation each, because every session that
-//! outlives its connection owns at least one and RAM per connection is what the product sells.
+//! The memory store's records: an ordered map in pages of a few KiB, each one allocation, because every session that
+//! outlives its connection owns at least one record and RAM per connection is what the product sells.
+
+mod page;
 
 use super::{Record, RecordChange};
 use crate::limits::RECORD_KEY_BYTES_MAX;
-use core::cmp::Ordering;
 use core::ops::Bound;
-use std::borrow::Borrow;
-use std::collections::BTreeSet;
+use page::{Before, Page};
+use std::collections::BTreeMap;
 
-const KEY_LENGTH_BYTES: usize = 2;
-
-/// Key length (two bytes), key, value. Compares by key alone.
-struct Packed(Box<[u8]>);
-
-impl Packed {
-    fn new(key: &[u8], value: &[u8]) -> Self {
-        assert!(key.len() <= RECORD_KEY_BYTES_MAX, "the session layer makes keys of bounded parts");
-        let length = u16::try_from(key.len()).expect("asserted above");
-        let mut bytes = Vec::with_capacity(KEY_LENGTH_BYTES + key.len() + value.len());
-        bytes.extend_from_slice(&length.to_le_bytes());
-        bytes.extend_from_slice(key);
-        bytes.extend_from_slice(value);
-        Self(bytes.into_boxed_slice())
-    }
-
-    fn split(&self) -> (&[u8], &[u8]) {
-        let length = usize::from(u16::from_le_bytes([self.0[0], self.0[1]]));
-        self.0[KEY_LENGTH_BYTES..].split_at(length)
-    }
-
-    fn bytes(&self) -> u64 {
-        self.0.len() as u64
-    }
-}
-
-impl Borrow<[u8]> for Packed {
-    fn borrow(&self) -> &[u8] {
-        self.split().0
-    }
-}
-
-impl PartialEq for Packed {
-    fn eq(&self, other: &Self) -> bool {
-        self.split().0 == other.split().0
-    }
-}
-
-impl Eq for Packed {}
-
-impl PartialOrd for Packed {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Packed {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.split().0.cmp(other.split().0)
-    }
-}
-
-/// All records.
-#[derive(Default)]
+/// All records. A page holds the keys from its name on, up to the next page's name; the first one's is empty and it is
+/// always there, so every key has its page.
 pub(super) struct Records {
-    set: BTreeSet<Packed>,
+    pages: BTreeMap<Box<[u8]>, Page>,
+    count: u64,
     bytes: u64,
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self { pages: BTreeMap::from([(Box::default(), Page::default())]), count: 0, bytes: 0 }
+    }
 }
 
 impl Records {
     pub(super) fn apply(&mut self, change: &RecordChange) {
+        let key = &*change.key;
+        assert!(key.len() <= RECORD_KEY_BYTES_MAX, "the session layer makes keys of bounded parts");
+        let (name, page) = self
+            .pages
+            .range_mut::<[u8], _>((Bound::Unbounded, Bound::Included(key)))
+            .next_back()
+            .expect("the first page is always there");
         let before = match &change.value {
             Some(value) => {
-                let packed = Packed::new(&change.key, value);
-                self.bytes += packed.bytes();
-                self.set.replace(packed)
+                let before = page.put(key, value);
+                self.count += 1;
+                self.bytes += (key.len() + value.len()) as u64;
+                if let Some((first, tail)) = page.split_if_full(key) {
+                    self.pages.insert(first, tail);
+                }
+                before
             }
-            None => self.set.take(&*change.key),
+            None => {
+                let before = page.remove(key);
+                if page.is_sparse() {
+                    let name = name.clone();
+                    self.thin_out(&name);
+                }
+                before
+            }
         };
-        self.bytes -= before.map_or(0, |packed| packed.bytes());
+        if let Some(Before { value_bytes }) = before {
+            self.count -= 1;
+            self.bytes -= (key.len() + value_bytes) as u64;
+        }
     }
 
     pub(super) fn read(&self, prefix: &[u8], after: &[u8], limit: usize) -> Vec<Record> {
         // `after` may lie before the prefix (it is empty for the first page) or behind it; the later bound decides.
-        let from = if after < prefix { Bound::Included(prefix) } else { Bound::Excluded(after) };
-        // The empty key is nobody's, so the first page of the empty prefix excludes nothing.
-        self.set
-            .range::<[u8], _>((from, Bound::Unbounded))
-            .map(Packed::split)
-            .take_while(|(key, _)| key.starts_with(prefix))
-            .take(limit)
-            .map(|(key, value)| (key.into(), value.into()))
-            .collect()
+        let from = if after < prefix { prefix } else { after };
+        let first =
+            self.pages.range::<[u8], _>((Bound::Unbounded, Bound::Included(from))).next_back().map(|(name, _)| &**name);
+        let first = first.expect("the first page is always there");
+        let mut found = Vec::new();
+        for (_, page) in self.pages.range::<[u8], _>((Bound::Included(first), Bound::Unbounded)) {
+            let goes_on = page.each_from(from, |key, value| {
+                if found.len() >= limit || !key.starts_with(prefix) {
+                    return false;
+                }
+                // The empty key is nobody's, so the first page of the empty prefix excludes nothing.
+                if key != after {
+                    found.push((key.into(), value.into()));
+                }
+                true
+            });
+            if !goes_on {
+                break;
+            }
+        }
+        found
     }
 
     pub(super) fn count(&self) -> u64 {
-        self.set.len() as u64
+        self.count
     }
 
+    /// Of keys and values.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Joins a page that has become small with the next one if both fit into one; an empty one goes.
+    fn thin_out(&mut self, name: &[u8]) {
+        let mut from = self.pages.range::<[u8], _>((Bound::Included(name), Bound::Unbounded));
+        let Some((_, page)) = from.next() else { return };
+        let next = from.next().filter(|(_, next)| page.has_room_for(next)).map(|(name, _)| name.clone());
+        if let Some(next) = next {
+            let tail = self.pages.remove(&next).expect("it was just found");
+            self.pages.get_mut(name).expect("it was just found").append(&tail);
+        } else if page.is_empty() && !name.is_empty() {
+            self.pages.remove(name);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn put(records: &mut Records, key: &[u8], value: &[u8]) {
         records.apply(&RecordChange { key: key.into(), value: Some(value.into()) });
@@ -133,7 +137,7 @@ mod tests {
         let mut records = Records::default();
         put(&mut records, b"key", b"first");
         put(&mut records, b"key", b"second");
-        assert_eq!((records.count(), records.bytes()), (1, 2 + 3 + 6));
+        assert_eq!((records.count(), records.bytes()), (1, 3 + 6));
         assert_eq!(records.read(b"", b"", 9), [(b"key"[..].into(), b"second"[..].into())]);
         records.apply(&RecordChange { key: b"key"[..].into(), value: None });
         records.apply(&RecordChange { key: b"key"[..].into(), value: None });
@@ -146,5 +150,49 @@ mod tests {
         let key = vec![0xff; RECORD_KEY_BYTES_MAX];
         put(&mut records, &key, b"");
         assert_eq!(records.read(&key, b"", 1), [(key.clone().into_boxed_slice(), b""[..].into())]);
+    }
+
+    #[test]
+    fn two_records_of_a_session_cost_little_more_than_what_differs() {
+        let mut records = Records::default();
+        for number in 0..1_000 {
+            let name = format!("device-{number:013}");
+            for kind in [0, 1] {
+                let key = [b"s\0\0", name.as_bytes(), b"\0", name.as_bytes(), b"\0", &[kind]].concat();
+                put(&mut records, &key, &[7; 16]);
+            }
+        }
+        let held: usize = records.pages.iter().map(|(name, page)| name.len() + page.capacity() + 64).sum();
+        assert!(held < 1_000 * (46 + 2 * 16 + 20), "1,000 sessions cost {held} bytes");
+    }
+
+    proptest! {
+        #[test]
+        fn it_behaves_like_an_ordered_map(
+            changes in prop::collection::vec((0_u16..400, prop::option::of(0_usize..300)), 1..600),
+            page in 1_usize..40,
+        ) {
+            let (mut records, mut model) = (Records::default(), BTreeMap::new());
+            for (number, value) in changes {
+                let key = format!("user-{:03}/device-{}", number / 3, number % 3).into_bytes().into_boxed_slice();
+                let value = value.map(|bytes| vec![number as u8; bytes].into_boxed_slice());
+                match &value {
+                    Some(value) => drop(model.insert(key.clone(), value.clone())),
+                    None => drop(model.remove(&key)),
+                }
+                records.apply(&RecordChange { key, value });
+            }
+            let bytes: usize = model.iter().map(|(key, value)| key.len() + value.len()).sum();
+            prop_assert_eq!((records.count(), records.bytes()), (model.len() as u64, bytes as u64));
+            let mut seen: Vec<Record> = Vec::new();
+            loop {
+                let after = seen.last().map_or(Box::default(), |(key, _)| key.clone());
+                let more = records.read(b"user", &after, page);
+                let is_last = more.len() < page;
+                seen.extend(more);
+                if is_last { break }
+            }
+            prop_assert_eq!(seen, model.into_iter().collect::<Vec<_>>());
+        }
     }
 }

@@ -56,9 +56,22 @@ where
     D: Deliver + Send + 'static,
 {
     let (handle, desk) = open(log);
+    let thread = run(&handle, desk, deliver, clock)?;
+    Ok((thread, handle))
+}
+
+/// Starts the thread of a log that was [`open`]ed. `clock` is read once per commit.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn run<S, D>(handle: &Handle, desk: Desk<S>, deliver: D, clock: fn() -> Now) -> io::Result<LogThread>
+where
+    S: Store + Send + 'static,
+    D: Deliver + Send + 'static,
+{
     let letters = handle.letters.clone();
     let thread = std::thread::Builder::new().name("log".into()).spawn(move || desk.run(deliver, clock))?;
-    Ok((LogThread { thread, letters }, handle))
+    Ok(LogThread { thread, letters })
 }
 
 /// The log with its end of the queue, for whoever drives it: the log thread, or a simulation in its place.

@@ -46,18 +46,20 @@ impl<'a> Ack<'a> {
         Self { kind, packet_id, reason: Reason::Success, properties: AckProperties::default() }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn decode(kind: AckKind, version: Version, reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        let mut ack = Self::success(kind, read_packet_id(reader)?);
+        let packet_id = read_packet_id(reader)?;
+        let (mut reason, mut properties) = (Reason::Success, AckProperties::default());
         // 3.1.1 ends here. In version 5 a reason of Success may be left out with the properties, and without
         // properties so may their length (§3.4.2.1, §3.4.2.2.1).
         if version == Version::V5 && !reader.is_empty() {
-            ack.reason = Reason::decode(reader.u8()?, kind.carrier())?;
+            reason = Reason::decode(reader.u8()?, kind.carrier())?;
             if !reader.is_empty() {
-                ack.properties = AckProperties::decode(reader)?;
+                properties = AckProperties::decode(reader)?;
             }
         }
-        Ok(ack)
+        reader.end()?;
+        Ok(Self { kind, packet_id, reason, properties })
     }
 }
 

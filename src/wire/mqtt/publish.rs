@@ -63,7 +63,7 @@ const DUP: u8 = 0b1000;
 const RETAIN: u8 = 0b0001;
 
 impl<'a> Publish<'a> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn decode(version: Version, first: u8, reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let dup = first & DUP != 0;
         let qos = Qos::from_bits(first >> 1 & 0b11).ok_or(DecodeError::Malformed("QoS 3"))?;

@@ -163,3 +163,198 @@ fn heartbeats_disconnect_and_auth() {
     auth.properties.authentication_method = Some("m");
     both_ways(V5, Packet::Auth(auth), &[0xF0, 6, 0x18, 4, 0x15, 0, 1, b'm']);
 }
+
+/// A frame of `first` and `body` with the right remaining length.
+fn frame(first: u8, body: &[u8]) -> Vec<u8> {
+    let (length, bytes) = varint::encode(u32::try_from(body.len()).expect("short"));
+    [&[first], &length[..bytes], body].concat()
+}
+
+#[track_caller]
+fn refused(version: Version, first: u8, body: &[u8], code: u8) {
+    let frame = frame(first, body);
+    let verdict = decode(version, &frame).map_err(|error| error.reason().code());
+    assert_eq!(verdict, Err(code), "{frame:x?}");
+}
+
+#[test]
+fn mqtt5_2_1_3_1_wrong_flag_bits_are_malformed_before_the_rest_has_come() {
+    for first in 0..=u8::MAX {
+        let right = match first >> 4 {
+            0 => false,
+            3 => first & 0b0110 != 0b0110,
+            6 | 8 | 10 => first & 0x0F == 0b0010,
+            _ => first & 0x0F == 0,
+        };
+        assert_eq!(frame_len(&[first], 1024) == Ok(FrameLen::NeedMore), right, "{first:#x}");
+        assert_eq!(decode(V5, &[first, 0]).is_ok(), matches!(first, 0xC0 | 0xD0 | 0xE0 | 0xF0), "{first:#x}");
+    }
+}
+
+#[test]
+fn a_frame_is_as_long_as_is_accepted_and_not_longer() {
+    let frame = frame(0x30, &[0; 200]);
+    let total_bytes = frame.len();
+    let known = Ok(FrameLen::Known { header_bytes: 3, total_bytes });
+    for bytes in [&frame[..3], &frame] {
+        assert_eq!(frame_len(bytes, total_bytes - 1), Err(DecodeError::TooLarge));
+        assert_eq!(frame_len(bytes, total_bytes), known);
+        assert_eq!(frame_len(bytes, total_bytes + 1), known);
+    }
+    assert_eq!(frame_len(&frame[..2], total_bytes), Ok(FrameLen::NeedMore));
+    assert_eq!(frame_len(&[], 0), Ok(FrameLen::NeedMore));
+}
+
+#[test]
+fn a_remaining_length_that_lies_is_malformed() {
+    for bytes in [&[0x30, 0xFF, 0xFF, 0xFF, 0xFF][..], &[0x30, 0x80, 0x80, 0x80, 0x80, 0x01], &[0xC0, 0x80, 0x00]] {
+        assert!(matches!(frame_len(bytes, usize::MAX), Err(DecodeError::Malformed(_))), "{bytes:x?}");
+    }
+    for bytes in [&[0xC0, 0x01][..], &[0xC0, 0x00, 0x00], &[0xC0], &[]] {
+        assert!(matches!(decode(V5, bytes), Err(DecodeError::Malformed(_))), "{bytes:x?}");
+    }
+}
+
+#[test]
+fn a_connect_of_another_level_or_name_is_told_so() {
+    let level = |body: &[u8]| decode(V5, &frame(0x10, body)).expect_err("not spoken here");
+    for (body, expected) in [
+        (&b"\x00\x06MQIsdp\x03\x02\0\0\0\0"[..], 3),
+        (b"\x00\x04MQTT\x03\x02\0\0\0\0", 3),
+        (b"\x00\x04MQTT\x06\x02\0\0\0\0", 6),
+        (b"\x00\x04MQTT\x84\x02\0\0\0\0", 0x84),
+    ] {
+        assert_eq!(level(body), DecodeError::UnsupportedVersion { level: expected });
+    }
+    assert!(matches!(level(b"\x00\x04MQTX\x04\x02\0\0\0\0"), DecodeError::Malformed(_)));
+}
+
+#[test]
+fn mqtt5_3_1_2_connect_flags_that_contradict_each_other_are_malformed() {
+    let connect = |level: u8, flags: u8, rest: &[u8]| [b"\x00\x04MQTT", &[level, flags, 0, 0][..], rest].concat();
+    for flags in [0x03, 0x0A, 0x12, 0x22, 0x1E] {
+        refused(V5, 0x10, &connect(5, flags, b"\0\0\0\0\0\0\0\0"), 0x81);
+        refused(V311, 0x10, &connect(4, flags, b"\0\0\0\x01t\0\0"), 0x81);
+    }
+    // A password alone is version 5's.
+    refused(V311, 0x10, &connect(4, 0x42, b"\0\0\0\0"), 0x81);
+    assert!(decode(V5, &frame(0x10, &connect(5, 0x42, b"\0\0\0\0\0"))).is_ok());
+    // Fields that the flags promise, and bytes that they do not.
+    refused(V311, 0x10, &connect(4, 0x82, b"\0\0"), 0x81);
+    refused(V311, 0x10, &connect(4, 0x02, b"\0\0\0\0"), 0x81);
+    // Will topics are topic names.
+    refused(V311, 0x10, &connect(4, 0x06, b"\0\0\0\x01#\0\0"), 0x90);
+    refused(V5, 0x10, &connect(5, 0x06, b"\0\0\0\0\0\x01#\0\0"), 0x90);
+    refused(V5, 0x10, &connect(5, 0x06, b"\0\0\0\0\0\0\0\0"), 0x90);
+    refused(V5, 0x10, &connect(5, 0x06, b"\0\0\0\x03\x23\0\x01\0\x01t\0\0"), 0x82);
+}
+
+#[test]
+fn mqtt3_3_1_3_8_an_empty_client_identifier_needs_a_clean_session() {
+    refused(V311, 0x10, b"\x00\x04MQTT\x04\x00\0\0\0\0", 0x85);
+    assert!(decode(V311, &frame(0x10, b"\x00\x04MQTT\x04\x02\0\0\0\0")).is_ok());
+    assert!(decode(V5, &frame(0x10, b"\x00\x04MQTT\x05\x00\0\0\0\0\0")).is_ok());
+}
+
+#[test]
+fn mqtt5_3_3_publishes_that_are_refused() {
+    refused(V5, 0x38, b"\x00\x01a\0", 0x81);
+    refused(V5, 0x36, b"\x00\x01a\0\x01\0", 0x81);
+    refused(V5, 0x32, b"\x00\x01a\0\0\0", 0x82);
+    refused(V5, 0x30, b"\x00\x01#\0", 0x90);
+    refused(V311, 0x30, b"\x00\x01+", 0x90);
+    refused(V311, 0x30, b"\0\0", 0x90);
+    refused(V5, 0x30, b"\0\0\0", 0x82);
+    refused(V5, 0x30, b"\x00\x01a\x03\x23\0\0", 0x94);
+    refused(V5, 0x30, b"\x00\x01a\x02\x0B\0", 0x82);
+    refused(V5, 0x30, b"\x00\x01a\x04\x08\0\x01#", 0x82);
+    refused(V5, 0x30, b"\x00\x01a\x03\x21\0\x01", 0x82);
+    refused(V5, 0x30, b"\x00\x02\xC0\x80\0", 0x81);
+    refused(V5, 0x30, b"\x00\x05a\0", 0x81);
+    assert!(decode(V5, &frame(0x30, b"\0\0\x03\x23\0\x01")).is_ok());
+}
+
+#[test]
+fn mqtt5_3_3_2_3_2_a_payload_is_checked_against_its_format_when_asked() {
+    let check = |bytes: &[u8]| match decode(V5, &frame(0x30, bytes)) {
+        Ok(Packet::Publish(publish)) => publish.check_payload_format(),
+        other => panic!("not a PUBLISH: {other:?}"),
+    };
+    assert_eq!(check(b"\x00\x01a\x02\x01\x01ok"), Ok(()));
+    assert_eq!(check(b"\x00\x01a\x02\x01\x01\xFF"), Err(DecodeError::PayloadFormat));
+    assert_eq!(check(b"\x00\x01a\x02\x01\x00\xFF"), Ok(()));
+    assert_eq!(check(b"\x00\x01a\x00\xFF"), Ok(()));
+}
+
+#[test]
+fn mqtt5_3_8_subscribes_that_are_refused() {
+    for (version, properties) in [(V311, &b""[..]), (V5, b"\0")] {
+        let body = |id: &[u8], rest: &[u8]| [id, properties, rest].concat();
+        refused(version, 0x82, &body(b"\0\x01", b""), 0x82);
+        refused(version, 0x82, &body(b"\0\0", b"\0\x01a\0"), 0x82);
+        refused(version, 0x82, &body(b"\0\x01", b"\0\x01a"), 0x81);
+        refused(version, 0x82, &body(b"\0\x01", b"\0\x01a\x40"), 0x81);
+        refused(version, 0x82, &body(b"\0\x01", b"\0\0\0"), 0x8F);
+        refused(version, 0x82, &body(b"\0\x01", b"\0\x01a\0\0\x02a#\0"), 0x8F);
+        refused(version, 0xA2, &body(b"\0\x01", b""), 0x82);
+        refused(version, 0xA2, &body(b"\0\0", b"\0\x01a"), 0x82);
+        refused(version, 0xA2, &body(b"\0\x01", b"\0\x02#/"), 0x8F);
+    }
+    refused(V311, 0x82, b"\0\x01\0\x01a\x03", 0x81);
+    refused(V311, 0x82, b"\0\x01\0\x01a\x04", 0x81);
+    refused(V5, 0x82, b"\0\x01\0\0\x01a\x03", 0x82);
+    refused(V5, 0x82, b"\0\x01\0\0\x01a\x30", 0x82);
+    refused(V5, 0x82, b"\0\x01\x02\x0B\0\0\x01a\0", 0x82);
+    refused(V5, 0x82, b"\0\x01\0\0\x0A$share/g/a\x04", 0x82);
+    refused(V5, 0x82, b"\0\x01\0\0\x08$share/g\0", 0x8F);
+    assert!(decode(V311, &frame(0x82, b"\0\x01\0\x08$share/g\0")).is_ok());
+}
+
+#[test]
+fn answers_that_are_refused() {
+    for first in [0x40, 0x50, 0x62, 0x70] {
+        for version in [V311, V5] {
+            refused(version, first, b"\0\0", 0x82);
+            refused(version, first, b"\0", 0x81);
+        }
+        refused(V311, first, b"\0\x01\0", 0x81);
+        refused(V5, first, b"\0\x01\x8E", 0x81);
+        refused(V5, first, b"\0\x01\0\0\0", 0x81);
+        refused(V5, first, b"\0\x01\0\x03\x23\0\x01", 0x82);
+    }
+    refused(V5, 0x40, b"\0\x01\x92", 0x81);
+    refused(V5, 0x62, b"\0\x01\x97", 0x81);
+    refused(V311, 0x20, &[0, 6], 0x81);
+    refused(V311, 0x20, &[2, 0], 0x81);
+    refused(V311, 0x20, &[1, 5], 0x82);
+    refused(V5, 0x20, &[0, 0], 0x81);
+    refused(V5, 0x20, &[0, 1, 0], 0x81);
+    refused(V311, 0x90, &[0, 1, 3], 0x81);
+    refused(V311, 0x90, &[0, 1, 0x87], 0x81);
+    refused(V311, 0x90, &[0, 1], 0x82);
+    refused(V5, 0x90, &[0, 1, 0, 0x11], 0x81);
+    refused(V5, 0xB0, &[0, 1, 0], 0x82);
+    refused(V311, 0xB0, &[0, 1, 0], 0x81);
+}
+
+#[test]
+fn farewells_and_authentications_that_are_refused() {
+    refused(V311, 0xE0, &[0], 0x81);
+    refused(V5, 0xE0, &[0x01], 0x81);
+    refused(V5, 0xE0, &[0, 3, 0x23, 0, 1], 0x82);
+    refused(V311, 0xF0, &[], 0x81);
+    refused(V5, 0xF0, &[0x18], 0x81);
+    refused(V5, 0xF0, &[0x18, 0], 0x82);
+    refused(V5, 0xF0, &[0x04, 4, 0x15, 0, 1, b'm'], 0x81);
+    // Authentication data of a CONNECT goes with a method.
+    refused(V5, 0x10, b"\x00\x04MQTT\x05\x02\0\0\x03\x16\0\0\0\0", 0x82);
+}
+
+#[test]
+#[should_panic(expected = "a packet identifier goes with QoS above 0")]
+fn a_publish_without_its_packet_identifier_is_not_encoded() {
+    let properties = PublishProperties::default();
+    let qos = Qos::AtLeastOnce;
+    let publish = Publish { dup: false, qos, retain: false, topic: "a", packet_id: None, properties, payload: b"" };
+    publish.encode(V311, &mut [0; 64]);
+}

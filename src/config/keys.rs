@@ -1,0 +1,299 @@
+//! Every configuration key, once: its name, kind, bounds, default and what it is for. The file, the environment and
+//! the flags are all read against this table, and a test holds README's table to it.
+
+use crate::limits;
+use core::time::Duration;
+
+/// A configuration key.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// `section.key`, as in the file.
+    pub name: &'static str,
+    /// What values it takes.
+    pub kind: Kind,
+    /// Its value when nobody sets it.
+    pub default: Default,
+    /// One line for people.
+    pub about: &'static str,
+}
+
+/// What values a key takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// A whole number, both bounds included.
+    Integer {
+        /// Smallest.
+        min: u64,
+        /// Largest.
+        max: u64,
+    },
+    /// A number with a unit, both bounds included.
+    Duration {
+        /// Shortest.
+        min: Duration,
+        /// Longest.
+        max: Duration,
+    },
+    /// `true` or `false`.
+    Bool,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Any text; checked by what uses it.
+    Text,
+    /// Texts; in the environment separated by commas.
+    List,
+}
+
+/// A default, as a constant.
+#[derive(Clone, Copy, Debug)]
+pub enum Default {
+    /// For [`Kind::Integer`].
+    Integer(u64),
+    /// For [`Kind::Duration`].
+    Duration(Duration),
+    /// For [`Kind::Bool`].
+    Bool(bool),
+    /// For [`Kind::Choice`] and [`Kind::Text`].
+    Text(&'static str),
+    /// For [`Kind::List`].
+    List(&'static [&'static str]),
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+const YEAR: Duration = Duration::from_secs(366 * 24 * 3_600);
+
+const fn key(name: &'static str, kind: Kind, default: Default, about: &'static str) -> Key {
+    Key { name, kind, default, about }
+}
+
+const fn integer(min: u64, max: u64) -> Kind {
+    Kind::Integer { min, max }
+}
+
+const fn duration(min: Duration, max: Duration) -> Kind {
+    Kind::Duration { min, max }
+}
+
+/// All keys, in the order of README's table. A key's place is its index in the loader's values.
+pub const KEYS: &[Key] = &[
+    key("edge.listen", Kind::List, Default::List(&["127.0.0.1:1883"]), "addresses that devices connect to"),
+    key("api.listen", Kind::Text, Default::Text("127.0.0.1:7700"), "address of the HTTP API"),
+    key(
+        "node.shards",
+        integer(0, limits::SHARDS_MAX as u64),
+        Default::Integer(0),
+        "event loop threads; 0: one per core",
+    ),
+    key(
+        "node.driver",
+        Kind::Choice(&["auto", "io_uring", "epoll"]),
+        Default::Text("auto"),
+        "how shards wait on sockets; auto: io_uring where it works, else epoll",
+    ),
+    key("node.insecure", Kind::Bool, Default::Bool(false), "serve other hosts although nobody is authenticated"),
+    key("node.apps", Kind::List, Default::List(&["default"]), "tenants; devices without a token belong to the first"),
+    key(
+        "node.drain_timeout",
+        duration(SECOND, HOUR),
+        Default::Duration(limits::DRAIN_TIMEOUT),
+        "how long a stop waits for connections to close",
+    ),
+    key("store.data_dir", Kind::Text, Default::Text(""), "not available yet: messages live in memory"),
+    key(
+        "auth.mode",
+        Kind::Choice(&["none", "jwt"]),
+        Default::Text("none"),
+        "how devices prove who they are; jwt is not available yet",
+    ),
+    key(
+        "auth.user",
+        Kind::Text,
+        Default::Text("{username}"),
+        "user of a device, from {username} and {client_id}; where there is no user name, the client id",
+    ),
+    key(
+        "limits.max_connections",
+        integer(0, limits::NODE_CONNECTIONS_MAX as u64),
+        Default::Integer(0),
+        "connections of the node; 0: what this machine can hold",
+    ),
+    key(
+        "limits.packet_bytes",
+        integer(1_024, limits::BLOCK_CLASSES[limits::BLOCK_CLASSES.len() - 1] as u64),
+        Default::Integer(limits::PACKET_BYTES_MAX as u64),
+        "longest MQTT packet, and what a push may become",
+    ),
+    key(
+        "limits.outbox_bytes",
+        integer(16 << 10, 64 << 20),
+        Default::Integer(limits::OUTBOX_BYTES_MAX as u64),
+        "data waiting for one connection; at least limits.packet_bytes",
+    ),
+    key(
+        "limits.receive_maximum_out",
+        integer(1, 65_535),
+        Default::Integer(limits::RECEIVE_MAXIMUM_OUT as u64),
+        "unacknowledged messages towards a device",
+    ),
+    key(
+        "limits.receive_maximum_in",
+        integer(1, 65_535),
+        Default::Integer(limits::RECEIVE_MAXIMUM_IN as u64),
+        "unacknowledged messages from a device",
+    ),
+    key(
+        "limits.subscriptions",
+        integer(1, 100_000),
+        Default::Integer(limits::SUBSCRIPTIONS_MAX as u64),
+        "subscriptions of a session",
+    ),
+    key(
+        "limits.devices_per_user",
+        integer(1, 1_000_000),
+        Default::Integer(limits::DEVICES_PER_USER_MAX as u64),
+        "devices of a user",
+    ),
+    key(
+        "limits.handshake_timeout",
+        duration(SECOND, HOUR),
+        Default::Duration(limits::HANDSHAKE_TIMEOUT),
+        "time from accept to CONNECT",
+    ),
+    key(
+        "limits.idle_timeout",
+        duration(SECOND, YEAR),
+        Default::Duration(limits::IDLE_TIMEOUT),
+        "a connection with keep alive 0 ends after this long without a byte",
+    ),
+    key(
+        "limits.session_expiry_max",
+        duration(Duration::ZERO, YEAR),
+        Default::Duration(limits::SESSION_EXPIRY_MAX),
+        "longest life of a session without a connection",
+    ),
+    key(
+        "limits.inbox_entries",
+        integer(1, 10_000_000),
+        Default::Integer(limits::INBOX_ENTRIES_MAX as u64),
+        "messages an inbox keeps",
+    ),
+    key(
+        "limits.inbox_age",
+        duration(SECOND, YEAR),
+        Default::Duration(limits::INBOX_AGE_MAX),
+        "how long an inbox keeps them",
+    ),
+];
+
+impl Key {
+    /// `KITTIWAKE_SECTION_KEY`.
+    pub fn environment(&self) -> String {
+        format!("{}{}", super::ENVIRONMENT_PREFIX, self.name.replace('.', "_").to_uppercase())
+    }
+
+    /// What is allowed, for error lines and README.
+    pub fn allowed(&self) -> String {
+        match self.kind {
+            Kind::Integer { min, max } => format!("{min} to {max}"),
+            Kind::Duration { min, max } => {
+                format!("{} to {}, such as 500ms, 10s, 5m, 1h or 7d", format_duration(min), format_duration(max))
+            }
+            Kind::Bool => "true or false".to_owned(),
+            Kind::Choice(words) => words.join(", "),
+            Kind::Text => "text".to_owned(),
+            Kind::List => "a list of texts".to_owned(),
+        }
+    }
+
+    /// The default, as it would be written in the environment.
+    pub fn default_text(&self) -> String {
+        match self.default {
+            Default::Integer(number) => number.to_string(),
+            Default::Duration(duration) => format_duration(duration),
+            Default::Bool(flag) => flag.to_string(),
+            Default::Text(text) => text.to_owned(),
+            Default::List(texts) => texts.join(","),
+        }
+    }
+}
+
+/// The largest unit that divides it: `7d`, `90s`, `1500ms`.
+pub fn format_duration(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    let units = [(DAY, "d"), (HOUR, "h"), (Duration::from_secs(60), "m"), (SECOND, "s")];
+    for (unit, name) in units {
+        let unit = unit.as_millis();
+        if milliseconds > 0 && milliseconds.is_multiple_of(unit) {
+            return format!("{}{name}", milliseconds / unit);
+        }
+    }
+    if milliseconds == 0 { "0s".to_owned() } else { format!("{milliseconds}ms") }
+}
+
+/// Reads `500ms`, `10s`, `5m`, `1h` or `7d`. `None`: not such a text, or too large for a duration.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let factor_ms: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.checked_mul(factor_ms).map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_back_what_they_print() {
+        for text in ["500ms", "10s", "5m", "1h", "7d", "90s", "1500ms"] {
+            assert_eq!(parse_duration(text).map(format_duration).as_deref(), Some(text));
+        }
+        assert_eq!(parse_duration("0s"), Some(Duration::ZERO));
+        for text in ["", "10", "s", "-1s", "1.5h", "1 h", "1w", "99999999999999999999s", "18446744073709551615d"] {
+            assert_eq!(parse_duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_default_is_of_its_keys_kind() {
+        for key in KEYS {
+            let fits = match (key.kind, key.default) {
+                (Kind::Integer { min, max }, Default::Integer(number)) => (min..=max).contains(&number),
+                (Kind::Duration { min, max }, Default::Duration(duration)) => (min..=max).contains(&duration),
+                (Kind::Choice(words), Default::Text(word)) => words.contains(&word),
+                (Kind::Bool, Default::Bool(_)) | (Kind::Text, Default::Text(_)) | (Kind::List, Default::List(_)) => {
+                    true
+                }
+                _ => false,
+            };
+            assert!(fits, "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn no_two_keys_share_an_environment_name() {
+        for (index, key) in KEYS.iter().enumerate() {
+            assert!(KEYS[index + 1..].iter().all(|other| other.environment() != key.environment()), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn the_readme_has_a_row_for_every_key() {
+        let readme = include_str!("../../README.md");
+        for key in KEYS {
+            let default = key.default_text();
+            let default = if default.is_empty() { "none".to_owned() } else { format!("`{default}`") };
+            let row = format!("| `{}` | `{}` | {default} | {} |", key.name, key.environment(), key.about);
+            assert!(readme.contains(&row), "README lacks this row:\n{row}");
+        }
+    }
+}

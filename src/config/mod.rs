@@ -1,0 +1,317 @@
+//! Owns: reading and checking the configuration.
+//! In: a TOML file's text, `KITTIWAKE_SECTION_KEY` variables, flags. Out: [`Config`], plain validated data, or a
+//! [`ConfigError`] of one line. Must not: open sockets, start threads, decide anything at run time.
+//! Invariants: a key that is not in [`keys::KEYS`] is an error wherever it comes from; a flag beats the environment,
+//! which beats the file, which beats the default; a [`Config`] that exists can be served.
+
+pub mod keys;
+mod layers;
+
+use crate::auth::UserTemplate;
+use crate::io::probe::Choice;
+use core::fmt;
+use core::time::Duration;
+use layers::{Values, one_line};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// What all our environment variables start with.
+pub const ENVIRONMENT_PREFIX: &str = "KITTIWAKE_";
+
+/// A mistake in the configuration, on one line: which key, what is wrong, what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The key as its author wrote it: `section.key`, the variable's name, or the flag.
+    pub key: String,
+    /// What is wrong.
+    pub wrong: String,
+    /// What is allowed.
+    pub allowed: String,
+}
+
+impl ConfigError {
+    fn new(key: &str, wrong: impl Into<String>, allowed: impl Into<String>) -> Self {
+        Self { key: key.to_owned(), wrong: wrong.into(), allowed: allowed.into() }
+    }
+
+    /// A file that is not TOML.
+    fn file(text: &str, error: &toml::de::Error) -> Self {
+        let line =
+            error.span().map_or(1, |span| 1 + text.bytes().take(span.start).filter(|&byte| byte == b'\n').count());
+        Self::new("--config", format!("line {line}: {}", one_line(error.message())), "TOML: [section] and key = value")
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; allowed: {}", self.key, self.wrong, self.allowed)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Bounds an operator may change; the reasons for the defaults are in `limits.rs`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections of the node; `None`: what the machine can hold.
+    pub max_connections: Option<usize>,
+    /// Longest MQTT packet.
+    pub packet_bytes: usize,
+    /// Data waiting for one connection; at least `packet_bytes`.
+    pub outbox_bytes: usize,
+    /// Unacknowledged messages towards a device.
+    pub receive_maximum_out: u16,
+    /// Unacknowledged messages from a device.
+    pub receive_maximum_in: u16,
+    /// Subscriptions of a session.
+    pub subscriptions: usize,
+    /// Devices of a user.
+    pub devices_per_user: usize,
+    /// From accept to CONNECT.
+    pub handshake_timeout: Duration,
+    /// Idle limit of connections with keep alive 0.
+    pub idle_timeout: Duration,
+    /// Longest session expiry granted.
+    pub session_expiry_max: Duration,
+    /// Messages an inbox keeps.
+    pub inbox_entries: usize,
+    /// How long an inbox keeps them.
+    pub inbox_age: Duration,
+}
+
+/// Everything `serve` needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where devices connect.
+    pub edge_listen: Vec<SocketAddr>,
+    /// Where the API listens.
+    pub api_listen: SocketAddr,
+    /// Shards; `None`: one per core.
+    pub shards: Option<usize>,
+    /// How shards wait on sockets.
+    pub driver: Choice,
+    /// Serve other hosts although nobody is authenticated.
+    pub insecure: bool,
+    /// Tenants, at least one; the first is `default`, which devices without a token belong to.
+    pub apps: Vec<String>,
+    /// How long a stop waits for connections.
+    pub drain_timeout: Duration,
+    /// Template of the user's name.
+    pub user_template: UserTemplate,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// What the command line of `serve` says; each is stronger than file and environment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// `--config`: the file.
+    pub config: Option<PathBuf>,
+    /// `--listen`, any number of times.
+    pub listen: Vec<String>,
+    /// `--api`.
+    pub api: Option<String>,
+    /// `--data-dir`.
+    pub data_dir: Option<String>,
+    /// `--shards`.
+    pub shards: Option<String>,
+    /// `--driver`.
+    pub driver: Option<String>,
+    /// `--insecure`.
+    pub insecure: bool,
+}
+
+/// Reads the file that the flags name, then [`parse`]s it.
+pub fn load(flags: &Flags, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigError> {
+    let text = match &flags.config {
+        None => None,
+        Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
+            ConfigError::new(
+                "--config",
+                format!("cannot read {}: {error}", path.display()),
+                "the path of a readable TOML file",
+            )
+        })?),
+    };
+    parse(text.as_deref(), environment, flags)
+}
+
+/// Lays defaults, file, environment and flags over each other and checks what comes out.
+pub fn parse(
+    file: Option<&str>,
+    environment: impl IntoIterator<Item = (String, String)>,
+    flags: &Flags,
+) -> Result<Config, ConfigError> {
+    let mut values = Values::defaults();
+    if let Some(text) = file {
+        values.lay_file(text)?;
+    }
+    values.lay_environment(environment)?;
+    lay_flags(&mut values, flags)?;
+    check_availability(&values)?;
+    let config = assemble(&values)?;
+    check_exposure(&config)?;
+    Ok(config)
+}
+
+fn lay_flags(values: &mut Values, flags: &Flags) -> Result<(), ConfigError> {
+    if !flags.listen.is_empty() {
+        values.lay_flag("edge.listen", "--listen", &flags.listen.join(","))?;
+    }
+    let texts = [
+        ("api.listen", "--api", &flags.api),
+        ("store.data_dir", "--data-dir", &flags.data_dir),
+        ("node.shards", "--shards", &flags.shards),
+        ("node.driver", "--driver", &flags.driver),
+    ];
+    for (key, flag, text) in texts {
+        if let Some(text) = text {
+            values.lay_flag(key, flag, text)?;
+        }
+    }
+    if flags.insecure {
+        values.lay_flag("node.insecure", "--insecure", "true")?;
+    }
+    Ok(())
+}
+
+/// Keys that have a place in the configuration but nothing behind them yet.
+fn check_availability(values: &Values) -> Result<(), ConfigError> {
+    if !values.text("store.data_dir").is_empty() {
+        return Err(ConfigError::new(
+            "store.data_dir (--data-dir)",
+            "the durable store is not available yet, messages live in memory",
+            "leave it out",
+        ));
+    }
+    if values.text("auth.mode") == "jwt" {
+        return Err(ConfigError::new("auth.mode", "jwt is not available yet", "none"));
+    }
+    Ok(())
+}
+
+fn assemble(values: &Values) -> Result<Config, ConfigError> {
+    let edge_listen = values.list("edge.listen").iter().map(|text| address("edge.listen (--listen)", text));
+    let edge_listen = edge_listen.collect::<Result<Vec<_>, _>>()?;
+    if edge_listen.is_empty() {
+        return Err(ConfigError::new("edge.listen", "it is empty", "at least one IP:PORT"));
+    }
+    let limits = Limits {
+        max_connections: whole(values, "limits.max_connections"),
+        packet_bytes: size(values, "limits.packet_bytes"),
+        outbox_bytes: size(values, "limits.outbox_bytes"),
+        receive_maximum_out: short(values, "limits.receive_maximum_out"),
+        receive_maximum_in: short(values, "limits.receive_maximum_in"),
+        subscriptions: size(values, "limits.subscriptions"),
+        devices_per_user: size(values, "limits.devices_per_user"),
+        handshake_timeout: values.duration("limits.handshake_timeout"),
+        idle_timeout: values.duration("limits.idle_timeout"),
+        session_expiry_max: values.duration("limits.session_expiry_max"),
+        inbox_entries: size(values, "limits.inbox_entries"),
+        inbox_age: values.duration("limits.inbox_age"),
+    };
+    if limits.outbox_bytes < limits.packet_bytes {
+        return Err(ConfigError::new(
+            "limits.outbox_bytes",
+            format!("{} cannot hold a packet of limits.packet_bytes", limits.outbox_bytes),
+            format!("at least {}", limits.packet_bytes),
+        ));
+    }
+    Ok(Config {
+        edge_listen,
+        api_listen: address("api.listen (--api)", values.text("api.listen"))?,
+        shards: whole(values, "node.shards"),
+        driver: match values.text("node.driver") {
+            "io_uring" => Choice::IoUring,
+            "epoll" => Choice::Epoll,
+            _ => Choice::Auto,
+        },
+        insecure: values.bool("node.insecure"),
+        apps: apps(values.list("node.apps"))?,
+        drain_timeout: values.duration("node.drain_timeout"),
+        user_template: user_template(values.text("auth.user"))?,
+        limits,
+    })
+}
+
+fn address(key: &str, text: &str) -> Result<SocketAddr, ConfigError> {
+    text.parse().map_err(|_| {
+        ConfigError::new(
+            key,
+            format!("`{}` is not an address", one_line(text)),
+            "IP:PORT, such as 127.0.0.1:1883 or [::1]:1883",
+        )
+    })
+}
+
+/// 0 in the file means "decide yourself".
+fn whole(values: &Values, name: &str) -> Option<usize> {
+    Some(size(values, name)).filter(|&number| number > 0)
+}
+
+fn size(values: &Values, name: &str) -> usize {
+    usize::try_from(values.integer(name)).expect("the table bounds every integer below 2^32")
+}
+
+fn short(values: &Values, name: &str) -> u16 {
+    u16::try_from(values.integer(name)).expect("the table bounds this integer to 16 bits")
+}
+
+fn apps(names: &[String]) -> Result<Vec<String>, ConfigError> {
+    let allowed = format!(
+        "`default` first, then at most {} other names of letters, digits, - and _",
+        crate::limits::APPS_MAX - 1
+    );
+    let error = |wrong: String| Err(ConfigError::new("node.apps", wrong, allowed.clone()));
+    if names.first().map(String::as_str) != Some("default") {
+        return error("devices without a token belong to `default`, which is not its first".to_owned());
+    }
+    if names.len() > crate::limits::APPS_MAX {
+        return error(format!("{} are too many", names.len()));
+    }
+    for (index, name) in names.iter().enumerate() {
+        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+        if name.is_empty() || name.len() > crate::limits::IDENTITY_BYTES_MAX || !plain {
+            return error(format!("`{}` is not a name", one_line(name)));
+        }
+        if names[..index].contains(name) {
+            return error(format!("`{name}` is there twice"));
+        }
+    }
+    Ok(names.to_vec())
+}
+
+fn user_template(text: &str) -> Result<UserTemplate, ConfigError> {
+    let error = |wrong: String| {
+        let allowed = format!(
+            "text with {{username}} or {{client_id}}, or both, at most {} bytes",
+            crate::limits::IDENTITY_BYTES_MAX
+        );
+        ConfigError::new("auth.user", format!("`{}` {wrong}", one_line(text)), allowed)
+    };
+    if text.len() > crate::limits::IDENTITY_BYTES_MAX || text.contains('\0') {
+        return Err(error("is too long or has the character U+0000".to_owned()));
+    }
+    UserTemplate::parse(text).map_err(|wrong| error(wrong.to_string()))
+}
+
+/// Nobody is authenticated yet, so an address that other hosts can reach is served only on demand.
+fn check_exposure(config: &Config) -> Result<(), ConfigError> {
+    if config.insecure {
+        return Ok(());
+    }
+    let edge = config.edge_listen.iter().map(|address| ("edge.listen (--listen)", address));
+    for (key, address) in edge.chain([("api.listen (--api)", &config.api_listen)]) {
+        if !address.ip().to_canonical().is_loopback() {
+            return Err(ConfigError::new(
+                key,
+                format!("{address} is reachable from other hosts and nobody is authenticated"),
+                "a loopback address, or --insecure",
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

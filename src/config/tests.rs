@@ -1,0 +1,245 @@
+use super::*;
+
+fn flags() -> Flags {
+    Flags::default()
+}
+
+fn environment(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+fn from_file(text: &str) -> Result<Config, ConfigError> {
+    parse(Some(text), [], &flags())
+}
+
+/// The error's line; it is one line whatever the input was.
+fn line_of(result: Result<Config, ConfigError>) -> String {
+    let line = result.expect_err("the configuration is wrong").to_string();
+    assert!(!line.contains('\n'), "{line}");
+    line
+}
+
+#[test]
+fn nothing_set_gives_the_defaults_of_the_contract() {
+    let config = parse(None, [], &flags()).expect("defaults are valid");
+    assert_eq!(config.edge_listen, ["127.0.0.1:1883".parse().expect("an address")]);
+    assert_eq!(config.api_listen, "127.0.0.1:7700".parse().expect("an address"));
+    assert_eq!((config.shards, config.driver, config.insecure), (None, Choice::Auto, false));
+    assert_eq!(config.apps, ["default"]);
+    assert_eq!(config.user_template, UserTemplate::parse("{username}").expect("valid"));
+    assert_eq!(config.limits.packet_bytes, 256 << 10);
+    assert_eq!(config.limits.outbox_bytes, 256 << 10);
+    assert_eq!((config.limits.receive_maximum_out, config.limits.receive_maximum_in), (32, 128));
+    assert_eq!(config.limits.subscriptions, 1_000);
+    assert_eq!(config.limits.session_expiry_max, Duration::from_secs(7 * 24 * 3_600));
+    assert_eq!(config.limits.idle_timeout, Duration::from_secs(3_600));
+    assert_eq!(config.limits.handshake_timeout, Duration::from_secs(10));
+    assert_eq!(config.limits.max_connections, None);
+}
+
+#[test]
+fn a_file_sets_every_kind_of_value() {
+    let text = r#"
+        [edge]
+        listen = ["127.0.0.1:1", "[::1]:2"]
+        [node]
+        shards = 3
+        driver = "epoll"
+        insecure = true
+        apps = ["default", "shop"]
+        [auth]
+        user = "u-{client_id}"
+        [limits]
+        handshake_timeout = "1500ms"
+    "#;
+    let config = from_file(text).expect("valid");
+    assert_eq!(config.edge_listen.len(), 2);
+    assert_eq!((config.shards, config.driver, config.insecure), (Some(3), Choice::Epoll, true));
+    assert_eq!(config.apps, ["default", "shop"]);
+    assert_eq!(config.user_template, UserTemplate::parse("u-{client_id}").expect("valid"));
+    assert_eq!(config.limits.handshake_timeout, Duration::from_millis(1_500));
+}
+
+#[test]
+fn a_flag_beats_the_environment_which_beats_the_file() {
+    let file = "[node]\nshards = 1\ndriver = \"epoll\"\n[api]\nlisten = \"127.0.0.1:1\"";
+    let environment =
+        environment(&[("KITTIWAKE_NODE_SHARDS", "2"), ("KITTIWAKE_API_LISTEN", "127.0.0.1:2"), ("HOME", "/")]);
+    let flags = Flags { shards: Some("3".to_owned()), ..flags() };
+    let config = parse(Some(file), environment, &flags).expect("valid");
+    assert_eq!(config.shards, Some(3));
+    assert_eq!(config.api_listen.port(), 2);
+    assert_eq!(config.driver, Choice::Epoll);
+}
+
+#[test]
+fn every_flag_reaches_its_key() {
+    let flags = Flags {
+        config: None,
+        listen: vec!["127.0.0.1:1".to_owned(), "0.0.0.0:2".to_owned()],
+        api: Some("127.0.0.1:3".to_owned()),
+        data_dir: None,
+        shards: Some("4".to_owned()),
+        driver: Some("io_uring".to_owned()),
+        insecure: true,
+    };
+    let config = parse(None, [], &flags).expect("valid");
+    assert_eq!(config.edge_listen.iter().map(SocketAddr::port).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!((config.api_listen.port(), config.shards, config.driver), (3, Some(4), Choice::IoUring));
+    assert!(config.insecure);
+}
+
+#[test]
+fn a_list_in_the_environment_is_separated_by_commas() {
+    let environment = environment(&[("KITTIWAKE_EDGE_LISTEN", "127.0.0.1:1, 127.0.0.1:2")]);
+    assert_eq!(parse(None, environment, &flags()).expect("valid").edge_listen.len(), 2);
+}
+
+#[test]
+fn unknown_keys_are_errors_wherever_they_come_from() {
+    assert_eq!(line_of(from_file("[api]\nport = 1")), "api.port: there is no such key; allowed: api.listen",);
+    assert_eq!(
+        line_of(from_file("[nodes]")),
+        "nodes: there is no such key; allowed: [edge], [api], [node], [store], [auth], [limits]",
+    );
+    assert_eq!(
+        line_of(from_file("shards = 1")),
+        "shards: there is no such key; allowed: [edge], [api], [node], [store], [auth], [limits]",
+    );
+    assert_eq!(
+        line_of(parse(None, environment(&[("KITTIWAKE_NODE_SHARD", "1")]), &flags())),
+        "KITTIWAKE_NODE_SHARD: there is no such key; allowed: KITTIWAKE_SECTION_KEY of a known key",
+    );
+}
+
+#[test]
+fn values_out_of_bounds_name_key_value_and_bounds() {
+    assert_eq!(
+        line_of(from_file("[limits]\npacket_bytes = 12")),
+        "limits.packet_bytes: `12` is not allowed; allowed: 1024 to 1048576",
+    );
+    assert_eq!(
+        line_of(parse(None, environment(&[("KITTIWAKE_LIMITS_IDLE_TIMEOUT", "ten")]), &flags())),
+        "KITTIWAKE_LIMITS_IDLE_TIMEOUT: `ten` is not allowed; allowed: 1s to 366d, such as 500ms, 10s, 5m, 1h or 7d",
+    );
+    let flags = Flags { driver: Some("kqueue".to_owned()), ..flags() };
+    assert_eq!(line_of(parse(None, [], &flags)), "--driver: `kqueue` is not allowed; allowed: auto, io_uring, epoll",);
+}
+
+#[test]
+fn an_integers_bounds_are_included() {
+    for (number, valid) in [(1_023, false), (1_024, true), (1_025, true), (262_144, true), (262_145, false)] {
+        // 262,145 is within the key's own bounds, but the default outbox cannot hold it.
+        assert_eq!(from_file(&format!("[limits]\npacket_bytes = {number}")).is_ok(), valid, "{number}");
+    }
+    for (number, valid) in [(0, true), (1_024, true), (1_025, false), (-1, false)] {
+        assert_eq!(from_file(&format!("[node]\nshards = {number}")).is_ok(), valid, "{number}");
+    }
+}
+
+#[test]
+fn a_value_of_the_wrong_type_is_an_error() {
+    assert_eq!(
+        line_of(from_file("[node]\nshards = \"two\"")),
+        "node.shards: a value of type string does not fit; allowed: 0 to 1024",
+    );
+    assert_eq!(
+        line_of(from_file("[edge]\nlisten = [1]")),
+        "edge.listen: not every element is a string; allowed: a list of texts",
+    );
+    assert_eq!(
+        line_of(from_file("[limits]\nidle_timeout = 10")),
+        "limits.idle_timeout: a value of type integer does not fit; allowed: 1s to 366d, such as 500ms, 10s, 5m, 1h or 7d",
+    );
+}
+
+#[test]
+fn a_file_that_is_not_toml_names_the_line() {
+    let line = line_of(from_file("[node]\nshards = = 1\n"));
+    assert!(line.starts_with("--config: line 2: "), "{line}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let flags = Flags { config: Some(PathBuf::from("/nonexistent/kittiwake.toml")), ..flags() };
+    let line = line_of(load(&flags, []));
+    assert!(line.starts_with("--config: cannot read /nonexistent/kittiwake.toml: "), "{line}");
+}
+
+#[test]
+fn an_address_needs_ip_and_port() {
+    for text in ["localhost:1883", "127.0.0.1", "127.0.0.1:99999", ""] {
+        let flags = Flags { listen: vec![text.to_owned()], ..flags() };
+        let line = line_of(parse(None, [], &flags));
+        assert_eq!(
+            line,
+            format!(
+                "edge.listen (--listen): `{text}` is not an address; allowed: IP:PORT, such as 127.0.0.1:1883 or [::1]:1883"
+            ),
+        );
+    }
+    assert_eq!(line_of(from_file("[edge]\nlisten = []")), "edge.listen: it is empty; allowed: at least one IP:PORT");
+}
+
+#[test]
+fn a_data_directory_is_refused_until_there_is_a_durable_store() {
+    let flags = Flags { data_dir: Some("data".to_owned()), ..flags() };
+    assert_eq!(
+        line_of(parse(None, [], &flags)),
+        "store.data_dir (--data-dir): the durable store is not available yet, messages live in memory; allowed: leave it out",
+    );
+}
+
+#[test]
+fn tokens_are_refused_until_they_can_be_checked() {
+    assert_eq!(line_of(from_file("[auth]\nmode = \"jwt\"")), "auth.mode: jwt is not available yet; allowed: none");
+}
+
+#[test]
+fn other_hosts_are_not_served_without_authentication() {
+    for listen in ["0.0.0.0:1883", "192.0.2.1:1883", "[::]:1883", "[::ffff:192.0.2.1]:1883"] {
+        let flags = Flags { listen: vec!["127.0.0.1:1883".to_owned(), listen.to_owned()], ..flags() };
+        assert_eq!(
+            line_of(parse(None, [], &flags)),
+            format!(
+                "edge.listen (--listen): {listen} is reachable from other hosts and nobody is authenticated; \
+                 allowed: a loopback address, or --insecure"
+            ),
+        );
+        assert!(parse(None, [], &Flags { insecure: true, ..flags }).is_ok());
+    }
+    let flags = Flags { api: Some("0.0.0.0:7700".to_owned()), ..flags() };
+    assert!(line_of(parse(None, [], &flags)).starts_with("api.listen (--api): 0.0.0.0:7700 is reachable"));
+    assert!(parse(None, environment(&[("KITTIWAKE_NODE_INSECURE", "true")]), &flags).is_ok());
+    let loopback = Flags { listen: vec!["[::1]:1".to_owned(), "127.9.9.9:1".to_owned()], ..Flags::default() };
+    assert!(parse(None, [], &loopback).is_ok());
+}
+
+#[test]
+fn the_user_template_must_say_who_the_user_is() {
+    for text in ["alice", "", "{user}", "{username}{", "{{username}}", &"x".repeat(300)] {
+        let line = line_of(from_file(&format!("[auth]\nuser = \"{text}\"")));
+        assert!(line.starts_with(&format!("auth.user: `{text}` ")), "{line}");
+    }
+    for text in ["{username}", "{client_id}", "{username}-{client_id}", "site/{username}"] {
+        assert!(from_file(&format!("[auth]\nuser = \"{text}\"")).is_ok(), "{text}");
+    }
+}
+
+#[test]
+fn apps_begin_with_the_default_and_are_distinct_names() {
+    for list in ["[]", "[\"shop\"]", "[\"default\", \"default\"]", "[\"default\", \"a b\"]", "[\"default\", \"\"]"] {
+        let line = line_of(from_file(&format!("[node]\napps = {list}")));
+        assert!(line.starts_with("node.apps: "), "{line}");
+    }
+}
+
+#[test]
+fn an_outbox_must_hold_a_packet() {
+    let text = "[limits]\npacket_bytes = 65536\noutbox_bytes = ";
+    assert!(from_file(&format!("{text}65536")).is_ok());
+    assert_eq!(
+        line_of(from_file(&format!("{text}65535"))),
+        "limits.outbox_bytes: 65535 cannot hold a packet of limits.packet_bytes; allowed: at least 65536",
+    );
+}

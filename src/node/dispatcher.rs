@@ -1,0 +1,36 @@
+//! The thread that carries events from the shards to the tasks that wait for them.
+
+use crate::push::Control;
+use crate::shard::command::Event;
+use crossbeam_channel::Receiver;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tokio::sync::watch;
+
+/// How far the data plane has come to its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// Shards that have closed their last connection.
+    pub(super) drained: usize,
+    /// All shards are gone.
+    pub(super) ended: bool,
+}
+
+/// Starts it. It ends when all shards have dropped their side of `events`.
+pub(super) fn spawn(
+    control: Arc<Control>,
+    events: Receiver<Event>,
+) -> io::Result<(JoinHandle<()>, watch::Receiver<Progress>)> {
+    let (tell, progress) = watch::channel(Progress::default());
+    let thread = std::thread::Builder::new().name("kittiwake-events".to_owned()).spawn(move || {
+        for event in events.iter() {
+            if control.dispatch(event).is_some() {
+                tell.send_modify(|progress| progress.drained += 1);
+            }
+        }
+        control.close();
+        tell.send_modify(|progress| progress.ended = true);
+    })?;
+    Ok((thread, progress))
+}

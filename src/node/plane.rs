@@ -1,0 +1,102 @@
+//! The data plane as the node starts it and as the API sees it.
+
+use super::capacity::Capacity;
+use crate::base::ids::AppId;
+use crate::config::Config;
+use crate::push::Gateway;
+use crate::shard::command::{CommandError, CommandToken, Push};
+use crate::shard::{Handle, Limits, Settings};
+use rustix::rand::{GetRandomFlags, getrandom};
+use std::io;
+use std::sync::Arc;
+
+/// The data plane's settings. `shards` and `capacity` are what the node made of the machine and the configuration.
+pub(super) fn settings(config: &Config, shards: u16, capacity: Capacity) -> io::Result<Settings> {
+    let limits = &config.limits;
+    Ok(Settings {
+        shards,
+        driver: config.driver,
+        listen: config.edge_listen.clone(),
+        apps: config.apps.clone(),
+        user: config.user_template.clone(),
+        hash_key: random()?,
+        random_seed: random()?,
+        limits: Limits {
+            connections: usize::try_from(capacity.connections).unwrap_or(usize::MAX),
+            packet_bytes: limits.packet_bytes,
+            outbox_bytes: limits.outbox_bytes,
+            receive_maximum_out: limits.receive_maximum_out,
+            receive_maximum_in: limits.receive_maximum_in,
+            subscriptions: limits.subscriptions,
+            session_expiry: limits.session_expiry_max,
+            handshake_timeout: limits.handshake_timeout,
+            idle_timeout: limits.idle_timeout,
+            devices_per_user: limits.devices_per_user,
+            inbox_entries: limits.inbox_entries,
+            inbox_age: limits.inbox_age,
+        },
+    })
+}
+
+fn random() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    let count = getrandom(&mut bytes[..], GetRandomFlags::empty())?;
+    assert_eq!(count, bytes.len(), "the kernel gives up to 256 bytes at once, or none");
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+impl Gateway for Handle {
+    fn push(&self, push: Push, token: CommandToken) -> Result<(), CommandError> {
+        Self::push(self, push, token)
+    }
+
+    fn stats(&self, token: CommandToken) -> Result<usize, CommandError> {
+        Self::stats(self, token)
+    }
+
+    fn disconnect(
+        &self,
+        app: AppId,
+        user: Arc<str>,
+        device: Option<Arc<str>>,
+        token: CommandToken,
+    ) -> Result<(), CommandError> {
+        Self::disconnect(self, app, user, device, token)
+    }
+
+    fn drain(&self) {
+        Self::drain(self);
+    }
+
+    fn shards(&self) -> usize {
+        Self::shards(self)
+    }
+
+    fn store_stats(&self) -> Vec<(&'static str, u64)> {
+        let stats = Self::store_stats(self);
+        let held = stats.store;
+        vec![
+            ("commits", stats.commits),
+            ("entries", stats.entries),
+            ("records", stats.records),
+            ("bytes", stats.bytes),
+            ("duplicates", stats.duplicates),
+            ("key_conflicts", stats.key_conflicts),
+            ("failures", stats.failures),
+            ("queue_depth", stats.queue_depth),
+            ("seq", stats.seq),
+            ("poisoned", u64::from(stats.poisoned)),
+            ("held_streams", held.streams),
+            ("held_entries", held.entries),
+            ("held_records", held.records),
+            ("held_bytes", held.bytes),
+            ("held_keys", held.keys),
+            ("trimmed", held.trimmed),
+            ("keys_dropped", held.keys_dropped),
+        ]
+    }
+
+    fn healthy(&self) -> bool {
+        Self::healthy(self)
+    }
+}

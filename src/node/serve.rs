@@ -1,0 +1,168 @@
+//! `kittiwake serve`: start, serve, drain.
+
+use super::banner::Banner;
+use super::capacity;
+use super::cli::Failure;
+use super::dispatcher::{self, Progress};
+use super::listener::Bounded;
+use super::plane;
+use crate::admin;
+use crate::config::Config;
+use crate::io::probe::{self, Choosing, Chosen};
+use crate::limits;
+use crate::push::{Api, Control, Rules, Sources};
+use crate::shard;
+use std::future::IntoFuture;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+use tracing::{info, warn};
+
+/// Serves until a signal says to stop.
+pub(super) fn run(config: &Config) -> Result<(), Failure> {
+    // Colours only where a person looks at them.
+    let ansi = io::IsTerminal::is_terminal(&io::stderr());
+    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(ansi).with_target(false).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(limits::CONTROL_THREADS)
+        .thread_name("kittiwake-control")
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Runtime(format!("cannot start the control plane's threads: {error}")))?;
+    let result = runtime.block_on(serve(config));
+    // A request that hangs must not keep the process: it has had its time.
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve(config: &Config) -> Result<(), Failure> {
+    // The API's address and the signals come first: where they fail, no shard has to be stopped again.
+    let listener = TcpListener::bind(config.api_listen)
+        .await
+        .map_err(|error| Failure::Runtime(format!("cannot listen on {} (api.listen): {error}", config.api_listen)))?;
+    let api_address = listener.local_addr().map_err(runtime_failure)?;
+    let mut signals = Signals::new().map_err(runtime_failure)?;
+    let machine = capacity::survey();
+    let shards = shards(config);
+    // The data plane probes again for itself; here it decides how many connections to count on. An error is its to tell.
+    let io_uring = matches!(probe::choose(config.driver), Ok(Choosing { chosen: Chosen::Uring, .. }));
+    let capacity = capacity::estimate(machine, io_uring, usize::from(shards), config.limits.max_connections);
+    let settings = plane::settings(config, shards, capacity).map_err(runtime_failure)?;
+    let running = shard::start(settings).map_err(|error| Failure::Runtime(error.to_string()))?;
+
+    let control = Arc::new(Control::new(Box::new(running.handle.clone())));
+    let events = running.events.clone();
+    let (events_thread, progress) = dispatcher::spawn(Arc::clone(&control), events).map_err(runtime_failure)?;
+    let (stop_api, api_stopped) = oneshot::channel::<()>();
+    let router = api(config, api_address, &control);
+    let api = axum::serve(Bounded::new(listener, limits::API_CONNECTIONS_MAX), router)
+        .with_graceful_shutdown(async { drop(api_stopped.await) });
+    let api = tokio::spawn(api.into_future());
+
+    announce(&Banner {
+        edge: &running.listening,
+        api: api_address,
+        driver: running.driver,
+        notice: running.notice.as_deref(),
+        shards: control.shards(),
+        capacity,
+        insecure: config.insecure,
+    });
+
+    let drained = until_drained(config, &control, &mut signals, progress).await;
+    // Requests still waiting get their answer; then the port closes.
+    drop(stop_api);
+    if tokio::time::timeout(limits::API_DRAIN_TIMEOUT, api).await.is_err() {
+        warn!("requests to the API were cut off");
+    }
+    drained?;
+    running.stop();
+    // It ends with the shards' side of the channel, which is gone now.
+    if events_thread.join().is_err() {
+        return Err(Failure::Runtime("the events thread panicked".to_owned()));
+    }
+    info!("stopped");
+    Ok(())
+}
+
+/// As configured, else one a core; a machine that does not tell has at least one.
+fn shards(config: &Config) -> u16 {
+    let cores = || std::thread::available_parallelism().map_or(1, core::num::NonZeroUsize::get);
+    let shards = config.shards.unwrap_or_else(cores).min(limits::SHARDS_MAX);
+    u16::try_from(shards).expect("the limit has 16 bits")
+}
+
+fn api(config: &Config, address: SocketAddr, control: &Arc<Control>) -> axum::Router {
+    let rules = Rules { apps: config.apps.clone(), packet_bytes: config.limits.packet_bytes };
+    let sources = Sources { wall_ms, new_id: || uuid::Uuid::now_v7().to_string() };
+    let loopback_only = address.ip().to_canonical().is_loopback();
+    Api::new(Arc::clone(control), rules, sources, loopback_only).router(admin::router(Arc::clone(control)))
+}
+
+/// A clock before 1970 says 0: messages then count as old, which is what such a clock asks for.
+fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn announce(banner: &Banner<'_>) {
+    // Nobody is left to tell when stdout is closed; serving goes on.
+    let _ = writeln!(io::stdout(), "{banner}");
+}
+
+fn runtime_failure(error: io::Error) -> Failure {
+    Failure::Runtime(error.to_string())
+}
+
+/// SIGTERM and SIGINT mean the same.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Waits for a signal, then for the shards to close what they hold. `Ok`: they did.
+async fn until_drained(
+    config: &Config,
+    control: &Arc<Control>,
+    signals: &mut Signals,
+    mut progress: watch::Receiver<Progress>,
+) -> Result<(), Failure> {
+    let ended = async |progress: &mut watch::Receiver<Progress>, drained: usize| {
+        // The sender tells `ended` before it goes, so an error adds nothing.
+        let _ = progress.wait_for(|progress| progress.ended || progress.drained >= drained).await;
+    };
+    let name = tokio::select! {
+        name = signals.next() => name,
+        () = ended(&mut progress, usize::MAX) => {
+            return Err(Failure::Runtime("the data plane ended by itself".to_owned()));
+        }
+    };
+    info!("{name}: closing connections; a second signal stops at once");
+    // Telling a shard may wait for room in its mailbox; a signal or the timeout must not wait with it.
+    let draining = Arc::clone(control);
+    let _told = tokio::task::spawn_blocking(move || draining.drain());
+    tokio::select! {
+        () = ended(&mut progress, control.shards()) => Ok(()),
+        () = tokio::time::sleep(config.drain_timeout) => {
+            Err(Failure::Runtime("connections were left at the end of node.drain_timeout".to_owned()))
+        }
+        name = signals.next() => Err(Failure::Runtime(format!("a second signal, {name}, cut connections off"))),
+    }
+}

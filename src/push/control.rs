@@ -1,0 +1,296 @@
+//! Commands to the data plane and their answers: a bounded table of who waits for what.
+
+use crate::base::ids::AppId;
+use crate::limits;
+use crate::shard::command::{CommandError, CommandToken, Event, Push, Pushed, ShardStats};
+use core::time::Duration;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
+
+/// The data plane as the API sees it: the shards' handle, or the fake of the API's tests. No call blocks.
+pub trait Gateway: Send + Sync {
+    /// Hands a push over; [`Event::Pushed`] answers.
+    fn push(&self, push: Push, token: CommandToken) -> Result<(), CommandError>;
+    /// Asks all shards for their figures; that many [`Event::Stats`] answer.
+    fn stats(&self, token: CommandToken) -> Result<usize, CommandError>;
+    /// Closes the connections of a user, or of one device; [`Event::Disconnected`] answers.
+    fn disconnect(
+        &self,
+        app: AppId,
+        user: Arc<str>,
+        device: Option<Arc<str>>,
+        token: CommandToken,
+    ) -> Result<(), CommandError>;
+    /// Starts closing everything; each shard says [`Event::Drained`].
+    fn drain(&self);
+    /// Shards there are.
+    fn shards(&self) -> usize;
+    /// The store's figures by name.
+    fn store_stats(&self) -> Vec<(&'static str, u64)>;
+    /// The store can write.
+    fn healthy(&self) -> bool;
+}
+
+/// Why a command brought nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The data plane said so.
+    Refused(CommandError),
+    /// No answer in time.
+    TimedOut,
+    /// The data plane ended before it answered.
+    Gone,
+}
+
+/// Set in a token whose answer nobody waits for.
+const UNAWAITED: u64 = 1 << 63;
+
+enum Waiter {
+    Push(oneshot::Sender<Result<Pushed, CommandError>>),
+    Disconnect(oneshot::Sender<u32>),
+    /// `expected` is not known until the question has been asked; answers may come before.
+    Stats {
+        expected: Option<usize>,
+        got: Vec<ShardStats>,
+        to: oneshot::Sender<Vec<ShardStats>>,
+    },
+}
+
+/// The commands under way. Full: `Busy`.
+struct Pending {
+    waiters: Mutex<HashMap<u64, Waiter>>,
+    next: AtomicU64,
+    capacity: usize,
+}
+
+impl Pending {
+    /// A panic elsewhere while holding the lock cannot leave the table half changed: each change is one map call.
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Waiter>> {
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn token(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn insert(self: &Arc<Self>, waiter: Waiter) -> Result<Entry, Failure> {
+        let token = self.token();
+        let mut waiters = self.lock();
+        if waiters.len() >= self.capacity {
+            return Err(Failure::Refused(CommandError::Busy));
+        }
+        waiters.insert(token, waiter);
+        drop(waiters);
+        Ok(Entry { pending: Arc::clone(self), token })
+    }
+
+    /// Completes a question for figures once all answers are there.
+    fn settle_stats(&self, token: u64, change: impl FnOnce(&mut Option<usize>, &mut Vec<ShardStats>)) -> bool {
+        let mut waiters = self.lock();
+        let Some(Waiter::Stats { expected, got, .. }) = waiters.get_mut(&token) else {
+            return false;
+        };
+        change(expected, got);
+        if *expected == Some(got.len())
+            && let Some(Waiter::Stats { mut got, to, .. }) = waiters.remove(&token)
+        {
+            got.sort_by_key(|stats| stats.shard);
+            // Whoever asked may be gone; then there is nobody to tell.
+            let _ = to.send(got);
+        }
+        true
+    }
+}
+
+/// A place in the table, given up when its owner goes, however it goes (answer, timeout, a caller that hangs up).
+struct Entry {
+    pending: Arc<Pending>,
+    token: u64,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.pending.lock().remove(&self.token);
+    }
+}
+
+/// An answer under way.
+pub struct Reply<T> {
+    from: oneshot::Receiver<T>,
+    _entry: Entry,
+}
+
+impl<T> Reply<T> {
+    /// Waits for it, at most this long.
+    pub async fn wait(self, timeout: Duration) -> Result<T, Failure> {
+        match tokio::time::timeout(timeout, self.from).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(_)) => Err(Failure::Gone),
+            Err(_) => Err(Failure::TimedOut),
+        }
+    }
+}
+
+/// The way from tokio tasks to the shards and back.
+pub struct Control {
+    gateway: Box<dyn Gateway>,
+    pending: Arc<Pending>,
+    draining: AtomicBool,
+    counters: Counters,
+}
+
+/// What the control plane itself counts.
+#[derive(Default)]
+struct Counters {
+    pushes: AtomicU64,
+    push_refusals: AtomicU64,
+    unawaited_push_failures: AtomicU64,
+    late_answers: AtomicU64,
+}
+
+impl Control {
+    /// Commands go to `gateway`; its events must be given to [`Control::dispatch`].
+    pub fn new(gateway: Box<dyn Gateway>) -> Self {
+        Self::with_capacity(gateway, limits::PENDING_COMMANDS_MAX)
+    }
+
+    pub(super) fn with_capacity(gateway: Box<dyn Gateway>, capacity: usize) -> Self {
+        let pending = Pending { waiters: Mutex::default(), next: AtomicU64::new(1), capacity };
+        Self { gateway, pending: Arc::new(pending), draining: AtomicBool::new(false), counters: Counters::default() }
+    }
+
+    /// Hands a push over; the reply says what came of it.
+    pub fn push(&self, push: Push) -> Result<Reply<Result<Pushed, CommandError>>, Failure> {
+        self.refuse_when_draining()?;
+        let (to, from) = oneshot::channel();
+        let entry = self.pending.insert(Waiter::Push(to)).inspect_err(|_| self.count_refusal())?;
+        self.submit(push, CommandToken(entry.token))?;
+        Ok(Reply { from, _entry: entry })
+    }
+
+    /// Hands a push over and waits for nothing. A later failure is counted.
+    pub fn push_unawaited(&self, push: Push) -> Result<(), Failure> {
+        self.refuse_when_draining()?;
+        self.submit(push, CommandToken(self.pending.token() | UNAWAITED))
+    }
+
+    fn submit(&self, push: Push, token: CommandToken) -> Result<(), Failure> {
+        self.gateway.push(push, token).map_err(Failure::Refused).inspect_err(|_| self.count_refusal())?;
+        self.counters.pushes.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Closes the connections of a user, or of one device of it; the reply says how many.
+    pub fn disconnect(&self, app: AppId, user: Arc<str>, device: Option<Arc<str>>) -> Result<Reply<u32>, Failure> {
+        let (to, from) = oneshot::channel();
+        let entry = self.pending.insert(Waiter::Disconnect(to))?;
+        self.gateway.disconnect(app, user, device, CommandToken(entry.token)).map_err(Failure::Refused)?;
+        Ok(Reply { from, _entry: entry })
+    }
+
+    /// Asks every shard for its figures; the reply has them in the shards' order.
+    pub fn stats(&self) -> Result<Reply<Vec<ShardStats>>, Failure> {
+        let (to, from) = oneshot::channel();
+        let entry = self.pending.insert(Waiter::Stats { expected: None, got: Vec::new(), to })?;
+        let count = self.gateway.stats(CommandToken(entry.token)).map_err(Failure::Refused)?;
+        self.pending.settle_stats(entry.token, |expected, _| *expected = Some(count));
+        Ok(Reply { from, _entry: entry })
+    }
+
+    /// Takes an event from the shards to whoever waits for it. Returns the shard of [`Event::Drained`].
+    pub fn dispatch(&self, event: Event) -> Option<u16> {
+        match event {
+            Event::Pushed { token, result } => self.dispatch_pushed(token, result),
+            Event::Stats { token, stats } => {
+                if !self.pending.settle_stats(token.0, |_, got| got.push(*stats)) {
+                    self.count_late();
+                }
+            }
+            Event::Disconnected { token, count } => match self.pending.lock().remove(&token.0) {
+                Some(Waiter::Disconnect(to)) => drop(to.send(count)),
+                _ => self.count_late(),
+            },
+            Event::Drained { shard } => return Some(shard),
+            // The shards listen before the control plane begins; one that says so later has nothing for it.
+            Event::Listening { .. } => self.count_late(),
+        }
+        None
+    }
+
+    fn dispatch_pushed(&self, token: CommandToken, result: Result<Pushed, CommandError>) {
+        if token.0 & UNAWAITED != 0 {
+            if result.is_err() {
+                self.counters.unawaited_push_failures.fetch_add(1, Ordering::Relaxed);
+            }
+            return;
+        }
+        // Taken out in its own statement, so that the table is not locked while the receiver's task is woken.
+        let waiter = self.pending.lock().remove(&token.0);
+        match waiter {
+            Some(Waiter::Push(to)) => drop(to.send(result)),
+            _ => self.count_late(),
+        }
+    }
+
+    /// The data plane has ended: everybody who still waits is told so.
+    pub fn close(&self) {
+        self.pending.lock().clear();
+    }
+
+    /// Refuses pushes from now on and asks the shards to close everything.
+    pub fn drain(&self) {
+        if !self.draining.swap(true, Ordering::AcqRel) {
+            self.gateway.drain();
+        }
+    }
+
+    /// A drain was asked for.
+    pub fn draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// The store can write.
+    pub fn store_healthy(&self) -> bool {
+        self.gateway.healthy()
+    }
+
+    /// The store's figures by name.
+    pub fn store_stats(&self) -> Vec<(&'static str, u64)> {
+        self.gateway.store_stats()
+    }
+
+    /// Shards there are.
+    pub fn shards(&self) -> usize {
+        self.gateway.shards()
+    }
+
+    /// What the control plane itself counts and holds, by name.
+    pub fn own_stats(&self) -> [(&'static str, u64); 5] {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("commands_pending", self.pending.lock().len() as u64),
+            ("pushes", load(&self.counters.pushes)),
+            ("push_refusals", load(&self.counters.push_refusals)),
+            ("unawaited_push_failures", load(&self.counters.unawaited_push_failures)),
+            ("late_answers", load(&self.counters.late_answers)),
+        ]
+    }
+
+    fn refuse_when_draining(&self) -> Result<(), Failure> {
+        if self.draining() {
+            self.count_refusal();
+            return Err(Failure::Refused(CommandError::Draining));
+        }
+        Ok(())
+    }
+
+    fn count_refusal(&self) {
+        self.counters.push_refusals.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count_late(&self) {
+        self.counters.late_answers.fetch_add(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,214 @@
+//! A fake data plane and the API's router before it, for tests: no socket, no clock.
+
+use super::*;
+use crate::admin;
+use crate::base::ids::{AppId, Epoch, Offset, Qos};
+use crate::shard::command::{CommandError, CommandToken, Event, Push, PushResult, Pushed, ShardStats, Target};
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, Response, header};
+use serde_json::{Value, json};
+use smallvec::smallvec;
+use std::sync::{Mutex, OnceLock};
+use tower::ServiceExt;
+
+pub(super) const NOW_MS: u64 = 1_700_000_000_000;
+pub(super) const PACKET_BYTES: usize = 4_096;
+
+/// What the fake does with a command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Behaviour {
+    /// Answers at once, from inside the call: the earliest an answer can come.
+    Answer,
+    /// Refuses the call.
+    Refuse(CommandError),
+    /// Takes it in and answers with an error.
+    Fail(CommandError),
+    /// Takes it in and says nothing.
+    Silent,
+}
+
+/// The fake data plane and what it was asked for.
+pub(super) struct Fake {
+    behaviour: Mutex<Behaviour>,
+    pub(super) healthy: Mutex<bool>,
+    pub(super) pushes: Mutex<Vec<Push>>,
+    pub(super) disconnects: Mutex<Vec<(AppId, String, Option<String>)>>,
+    pub(super) control: OnceLock<Arc<Control>>,
+}
+
+pub(super) struct FakeGateway(Arc<Fake>);
+
+impl Fake {
+    fn dispatch(&self, event: Event) {
+        self.control.get().expect("set before the first command").dispatch(event);
+    }
+
+    fn behave(&self) -> Behaviour {
+        *self.behaviour.lock().expect("not poisoned")
+    }
+}
+
+impl Gateway for FakeGateway {
+    fn push(&self, push: Push, token: CommandToken) -> Result<(), CommandError> {
+        let result = |user: Option<&Arc<str>>, offset: u64| PushResult {
+            user: user.cloned(),
+            position: (push.qos() != Qos::AtMostOnce).then_some((Epoch(0xab), Offset(offset))),
+            online: user.map(|_| 2),
+        };
+        let results = match &push.target {
+            Target::User(user) | Target::Device { user, .. } => smallvec![result(Some(user), 17)],
+            Target::Users(users) => users.iter().zip(1..).map(|(user, offset)| result(Some(user), offset)).collect(),
+            Target::Topic(_) | Target::Everyone => smallvec![result(None, 5)],
+        };
+        let duplicate = push.key.as_ref().is_some_and(|(key, _)| &**key == "seen");
+        self.0.pushes.lock().expect("not poisoned").push(push.clone());
+        match self.0.behave() {
+            Behaviour::Answer => self.0.dispatch(Event::Pushed { token, result: Ok(Pushed { results, duplicate }) }),
+            Behaviour::Fail(error) => self.0.dispatch(Event::Pushed { token, result: Err(error) }),
+            Behaviour::Refuse(error) => return Err(error),
+            Behaviour::Silent => {}
+        }
+        Ok(())
+    }
+
+    fn stats(&self, token: CommandToken) -> Result<usize, CommandError> {
+        match self.0.behave() {
+            Behaviour::Refuse(error) => return Err(error),
+            Behaviour::Silent => {}
+            Behaviour::Answer | Behaviour::Fail(_) => {
+                for shard in [1, 0] {
+                    let stats = ShardStats {
+                        shard,
+                        driver: "fake",
+                        gauges: vec![("connections", 10 + u64::from(shard))],
+                        counters: vec![("accepted", 100)],
+                    };
+                    self.0.dispatch(Event::Stats { token, stats: Box::new(stats) });
+                }
+            }
+        }
+        Ok(2)
+    }
+
+    fn disconnect(
+        &self,
+        app: AppId,
+        user: Arc<str>,
+        device: Option<Arc<str>>,
+        token: CommandToken,
+    ) -> Result<(), CommandError> {
+        let asked = (app, user.to_string(), device.map(|device| device.to_string()));
+        self.0.disconnects.lock().expect("not poisoned").push(asked);
+        match self.0.behave() {
+            Behaviour::Refuse(error) => return Err(error),
+            Behaviour::Silent => {}
+            Behaviour::Answer | Behaviour::Fail(_) => self.0.dispatch(Event::Disconnected { token, count: 3 }),
+        }
+        Ok(())
+    }
+
+    fn drain(&self) {}
+
+    fn shards(&self) -> usize {
+        2
+    }
+
+    fn store_stats(&self) -> Vec<(&'static str, u64)> {
+        vec![("entries", 7)]
+    }
+
+    fn healthy(&self) -> bool {
+        *self.0.healthy.lock().expect("not poisoned")
+    }
+}
+
+pub(super) struct Bench {
+    pub(super) fake: Arc<Fake>,
+    pub(super) control: Arc<Control>,
+    pub(super) router: axum::Router,
+}
+
+impl Bench {
+    pub(super) fn new() -> Self {
+        Self::with(true, limits::PENDING_COMMANDS_MAX)
+    }
+
+    pub(super) fn with(loopback_only: bool, pending_max: usize) -> Self {
+        let fake = Arc::new(Fake {
+            behaviour: Mutex::new(Behaviour::Answer),
+            healthy: Mutex::new(true),
+            pushes: Mutex::default(),
+            disconnects: Mutex::default(),
+            control: OnceLock::new(),
+        });
+        let control = Arc::new(Control::with_capacity(Box::new(FakeGateway(Arc::clone(&fake))), pending_max));
+        assert!(fake.control.set(Arc::clone(&control)).is_ok());
+        let rules = Rules { apps: vec!["default".to_owned(), "shop".to_owned()], packet_bytes: PACKET_BYTES };
+        let sources = Sources { wall_ms: || NOW_MS, new_id: || "id-1".to_owned() };
+        let api = Api::new(Arc::clone(&control), rules, sources, loopback_only);
+        let router = api.router(admin::router(Arc::clone(&control)));
+        Self { fake, control, router }
+    }
+
+    pub(super) fn behave(&self, behaviour: Behaviour) {
+        *self.fake.behaviour.lock().expect("not poisoned") = behaviour;
+    }
+
+    pub(super) async fn send(&self, request: Request<Body>) -> Response<Body> {
+        self.router.clone().oneshot(request).await.expect("the router never fails")
+    }
+
+    pub(super) async fn post(&self, path: &str, body: impl Into<Body>) -> (u16, Value) {
+        answer(self.send(post(path).body(body.into()).expect("a request")).await).await
+    }
+
+    pub(super) async fn push(&self, body: &Value) -> (u16, Value) {
+        self.post("/v1/push", body.to_string()).await
+    }
+
+    pub(super) async fn get(&self, path: &str) -> (u16, Value) {
+        let request = Request::get(path).header(header::HOST, "localhost").body(Body::empty()).expect("a request");
+        answer(self.send(request).await).await
+    }
+
+    /// The last push that the data plane was given.
+    pub(super) fn pushed(&self) -> Push {
+        self.fake.pushes.lock().expect("not poisoned").last().expect("a push").clone()
+    }
+
+    pub(super) fn push_count(&self) -> usize {
+        self.fake.pushes.lock().expect("not poisoned").len()
+    }
+
+    pub(super) fn own(&self, name: &str) -> u64 {
+        let stats = self.control.own_stats();
+        stats.iter().find(|&&(key, _)| key == name).expect("a known name").1
+    }
+}
+
+pub(super) fn post(path: &str) -> axum::http::request::Builder {
+    Request::post(path).header(header::HOST, "127.0.0.1:7700").header(header::CONTENT_TYPE, "application/json")
+}
+
+/// Status and JSON; every refusal must be a problem whose status is the response's.
+pub(super) async fn answer(response: Response<Body>) -> (u16, Value) {
+    let (parts, body) = response.into_parts();
+    let status = parts.status.as_u16();
+    let bytes = to_bytes(body, 64 << 20).await.expect("a body in memory");
+    let value: Value = serde_json::from_slice(&bytes).expect("replies are JSON");
+    let kind = parts.headers[header::CONTENT_TYPE].to_str().expect("ASCII");
+    if parts.status.is_success() {
+        assert_eq!(kind, "application/json");
+    } else {
+        assert_eq!(kind, "application/problem+json");
+        assert_eq!(value["status"], status);
+        assert_eq!(value["type"], "about:blank");
+        assert!(value["title"].is_string() && value["detail"].is_string(), "{value}");
+    }
+    assert_eq!(parts.headers.contains_key(header::RETRY_AFTER), status == 429);
+    (status, value)
+}
+
+pub(super) fn to_alice(payload: Value) -> Value {
+    json!({ "to": { "user": "alice" }, "payload": payload })
+}

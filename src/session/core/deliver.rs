@@ -1,0 +1,302 @@
+//! Delivery: live offers while caught up, pulls from the log when not.
+
+use super::super::{Counter, Effect, Effects};
+use super::record;
+use super::state::{InFlight, LoggedAt, Offer, Purpose, Session, State, flag};
+use crate::base::clock::Now;
+use crate::base::ids::{Epoch, Offset, Qos, Seq};
+use crate::base::log::StreamHead;
+use crate::base::message::{Entry, Message, StreamKey};
+use crate::limits::READ_ENTRIES_MAX;
+use std::sync::Arc;
+
+impl Session {
+    /// Offers a message that is in no log, at the effective QoS.
+    pub fn offer_volatile(&mut self, message: &Arc<Message>, qos: Qos, effects: &mut Effects) -> Offer {
+        if self.state != State::Open {
+            return Offer::Skipped(Counter::DroppedOffline);
+        }
+        if qos == Qos::AtMostOnce {
+            return Offer::SendOnce;
+        }
+        if self.is_durable() && qos == Qos::ExactlyOnce {
+            // All that is owed this session is logged, so its subscription is not confirmed yet. Without a record the
+            // identifier would be forgotten in a crash, but not by the client.
+            return Offer::Skipped(Counter::DroppedUnconfirmed);
+        }
+        if !self.has_room() {
+            return Offer::Full;
+        }
+        Offer::Send(self.launch(message, qos, None, effects))
+    }
+
+    /// Offers a committed message, at the effective QoS. Each session gets each matching entry once, in order; what
+    /// it cannot take now it pulls later.
+    pub fn offer_logged(
+        &mut self,
+        at: LoggedAt,
+        epoch: Epoch,
+        message: &Arc<Message>,
+        qos: Qos,
+        effects: &mut Effects,
+    ) -> Offer {
+        let ready = self.state == State::Open && self.has_room();
+        match at {
+            LoggedAt::Inbox(offset) => {
+                let positions = &mut self.positions;
+                positions.enter_epoch(epoch);
+                if offset <= positions.inbox_delivered {
+                    return Offer::Passed;
+                }
+                let next = offset.0 == positions.inbox_delivered.0 + 1;
+                positions.inbox_notified = positions.inbox_notified.max(offset);
+                if !ready || !next || self.has(flag::INBOX_UNKNOWN) {
+                    self.refill(effects);
+                    return Offer::Behind;
+                }
+                self.positions.inbox_delivered = offset;
+                if message.only_device.as_deref().is_some_and(|device| device != self.device()) {
+                    self.cursor_moved(effects);
+                    return Offer::Passed;
+                }
+            }
+            LoggedAt::Topics(seq) => {
+                let behind = self.positions.is_behind_in_topics();
+                let positions = &mut self.positions;
+                if seq <= positions.topics_delivered {
+                    return Offer::Passed;
+                }
+                if behind || !ready {
+                    if !behind {
+                        // All that matched before this one was delivered, so the pull need not look there.
+                        positions.topics_delivered = Seq(seq.0 - 1);
+                    }
+                    // Passes of other topics may have told of later ones already.
+                    positions.topics_missed = positions.topics_missed.max(seq);
+                    self.refill(effects);
+                    return Offer::Behind;
+                }
+                positions.topics_delivered = seq;
+                positions.topics_missed = seq;
+            }
+        }
+        self.take(at, message, qos, effects)
+    }
+
+    /// Tells of a committed inbox entry that matches none of the session's filters.
+    pub fn pass_inbox(&mut self, offset: Offset, epoch: Epoch, effects: &mut Effects) {
+        self.positions.enter_epoch(epoch);
+        let positions = &mut self.positions;
+        let next = offset.0 == positions.inbox_delivered.0 + 1;
+        positions.inbox_notified = positions.inbox_notified.max(offset);
+        if next && self.has(flag::HAS_INBOX) && !self.has(flag::INBOX_UNKNOWN) {
+            self.positions.inbox_delivered = offset;
+            self.cursor_moved(effects);
+        }
+    }
+
+    /// Tells how far the inbox goes (after a missed notice, say): it is pulled as the window allows.
+    pub fn notify_inbox(&mut self, head: StreamHead, effects: &mut Effects) {
+        self.positions.enter_epoch(head.epoch);
+        self.positions.inbox_notified = self.positions.inbox_notified.max(head.last);
+        self.refill(effects);
+    }
+
+    /// Tells of an entry that it will have to pull, because an earlier one that may be its is still under way to it.
+    /// All up to `position` it has been offered.
+    pub fn miss_topics(&mut self, seq: Seq, position: Seq, effects: &mut Effects) {
+        self.positions.stand_at(position);
+        self.notify_topics(seq, effects);
+    }
+
+    /// Tells that topic entries up to `seq` may have been missed: they are pulled as the window allows.
+    pub fn notify_topics(&mut self, seq: Seq, effects: &mut Effects) {
+        self.positions.topics_missed = self.positions.topics_missed.max(seq);
+        self.refill(effects);
+    }
+
+    /// Tells where the inbox begins for a session opened without that knowledge: `start` is the user's read mark.
+    pub fn on_inbox_known(&mut self, start: Offset, head: StreamHead, effects: &mut Effects) {
+        self.set(flag::INBOX_STALE, false);
+        if self.has(flag::INBOX_UNKNOWN) {
+            self.set(flag::INBOX_UNKNOWN, false);
+            let notified = self.positions.inbox_notified;
+            self.positions.inbox_epoch = head.epoch;
+            self.positions.inbox_delivered = start;
+            self.positions.inbox_notified = notified.max(head.last);
+            self.cursor_moved(effects);
+        }
+        self.notify_inbox(head, effects);
+    }
+
+    fn take(&mut self, at: LoggedAt, message: &Arc<Message>, qos: Qos, effects: &mut Effects) -> Offer {
+        if qos == Qos::AtMostOnce {
+            self.cursor_moved(effects);
+            return Offer::SendOnce;
+        }
+        let delivery = self.launch(message, qos, Some(at), effects);
+        let waits = self.in_flight(delivery).is_some_and(|flight| flight.state == super::Flight::Committing);
+        self.commit_flight(delivery, effects);
+        if waits { Offer::AfterCommit } else { Offer::Send(delivery) }
+    }
+
+    /// Durable point (1), for a flight that has to wait for it.
+    pub(in crate::session) fn commit_flight(&mut self, delivery: super::super::DeliveryId, effects: &mut Effects) {
+        let Some(flight) = self.in_flight(delivery) else { return };
+        if flight.state != super::Flight::Committing || flight.qos != Qos::ExactlyOnce {
+            return;
+        }
+        let records = vec![record::flight(self, flight)];
+        self.set(flag::RECORDED, true);
+        effects.push(Effect::Commit { ticket: Purpose::Flight.ticket(0, delivery.0), records });
+    }
+
+    /// Uses the window's room: first what an earlier connection left, then the log.
+    pub(in crate::session) fn refill(&mut self, effects: &mut Effects) {
+        if self.state != State::Open {
+            return;
+        }
+        self.send_queued(effects);
+        if self.has(flag::PULLING) || !self.has_room() {
+            return;
+        }
+        let inbox = self.positions.is_behind_in_inbox() && self.has(flag::HAS_INBOX) && !self.has(flag::INBOX_UNKNOWN);
+        let topics = self.positions.is_behind_in_topics();
+        if inbox && (!topics || self.has(flag::PULLED_TOPICS)) {
+            self.set(flag::PULLED_TOPICS, false);
+            self.set(flag::PULLING, true);
+            let room = usize::from(self.window) - self.work.as_ref().map_or(0, |work| work.sent);
+            let limit = room.min(READ_ENTRIES_MAX);
+            effects.push(Effect::PullInbox { after: self.positions.inbox_delivered, limit });
+        } else if topics {
+            self.set(flag::PULLED_TOPICS | flag::PULLING, true);
+            // Most entries of an app are not this session's, so a pull is not cut to the window.
+            effects.push(Effect::PullTopics { after: self.positions.topics_delivered, limit: READ_ENTRIES_MAX });
+        }
+    }
+
+    /// Answers [`Effect::PullInbox`].
+    pub fn on_inbox_pulled(&mut self, head: StreamHead, entries: &[Entry], now: Now, effects: &mut Effects) {
+        self.set(flag::PULLING, false);
+        if self.state != State::Open {
+            return;
+        }
+        let epoch_before = self.positions.inbox_epoch;
+        self.positions.enter_epoch(head.epoch);
+        if epoch_before != Epoch(0) && epoch_before != head.epoch {
+            self.notify_inbox(head, effects);
+            return;
+        }
+        let expected = self.positions.inbox_delivered.0 + 1;
+        if head.first.0 > expected {
+            let entries = head.first.0 - expected;
+            effects.push(Effect::Gap { first: Offset(expected), entries });
+            self.positions.inbox_delivered = Offset(head.first.0 - 1);
+        }
+        self.positions.inbox_notified = self.positions.inbox_notified.max(head.last);
+        let mut taken = true;
+        for entry in entries.iter().filter(|entry| entry.epoch == head.epoch) {
+            if entry.offset <= self.positions.inbox_delivered {
+                continue;
+            }
+            taken = taken && self.take_pulled(LoggedAt::Inbox(entry.offset), entry, now, effects);
+            if !taken {
+                break;
+            }
+            self.positions.inbox_delivered = entry.offset;
+        }
+        if taken && entries.is_empty() {
+            self.positions.inbox_delivered = self.positions.inbox_delivered.max(head.last);
+        }
+        self.cursor_moved(effects);
+        self.refill(effects);
+    }
+
+    /// Answers [`Effect::PullTopics`].
+    pub fn on_topics_pulled(&mut self, entries: &[Entry], through: Seq, now: Now, effects: &mut Effects) {
+        self.set(flag::PULLING, false);
+        if self.state != State::Open {
+            return;
+        }
+        let mut taken = true;
+        for entry in entries {
+            if entry.seq <= self.positions.topics_delivered {
+                continue;
+            }
+            taken = taken && self.take_pulled(LoggedAt::Topics(entry.seq), entry, now, effects);
+            if !taken {
+                break;
+            }
+            self.positions.topics_delivered = entry.seq;
+        }
+        if taken {
+            self.positions.topics_delivered = self.positions.topics_delivered.max(through);
+        }
+        self.cursor_moved(effects);
+        self.refill(effects);
+    }
+
+    /// A pull failed; the shard calls [`Session::pull_again`] after a while.
+    pub fn on_pull_failed(&mut self) {
+        self.set(flag::PULLING, false);
+    }
+
+    /// Tries again what failed.
+    pub fn pull_again(&mut self, effects: &mut Effects) {
+        self.refill(effects);
+    }
+
+    /// False: the window is full, the entry is pulled again.
+    fn take_pulled(&mut self, at: LoggedAt, entry: &Entry, now: Now, effects: &mut Effects) -> bool {
+        let message = &entry.message;
+        if self.holds(at) || message.only_device.as_deref().is_some_and(|device| device != self.device()) {
+            return true;
+        }
+        // What waits in an inbox is for whoever subscribes to it, whenever that was.
+        let since = if matches!(entry.stream, StreamKey::Inbox(..)) { Seq(0) } else { entry.seq };
+        let Some(effective) = self.effective_from(&message.topic, message.publisher, since) else { return true };
+        if message.expires_ms.is_some_and(|at| at <= now.wall_ms) {
+            effects.count(Counter::DroppedExpired);
+            return true;
+        }
+        let qos = effective.qos.min(message.qos);
+        if qos == Qos::AtMostOnce {
+            effects.push(Effect::DeliverOnce { message: Arc::clone(message) });
+            return true;
+        }
+        if !self.has_room() {
+            return false;
+        }
+        if let Offer::Send(delivery) = self.take(at, message, qos, effects) {
+            effects.push(Effect::Deliver { delivery, dup: false });
+        }
+        true
+    }
+
+    /// Sends again what an earlier connection left, as the window allows.
+    pub(in crate::session) fn send_queued(&mut self, effects: &mut Effects) {
+        let window = usize::from(self.window);
+        let Some(work) = self.work.as_mut() else { return };
+        if work.queued == 0 {
+            return;
+        }
+        for InFlight { delivery, state, .. } in &mut work.window {
+            if work.sent >= window || work.queued == 0 {
+                break;
+            }
+            if *state == super::Flight::Queued {
+                *state = super::Flight::Sent;
+                work.queued -= 1;
+                work.sent += 1;
+                effects.push(Effect::Deliver { delivery: *delivery, dup: true });
+            }
+        }
+    }
+
+    pub(in crate::session) fn cursor_moved(&mut self, effects: &mut Effects) {
+        if self.is_durable() && !self.has(flag::CURSOR_DIRTY) {
+            self.set(flag::CURSOR_DIRTY, true);
+            effects.push(Effect::RecordDirty);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! A live session as bytes and back, with the same behaviour afterwards. What only the shard knows (the connection's
+//! id, the directory's links) is given again at the thaw.
+
+use super::super::{DeliveryId, GrantedFilter, Identity, Ticket};
+use super::bytes::{Reader, Write};
+use super::cursor::Positions;
+use super::state::{
+    Extra, Flight, InFlight, Link, PendingFilters, PendingPublish, Received, Session, State, Welcome, Work,
+};
+use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Seq};
+use std::sync::Arc;
+
+const VERSION: u8 = 1;
+
+impl Session {
+    /// Appends everything it is.
+    pub fn freeze(&self, out: &mut Vec<u8>) {
+        out.u8(VERSION);
+        out.u16(self.app.0);
+        out.text(self.user());
+        out.text(self.device());
+        out.u32(self.expiry);
+        out.u16(self.attachment);
+        out.u16(self.last_delivery);
+        out.u16(self.keep_alive);
+        out.u8(self.state as u8);
+        out.u8(self.window);
+        out.u16(self.flags);
+        match self.link {
+            Link::Online(_) => out.u8(0),
+            Link::Offline { since_tick } => {
+                out.u8(1);
+                out.u32(since_tick);
+            }
+        }
+        let Positions { inbox_epoch, inbox_delivered, inbox_notified, topics_delivered, topics_missed } =
+            self.positions;
+        for number in [inbox_epoch.0, inbox_delivered.0, inbox_notified.0, topics_delivered.0, topics_missed.0] {
+            out.u64(number);
+        }
+        out.count(self.subscriptions.len());
+        self.subscriptions.iter().for_each(|subscription| out.subscription(subscription));
+        out.option(self.extra.as_deref(), freeze_extra);
+        out.option(self.work.as_deref(), freeze_work);
+    }
+
+    /// Reads a frozen session; one that had a connection has `connection` now. None: the bytes are not a session of
+    /// this version.
+    pub fn thaw(bytes: &[u8], connection: Option<ConnectionId>) -> Option<Self> {
+        let reader = &mut Reader(bytes);
+        if reader.u8()? != VERSION {
+            return None;
+        }
+        let app = AppId(reader.u16()?);
+        let identity = Identity { app, user: reader.text()?.into(), device: reader.text()?.into() };
+        let mut session = Self::new(&identity);
+        session.expiry = reader.u32()?;
+        session.attachment = reader.u16()?;
+        session.last_delivery = reader.u16()?;
+        session.keep_alive = reader.u16()?;
+        session.state = [State::Opening, State::Open, State::Closing, State::Offline, State::Ended]
+            .get(usize::from(reader.u8()?))
+            .copied()?;
+        session.window = reader.u8()?;
+        session.flags = reader.u16()?;
+        session.link = match reader.u8()? {
+            0 => Link::Online(connection?),
+            _ => Link::Offline { since_tick: reader.u32()? },
+        };
+        session.positions = Positions {
+            inbox_epoch: Epoch(reader.u64()?),
+            inbox_delivered: Offset(reader.u64()?),
+            inbox_notified: Offset(reader.u64()?),
+            topics_delivered: Seq(reader.u64()?),
+            topics_missed: Seq(reader.u64()?),
+        };
+        session.subscriptions = reader.list(Reader::subscription)?.into_boxed_slice();
+        session.extra = reader.option(thaw_extra)?.map(Box::new);
+        session.work = reader.option(thaw_work)?.map(Box::new);
+        reader.0.is_empty().then_some(session)
+    }
+}
+
+fn freeze_extra(out: &mut Vec<u8>, extra: &Extra) {
+    out.option(extra.will.as_deref(), Vec::will);
+    out.count(extra.aliases.len());
+    extra.aliases.iter().for_each(|alias| out.option(alias.as_deref(), Vec::text));
+    out.u32(extra.packet_bytes_max);
+    out.count(extra.received.len());
+    for received in &extra.received {
+        out.u16(received.id);
+        out.flag(received.routed);
+    }
+    out.option(extra.filters.as_deref(), |out, filters| {
+        out.u64(filters.ticket.0);
+        out.u16(filters.attachment);
+        out.u16(filters.id);
+        out.flag(filters.is_subscribe);
+        out.flag(filters.is_installed);
+        out.binary(&filters.codes);
+        out.count(filters.granted.len());
+        for granted in &filters.granted {
+            out.text(&granted.filter);
+            out.u8(granted.qos as u8);
+            out.flag(granted.no_local);
+            out.flag(granted.retain_as_published);
+            out.u32(granted.identifier);
+            out.option(granted.replaces, |out, (filter, position)| {
+                out.u32(filter);
+                out.u32(position);
+            });
+        }
+    });
+    out.option(extra.welcome.as_deref(), |out, welcome| {
+        out.flag(welcome.session_present);
+        out.flag(welcome.assigned);
+        out.flag(welcome.expiry_lowered);
+    });
+}
+
+fn thaw_extra(reader: &mut Reader<'_>) -> Option<Extra> {
+    Some(Extra {
+        will: reader.option(Reader::will)?.map(Box::new),
+        aliases: reader.list(|reader| reader.option(|reader| reader.text().map(Arc::from)))?,
+        packet_bytes_max: reader.u32()?,
+        received: reader.list(|reader| Some(Received { id: reader.u16()?, routed: reader.flag()? }))?,
+        filters: reader.option(thaw_filters)?.map(Box::new),
+        welcome: reader
+            .option(|reader| {
+                Some(Welcome {
+                    session_present: reader.flag()?,
+                    assigned: reader.flag()?,
+                    expiry_lowered: reader.flag()?,
+                })
+            })?
+            .map(Box::new),
+    })
+}
+
+fn thaw_filters(reader: &mut Reader<'_>) -> Option<PendingFilters> {
+    Some(PendingFilters {
+        ticket: Ticket(reader.u64()?),
+        attachment: reader.u16()?,
+        id: reader.u16()?,
+        is_subscribe: reader.flag()?,
+        is_installed: reader.flag()?,
+        codes: reader.binary()?.to_vec(),
+        granted: reader.list(|reader| {
+            Some(GrantedFilter {
+                filter: reader.text()?.into(),
+                qos: reader.qos()?,
+                no_local: reader.flag()?,
+                retain_as_published: reader.flag()?,
+                identifier: reader.u32()?,
+                replaces: reader.option(|reader| Some((reader.u32()?, reader.u32()?)))?,
+            })
+        })?,
+    })
+}
+
+fn freeze_work(out: &mut Vec<u8>, work: &Work) {
+    out.count(work.window.len());
+    for flight in &work.window {
+        out.u16(flight.delivery.0);
+        out.u8(flight.state as u8);
+        out.u8(flight.qos as u8);
+        out.option(flight.at, Vec::at);
+        out.option(flight.message.as_deref(), Vec::message);
+    }
+    out.count(work.pending.len());
+    for pending in &work.pending {
+        out.u16(pending.id);
+        out.u8(pending.qos as u8);
+        out.option(pending.answer, Vec::u8);
+    }
+    out.count(work.gone.len());
+    work.gone.iter().for_each(|&id| out.u16(id));
+}
+
+fn thaw_work(reader: &mut Reader<'_>) -> Option<Work> {
+    const STATES: [Flight; 6] =
+        [Flight::Committing, Flight::Queued, Flight::Sent, Flight::Releasing, Flight::Released, Flight::Settled];
+    let window = reader.list(|reader| {
+        Some(InFlight {
+            delivery: DeliveryId(reader.u16()?),
+            state: STATES.get(usize::from(reader.u8()?)).copied()?,
+            qos: reader.qos()?,
+            at: reader.option(Reader::at)?,
+            message: reader.option(Reader::message)?.map(Arc::new),
+        })
+    })?;
+    let pending = reader.list(|reader| {
+        Some(PendingPublish { id: reader.u16()?, qos: reader.qos()?, answer: reader.option(Reader::u8)? })
+    })?;
+    Some(Work {
+        sent: window.iter().filter(|flight| flight.state.is_sent()).count(),
+        queued: window.iter().filter(|flight| flight.state == Flight::Queued).count(),
+        window,
+        pending: pending.into(),
+        gone: reader.list(Reader::u16)?,
+    })
+}

@@ -1,0 +1,20 @@
+//! Owns: one device's conversation, whatever its protocol: identity, subscriptions, positions, window, settle, will,
+//! expiry, records. In: what an adapter understood of a frame, what the shard answers. Out: [`super::Effect`]s.
+//! Must not: import `wire`; know a socket, a clock or a random source.
+//! Invariants: an identifier names one in-flight message at a time; a position never passes an entry that was neither
+//! delivered nor skipped for a counted reason; the durable cursor is the settled prefix.
+
+mod bytes;
+pub mod cursor;
+pub mod deliver;
+pub mod expiry;
+pub mod freeze;
+pub mod record;
+pub mod resume;
+pub mod settle;
+pub mod state;
+pub mod subscriptions;
+pub mod window;
+
+pub use expiry::Close;
+pub use state::{Effective, Flight, InFlight, LoggedAt, Offer, Session, Spare, Subscription};

@@ -1,0 +1,303 @@
+//! What the store keeps of a session, in four kinds of records under one prefix, so that what changes often is small:
+//! main (expiry, will, filters), cursor (positions, marks; lazy), one per durable QoS 2 delivery in flight (with the
+//! message, which pins it against retention), one per QoS 2 identifier received.
+//!
+//! Key: `s`, app, user, 0, device, 0, kind, identifier. Names never hold 0 [MQTT-1.5.4-2].
+
+use super::super::Identity;
+use super::bytes::{Reader, Write};
+use super::cursor::Prefix;
+use super::state::{Flight, InFlight, Link, LoggedAt, Received, Session, flag};
+use crate::base::clock::Now;
+use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq};
+use crate::base::log::RecordChange;
+use crate::limits::TICK;
+use std::sync::Arc;
+
+/// The prefix of all session records.
+pub const PREFIX: &[u8] = b"s";
+const VERSION: u8 = 1;
+const MAIN: u8 = 0;
+const CURSOR: u8 = 1;
+const FLIGHT: u8 = 2;
+const RECEIVED: u8 = 3;
+
+fn key(session: &Session, kind: u8, id: Option<u16>) -> Box<[u8]> {
+    let mut key = Vec::with_capacity(session.name.len() + 8);
+    key.extend_from_slice(PREFIX);
+    key.u16(session.app.0);
+    key.extend_from_slice(session.user().as_bytes());
+    key.push(0);
+    key.extend_from_slice(session.device().as_bytes());
+    key.extend_from_slice(&[0, kind]);
+    if let Some(id) = id {
+        key.u16(id);
+    }
+    key.into_boxed_slice()
+}
+
+/// Whose session a record is about; none when the key is not one of ours.
+pub fn owner(key: &[u8]) -> Option<(AppId, &str)> {
+    let rest = key.strip_prefix(PREFIX)?;
+    let (app, rest) = rest.split_first_chunk::<2>()?;
+    let end = rest.iter().position(|&byte| byte == 0)?;
+    Some((AppId(u16::from_be_bytes(*app)), core::str::from_utf8(&rest[..end]).ok()?))
+}
+
+fn change(session: &Session, kind: u8, id: Option<u16>, value: Option<Vec<u8>>) -> RecordChange {
+    RecordChange { key: key(session, kind, id), value: value.map(Vec::into_boxed_slice) }
+}
+
+/// Expiry, will, filters, and where it began.
+pub(in crate::session) fn main(session: &Session) -> RecordChange {
+    let mut out = vec![VERSION];
+    out.number(u64::from(session.expiry));
+    let flags = session.flags & (flag::MQTT5 | flag::INBOX_UNKNOWN);
+    out.number(u64::from(flags));
+    write_positions(session, &mut out);
+    out.option(session.extra.as_ref().and_then(|extra| extra.will.as_deref()), Vec::will);
+    // What has not begun yet is committed once it has.
+    let begun = || session.subscriptions.iter().filter(|subscription| subscription.since != Seq(u64::MAX));
+    out.number(begun().count() as u64);
+    begun().for_each(|subscription| out.recorded_subscription(subscription));
+    change(session, MAIN, None, Some(out))
+}
+
+/// Most are small, and an inbox that has never had a message has no epoch: a session's records are kept in RAM.
+fn write_positions(session: &Session, out: &mut Vec<u8>) {
+    let Prefix { inbox, topics } = session.prefix();
+    let epoch = session.positions.inbox_epoch;
+    out.option((epoch != Epoch(0)).then_some(epoch.0), Vec::u64);
+    out.number(inbox.0);
+    out.number(topics.0);
+}
+
+fn cursor(session: &Session, now: Now) -> RecordChange {
+    let mut out = vec![VERSION];
+    write_positions(session, &mut out);
+    out.flag(session.has(flag::INBOX_UNKNOWN));
+    let away_ms = match session.link {
+        Link::Online(_) => None,
+        Link::Offline { since_tick } => Some(now.monotonic_ms.saturating_sub(u64::from(since_tick) * tick_ms())),
+    };
+    out.option(away_ms.map(|away| now.wall_ms.saturating_sub(away)), Vec::u64);
+    let marks = || session.flights().iter().filter(|flight| flight.state == Flight::Settled);
+    out.number(marks().count() as u64);
+    marks().filter_map(|flight| flight.at).for_each(|at| out.at(at));
+    change(session, CURSOR, None, Some(out))
+}
+
+/// A durable QoS 2 delivery, sent or released.
+pub(in crate::session) fn flight(session: &Session, flight: &InFlight) -> RecordChange {
+    let mut out = vec![VERSION];
+    out.at(flight.at.expect("only logged deliveries are recorded"));
+    out.option(flight.message.as_deref(), Vec::message);
+    change(session, FLIGHT, Some(flight.delivery.0), Some(out))
+}
+
+/// A received QoS 2 identifier, or its removal.
+pub(in crate::session) fn received(session: &Session, id: u16, held: bool) -> RecordChange {
+    change(session, RECEIVED, Some(id), held.then(|| vec![VERSION]))
+}
+
+/// Removes whatever may be there.
+pub(in crate::session) fn removals(session: &Session, records: &mut Vec<RecordChange>) {
+    if !session.has(flag::RECORDED) {
+        return;
+    }
+    records.push(change(session, MAIN, None, None));
+    records.push(change(session, CURSOR, None, None));
+    let recorded = |flight: &&InFlight| flight.qos == Qos::ExactlyOnce && flight.delivery.0 != 0;
+    let flights = session.flights().iter().filter(recorded).map(|flight| flight.delivery.0);
+    let gone = session.work.iter().flat_map(|work| work.gone.iter().copied());
+    records.extend(flights.chain(gone).map(|id| change(session, FLIGHT, Some(id), None)));
+    let ids = session.extra.iter().flat_map(|extra| &extra.received);
+    records.extend(ids.map(|held| received(session, held.id, false)));
+}
+
+impl Session {
+    /// Appends the lazily written part of the record if it changed since the last call. `shard_seq`: the highest seq
+    /// up to which every entry has been offered to every session of this shard.
+    pub fn record_lazy(&mut self, shard_seq: Seq, now: Now, records: &mut Vec<RecordChange>) {
+        if !self.is_durable() || !self.has(flag::RECORDED) {
+            return;
+        }
+        self.positions.stand_at(shard_seq);
+        if self.has(flag::MAIN_DIRTY) {
+            records.push(main(self));
+        }
+        if self.has(flag::CURSOR_DIRTY) {
+            records.push(cursor(self, now));
+            let gone = self.work.as_mut().map(|work| core::mem::take(&mut work.gone)).unwrap_or_default();
+            records.extend(gone.into_iter().map(|id| change(self, FLIGHT, Some(id), None)));
+        }
+        self.set(flag::MAIN_DIRTY | flag::CURSOR_DIRTY, false);
+    }
+}
+
+/// The key of a user's read mark: `r`, app, user, 0, so that no user's key begins another's.
+pub fn read_mark_key(app: AppId, user: &str) -> Box<[u8]> {
+    let mut key = vec![b'r'];
+    key.u16(app.0);
+    key.extend_from_slice(user.as_bytes());
+    key.push(0);
+    key.into_boxed_slice()
+}
+
+pub(in crate::session) fn read_mark(app: AppId, user: &str, epoch: Epoch, mark: Offset) -> RecordChange {
+    let mut out = vec![VERSION];
+    out.u64(epoch.0);
+    out.u64(mark.0);
+    RecordChange { key: read_mark_key(app, user), value: Some(out.into_boxed_slice()) }
+}
+
+/// Reads the value of a read mark; it counts only within its epoch.
+pub fn parse_read_mark(value: &[u8]) -> Option<(Epoch, Offset)> {
+    let reader = &mut Reader(value);
+    (reader.u8()? == VERSION).then_some(())?;
+    Some((Epoch(reader.u64()?), Offset(reader.u64()?)))
+}
+
+/// Builds a session from its records, one after another in key order.
+#[derive(Debug, Default)]
+pub(in crate::session) struct Rebuild {
+    session: Option<Session>,
+}
+
+impl Rebuild {
+    /// Takes the next record in; a session that is whole now, because the next one has begun, comes out.
+    pub fn push(&mut self, key: &[u8], value: &[u8], now: Now) -> Option<Option<Session>> {
+        let mut reader = Reader(key);
+        let (prefix, app) = (reader.take(PREFIX.len())?, AppId(reader.u16()?));
+        if prefix != PREFIX {
+            return None;
+        }
+        let mut parts = reader.0.splitn(3, |&byte| byte == 0);
+        let mut name = || core::str::from_utf8(parts.next()?).ok();
+        let (user, device) = (name()?, name()?);
+        let mut rest = Reader(parts.next()?);
+        let kind = rest.u8()?;
+        let mut value = Reader(value);
+        if value.u8()? != VERSION {
+            return None;
+        }
+        if kind == MAIN {
+            let identity = Identity { app, user: user.into(), device: device.into() };
+            let done = self.finish();
+            self.session = Some(read_main(&identity, &mut value, now)?);
+            return Some(done);
+        }
+        let same = |session: &&mut Session| (session.app, session.user(), session.device()) == (app, user, device);
+        let Some(session) = self.session.as_mut().filter(same) else {
+            // What a publish of an ended session committed after the session's removal: nobody's any more.
+            return Some(None);
+        };
+        match kind {
+            CURSOR => read_cursor(session, &mut value, now)?,
+            FLIGHT => read_flight(session, rest.u16()?, &mut value)?,
+            RECEIVED => session.extra().received.push(Received { id: rest.u16()?, routed: true }),
+            _ => return None,
+        }
+        Some(None)
+    }
+
+    /// The last one.
+    pub fn finish(&mut self) -> Option<Session> {
+        let mut session = self.session.take()?;
+        // Marks and identifiers of what the cursor has passed have done their work.
+        let prefix = Prefix { inbox: session.positions.inbox_delivered, topics: session.positions.topics_delivered };
+        if let Some(work) = session.work.as_mut() {
+            work.window
+                .retain(|flight| flight.state != Flight::Settled || flight.at.is_some_and(|at| !prefix.covers(at)));
+        }
+        session.work.take_if(|work| work.is_empty());
+        Some(session)
+    }
+}
+
+fn read_main(identity: &Identity, reader: &mut Reader<'_>, now: Now) -> Option<Session> {
+    let mut session = Session::new(identity);
+    session.expiry = reader.small()?;
+    session.flags = u16::try_from(reader.number()?).ok()? | flag::RECORDED | flag::INBOX_STALE;
+    read_positions(&mut session, reader)?;
+    if let Some(will) = reader.option(Reader::will)? {
+        session.extra().will = Some(Box::new(will));
+    }
+    let subscriptions = list(reader, Reader::recorded_subscription)?;
+    session.replace_subscriptions(subscriptions);
+    // Without a better knowledge its absence begins now: it was connected when the process ended.
+    session.link = Link::Offline { since_tick: tick(now.monotonic_ms) };
+    Some(session)
+}
+
+/// A list, whose length is not believed before its items are there.
+fn list<'a, T>(reader: &mut Reader<'a>, mut read: impl FnMut(&mut Reader<'a>) -> Option<T>) -> Option<Vec<T>> {
+    let count = reader.number()?;
+    (0..count).map(|_| read(reader)).collect()
+}
+
+fn read_positions(session: &mut Session, reader: &mut Reader<'_>) -> Option<()> {
+    session.positions.inbox_epoch = Epoch(reader.option(Reader::u64)?.unwrap_or(0));
+    session.positions.inbox_delivered = Offset(reader.number()?);
+    session.positions.inbox_notified = session.positions.inbox_delivered;
+    session.positions.topics_delivered = Seq(reader.number()?);
+    session.positions.topics_missed = session.positions.topics_delivered;
+    Some(())
+}
+
+fn read_cursor(session: &mut Session, reader: &mut Reader<'_>, now: Now) -> Option<()> {
+    let main = session.positions;
+    read_positions(session, reader)?;
+    if reader.flag()? {
+        // It is older than a main record that knows where the inbox begins.
+        session.positions.inbox_epoch = main.inbox_epoch;
+        session.positions.inbox_delivered = main.inbox_delivered;
+        session.positions.inbox_notified = main.inbox_notified;
+    } else {
+        session.set(flag::INBOX_UNKNOWN, false);
+    }
+    if let Some(since_wall_ms) = reader.option(Reader::u64)? {
+        // The monotonic clock began with this process, so an absence from before it is brought forward in expiry.
+        let away = now.wall_ms.saturating_sub(since_wall_ms);
+        match now.monotonic_ms.checked_sub(away) {
+            Some(since) => session.link = Link::Offline { since_tick: tick(since) },
+            None => {
+                let lacking = u32::try_from(away.saturating_sub(now.monotonic_ms) / 1000).unwrap_or(u32::MAX);
+                session.expiry = session.expiry.saturating_sub(lacking).max(1);
+                if let Some(will) = session.extra.as_mut().and_then(|extra| extra.will.as_mut()) {
+                    will.delay = will.delay.saturating_sub(lacking);
+                }
+                session.link = Link::Offline { since_tick: 0 };
+            }
+        }
+    }
+    for at in list(reader, Reader::at)? {
+        let state = Flight::Settled;
+        let mark = InFlight { delivery: Default::default(), state, qos: Qos::ExactlyOnce, at: Some(at), message: None };
+        session.work.get_or_insert_default().window.push(mark);
+    }
+    Some(())
+}
+
+fn read_flight(session: &mut Session, id: u16, reader: &mut Reader<'_>) -> Option<()> {
+    let at: LoggedAt = reader.at()?;
+    let message = reader.option(Reader::message)?.map(Arc::new);
+    let work = session.work.get_or_insert_default();
+    let state = if message.is_some() { Flight::Queued } else { Flight::Released };
+    match state {
+        Flight::Queued => work.queued += 1,
+        _ => work.sent += 1,
+    }
+    let delivery = super::super::DeliveryId(id);
+    work.window.push(InFlight { delivery, state, qos: Qos::ExactlyOnce, at: Some(at), message });
+    session.last_delivery = session.last_delivery.max(id);
+    Some(())
+}
+
+fn tick_ms() -> u64 {
+    TICK.as_millis() as u64
+}
+
+fn tick(monotonic_ms: u64) -> u32 {
+    u32::try_from(monotonic_ms / tick_ms()).unwrap_or(u32::MAX)
+}

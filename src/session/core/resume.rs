@@ -1,0 +1,106 @@
+//! Opening: what a new or returning connection does to the session.
+
+use super::super::{DeliveryId, Effect, Effects};
+use super::record;
+use super::state::{Flight, Link, Session, State, flag};
+use crate::base::ids::{ConnectionId, Offset, Seq};
+use crate::base::log::{RecordChange, StreamHead};
+use crate::limits::RECEIVE_MAXIMUM_OUT;
+
+impl Session {
+    /// Ties it to a connection.
+    pub(in crate::session) fn attach(
+        &mut self,
+        connection: ConnectionId,
+        mqtt5: bool,
+        receive_maximum: u16,
+        effects: &mut Effects,
+    ) {
+        assert!(self.state == State::Offline, "a session has one connection at a time");
+        self.link = Link::Online(connection);
+        self.state = State::Opening;
+        self.attachment = self.attachment.wrapping_add(1);
+        self.window = u8::try_from(receive_maximum.min(RECEIVE_MAXIMUM_OUT)).expect("the limit fits");
+        self.set(flag::MQTT5, mqtt5);
+        self.set(flag::GOODBYE, false);
+        let filters_pending = self.extra.as_ref().is_some_and(|extra| extra.filters.is_some());
+        self.set(flag::PAUSED, false);
+        self.set(flag::PAUSED_FILTERS, filters_pending);
+        self.pause(flag::PAUSED_OPENING, true, effects);
+        if filters_pending {
+            effects.push(Effect::PauseReading);
+        }
+        self.queue_sent();
+    }
+
+    /// Where a returning session stands: everything since may be its.
+    pub(in crate::session) fn catch_up(&mut self, shard_seq: Seq, inbox: Option<(Offset, StreamHead)>) {
+        if !self.subscriptions.is_empty() {
+            self.positions.topics_missed = self.positions.topics_missed.max(shard_seq);
+        }
+        if let Some((start, head)) = inbox {
+            self.place_inbox(start, head);
+        }
+    }
+
+    /// All up to this seq may be its: it was not there to be offered it.
+    pub fn missed_up_to(&mut self, seq: Seq) {
+        self.positions.topics_missed = self.positions.topics_missed.max(seq);
+    }
+
+    pub(in crate::session) fn place_inbox(&mut self, start: Offset, head: StreamHead) {
+        if self.has(flag::INBOX_UNKNOWN) {
+            self.set(flag::INBOX_UNKNOWN, false);
+            self.positions.inbox_delivered = start;
+            self.positions.inbox_epoch = head.epoch;
+        }
+        self.positions.enter_epoch(head.epoch);
+        self.positions.inbox_notified = self.positions.inbox_notified.max(head.last);
+    }
+
+    /// What must be committed before the greeting is answered; empty: nothing.
+    pub(in crate::session) fn opening_records(&mut self) -> Vec<RecordChange> {
+        let mut records = Vec::new();
+        if self.is_durable() {
+            self.set(flag::RECORDED, true);
+            self.set(flag::MAIN_DIRTY, false);
+            records.push(record::main(self));
+        } else if self.has(flag::RECORDED) {
+            record::removals(self, &mut records);
+            self.set(flag::RECORDED, false);
+        }
+        records
+    }
+
+    /// The greeting was answered: what is in flight goes out again in its order (`release` says PUBREL), then the log.
+    pub(in crate::session) fn start(
+        &mut self,
+        effects: &mut Effects,
+        mut release: impl FnMut(DeliveryId, &mut Effects),
+    ) {
+        self.state = State::Open;
+        let window = usize::from(self.window);
+        for index in 0..self.flights().len() {
+            let flight = &self.flights()[index];
+            let delivery = flight.delivery;
+            match flight.state {
+                Flight::Released => release(delivery, effects),
+                Flight::Releasing => self.commit_release(delivery, effects),
+                Flight::Committing => self.commit_flight(delivery, effects),
+                Flight::Queued => {
+                    let work = self.work.as_mut().expect("it has flights");
+                    if work.sent < window {
+                        work.window[index].state = Flight::Sent;
+                        work.queued -= 1;
+                        work.sent += 1;
+                        effects.push(Effect::Deliver { delivery, dup: true });
+                    }
+                }
+                Flight::Sent | Flight::Settled => {}
+            }
+        }
+        self.pause(flag::PAUSED_OPENING, false, effects);
+        self.refill(effects);
+        self.tidy(effects);
+    }
+}

@@ -1,0 +1,473 @@
+//! The session and its waiting states.
+//!
+//! ```text
+//!            open                 committed, or nothing to commit
+//!  (none) ──────────► Opening ──────────────────────────────────► Open
+//!                      ▲   │                                       │ said or heard goodbye, or broke the protocol
+//!                 open │   │ connection closed                     ▼
+//!                      │   ▼                connection closed   Closing
+//!                     Offline ◄────────────────────────────────────┘
+//!                        │ expired, clean start, or expiry 0
+//!                        ▼
+//!                      Ended
+//! ```
+
+use super::super::{Counter, DeliveryId, Effect, Effects, Identity, Ticket};
+use super::cursor::Positions;
+use super::expiry::Will;
+use crate::base::ids::{AppId, ConnectionId, Offset, Qos, Seq};
+use crate::base::message::Message;
+use crate::limits::RECEIVE_MAXIMUM_OUT;
+use core::hash::BuildHasher;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Where a committed message stands for a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoggedAt {
+    /// In the user's inbox.
+    Inbox(Offset),
+    /// In a topic or everyone.
+    Topics(Seq),
+}
+
+/// What became of an offered message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// In flight: encode and send it now.
+    Send(DeliveryId),
+    /// Send it now at QoS 0; nothing is kept of it.
+    SendOnce,
+    /// In flight, but its identifier, or that of one before it, must be committed first (an
+    /// [`super::super::Effect::Commit`] was emitted); [`super::super::Effect::Deliver`] follows.
+    AfterCommit,
+    /// Logged, and the session cannot take it now: it will pull it.
+    Behind,
+    /// Not logged, and the window is full: the topic's policy decides.
+    Full,
+    /// Logged, and not for this session (another device's, or delivered already).
+    Passed,
+    /// Not delivered, for this reason.
+    Skipped(Counter),
+}
+
+/// How far an in-flight message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flight {
+    /// QoS 2 of a durable session: its identifier is being committed; not sent yet. Or of QoS 1 behind such a one,
+    /// which it must not overtake.
+    Committing,
+    /// Sent on an earlier connection; waits until this one's window has room for it.
+    Queued,
+    /// Sent, or handed to the shard for sending.
+    Sent,
+    /// QoS 2: PUBREC has come, that is being committed, PUBREL has not left.
+    Releasing,
+    /// QoS 2: PUBREL has left.
+    Released,
+    /// Settled, kept until the prefix passes it.
+    Settled,
+}
+
+/// A message between its first sending and its settling.
+#[derive(Clone, Debug)]
+pub struct InFlight {
+    /// Its name towards the client.
+    pub delivery: DeliveryId,
+    /// How far it is.
+    pub state: Flight,
+    /// QoS of the delivery, 1 or 2.
+    pub qos: Qos,
+    /// Where it is logged; none: it is not.
+    pub at: Option<LoggedAt>,
+    /// What; none once released.
+    pub message: Option<Arc<Message>>,
+}
+
+/// The options of a topic over all of a session's matching subscriptions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effective {
+    /// The highest granted one.
+    pub qos: Qos,
+    /// Any of them asks for it.
+    pub retain_as_published: bool,
+    /// All of them.
+    pub identifiers: SmallVec<[u32; 1]>,
+}
+
+/// One subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// The filter.
+    pub text: Arc<str>,
+    /// The log's seq at which it began: older topic entries are not for it.
+    pub since: Seq,
+    /// The router's filter.
+    pub filter: u32,
+    /// Place in the filter's list.
+    pub position: u32,
+    /// MQTT 5 Subscription Identifier; 0: none.
+    pub identifier: u32,
+    /// Granted QoS.
+    pub qos: Qos,
+    /// MQTT 5 No Local.
+    pub no_local: bool,
+    /// MQTT 5 Retain As Published.
+    pub retain_as_published: bool,
+}
+
+/// Where a session stands; see the diagram above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(in crate::session) enum State {
+    /// Greeted, not answered: the record is being committed.
+    Opening,
+    /// Answered.
+    Open,
+    /// Its connection is about to close; frames are ignored.
+    Closing,
+    /// Without a connection.
+    Offline,
+    /// Over; the shard is about to remove it.
+    Ended,
+}
+
+/// The connection, or since when there is none, in ticks of 100 ms so that it fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::session) enum Link {
+    Online(ConnectionId),
+    Offline { since_tick: u32 },
+}
+
+/// A bit of [`Session::flags`].
+pub(in crate::session) mod flag {
+    /// The connection speaks MQTT 5.
+    pub const MQTT5: u16 = 1 << 0;
+    /// A pull is under way.
+    pub const PULLING: u16 = 1 << 1;
+    /// The last pull was one of topics: the inbox has the next turn.
+    pub const PULLED_TOPICS: u16 = 1 << 2;
+    /// The cursor's record is not what it should be.
+    pub const CURSOR_DIRTY: u16 = 1 << 3;
+    /// The main record is not what it should be.
+    pub const MAIN_DIRTY: u16 = 1 << 4;
+    /// Records exist.
+    pub const RECORDED: u16 = 1 << 5;
+    /// Where the inbox begins is not known yet.
+    pub const INBOX_UNKNOWN: u16 = 1 << 6;
+    /// A filter covers inbox topics.
+    pub const HAS_INBOX: u16 = 1 << 7;
+    /// Reading is paused until CONNACK.
+    pub const PAUSED_OPENING: u16 = 1 << 8;
+    /// Reading is paused until a SUBSCRIBE or UNSUBSCRIBE is answered.
+    pub const PAUSED_FILTERS: u16 = 1 << 9;
+    /// Reading is paused until fewer publishes wait for their answers.
+    pub const PAUSED_RECEIVE: u16 = 1 << 10;
+    /// The client said goodbye and wants no will.
+    pub const GOODBYE: u16 = 1 << 11;
+    /// Where the inbox ends is not known since the process began.
+    pub const INBOX_STALE: u16 = 1 << 12;
+    /// Any reason for a pause.
+    pub const PAUSED: u16 = PAUSED_OPENING | PAUSED_FILTERS | PAUSED_RECEIVE;
+}
+
+/// A client's publish that has no answer yet, or may not be answered yet because an earlier one has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::session) struct PendingPublish {
+    pub id: u16,
+    pub qos: Qos,
+    /// The adapter's code for the answer.
+    pub answer: Option<u8>,
+}
+
+/// A QoS 2 identifier that a client holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::session) struct Received {
+    pub id: u16,
+    /// Its message is committed or handed on.
+    pub routed: bool,
+}
+
+/// A SUBSCRIBE or UNSUBSCRIBE under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::session) struct PendingFilters {
+    pub ticket: Ticket,
+    /// The connection it came on.
+    pub attachment: u16,
+    pub id: u16,
+    pub is_subscribe: bool,
+    /// Interest is installed; what is left is where the inbox begins, and the commit.
+    pub is_installed: bool,
+    pub codes: Vec<u8>,
+    pub granted: Vec<super::super::GrantedFilter>,
+}
+
+/// What CONNACK will say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::session) struct Welcome {
+    pub session_present: bool,
+    pub assigned: bool,
+    pub expiry_lowered: bool,
+}
+
+/// What only some sessions need, for as long as they do.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in crate::session) struct Extra {
+    pub will: Option<Box<Will>>,
+    pub aliases: Vec<Option<Arc<str>>>,
+    /// 0: the client did not say.
+    pub packet_bytes_max: u32,
+    pub received: Vec<Received>,
+    pub filters: Option<Box<PendingFilters>>,
+    pub welcome: Option<Box<Welcome>>,
+}
+
+/// What a session has while something is in flight in either direction.
+#[derive(Debug, Default)]
+pub(in crate::session) struct Work {
+    /// In order of first sending; at most the window and `SETTLED_MARKS_MAX`.
+    pub window: Vec<InFlight>,
+    /// Those that count against Receive Maximum.
+    pub sent: usize,
+    pub queued: usize,
+    /// In order of arrival.
+    pub pending: VecDeque<PendingPublish>,
+    /// Deliveries whose records are to be removed with the next lazy write.
+    pub gone: Vec<u16>,
+}
+
+impl Work {
+    pub fn is_empty(&self) -> bool {
+        self.window.is_empty() && self.pending.is_empty() && self.gone.is_empty()
+    }
+}
+
+/// Empty [`Work`]s, and filter and topic texts seen lately: a million sessions have the same few filters.
+#[derive(Debug, Default)]
+pub struct Spare {
+    #[expect(clippy::vec_box, reason = "the box itself is what is used again")]
+    works: Vec<Box<Work>>,
+    texts: [Option<Arc<str>>; 8],
+    next_text: usize,
+}
+
+const SPARE_WORKS_MAX: usize = 1_024;
+
+impl Spare {
+    pub(in crate::session) fn take_over(&mut self, other: &mut Self) {
+        let room = SPARE_WORKS_MAX - self.works.len();
+        let from = other.works.len().saturating_sub(room);
+        self.works.extend(other.works.drain(from..));
+    }
+
+    pub(in crate::session) fn text(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.iter().flatten().find(|known| &***known == text) {
+            return Arc::clone(known);
+        }
+        let made: Arc<str> = text.into();
+        self.texts[self.next_text] = Some(Arc::clone(&made));
+        self.next_text = (self.next_text + 1) % self.texts.len();
+        made
+    }
+}
+
+/// One device's conversation. 136 bytes; what most do not need is boxed.
+#[derive(Debug)]
+pub struct Session {
+    /// The user's name, then the device's.
+    pub(in crate::session) name: Box<str>,
+    pub(in crate::session) subscriptions: Box<[Subscription]>,
+    pub(in crate::session) extra: Option<Box<Extra>>,
+    pub(in crate::session) work: Option<Box<Work>>,
+    pub(in crate::session) positions: Positions,
+    pub(in crate::session) link: Link,
+    /// The directory's: the user's other sessions.
+    pub(in crate::session) next: u32,
+    pub(in crate::session) previous: u32,
+    pub(in crate::session) generation: u32,
+    /// Session expiry in seconds; 0 ends it with its connection.
+    pub(in crate::session) expiry: u32,
+    pub(in crate::session) app: AppId,
+    pub(in crate::session) user_bytes: u16,
+    /// Counts connections, so that late answers to an earlier one are known.
+    pub(in crate::session) attachment: u16,
+    pub(in crate::session) last_delivery: u16,
+    pub(in crate::session) state: State,
+    pub(in crate::session) window: u8,
+    /// Seconds, as granted; 0: none.
+    pub(in crate::session) keep_alive: u16,
+    pub(in crate::session) flags: u16,
+}
+
+const _: () = assert!(size_of::<Session>() <= 136);
+
+impl Session {
+    /// One that has never had a connection.
+    pub(in crate::session) fn new(identity: &Identity) -> Self {
+        let user_bytes = u16::try_from(identity.user.len()).expect("identities are at most IDENTITY_BYTES_MAX");
+        Self {
+            name: [&*identity.user, &*identity.device].concat().into(),
+            subscriptions: Box::default(),
+            extra: None,
+            work: None,
+            positions: Positions::default(),
+            link: Link::Offline { since_tick: 0 },
+            next: u32::MAX,
+            previous: u32::MAX,
+            generation: 0,
+            expiry: 0,
+            app: identity.app,
+            user_bytes,
+            attachment: 0,
+            last_delivery: 0,
+            state: State::Offline,
+            window: u8::try_from(RECEIVE_MAXIMUM_OUT).expect("fits"),
+            keep_alive: 0,
+            flags: flag::INBOX_UNKNOWN,
+        }
+    }
+    /// Tenant.
+    pub fn app(&self) -> AppId {
+        self.app
+    }
+    /// User within it.
+    pub fn user(&self) -> &str {
+        &self.name[..usize::from(self.user_bytes)]
+    }
+    /// Device of the user.
+    pub fn device(&self) -> &str {
+        &self.name[usize::from(self.user_bytes)..]
+    }
+    /// The hash messages carry as their publisher. Unkeyed, as it is stored; who makes collisions loses own messages.
+    pub fn publisher(&self) -> u64 {
+        foldhash::quality::FixedState::with_seed(0).hash_one((self.app, self.user(), self.device()))
+    }
+    /// Seconds within which its connection must say something; 0: only our own idle limit holds.
+    pub fn keep_alive(&self) -> u16 {
+        self.keep_alive
+    }
+
+    /// Its connection while it has one.
+    pub fn connection(&self) -> Option<ConnectionId> {
+        match self.link {
+            Link::Online(connection) => Some(connection),
+            Link::Offline { .. } => None,
+        }
+    }
+    /// Whether its connection has had its CONNACK and is not about to close.
+    pub fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+    /// Whether it has ended, so that its subscriptions are on their way out of the router.
+    pub fn is_over(&self) -> bool {
+        self.state == State::Ended
+    }
+    /// Whether it outlives its connection, so that its messages are logged.
+    pub fn is_durable(&self) -> bool {
+        self.expiry > 0
+    }
+    /// The client's Maximum Packet Size; the shard settles what is larger with [`Session::settle_unsent`].
+    pub fn packet_bytes_max(&self) -> u32 {
+        match &self.extra {
+            Some(extra) if extra.packet_bytes_max > 0 => extra.packet_bytes_max,
+            _ => u32::MAX,
+        }
+    }
+    /// Whether it wants its inbox and does not know where that begins.
+    pub fn wants_inbox_start(&self) -> bool {
+        self.has(flag::INBOX_UNKNOWN) && self.has(flag::HAS_INBOX)
+    }
+    /// Whether it wants its inbox and does not know where that ends.
+    pub fn wants_inbox_end(&self) -> bool {
+        self.has(flag::INBOX_STALE) && self.has(flag::HAS_INBOX)
+    }
+    /// Whether the connection speaks MQTT 5.
+    pub fn is_mqtt5(&self) -> bool {
+        self.has(flag::MQTT5)
+    }
+    /// All subscriptions.
+    pub fn subscriptions(&self) -> &[Subscription] {
+        &self.subscriptions
+    }
+
+    pub(in crate::session) fn has(&self, flags: u16) -> bool {
+        self.flags & flags != 0
+    }
+
+    pub(in crate::session) fn set(&mut self, flags: u16, on: bool) {
+        self.flags = if on { self.flags | flags } else { self.flags & !flags };
+    }
+
+    /// Leaves frames unread while any reason lasts.
+    /// Whether it waits for something, so that its connection is not to be read.
+    pub fn is_paused(&self) -> bool {
+        self.has(flag::PAUSED)
+    }
+
+    pub(in crate::session) fn pause(&mut self, reason: u16, on: bool, effects: &mut Effects) {
+        let before = self.has(flag::PAUSED);
+        self.set(reason, on);
+        match (before, self.has(flag::PAUSED)) {
+            (false, true) => effects.push(Effect::PauseReading),
+            (true, false) if self.connection().is_some() => effects.push(Effect::ResumeReading),
+            _ => {}
+        }
+    }
+
+    pub(in crate::session) fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    pub(in crate::session) fn work(&mut self, effects: &mut Effects) -> &mut Work {
+        self.work.get_or_insert_with(|| effects.spare.works.pop().unwrap_or_default())
+    }
+
+    /// Gives back what holds nothing.
+    pub(in crate::session) fn tidy(&mut self, effects: &mut Effects) {
+        if let Some(work) = self.work.take_if(|work| work.is_empty())
+            && effects.spare.works.len() < SPARE_WORKS_MAX
+        {
+            effects.spare.works.push(work);
+        }
+        self.extra.take_if(|extra| **extra == Extra::default());
+    }
+}
+
+/// What an answer answers; packed into a [`Ticket`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(in crate::session) enum Purpose {
+    Greeting = 1,
+    Filters = 2,
+    /// A delivery's identifier, durable point (1).
+    Flight = 3,
+    /// A delivery's PUBREC, durable point (2).
+    Release = 4,
+    Publish1 = 5,
+    /// Durable point (3).
+    Publish2 = 6,
+    /// The removal of a received identifier, durable point (4).
+    Forget = 7,
+}
+
+impl Purpose {
+    pub fn ticket(self, attachment: u16, id: u16) -> Ticket {
+        Ticket(u64::from(self as u8) << 32 | u64::from(attachment) << 16 | u64::from(id))
+    }
+
+    /// The purpose, the attachment and the identifier of a ticket made here.
+    pub fn of(ticket: Ticket) -> (Self, u16, u16) {
+        let purpose = match ticket.0 >> 32 {
+            1 => Self::Greeting,
+            2 => Self::Filters,
+            3 => Self::Flight,
+            4 => Self::Release,
+            5 => Self::Publish1,
+            6 => Self::Publish2,
+            7 => Self::Forget,
+            other => panic!("no session made a ticket for {other}"),
+        };
+        (purpose, (ticket.0 >> 16 & 0xFFFF) as u16, (ticket.0 & 0xFFFF) as u16)
+    }
+}

@@ -1,0 +1,151 @@
+//! A session's subscriptions: matching, options, changes.
+
+use super::super::GrantedFilter;
+use super::state::{Effective, Session, Subscription, flag};
+use crate::base::ids::Seq;
+use smallvec::SmallVec;
+
+/// Whether a valid filter matches a topic name. Wildcards in the first level do not match `$`-topics [MQTT-4.7.2-1].
+pub fn matches(filter: &str, topic: &str) -> bool {
+    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false;
+    }
+    let mut levels = topic.split('/');
+    for wanted in filter.split('/') {
+        match (wanted, levels.next()) {
+            ("#", _) => return true,
+            ("+", Some(_)) => {}
+            (wanted, Some(level)) if wanted == level => {}
+            _ => return false,
+        }
+    }
+    levels.next().is_none()
+}
+
+/// Whether a filter is one of inbox topics.
+pub fn is_inbox(filter: &str) -> bool {
+    filter == "$inbox" || filter.starts_with("$inbox/")
+}
+
+impl Session {
+    /// Options of a live message over all matching subscriptions; none: it is not for this session (No Local, too).
+    pub fn effective(&self, topic: &str, publisher: Option<u64>) -> Option<Effective> {
+        self.effective_from(topic, publisher, Seq(0))
+    }
+
+    /// As [`Session::effective`], over the subscriptions that began before `seq`; 0: over all.
+    pub(in crate::session) fn effective_from(
+        &self,
+        topic: &str,
+        publisher: Option<u64>,
+        seq: Seq,
+    ) -> Option<Effective> {
+        let own = publisher.is_some() && publisher == Some(self.publisher());
+        let mut found: Option<Effective> = None;
+        for subscription in &self.subscriptions {
+            let too_young = seq > Seq(0) && subscription.since >= seq;
+            if too_young || (own && subscription.no_local) || !matches(&subscription.text, topic) {
+                continue;
+            }
+            let effective = found.get_or_insert_with(|| Effective {
+                qos: subscription.qos,
+                retain_as_published: false,
+                identifiers: SmallVec::new(),
+            });
+            effective.qos = effective.qos.max(subscription.qos);
+            effective.retain_as_published |= subscription.retain_as_published;
+            if subscription.identifier > 0 {
+                effective.identifiers.push(subscription.identifier);
+            }
+        }
+        found
+    }
+
+    /// Of the router's filters `among` (all matching a topic), the first this session has: a fan-out that visits it
+    /// by several filters serves it by that one only.
+    pub fn first_match(&self, among: &[u32]) -> Option<u32> {
+        among
+            .iter()
+            .copied()
+            .find(|&filter| self.subscriptions.iter().any(|subscription| subscription.filter == filter))
+    }
+
+    /// The router moved the subscription with this filter.
+    pub fn relocate(&mut self, filter: u32, new_position: u32) {
+        for subscription in self.subscriptions.iter_mut().filter(|subscription| subscription.filter == filter) {
+            subscription.position = new_position;
+        }
+    }
+
+    /// Tells the places of all subscriptions, in their order, after the router was rebuilt from records.
+    pub fn relocate_all(&mut self, places: &[(u32, u32)]) {
+        assert_eq!(places.len(), self.subscriptions.len(), "one place for each subscription");
+        for (subscription, &(filter, position)) in self.subscriptions.iter_mut().zip(places) {
+            (subscription.filter, subscription.position) = (filter, position);
+        }
+    }
+
+    /// Takes granted filters in, not yet begun: entries that are read from the log are not for them until
+    /// [`Session::begin`].
+    pub(in crate::session) fn install(&mut self, granted: &[GrantedFilter], places: &[(u32, u32)]) {
+        assert_eq!(granted.len(), places.len(), "one place for each filter");
+        let mut all = core::mem::take(&mut self.subscriptions).into_vec();
+        all.reserve_exact(granted.len());
+        for (wanted, &(filter, position)) in granted.iter().zip(places) {
+            let known = all.iter().position(|known| known.text == wanted.filter);
+            let made = Subscription {
+                text: wanted.filter.clone(),
+                since: known.map_or(Seq(u64::MAX), |at| all[at].since),
+                filter,
+                position,
+                identifier: wanted.identifier,
+                qos: wanted.qos,
+                no_local: wanted.no_local,
+                retain_as_published: wanted.retain_as_published,
+            };
+            match known {
+                Some(at) => all[at] = made,
+                None => all.push(made),
+            }
+        }
+        self.replace_subscriptions(all);
+    }
+
+    /// Interest is everywhere: what is logged after `seq` is theirs.
+    pub(in crate::session) fn begin(&mut self, seq: Seq) {
+        for subscription in self.subscriptions.iter_mut().filter(|subscription| subscription.since == Seq(u64::MAX)) {
+            subscription.since = seq;
+        }
+        self.positions.stand_at(seq);
+    }
+
+    pub(in crate::session) fn replace_subscriptions(&mut self, all: Vec<Subscription>) {
+        self.set(flag::HAS_INBOX, all.iter().any(|subscription| is_inbox(&subscription.text)));
+        self.subscriptions = all.into_boxed_slice();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_match_as_section_4_7_says() {
+        for (filter, topic, expected) in [
+            ("a/b", "a/b", true),
+            ("a/+", "a/b", true),
+            ("a/+", "a", false),
+            ("a/+", "a/", true),
+            ("a/#", "a", true),
+            ("a/#", "a/b/c", true),
+            ("#", "$SYS/x", false),
+            ("+/x", "$SYS/x", false),
+            ("$inbox/#", "$inbox/push", true),
+            ("+", "/x", false),
+            ("+/+", "/x", true),
+            ("a/b", "a/b/c", false),
+        ] {
+            assert_eq!(matches(filter, topic), expected, "{filter} {topic}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The in-flight table.
+
+use super::super::{DeliveryId, Effects};
+use super::state::{Flight, InFlight, LoggedAt, Session};
+use crate::base::ids::Qos;
+use crate::base::message::Message;
+use crate::limits::SETTLED_MARKS_MAX;
+use std::sync::Arc;
+
+impl Flight {
+    /// Whether it counts against the client's Receive Maximum.
+    pub(in crate::session) fn is_sent(self) -> bool {
+        matches!(self, Self::Committing | Self::Sent | Self::Releasing | Self::Released)
+    }
+}
+
+impl Session {
+    pub(in crate::session) fn flights(&self) -> &[InFlight] {
+        self.work.as_ref().map_or(&[], |work| &work.window)
+    }
+
+    /// An in-flight message, for encoding.
+    pub fn in_flight(&self, delivery: DeliveryId) -> Option<&InFlight> {
+        self.flights().iter().find(|flight| flight.delivery == delivery && flight.state != Flight::Settled)
+    }
+
+    pub(in crate::session) fn has_room(&self) -> bool {
+        self.work.as_ref().is_none_or(|work| {
+            work.queued == 0
+                && work.sent < usize::from(self.window)
+                && work.window.len() < usize::from(self.window) + SETTLED_MARKS_MAX
+        })
+    }
+
+    /// Whether a logged entry is in the table, in whatever state.
+    pub(in crate::session) fn holds(&self, at: LoggedAt) -> bool {
+        self.flights().iter().any(|flight| flight.at == Some(at))
+    }
+
+    /// Takes a message in under an identifier that nothing else in the table has. The caller asked [`Self::has_room`].
+    pub(in crate::session) fn launch(
+        &mut self,
+        message: &Arc<Message>,
+        qos: Qos,
+        at: Option<LoggedAt>,
+        effects: &mut Effects,
+    ) -> DeliveryId {
+        let mut id = self.last_delivery;
+        loop {
+            id = id.checked_add(1).unwrap_or(1);
+            // Ends: the table is far smaller than the identifiers are many.
+            if self.flights().iter().all(|flight| flight.delivery.0 != id) {
+                break;
+            }
+        }
+        self.last_delivery = id;
+        let needs_commit = qos == Qos::ExactlyOnce && at.is_some() && self.is_durable();
+        // What was logged goes out in its order, whatever its QoS.
+        let waits = at.is_some() && self.flights().iter().any(|flight| flight.state == Flight::Committing);
+        let state = if needs_commit || waits { Flight::Committing } else { Flight::Sent };
+        let delivery = DeliveryId(id);
+        let work = self.work(effects);
+        work.gone.retain(|&gone| gone != id || !needs_commit);
+        work.sent += 1;
+        work.window.push(InFlight { delivery, state, qos, at, message: Some(Arc::clone(message)) });
+        delivery
+    }
+
+    /// Moves an entry on. None: there is no such unsettled entry.
+    pub(in crate::session) fn flight_mut(&mut self, delivery: DeliveryId) -> Option<&mut InFlight> {
+        let work = self.work.as_mut()?;
+        work.window.iter_mut().find(|flight| flight.delivery == delivery && flight.state != Flight::Settled)
+    }
+}

@@ -1,0 +1,156 @@
+//! Owns: MQTT 3.1.1 and 5 over the neutral session, a file per event.
+//! In: whole frames, store and router answers. Out: [`super::Effects`], control frames encoded.
+//! Must not: know a socket, a clock, the engine or the router.
+//! Invariants: acknowledgements to a publisher leave in the order of its publishes, per QoS.
+
+mod frame;
+mod greeting;
+mod on_ack;
+mod on_committed;
+mod on_connect;
+mod on_disconnect;
+mod on_publish;
+mod on_pubrel;
+mod on_subscribe;
+mod on_unsubscribe;
+#[cfg(test)]
+mod tests;
+
+use super::core::state::State;
+use super::{CloseReason, Effects, Session};
+use crate::base::clock::Now;
+use crate::base::ids::Qos;
+use crate::base::message::Properties;
+use crate::wire::mqtt::{self as wire, AckKind, DecodeError, Packet, Reason};
+use bytes::Bytes;
+
+pub use greeting::{greet, refuse};
+pub use on_committed::on_committed;
+pub use on_connect::{OpenAt, open, take_over};
+pub use on_disconnect::disconnect;
+pub use on_publish::on_published;
+pub use on_subscribe::{on_inbox_known, on_interest_installed, on_subscribed};
+
+/// A will as CONNECT gives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WillRequest {
+    /// Topic.
+    pub topic: Box<str>,
+    /// Payload.
+    pub payload: Bytes,
+    /// QoS.
+    pub qos: Qos,
+    /// Retain.
+    pub retain: bool,
+    /// Seconds.
+    pub delay: u32,
+    /// Seconds after publication.
+    pub message_expiry: Option<u32>,
+    /// Passed on.
+    pub properties: Option<Box<Properties>>,
+}
+
+/// A CONNECT, owned, so that it can move to the user's home.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectRequest {
+    /// Else 3.1.1.
+    pub mqtt5: bool,
+    /// Empty: the shard draws a unique one, puts it here and leaves `assigned` set.
+    pub client_id: Box<str>,
+    /// It came empty.
+    pub assigned: bool,
+    /// User name.
+    pub username: Option<Box<str>>,
+    /// Password.
+    pub password: Option<Box<[u8]>>,
+    /// Clean Start, or clean session of 3.1.1.
+    pub clean_start: bool,
+    /// Seconds; 0: off.
+    pub keep_alive: u16,
+    /// Seconds, not above `SESSION_EXPIRY_MAX`; 0 for 3.1.1 with clean session.
+    pub session_expiry: u32,
+    /// It asked for more.
+    pub expiry_lowered: bool,
+    /// Messages in flight the client takes.
+    pub receive_maximum: u16,
+    /// Bytes of a packet the client takes; `u32::MAX` when it did not say.
+    pub packet_bytes_max: u32,
+    /// Topic aliases the client takes.
+    pub topic_alias_max: u16,
+    /// It wants Response Information.
+    pub request_response_information: bool,
+    /// It takes reason strings and user properties everywhere.
+    pub request_problem_information: bool,
+    /// Its will.
+    pub will: Option<Box<WillRequest>>,
+}
+
+/// What a guest's first bytes are.
+#[derive(Clone, Debug)]
+pub enum Greeting {
+    /// Not whole yet.
+    NeedMore,
+    /// A CONNECT, and the bytes it took.
+    Connect(Box<ConnectRequest>, usize),
+    /// Send these (they may be none), then close.
+    Refuse {
+        /// An encoded CONNACK.
+        frames: Vec<u8>,
+        /// For the counter.
+        reason: CloseReason,
+    },
+}
+
+/// Why a readable CONNECT is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// 0x86 / 0x04.
+    BadCredentials,
+    /// 0x87 / 0x05.
+    NotAuthorized,
+    /// 0x97 / 0x03.
+    QuotaExceeded,
+    /// 0x88 / 0x03.
+    Unavailable,
+    /// 0x9F / 0x03.
+    RateExceeded,
+    /// 0x85 / 0x02.
+    ClientIdentifier,
+}
+
+/// What came is no frame, or a longer one than is taken: MQTT 5 is told which, and the connection closes.
+pub fn reject(session: &mut Session, error: DecodeError, effects: &mut Effects) {
+    frame::fail(session, error.reason(), effects);
+}
+
+/// Handles one whole frame. Frames after a close was asked for are ignored.
+pub fn handle(session: &mut Session, frame: &[u8], now: Now, effects: &mut Effects) {
+    if session.state == State::Closing {
+        return;
+    }
+    assert!(session.state == State::Open, "frames stay unread until the session is open");
+    let packet = match wire::decode(frame::version(session), frame) {
+        Ok(packet) => packet,
+        Err(error) => return frame::fail(session, error.reason(), effects),
+    };
+    match packet {
+        Packet::Publish(publish) => on_publish::handle(session, &publish, now, effects),
+        Packet::Ack(ack) => match ack.kind {
+            AckKind::PubAck => on_ack::on_puback(session, &ack, effects),
+            AckKind::PubRec => on_ack::on_pubrec(session, &ack, effects),
+            AckKind::PubRel => on_pubrel::handle(session, &ack, effects),
+            AckKind::PubComp => on_ack::on_pubcomp(session, &ack, effects),
+        },
+        Packet::PingReq => frame::send(session, &wire::PingResp, effects),
+        Packet::Subscribe(subscribe) => on_subscribe::handle(session, &subscribe, effects),
+        Packet::Unsubscribe(unsubscribe) => on_unsubscribe::handle(session, &unsubscribe, effects),
+        Packet::Disconnect(goodbye) => on_disconnect::handle(session, &goodbye, effects),
+        // A second CONNECT [MQTT-3.1.0-2], AUTH without a method [MQTT-4.12.0-6], and what only servers send.
+        Packet::Connect(_)
+        | Packet::Auth(_)
+        | Packet::ConnAck(_)
+        | Packet::SubAck(_)
+        | Packet::UnsubAck(_)
+        | Packet::PingResp => frame::fail(session, Reason::ProtocolError, effects),
+    }
+}

@@ -1,0 +1,142 @@
+//! A CONNECT at its user's home: a new session, a returning one, a take-over.
+
+use super::super::core::expiry::Will;
+use super::super::core::state::{Purpose, State, Welcome, flag};
+use super::super::directory::Directory;
+use super::super::{Close, CloseReason, DeliveryId, Effect, Effects, Identity, Session};
+use super::{ConnectRequest, Refusal, WillRequest, frame, refuse};
+use crate::base::clock::Now;
+use crate::base::ids::{ConnectionId, Offset, Seq, SessionId};
+use crate::base::log::StreamHead;
+use crate::base::message::Message;
+use crate::limits::{DEVICES_PER_USER_MAX, PACKET_BYTES_MAX, RECEIVE_MAXIMUM_IN, TOPIC_ALIAS_MAX};
+use crate::wire::mqtt::{AckKind, ConnAck, Reason};
+use core::num::{NonZeroU16, NonZeroU32};
+
+/// Where things stand as a session opens.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenAt {
+    /// Now.
+    pub now: Now,
+    /// The highest seq up to which every entry has been offered to every session of this shard.
+    pub shard_seq: Seq,
+    /// The user's read mark and inbox if they are at hand, else [`Session::on_inbox_known`] follows.
+    pub inbox: Option<(Offset, StreamHead)>,
+}
+
+/// The old connection's end when another one of the device comes: DISCONNECT 0x8E, close, will rule [MQTT-3.1.4-3].
+/// The effects are for the old connection; carry them out before [`open`]. The session may be at its end
+/// ([`Effect::End`]): with expiry 0 it does not outlive its connection.
+pub fn take_over(session: &mut Session, by: &ConnectRequest, now: Now, shard_seq: Seq, effects: &mut Effects) {
+    frame::close_with(session, Reason::SessionTakenOver, CloseReason::TakenOver, effects);
+    session.on_connection_closed(Close::TakenOver { continues: !by.clean_start }, now, shard_seq, effects);
+}
+
+/// Opens or resumes the device's session on `connection`; it must not have another one any more ([`take_over`]). The
+/// effects are for `connection`. With Clean Start an existing session is removed first. None: refused, the effects
+/// say so. The identity's device is the client id, drawn by the shard if it came empty.
+pub fn open(
+    directory: &mut Directory,
+    identity: &Identity,
+    request: &ConnectRequest,
+    connection: ConnectionId,
+    at: OpenAt,
+    effects: &mut Effects,
+) -> Option<SessionId> {
+    let Identity { app, user, device } = identity;
+    let known = directory.find(*app, user, device);
+    if known.is_none() && directory.devices_of(*app, user) >= DEVICES_PER_USER_MAX {
+        let start = effects.control.len();
+        refuse(request, Refusal::QuotaExceeded, &mut effects.control);
+        let end = effects.control.len();
+        effects.push(Effect::Frames(start..end));
+        effects.push(Effect::Close(CloseReason::Refused));
+        return None;
+    }
+    let mut removed = Vec::new();
+    let known = match known {
+        Some(id) if request.clean_start => {
+            let mut old = directory.remove(id).expect("it was just found");
+            old.dismantle(at.now, effects);
+            super::super::core::record::removals(&old, &mut removed);
+            None
+        }
+        known => known,
+    };
+    let resumed = known.is_some();
+    let id = known.unwrap_or_else(|| {
+        let made = directory.insert(Session::new(identity));
+        made.expect("the limit was asked for, and a replaced session left its place")
+    });
+    let session = directory.get_mut(id).expect("it was just found or made");
+    if resumed {
+        session.catch_up(at.shard_seq, at.inbox);
+    } else {
+        session.positions.stand_at(at.shard_seq);
+        if let Some((start, head)) = at.inbox {
+            session.place_inbox(start, head);
+        }
+    }
+    session.attach(connection, request.mqtt5, request.receive_maximum, effects);
+    session.expiry = request.session_expiry;
+    session.keep_alive = request.keep_alive;
+    let (app, publisher) = (session.app(), session.publisher());
+    let will = request.will.as_ref().map(|will| Box::new(made_will(app, publisher, will)));
+    let extra = session.extra();
+    extra.will = will;
+    extra.packet_bytes_max = if request.packet_bytes_max == u32::MAX { 0 } else { request.packet_bytes_max };
+    let (assigned, expiry_lowered) = (request.assigned, request.expiry_lowered);
+    extra.welcome = Some(Box::new(Welcome { session_present: resumed, assigned, expiry_lowered }));
+    let mut records = session.opening_records();
+    // The new records have some of the old ones' keys: removals go first.
+    core::mem::swap(&mut records, &mut removed);
+    records.append(&mut removed);
+    if records.is_empty() {
+        welcome(session, effects);
+    } else {
+        effects.push(Effect::Commit { ticket: Purpose::Greeting.ticket(session.attachment, 0), records });
+    }
+    Some(id)
+}
+
+fn made_will(app: crate::base::ids::AppId, publisher: u64, will: &WillRequest) -> Will {
+    let message = Message {
+        app,
+        topic: (&*will.topic).into(),
+        only_device: None,
+        payload: will.payload.clone(),
+        qos: will.qos,
+        retain: will.retain,
+        created_ms: 0,
+        expires_ms: None,
+        publisher: Some(publisher),
+        properties: will.properties.clone(),
+    };
+    Will { message, delay: will.delay, message_expiry: will.message_expiry }
+}
+
+/// CONNACK, then what is in flight, then the log.
+pub(super) fn welcome(session: &mut Session, effects: &mut Effects) {
+    assert!(session.state == State::Opening, "a greeting is answered once");
+    let welcome = session.extra().welcome.take().expect("kept since the greeting");
+    let mut ack = ConnAck::refused(Reason::Success);
+    ack.session_present = welcome.session_present;
+    if session.is_mqtt5() {
+        let properties = &mut ack.properties;
+        properties.session_expiry_seconds = welcome.expiry_lowered.then_some(session.expiry);
+        properties.receive_maximum = NonZeroU16::new(RECEIVE_MAXIMUM_IN);
+        properties.retain_available = Some(false);
+        properties.maximum_packet_bytes = u32::try_from(PACKET_BYTES_MAX).ok().and_then(NonZeroU32::new);
+        properties.assigned_client_id = welcome.assigned.then(|| session.device());
+        properties.topic_alias_maximum = Some(TOPIC_ALIAS_MAX);
+        properties.shared_available = Some(false);
+    }
+    frame::send(session, &ack, effects);
+    let v5 = session.is_mqtt5();
+    session.start(effects, |delivery: DeliveryId, effects| on_release(v5, delivery, effects));
+    debug_assert!(!session.has(flag::PAUSED_OPENING));
+}
+
+fn on_release(v5: bool, delivery: DeliveryId, effects: &mut Effects) {
+    frame::ack_as(v5, AckKind::PubRel, delivery.0, Reason::Success, effects);
+}

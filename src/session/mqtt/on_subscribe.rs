@@ -1,0 +1,158 @@
+//! SUBSCRIBE: checks, the router's places, interest everywhere, the record, then SUBACK.
+
+use super::super::core::record;
+use super::super::core::state::{PendingFilters, Purpose, flag};
+use super::super::{Effect, Effects, GrantedFilter, Session, Ticket};
+use super::frame;
+use crate::base::ids::{Qos, Seq};
+use crate::limits::SUBSCRIPTIONS_MAX;
+use crate::wire::mqtt::suback::Reasons;
+use crate::wire::mqtt::{Filter, PacketId, Reason, SubAck, Subscribe, UnsubAck, topic};
+
+pub(super) fn handle(session: &mut Session, subscribe: &Subscribe<'_>, effects: &mut Effects) {
+    let identifier = subscribe.properties.subscription_id.map_or(0, |id| id.get());
+    let mut codes = Vec::new();
+    let mut granted: Vec<GrantedFilter> = Vec::new();
+    let mut new = 0;
+    for filter in subscribe.filters.iter() {
+        codes.push(grant(session, &filter, identifier, &mut granted, &mut new, effects).code());
+    }
+    let id = subscribe.packet_id.get();
+    let ticket = Purpose::Filters.ticket(session.attachment, id);
+    let filters = granted.clone();
+    let (attachment, is_subscribe, is_installed) = (session.attachment, true, false);
+    begin(session, PendingFilters { ticket, attachment, id, is_subscribe, is_installed, codes, granted });
+    if filters.is_empty() {
+        return answer(session, ticket, effects);
+    }
+    session.pause(flag::PAUSED_FILTERS, true, effects);
+    effects.push(Effect::Subscribe { ticket, filters });
+}
+
+/// Frames stay unread while one is under way, so there is at most one.
+pub(super) fn begin(session: &mut Session, filters: PendingFilters) {
+    let previous = session.extra().filters.replace(Box::new(filters));
+    assert!(previous.is_none(), "one SUBSCRIBE or UNSUBSCRIBE at a time");
+}
+
+fn grant(
+    session: &Session,
+    filter: &Filter<'_>,
+    identifier: u32,
+    granted: &mut Vec<GrantedFilter>,
+    new: &mut usize,
+    effects: &mut Effects,
+) -> Reason {
+    if filter.filter.starts_with("$share/") {
+        return Reason::SharedSubscriptionsNotSupported;
+    }
+    if !topic::within_limits(filter.filter) {
+        return Reason::TopicFilterInvalid;
+    }
+    let known = session.subscriptions().iter().find(|known| &*known.text == filter.filter);
+    let again = granted.iter().position(|earlier| &*earlier.filter == filter.filter);
+    if known.is_none() && again.is_none() {
+        if session.subscriptions().len() + *new >= SUBSCRIPTIONS_MAX {
+            return Reason::QuotaExceeded;
+        }
+        *new += 1;
+    }
+    let made = GrantedFilter {
+        filter: effects.spare.text(filter.filter),
+        qos: filter.qos,
+        no_local: filter.no_local,
+        retain_as_published: filter.retain_as_published,
+        identifier,
+        replaces: known.map(|known| (known.filter, known.position)),
+    };
+    match again {
+        Some(at) => granted[at] = made,
+        None => granted.push(made),
+    }
+    match filter.qos {
+        Qos::AtMostOnce => Reason::Success,
+        Qos::AtLeastOnce => Reason::GrantedQos1,
+        Qos::ExactlyOnce => Reason::GrantedQos2,
+    }
+}
+
+/// Answers [`Effect::Subscribe`]: the router's (filter, position) of each. If the session is gone meanwhile, the shard
+/// takes them out of the router again.
+pub fn on_subscribed(session: &mut Session, ticket: Ticket, places: &[(u32, u32)]) {
+    let pending = session.extra().filters.take();
+    if let Some(pending) = &pending
+        && pending.ticket == ticket
+    {
+        session.install(&pending.granted, places);
+    }
+    session.extra().filters = pending;
+}
+
+/// Interest is installed at every home; `shard_seq` is the last seq that may have missed it. A session that outlives
+/// its connection commits the filters first.
+pub fn on_interest_installed(session: &mut Session, ticket: Ticket, shard_seq: Seq, effects: &mut Effects) {
+    if !is_pending(session, ticket) {
+        return;
+    }
+    session.begin(shard_seq);
+    if session.is_durable() && session.wants_inbox_start() {
+        // What comes after SUBACK is owed, so where the inbox begins is part of what SUBACK promises.
+        session.extra().filters.as_mut().expect("it is pending").is_installed = true;
+        return;
+    }
+    commit_or_answer(session, ticket, effects);
+}
+
+/// Where the inbox begins is known: a SUBSCRIBE that waited for it goes on.
+pub fn on_inbox_known(session: &mut Session, effects: &mut Effects) {
+    let pending = session.extra.as_ref().and_then(|extra| extra.filters.as_ref());
+    if let Some(ticket) = pending.filter(|pending| pending.is_installed).map(|pending| pending.ticket) {
+        session.extra().filters.as_mut().expect("it is pending").is_installed = false;
+        commit_or_answer(session, ticket, effects);
+    }
+}
+
+pub(super) fn commit_or_answer(session: &mut Session, ticket: Ticket, effects: &mut Effects) {
+    if session.is_durable() {
+        session.set(flag::RECORDED, true);
+        let records = vec![record::main(session)];
+        effects.push(Effect::Commit { ticket, records });
+    } else {
+        answer(session, ticket, effects);
+    }
+}
+
+fn is_pending(session: &Session, ticket: Ticket) -> bool {
+    session.extra.as_ref().and_then(|extra| extra.filters.as_ref()).is_some_and(|filters| filters.ticket == ticket)
+}
+
+/// SUBACK or UNSUBACK, to the connection that asked, and reading goes on.
+pub(super) fn answer(session: &mut Session, ticket: Ticket, effects: &mut Effects) {
+    if !is_pending(session, ticket) {
+        return;
+    }
+    let Some(pending) = session.extra().filters.take() else { return };
+    if session.is_open() && pending.attachment == session.attachment {
+        let packet_id = PacketId::new(pending.id).expect("0 is never a packet identifier");
+        let codes = pending.codes.iter().copied();
+        let reasons: Vec<Reason> = codes.filter_map(Reason::from_code).collect();
+        let (properties, reasons) = (Default::default(), Reasons::borrowed(&reasons));
+        if pending.is_subscribe {
+            frame::send(session, &SubAck { packet_id, properties, reasons }, effects);
+        } else {
+            frame::send(session, &UnsubAck { packet_id, properties, reasons }, effects);
+        }
+    }
+    session.pause(flag::PAUSED_FILTERS, false, effects);
+    session.refill(effects);
+    session.tidy(effects);
+}
+
+/// The commit failed: nobody is answered, the filters stand in memory and are written with the next change.
+pub(super) fn abandon(session: &mut Session, effects: &mut Effects) {
+    session.extra().filters = None;
+    session.set(flag::MAIN_DIRTY, true);
+    session.cursor_moved(effects);
+    session.pause(flag::PAUSED_FILTERS, false, effects);
+    session.tidy(effects);
+}

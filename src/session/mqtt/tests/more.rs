@@ -1,0 +1,169 @@
+//! Random conversations, greetings and limits.
+
+use super::*;
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn nothing_is_lost_and_qos2_never_comes_twice(ops in proptest::collection::vec((0u8..8, 0u8..40), 1..120)) {
+        let mut shard = durable(Version::V5);
+        let mut delivered = Vec::new();
+        let mut pushed = 0;
+        let mut client: BTreeMap<u16, bool> = BTreeMap::new();
+        let mut step = |shard: &mut Shard, client: &mut BTreeMap<u16, bool>| {
+            for line in shard.seen() {
+                let words: Vec<&str> = line.split(' ').collect();
+                match words[0] {
+                    "PUBLISH" => {
+                        let id: u16 = words[1].parse().expect("an id");
+                        // A client that keeps its state takes an identifier it holds as the same message.
+                        if client.insert(id, false).is_none() {
+                            delivered.push(words[2].to_owned());
+                        }
+                    }
+                    "PubRel" => {
+                        client.insert(words[1].parse().expect("an id"), true);
+                    }
+                    _ => {}
+                }
+            }
+            delivered.len()
+        };
+        for (op, which) in ops {
+            match op {
+                0..=2 => {
+                    pushed += 1;
+                    shard.push(&pushed.to_string(), Qos::ExactlyOnce);
+                }
+                3..=5 => {
+                    let nth = usize::from(which) % client.len().max(1);
+                    if let Some((&id, &released)) = client.iter().nth(nth) {
+                        let kind = if released { AckKind::PubComp } else { AckKind::PubRec };
+                        if released {
+                            client.remove(&id);
+                        }
+                        shard.trace = shard.ack(kind, id);
+                    }
+                }
+                6 => {
+                    shard.flush();
+                    shard.drop_connection();
+                    shard.trace = shard.connect(3600, false);
+                }
+                _ => {
+                    shard.crash();
+                    shard.trace = shard.connect(3600, false);
+                }
+            }
+            step(&mut shard, &mut client);
+        }
+        for _ in 0..3 * pushed + 100 {
+            let Some((&id, &released)) = client.iter().next() else { break };
+            let kind = if released { AckKind::PubComp } else { AckKind::PubRec };
+            if released {
+                client.remove(&id);
+            }
+            shard.trace = shard.ack(kind, id);
+            step(&mut shard, &mut client);
+        }
+        let mut sorted = delivered.clone();
+        sorted.sort();
+        sorted.dedup();
+        proptest::prop_assert_eq!(sorted.len(), delivered.len(), "a duplicate: {:?}", delivered);
+        proptest::prop_assert_eq!(delivered.len(), pushed);
+    }
+}
+
+#[test]
+fn greetings_are_read_or_refused_in_words_their_peer_knows() {
+    let connack = |bytes: &[u8]| match greet(bytes, 1000) {
+        Greeting::Refuse { frames, .. } => frames,
+        other => panic!("{other:?}"),
+    };
+    // An empty client identifier without clean session.
+    assert_eq!(connack(b"\x10\x0c\0\x04MQTT\x04\x00\0\0\0\0"), [0x20, 2, 0, 2]);
+    assert_eq!(connack(b"\x10\x0c\0\x04MQTT\x03\x02\0\0\0\0"), [0x20, 2, 0, 1]);
+    assert_eq!(connack(b"\x10\x0d\0\x04MQTT\x06\x02\0\0\0\0\0")[3], 0x84);
+    assert!(connack(b"\xc0\x00").is_empty());
+    let mut bytes = Vec::new();
+    let mut connect = Connect::new(Version::V5, "phone");
+    connect.properties.authentication_method = Some("SCRAM");
+    connect.encode_to(Version::V5, &mut bytes);
+    assert_eq!(connack(&bytes)[3], 0x8C);
+    assert!(matches!(greet(&bytes[..5], 1000), Greeting::NeedMore));
+}
+
+#[test]
+fn publishing_to_system_topics_is_refused() {
+    let mut shard = Shard::new(Version::V5);
+    shard.connect(0, true);
+    assert_eq!(shard.publish("$inbox/x", Qos::AtLeastOnce, 1), ["PubAck 1 87"]);
+    assert_eq!(shard.publish("$inbox/x", Qos::ExactlyOnce, 2), ["PubRec 2 87"]);
+    assert!(shard.publish("$inbox/x", Qos::AtMostOnce, 0).is_empty());
+    assert!(shard.session().extra.is_none() && shard.session().work.is_none(), "nothing is kept of it");
+}
+
+#[test]
+fn a_smaller_receive_maximum_is_respected_when_in_flight_messages_are_sent_again() {
+    let mut shard = durable(Version::V5);
+    for label in ["a", "b", "c"] {
+        shard.push(label, Qos::AtLeastOnce);
+    }
+    shard.drop_connection();
+    let mut request = shard.request(3600, false);
+    request.receive_maximum = 2;
+    let seen = shard.open(&request);
+    assert_eq!(seen.iter().filter(|line| line.starts_with("PUBLISH")).count(), 2);
+    assert_eq!(shard.ack(AckKind::PubAck, 1), ["PUBLISH 3 $inbox/c q1 dup"]);
+}
+
+#[test]
+fn unsubscribe_answers_for_each_filter() {
+    let mut shard = Shard::new(Version::V5);
+    shard.connect(0, true);
+    shard.subscribe("a/b", Qos::AtMostOnce);
+    let filters = ["a/b", "c"];
+    let unsubscribe = wire::Unsubscribe {
+        packet_id: PacketId::MIN,
+        properties: Default::default(),
+        filters: wire::FilterNames::borrowed(&filters),
+    };
+    assert_eq!(shard.send(&unsubscribe), ["pause", "UNSUBACK [00, 11]", "resume"]);
+    assert!(shard.session().subscriptions().is_empty());
+}
+
+#[test]
+fn topic_entries_from_before_the_subscription_are_not_for_it_and_a_full_window_pulls() {
+    let mut shard = durable(Version::V5);
+    shard.subscribe("t", Qos::AtLeastOnce);
+    let mut inner = (*message("x", Qos::AtLeastOnce)).clone();
+    inner.topic = "t".into();
+    let told = Arc::new(inner);
+    let entry = |seq: u64| Entry {
+        stream: StreamKey::Topic(AppId(0), "t".into()),
+        epoch: Epoch(9),
+        offset: Offset(seq),
+        seq: Seq(seq),
+        message: Arc::clone(&told),
+    };
+    let mut effects = Effects::default();
+    let now = shard.now;
+    let session = shard.session();
+    for seq in 11..=42 {
+        let offer = session.offer_logged(LoggedAt::Topics(Seq(seq)), Epoch(9), &told, Qos::AtLeastOnce, &mut effects);
+        assert!(matches!(offer, Offer::Send(_)));
+    }
+    let offer = session.offer_logged(LoggedAt::Topics(Seq(50)), Epoch(9), &told, Qos::AtLeastOnce, &mut effects);
+    assert_eq!(offer, Offer::Behind);
+    effects.clear();
+    handle(session, &[0x40, 0x02, 0x00, 0x01], now, &mut effects);
+    let asked = effects.list.iter().any(|effect| matches!(effect, Effect::PullTopics { after: Seq(49), .. }));
+    assert!(asked, "{:?}", effects.list);
+    effects.clear();
+    session.on_topics_pulled(&[entry(9), entry(50)], Seq(60), now, &mut effects);
+    let sent = effects.list.iter().filter(|effect| matches!(effect, Effect::Deliver { .. })).count();
+    assert_eq!(sent, 1);
+    assert!(session.effective_from("t", None, Seq(9)).is_none());
+    assert_eq!(session.prefix().topics, Seq(11));
+}

@@ -1,0 +1,157 @@
+//! Carrying out what sessions ask for, in their order.
+
+use super::gateway::{Core, Gateway};
+use super::letter::{Origin, Publish, PublishOutcome};
+use super::log_port::Waiting;
+use crate::base::ids::{ConnectionId, SessionId};
+use crate::engine::{Close, CloseCause, Room};
+use crate::io::Driver;
+use crate::session::{Effect, Effects, Session, Ticket, mqtt};
+use crate::store::{Request, StoreError};
+
+impl Gateway {
+    /// Carries out the effects of a call on `session`, whose frames are for `connection`.
+    pub(super) fn apply<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        session: Option<SessionId>,
+        connection: Option<ConnectionId>,
+        effects: &mut Effects,
+    ) {
+        let Effects { control, list, .. } = effects;
+        // All inbox filters of a session share one place on the list of everyone, so it is left once.
+        let mut everyone_left = None;
+        for effect in list.drain(..) {
+            match (effect, session) {
+                (Effect::Frames(range), _) => self.write_control(core, connection, &control[range]),
+                (Effect::Close(reason), _) => {
+                    self.counters.closed(reason);
+                    if let Some(connection) = connection {
+                        core.close(connection, Close::AfterFlush, CloseCause::Local);
+                    }
+                }
+                (Effect::PauseReading, _) => connection.into_iter().for_each(|id| core.pause_reading(id)),
+                (Effect::ResumeReading, _) => connection.into_iter().for_each(|id| core.resume_reading(id)),
+                (Effect::Count(counter), _) => self.counters.session(counter),
+                (Effect::Unsubscribe { filter, position }, _) => {
+                    self.unsubscribe(core, session, filter, position, &mut everyone_left);
+                }
+                (effect, Some(session)) => self.apply_to(core, session, effect),
+                (effect, None) => unreachable!("{effect:?} needs a session"),
+            }
+        }
+        control.clear();
+    }
+
+    fn apply_to<D: Driver>(&mut self, core: &mut Core<D>, session: SessionId, effect: Effect) {
+        match effect {
+            Effect::Deliver { delivery, dup } => self.deliver_in_flight(core, session, delivery, dup),
+            Effect::DeliverOnce { message } => self.deliver_once(core, session, &message),
+            Effect::Gap { first, entries } => self.deliver_gap(core, session, first, entries),
+            Effect::Publish { message, receipt, records } => {
+                let origin =
+                    receipt.map_or(Origin::Nobody, |receipt| Origin::Client { shard: self.shard, session, receipt });
+                self.counters.published(message.qos);
+                self.throttle_if_congested(core, session, &message);
+                self.publish(core, Publish { message, origin, records, key: None });
+            }
+            Effect::Subscribe { ticket, filters } => {
+                self.ask_for_inbox(session, &filters);
+                let (slot, places) = self.subscribe(core, session, Some(ticket), &filters);
+                let state = self.directory.get_mut(session).expect("it asked a moment ago");
+                mqtt::on_subscribed(state, ticket, &places);
+                self.subscribed(core, slot);
+            }
+            Effect::Commit { ticket, records } => {
+                let request = Request::Append { key: None, entries: Vec::new(), records };
+                self.log.submit(request, Waiting::Commit { session, ticket });
+            }
+            Effect::RecordDirty => {
+                if self.dirty.is_empty() {
+                    self.dirty_since_ms = core.now().monotonic_ms;
+                }
+                self.dirty.push_back(session);
+            }
+            Effect::PullInbox { after, limit } => self.pull_inbox(session, after, limit),
+            Effect::PullTopics { after, limit } => self.pull_topics(session, after, limit),
+            Effect::End { mut records } => {
+                records.extend(self.directory.read_mark_moved(session));
+                self.offline.clear(session.index);
+                self.unsent.forget(session.index);
+                self.lagging.forget(session.index);
+                self.directory.remove(session).expect("a session ends once");
+                if !records.is_empty() {
+                    let request = Request::Append { key: None, entries: Vec::new(), records };
+                    self.log.submit(request, Waiting::Nobody);
+                }
+            }
+            other => unreachable!("{other:?} was applied before"),
+        }
+    }
+
+    /// Calls into a session and carries out what it asks for.
+    pub(super) fn tell_session<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: SessionId,
+        call: impl FnOnce(&mut Session, &mut Effects),
+    ) {
+        let mut effects = self.take_effects();
+        if let Some(session) = self.directory.get_mut(id) {
+            let connection = session.connection();
+            call(session, &mut effects);
+            self.apply(core, Some(id), connection, &mut effects);
+        }
+        self.give_effects(effects);
+    }
+
+    fn write_control<D: Driver>(&mut self, core: &mut Core<D>, connection: Option<ConnectionId>, frames: &[u8]) {
+        let Some(connection) = connection else { return };
+        if core.write_bytes(connection, Room::Control, frames).is_err() {
+            // It sends and does not read; its acknowledgements cannot be kept for ever.
+            self.counters.closed(crate::session::CloseReason::SlowConsumer);
+            core.close(connection, Close::Now, CloseCause::Local);
+        }
+    }
+
+    /// A publish is on its way to a place that has no room: read no more from its publisher until it has.
+    fn throttle_if_congested<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        session: SessionId,
+        message: &crate::base::message::Message,
+    ) {
+        let home = self.homes.topic(message.app, &message.topic);
+        if !self.log.congested() && !self.incoming.is_full() && !core.congested(home) {
+            return;
+        }
+        if let Some(connection) = self.directory.get(session).and_then(Session::connection) {
+            core.pause_reading(connection);
+            self.counters.throttled += 1;
+            self.throttled.push(connection);
+        }
+    }
+
+    /// What became of a client's publish.
+    pub(super) fn on_published<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        session: SessionId,
+        receipt: Ticket,
+        outcome: PublishOutcome,
+    ) {
+        let result = match outcome {
+            PublishOutcome::Reached => Ok(true),
+            PublishOutcome::NobodyListens => Ok(false),
+            PublishOutcome::Failed(_) => Err(StoreError::Failed),
+        };
+        self.tell_session(core, session, |state, effects| mqtt::on_published(state, receipt, result, effects));
+        self.catch_up(core, session);
+    }
+
+    /// Interest in a session's filters is installed at every home.
+    pub(super) fn on_interest_installed<D: Driver>(&mut self, core: &mut Core<D>, session: SessionId, ticket: Ticket) {
+        let seq = self.position();
+        self.tell_session(core, session, |state, effects| mqtt::on_interest_installed(state, ticket, seq, effects));
+    }
+}

@@ -1,0 +1,158 @@
+//! From accept to an open session.
+//!
+//! ```text
+//!   accepting shard                        home(app, user)
+//!   Guest ──CONNECT──► leaving ──Arrival──► installing ──slot──► Session: Loading ──commit──► Open
+//!     │ refused, late                        (bytes that came along stay unread until Open)
+//!     ▼
+//!   closed
+//! ```
+
+use super::gateway::{Core, Gateway};
+use super::letter::{Arrival, Letter};
+use crate::base::ids::{AppId, ConnectionId};
+use crate::engine::{Close, CloseCause, Departure, Room};
+use crate::io::Driver;
+use crate::session::mqtt::{self, ConnectRequest, Greeting, OpenAt, Refusal};
+use crate::session::{CloseReason, Identity};
+use std::sync::Arc;
+
+/// Tag of a connection that has not said who it is.
+pub(super) const GUEST: u32 = u32::MAX;
+/// Set in the tag of a connection whose CONNECT waits in `moving`.
+pub(super) const MOVING: u32 = 1 << 31;
+
+/// A connection that has said who it is, on its way to its home or to its slot there.
+#[derive(Debug)]
+pub(crate) struct Moving {
+    identity: Identity,
+    request: Box<ConnectRequest>,
+}
+
+impl Gateway {
+    /// A connection came in.
+    pub(super) fn guest_arrived<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId) {
+        core.set_tag(id, GUEST);
+        core.set_deadline(id, core.now().deadline(self.settings.limits.handshake_timeout));
+    }
+
+    /// Bytes of a guest: they must be a CONNECT.
+    pub(super) fn greet<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, bytes: &[u8]) -> usize {
+        match mqtt::greet(bytes, self.settings.limits.packet_bytes) {
+            Greeting::NeedMore => 0,
+            Greeting::Connect(request, consumed) => {
+                self.identify(core, id, request);
+                consumed
+            }
+            Greeting::Refuse { frames, reason } => {
+                self.refuse(core, id, &frames, reason);
+                bytes.len()
+            }
+        }
+    }
+
+    fn identify<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, mut request: Box<ConnectRequest>) {
+        if self.draining {
+            return self.refuse_request(core, id, &request, Refusal::Unavailable);
+        }
+        if request.assigned {
+            self.assigned += 1;
+            let name = format!("kw-{:08x}-{}-{}", self.settings.random_seed as u32, self.shard, self.assigned);
+            request.client_id = name.into();
+        }
+        let user = self.settings.user.user(request.username.as_deref(), &request.client_id);
+        if user.len() > crate::limits::IDENTITY_BYTES_MAX || user.is_empty() {
+            return self.refuse_request(core, id, &request, Refusal::ClientIdentifier);
+        }
+        let identity = Identity { app: AppId(0), user: user.into(), device: Arc::from(&*request.client_id) };
+        let moving = self.moving.insert(Moving { identity, request });
+        core.set_tag(id, MOVING | u32::try_from(moving).expect("guests are bounded"));
+        core.pause_reading(id);
+        core.depart(id);
+    }
+
+    /// The guest's socket is free to go.
+    pub(super) fn departed<D: Driver>(&mut self, core: &mut Core<D>, tag: u32, departure: Departure) {
+        let Moving { identity, request } = self.moving.remove((tag & !MOVING) as usize);
+        let home = self.homes.user(identity.app, &identity.user);
+        let arrival = Arrival { departure, identity, request };
+        if home == self.shard {
+            self.on_arrival(core, arrival);
+        } else {
+            core.send_control(home, Letter::Arrival(Box::new(arrival)));
+        }
+    }
+
+    /// A connection comes home.
+    pub(super) fn on_arrival<D: Driver>(&mut self, core: &mut Core<D>, arrival: Arrival) {
+        let Arrival { departure, identity, request } = arrival;
+        let moving = self.moving.insert(Moving { identity, request });
+        let tag = MOVING | u32::try_from(moving).expect("connections are numbered with 31 bits");
+        let deadline = core.now().deadline(self.settings.limits.handshake_timeout);
+        if let Ok(id) = core.adopt(departure, tag) {
+            core.set_deadline(id, deadline);
+        } else {
+            self.moving.remove(moving);
+            self.counters.refused_full += 1;
+        }
+    }
+
+    /// It has its slot: open its session.
+    pub(super) fn installed_connection<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId) {
+        let Moving { identity, request } =
+            self.moving.remove((core.tag(id).expect("it was just installed") & !MOVING) as usize);
+        core.set_tag(id, GUEST);
+        let keep_alive_ms = self.keep_alive_ms(&request);
+        let (now, seq) = (core.now(), self.position());
+        if let Some(old) = self.directory.find(identity.app, &identity.user, &identity.device) {
+            let mut effects = self.take_effects();
+            let session = self.directory.get_mut(old).expect("it was just found");
+            if let Some(connection) = session.connection() {
+                mqtt::take_over(session, &request, now, seq, &mut effects);
+                self.apply(core, Some(old), Some(connection), &mut effects);
+            }
+            self.give_effects(effects);
+        }
+        let mut effects = self.take_effects();
+        let at = OpenAt { now, shard_seq: seq, inbox: None };
+        let opened = mqtt::open(&mut self.directory, &identity, &request, id, at, &mut effects);
+        if let Some(session) = opened {
+            core.set_tag(id, session.index);
+            core.set_deadline(id, now.monotonic_ms + keep_alive_ms);
+            self.offline.clear(session.index);
+            // What was known of its inbox may have been lost with the process.
+            self.ask_about_inbox(session);
+        }
+        self.apply(core, opened, Some(id), &mut effects);
+        self.give_effects(effects);
+    }
+
+    /// Milliseconds without a byte after which the connection ends: one and a half times the keep alive
+    /// `[MQTT-3.1.2-22]`, or our own idle limit.
+    fn keep_alive_ms(&self, request: &ConnectRequest) -> u64 {
+        match request.keep_alive {
+            0 => u64::try_from(self.settings.limits.idle_timeout.as_millis()).unwrap_or(u64::MAX),
+            seconds => u64::from(seconds) * 1500,
+        }
+    }
+
+    fn refuse_request<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: ConnectionId,
+        request: &ConnectRequest,
+        why: Refusal,
+    ) {
+        let mut frames = Vec::new();
+        mqtt::refuse(request, why, &mut frames);
+        self.refuse(core, id, &frames, CloseReason::Refused);
+    }
+
+    fn refuse<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, frames: &[u8], reason: CloseReason) {
+        self.counters.closed(reason);
+        if !frames.is_empty() && core.write_bytes(id, Room::Control, frames).is_err() {
+            return core.close(id, Close::Now, CloseCause::Local);
+        }
+        core.close(id, Close::AfterFlush, CloseCause::Local);
+    }
+}

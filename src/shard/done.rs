@@ -1,0 +1,61 @@
+//! The log's answers, each to what waited for it.
+
+use super::gateway::{Core, Gateway};
+use super::log_port::Waiting;
+use crate::base::ids::SessionId;
+use crate::io::Driver;
+use crate::session::mqtt;
+use crate::store::{Answer, Batch, Done};
+use std::sync::Arc;
+
+impl Gateway {
+    /// What a group commit brought. It is at hand for readers at once, and offered in its turn.
+    pub(super) fn on_batch(&mut self, batch: Arc<Batch>) {
+        self.seq = self.seq.max(batch.seq);
+        self.hot.push(Arc::clone(&batch));
+        self.incoming.batch(batch);
+    }
+
+    /// One answer.
+    pub(super) fn on_done<D: Driver>(&mut self, core: &mut Core<D>, done: Done) {
+        let Done { token, result } = done;
+        let now = core.now();
+        match self.log.take(token) {
+            Waiting::Nobody => {
+                if result.is_err() {
+                    self.counters.failed_writes += 1;
+                }
+            }
+            Waiting::Commit { session, ticket } => {
+                let result = result.map(|_| ());
+                self.tell_session(core, session, |state, effects| {
+                    mqtt::on_committed(state, ticket, result, effects);
+                });
+                self.catch_up(core, session);
+            }
+            Waiting::PullInbox { session } => match result {
+                Ok(Answer::Stream { head, entries }) => self.tell_session(core, session, |state, effects| {
+                    state.on_inbox_pulled(head, &entries, now, effects);
+                }),
+                _ => self.on_pull_failed(core, session),
+            },
+            Waiting::PullTopics { session } => match result {
+                Ok(Answer::Topics { entries, through, .. }) => self.tell_session(core, session, |state, effects| {
+                    state.on_topics_pulled(&entries, through, now, effects);
+                }),
+                _ => self.on_pull_failed(core, session),
+            },
+            Waiting::ReadMark { session } => self.on_read_mark(session, result),
+            Waiting::InboxHead { session, mark } => self.on_inbox_head(core, session, mark, result),
+            Waiting::Publish { publish, owed } => self.on_publish_committed(core, &publish, owed, result),
+            Waiting::Push { push, token } => self.on_push_committed(core, &push, token, result),
+            Waiting::RestoreSeq => self.on_log_position(core, result),
+            Waiting::Restore { after } => self.on_records(core, after, result),
+        }
+    }
+
+    fn on_pull_failed<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId) {
+        self.tell_session(core, id, |state, _| state.on_pull_failed());
+        self.read_again(id);
+    }
+}

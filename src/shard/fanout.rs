@@ -1,0 +1,263 @@
+//! Topic messages to this shard's subscribers: what a pass of the fan-out job does at each of its stops.
+//!
+//! Logged messages of different topics may be passed out of the order of their seqs, since passes take turns. A
+//! session's topics position is one seq, so a session that could be in an earlier pass, still under way, does not take
+//! the later message from its pass: it is marked behind and reads both from the hot ring, in order.
+
+use super::flavours::is_expired;
+use super::gateway::{Core, Gateway};
+use super::incoming::Taken;
+use super::outbound::{version_of, write_frame};
+use super::subscribe::is_inbox;
+use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Qos, Seq, SessionId};
+use crate::base::message::Message;
+use crate::engine::Room;
+use crate::io::Driver;
+use crate::router::fanout::{Fanout, Step, Visit};
+use crate::router::filter::is_wildcard;
+use crate::router::subscribers::{Moved, Subscribers};
+use crate::router::{EVERYONE, FilterId};
+use crate::session::{Counter, LoggedAt, Offer, Session};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// A message under way to subscribers, with its place when it was logged.
+#[derive(Clone, Debug)]
+pub(crate) struct Parcel {
+    pub(crate) message: Arc<Message>,
+    pub(crate) at: Option<(Epoch, Offset, Seq)>,
+    /// Its number among those that may have to wait for a window; 0: it is logged, or QoS 0.
+    pub(crate) number: u64,
+}
+
+/// The seqs of logged messages whose pass is not over, in order of arrival, which is the order of seq.
+#[derive(Debug, Default)]
+pub(crate) struct Passing {
+    seqs: VecDeque<(Seq, bool)>,
+}
+
+impl Passing {
+    fn begin(&mut self, seq: Seq) {
+        self.seqs.push_back((seq, false));
+    }
+
+    fn end(&mut self, seq: Seq) {
+        let index = self.seqs.partition_point(|(other, _)| *other < seq);
+        let (found, over) = &mut self.seqs[index];
+        assert_eq!(*found, seq, "what ends has begun");
+        *over = true;
+        while matches!(self.seqs.front(), Some((_, true))) {
+            self.seqs.pop_front();
+        }
+    }
+
+    /// Everything before this seq has been offered to all it concerns.
+    pub(crate) fn first(&self) -> Option<Seq> {
+        self.seqs.front().map(|(seq, _)| *seq)
+    }
+}
+
+impl Gateway {
+    /// Queues a message for its local subscribers.
+    pub(super) fn fan_out(&mut self, app: AppId, name: &str, mut parcel: Parcel) -> Taken {
+        if !self.fanout.has_room(app, name) {
+            return Taken::Full;
+        }
+        if let Some((_, _, seq)) = parcel.at {
+            self.passing.begin(seq);
+        } else if parcel.message.qos >= Qos::AtLeastOnce {
+            parcel.number = self.drop_lagging(Arc::clone(&parcel.message));
+        }
+        assert!(self.fanout.submit(app, name, parcel).is_ok(), "there was room a moment ago");
+        Taken::Yes
+    }
+
+    /// Visits at most `budget` subscribers; true when there is more to do.
+    pub(super) fn run_fanout<D: Driver>(&mut self, core: &mut Core<D>, budget: usize) -> bool {
+        if self.fanout.jobs() == 0 {
+            return false;
+        }
+        // The job walks the lists while its visits change everything else.
+        let mut fanout = std::mem::replace(&mut self.fanout, Fanout::new(self.hash.clone()));
+        let mut subscribers = std::mem::replace(&mut self.subscribers, Subscribers::new(self.hash.clone()));
+        let progress = fanout.run(budget, &mut subscribers, |step| match step {
+            Step::Visit(visit) => self.visit(core, &visit),
+            Step::Moved(moved) => self.relocate(moved),
+            Step::Ended(parcels) => {
+                parcels.iter().filter_map(|parcel| parcel.at).for_each(|(_, _, seq)| self.passing.end(seq));
+            }
+        });
+        self.fanout = fanout;
+        self.subscribers = subscribers;
+        progress.more
+    }
+
+    /// A subscriber has another place in its list.
+    pub(super) fn relocate(&mut self, moved: Moved) {
+        let id = self.directory.id_at(moved.session).expect("lists hold live sessions");
+        let session = self.directory.get_mut(id).expect("it was just found");
+        session.relocate(moved.filter.0, moved.position);
+    }
+
+    fn visit<D: Driver>(&mut self, core: &mut Core<D>, visit: &Visit<'_, Parcel>) {
+        let Some(id) = self.directory.id_at(visit.session) else { return };
+        let session = self.directory.get(id).expect("it was just found");
+        let Some(connection) = session.connection().filter(|_| session.is_open()) else {
+            return self.pass_by(core, id, visit);
+        };
+        let is_simple = visit.lists.len() == 1 && visit.topic != EVERYONE && !visit.options.no_local();
+        if is_simple && session.subscriptions().iter().all(|subscription| subscription.identifier == 0) {
+            return self.visit_simple(core, id, connection, visit);
+        }
+        let place =
+            |filter: FilterId| session.subscriptions().iter().find(|s| s.filter == filter.0).map(|s| s.position);
+        if visit.lists.len() > 1 && !visit.is_first(place) {
+            return;
+        }
+        for parcel in visit.messages {
+            self.visit_general(core, id, parcel);
+        }
+    }
+
+    /// Who is away, or not open yet, reads on from its position when it is: it has to know that there is something.
+    fn pass_by<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, visit: &Visit<'_, Parcel>) {
+        let Some(seq) = visit.messages.iter().filter_map(|parcel| parcel.at).map(|(_, _, seq)| seq).max() else {
+            return;
+        };
+        let position = self.position();
+        self.tell_session(core, id, |session, effects| session.miss_topics(seq, position, effects));
+    }
+
+    /// One subscription, so its options are those of the list: the pass's encoded frames are copied.
+    fn visit_simple<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: SessionId,
+        connection: ConnectionId,
+        visit: &Visit<'_, Parcel>,
+    ) {
+        let session = self.directory.get(id).expect("it is visited");
+        let packet_bytes_max = session.packet_bytes_max() as usize;
+        let version = version_of(session);
+        let wall_ms = core.now().wall_ms;
+        let mut flavours = std::mem::take(&mut self.flavours);
+        let flavour = flavours.get(visit.pass, version, visit.options, visit.messages, wall_ms);
+        // A logged message moves the session's position, also at QoS 0.
+        let is_plain = flavour.is_plain
+            && visit.messages.iter().all(|parcel| parcel.at.is_none())
+            && flavour.bytes.len() <= packet_bytes_max;
+        if is_plain && core.write_bytes(connection, Room::Data, &flavour.bytes).is_ok() {
+            self.counters.sent_many(Qos::AtMostOnce, flavour.frames.len());
+            self.flavours = flavours;
+            return;
+        }
+        for (parcel, frame) in visit.messages.iter().zip(&flavour.frames) {
+            let offer = self.offer(core, id, parcel, frame.qos);
+            let delivery = match offer {
+                Offer::Send(delivery) => Some((delivery, false)),
+                Offer::SendOnce => None,
+                Offer::Skipped(counter) => {
+                    self.counters.session(counter);
+                    continue;
+                }
+                Offer::AfterCommit | Offer::Behind | Offer::Passed | Offer::Full => continue,
+            };
+            let why_not = if is_expired(&parcel.message, wall_ms) {
+                Some(Counter::DroppedExpired)
+            } else if frame.layout.total_bytes > packet_bytes_max {
+                Some(Counter::DroppedTooLarge)
+            } else {
+                None
+            };
+            match (delivery, why_not) {
+                (None, Some(why)) => self.counters.session(why),
+                (Some((delivery, _)), Some(why)) => self.settle_unsent(core, id, delivery, why),
+                (None, None) => match write_frame(core, connection, &flavour.bytes, frame, None) {
+                    Ok(()) => self.counters.sent(Qos::AtMostOnce),
+                    Err(_) => self.counters.dropped_outbox_full += 1,
+                },
+                (Some((delivery, dup)), None) => {
+                    let is_sent = !self.unsent.has(id.index)
+                        && write_frame(core, connection, &flavour.bytes, frame, Some((delivery, dup))).is_ok();
+                    if is_sent {
+                        self.counters.sent(frame.qos);
+                    } else {
+                        self.unsent.push(id.index, delivery, dup);
+                        self.wait_for_outbox(core, connection);
+                    }
+                }
+            }
+        }
+        self.flavours = flavours;
+    }
+
+    /// Several subscriptions, identifiers, or No Local: the session says what it wants of each message.
+    fn visit_general<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, parcel: &Parcel) {
+        let Some(session) = self.directory.get(id) else { return };
+        let Some(effective) = session.effective(&parcel.message.topic, parcel.message.publisher) else {
+            return;
+        };
+        let qos = effective.qos.min(parcel.message.qos);
+        match self.offer(core, id, parcel, qos) {
+            Offer::Send(delivery) => self.deliver_in_flight(core, id, delivery, false),
+            Offer::SendOnce => self.deliver_once(core, id, &parcel.message),
+            Offer::Skipped(counter) => self.counters.session(counter),
+            Offer::AfterCommit | Offer::Behind | Offer::Passed | Offer::Full => {}
+        }
+    }
+
+    /// Offers a message of a pass to a session.
+    fn offer<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, parcel: &Parcel, qos: Qos) -> Offer {
+        let Some((epoch, _, seq)) = parcel.at else {
+            if qos == Qos::AtMostOnce {
+                return Offer::SendOnce;
+            }
+            if self.lagging.is_behind(id.index) {
+                return Offer::Full;
+            }
+            let offer =
+                self.offer_in_pass(core, id, |session, effects| session.offer_volatile(&parcel.message, qos, effects));
+            if offer == Offer::Full {
+                self.lagging.stop_at(id.index, parcel.number);
+            }
+            return offer;
+        };
+        let earlier_is_under_way = self.passing.first().is_some_and(|first| first < seq);
+        let session = self.directory.get(id).expect("it is visited");
+        if earlier_is_under_way && may_be_in_another_pass(session) {
+            let position = self.position();
+            return self.offer_in_pass(core, id, |session, effects| {
+                session.miss_topics(seq, position, effects);
+                Offer::Behind
+            });
+        }
+        self.offer_in_pass(core, id, |session, effects| {
+            session.offer_logged(LoggedAt::Topics(seq), epoch, &parcel.message, qos, effects)
+        })
+    }
+
+    fn offer_in_pass<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: SessionId,
+        call: impl FnOnce(&mut Session, &mut crate::session::Effects) -> Offer,
+    ) -> Offer {
+        let mut effects = self.take_effects();
+        let session = self.directory.get_mut(id).expect("it is visited");
+        let connection = session.connection();
+        let offer = call(session, &mut effects);
+        if !effects.list.is_empty() {
+            self.apply(core, Some(id), connection, &mut effects);
+        }
+        self.give_effects(effects);
+        offer
+    }
+}
+
+/// Whether messages of two topics may concern the session: all but those with one exact filter.
+fn may_be_in_another_pass(session: &Session) -> bool {
+    let mut filters = session.subscriptions().iter().filter(|subscription| !is_inbox(&subscription.text));
+    let one = filters.next().is_none_or(|subscription| !is_wildcard(&subscription.text));
+    let has_inbox = session.subscriptions().iter().any(|subscription| is_inbox(&subscription.text));
+    !one || filters.next().is_some() || has_inbox
+}

@@ -1,0 +1,301 @@
+//! The state of one shard, and the engine's calls into it. It only dispatches: what happens stands in the file named
+//! after the event.
+
+use super::command::Event;
+use super::committing::Committing;
+use super::connect::Moving;
+use super::fanout::{Parcel, Passing};
+use super::flavours::Flavours;
+use super::home::Homes;
+use super::incoming::{HotRing, Incoming};
+use super::lagging::Lagging;
+use super::letter::Letter;
+use super::log_port::LogPort;
+use super::push::ListPush;
+use super::restore::Restoring;
+use super::settings::Settings;
+use super::stats::Counters;
+use super::subscribe::Installing;
+use super::unsent::Unsent;
+use crate::base::hash::KeyedHash;
+use crate::base::ids::{ConnectionId, Seq, SessionId, ShardId};
+use crate::base::wheel::Wheel;
+use crate::engine::{self, CloseCause, Departure, Handler, MoreWork};
+use crate::io::{Driver, ListenerId};
+use crate::router::fanout::Fanout;
+use crate::router::interest::Interest;
+use crate::router::subscribers::Subscribers;
+use crate::session::Effects;
+use crate::session::directory::Directory;
+use crate::store;
+use crossbeam_channel::{Sender, TrySendError};
+use slab::Slab;
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// The engine as this handler sees it.
+pub(crate) type Core<D> = engine::Core<D, Letter>;
+
+/// What a shard is made of.
+#[derive(Debug)]
+pub(crate) struct GatewaySettings {
+    pub(crate) shard: ShardId,
+    pub(crate) homes: Homes,
+    pub(crate) hash: KeyedHash,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) store: store::Handle,
+    pub(crate) events: Sender<Event>,
+}
+
+/// One shard's state: sessions, topics, and what is under way.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    pub(super) shard: ShardId,
+    pub(super) homes: Homes,
+    pub(super) hash: KeyedHash,
+    pub(super) settings: Arc<Settings>,
+    events: Sender<Event>,
+    /// Those that found the queue full, in order.
+    untold: VecDeque<Event>,
+
+    pub(super) directory: Directory,
+    /// Deadlines of sessions without a connection, by session index.
+    pub(super) offline: Wheel,
+    /// CONNECTs whose connection is about to move, by the tag of the connection.
+    pub(super) moving: Slab<Moving>,
+    /// Server-assigned client identifiers so far.
+    pub(super) assigned: u64,
+
+    pub(super) subscribers: Subscribers,
+    /// Filters of all sessions.
+    pub(super) subscription_count: u64,
+    pub(super) interest: Interest,
+    pub(super) installing: Slab<Installing>,
+    /// Filters whose interest is on its way to a home, with the number of letters.
+    pub(super) on_the_way: HashMap<u32, u32>,
+
+    pub(super) fanout: Fanout<Parcel>,
+    pub(super) flavours: Flavours,
+    pub(super) passing: Passing,
+    pub(super) lagging: Lagging,
+    pub(super) unsent: Unsent,
+    pub(super) incoming: Incoming,
+    pub(super) hot: HotRing,
+    /// The last seq whose batch has come.
+    pub(super) seq: Seq,
+    /// The last seq whose batch has been worked off.
+    pub(super) offered: Seq,
+    /// Reads from the hot ring to be served.
+    pub(super) pulls: VecDeque<(SessionId, Seq)>,
+    /// Sessions for which a read from the store failed, and when to try again. At most a few entries a session.
+    pub(super) failed_reads: Vec<SessionId>,
+    pub(super) retry_reads_ms: u64,
+
+    pub(super) log: LogPort,
+    pub(super) committing: Committing,
+    pub(super) lists: Slab<ListPush>,
+    /// Sessions whose record has a lazily written change, each once.
+    pub(super) dirty: VecDeque<SessionId>,
+    /// The first of them, which are being written, a share a turn.
+    pub(super) dirty_due: usize,
+    pub(super) dirty_since_ms: u64,
+    /// Connections not read because the log or another shard is congested.
+    pub(super) throttled: Vec<ConnectionId>,
+
+    /// Connections whose outbox is empty and took nothing all the same. Each at most once for a message of a window.
+    pub(super) refused: Vec<ConnectionId>,
+
+    pub(super) draining: bool,
+    /// Sessions whose connections are still to be closed.
+    pub(super) to_drain: Vec<SessionId>,
+    pub(super) drained: bool,
+    /// How far the sessions are back.
+    pub(super) restoring: Restoring,
+    /// Shards whose sessions are back.
+    pub(super) restored_shards: u16,
+    /// Addresses to listen on once the sessions are back.
+    pub(super) to_listen: Option<Vec<SocketAddr>>,
+    /// Monotonic milliseconds of the turn.
+    pub(super) turn_ms: u64,
+    /// Re-used: bytes of one frame.
+    pub(super) scratch: Vec<u8>,
+    stopped: bool,
+    pub(super) counters: Counters,
+    spare_effects: Vec<Effects>,
+}
+
+impl Gateway {
+    pub(crate) fn new(start: GatewaySettings) -> Self {
+        let GatewaySettings { shard, homes, hash, settings, store, events } = start;
+        let sessions_max = settings.sessions_per_shard();
+        Self {
+            shard,
+            homes,
+            events,
+            untold: VecDeque::new(),
+            directory: Directory::new(hash.clone(), sessions_max),
+            offline: Wheel::new(u32::try_from(sessions_max).expect("sessions are numbered with 32 bits"), 0),
+            moving: Slab::new(),
+            assigned: 0,
+            subscribers: Subscribers::new(hash.clone()),
+            subscription_count: 0,
+            interest: Interest::new(hash.clone()),
+            installing: Slab::new(),
+            on_the_way: HashMap::new(),
+            fanout: Fanout::new(hash.clone()),
+            flavours: Flavours::default(),
+            passing: Passing::default(),
+            lagging: Lagging::default(),
+            unsent: Unsent::default(),
+            incoming: Incoming::default(),
+            hot: HotRing::default(),
+            seq: Seq(0),
+            offered: Seq(0),
+            pulls: VecDeque::new(),
+            failed_reads: Vec::new(),
+            retry_reads_ms: 0,
+            log: LogPort::new(store, shard),
+            committing: Committing::new(hash.clone()),
+            hash,
+            lists: Slab::new(),
+            dirty: VecDeque::new(),
+            dirty_due: 0,
+            dirty_since_ms: 0,
+            throttled: Vec::new(),
+            refused: Vec::new(),
+            draining: false,
+            to_drain: Vec::new(),
+            drained: false,
+            restoring: Restoring::Reading,
+            restored_shards: 0,
+            to_listen: None,
+            turn_ms: 0,
+            scratch: Vec::new(),
+            stopped: false,
+            counters: Counters::default(),
+            spare_effects: Vec::new(),
+            settings,
+        }
+    }
+
+    /// The thread may end.
+    pub(crate) fn stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// Answers the control plane.
+    pub(super) fn tell(&mut self, event: Event) {
+        if self.untold.is_empty() {
+            self.try_tell(event).into_iter().for_each(|event| self.untold.push_back(event));
+        } else {
+            self.untold.push_back(event);
+        }
+    }
+
+    /// Tries the answers that wait again; true when some still do.
+    pub(super) fn tell_waiting(&mut self) -> bool {
+        while let Some(event) = self.untold.pop_front() {
+            if let Some(event) = self.try_tell(event) {
+                self.untold.push_front(event);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// An event that found no room comes back.
+    fn try_tell(&self, event: Event) -> Option<Event> {
+        match self.events.try_send(event) {
+            Err(TrySendError::Full(event)) => Some(event),
+            // Without a control plane nobody wants to know.
+            Ok(()) | Err(TrySendError::Disconnected(_)) => None,
+        }
+    }
+
+    /// An empty list of effects, to be given back.
+    pub(super) fn take_effects(&mut self) -> Effects {
+        self.spare_effects.pop().unwrap_or_default()
+    }
+
+    /// Takes an empty list of effects back.
+    pub(super) fn give_effects(&mut self, mut effects: Effects) {
+        effects.control.clear();
+        effects.list.clear();
+        if let Some(inner) = self.spare_effects.last_mut() {
+            effects.take_spare(inner);
+        }
+        self.spare_effects.push(effects);
+    }
+}
+
+impl<D: Driver> Handler<D> for Gateway {
+    type Letter = Letter;
+
+    fn on_accept(&mut self, core: &mut Core<D>, id: ConnectionId, _listener: ListenerId, _peer: SocketAddr) {
+        self.guest_arrived(core, id);
+    }
+
+    fn on_bytes(&mut self, core: &mut Core<D>, id: ConnectionId, bytes: &[u8]) -> usize {
+        self.received(core, id, bytes)
+    }
+
+    fn on_departed(&mut self, core: &mut Core<D>, id: ConnectionId, departure: Departure) {
+        let tag = core.tag(id).expect("the id is valid in this call");
+        self.departed(core, tag, departure);
+    }
+
+    fn on_installed(&mut self, core: &mut Core<D>, id: ConnectionId) {
+        self.installed_connection(core, id);
+    }
+
+    fn on_deadline(&mut self, core: &mut Core<D>, id: ConnectionId) {
+        self.deadline(core, id);
+    }
+
+    fn on_drained(&mut self, core: &mut Core<D>, id: ConnectionId) {
+        self.drained(core, id);
+    }
+
+    fn on_closed(&mut self, core: &mut Core<D>, id: ConnectionId, cause: CloseCause) {
+        let tag = core.tag(id).expect("the id is valid in this call");
+        self.closed(core, id, tag, cause);
+    }
+
+    fn takes_letters(&self) -> bool {
+        !self.incoming.is_full() && self.untold.is_empty()
+    }
+
+    fn on_letter(&mut self, core: &mut Core<D>, letter: Letter) {
+        match letter {
+            Letter::Arrival(arrival) => self.on_arrival(core, *arrival),
+            Letter::Publish(publish) => self.on_publish_at_home(core, *publish),
+            Letter::Published { session, receipt, outcome } => self.on_published(core, session, receipt, outcome),
+            Letter::Deliver(message) => self.incoming.deliver(message),
+            Letter::DeliverEveryone(message) => self.incoming.everyone(message),
+            Letter::UsersPart(part) => self.incoming.users(part),
+            Letter::UsersCounted { ticket, counts } => self.on_users_counted(ticket, &counts),
+            Letter::Interest(interest) => self.on_interest(core, &interest),
+            Letter::InterestSet { ticket } => self.on_interest_set(core, ticket),
+            Letter::Restored => self.restored_shards += 1,
+            Letter::Batch(batch) => self.on_batch(batch),
+            Letter::Done(done) => self.on_done(core, done),
+            Letter::Listen(addresses) => self.to_listen = Some(addresses),
+            Letter::Push { push, token } => self.on_push(core, push, token),
+            Letter::Stats { token } => self.on_stats(core, token),
+            Letter::Disconnect { app, user, device, token } => {
+                self.on_disconnect(core, app, &user, device.as_deref(), token);
+            }
+            Letter::Drain => self.on_drain(core),
+            Letter::Stop => self.stopped = true,
+        }
+    }
+
+    fn run_jobs(&mut self, core: &mut Core<D>) -> MoreWork {
+        if self.work(core) { MoreWork::Yes } else { MoreWork::No }
+    }
+
+    fn next_job_ms(&self) -> Option<u64> {
+        self.job_ms()
+    }
+}

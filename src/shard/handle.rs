@@ -1,0 +1,115 @@
+//! The control plane's end: commands in. Answers come as [`Event`](super::command::Event)s.
+
+use super::command::{CommandError, CommandToken, Push, Target};
+use super::home::Homes;
+use super::letter::Letter;
+use crate::base::ids::{AppId, ShardId};
+use crate::engine::mail::{Post, Undelivered};
+use crate::store;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+
+/// Sends commands to shards. Cheap to clone, never blocks: a full mailbox is `Busy`.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    posts: Vec<Post<Letter>>,
+    homes: Homes,
+    store: store::Handle,
+    /// Lists and everyone have no home; their coordinators take turns.
+    next_coordinator: AtomicU16,
+    draining: AtomicBool,
+}
+
+impl Handle {
+    pub(super) fn new(posts: Vec<Post<Letter>>, homes: Homes, store: store::Handle) -> Self {
+        let (next_coordinator, draining) = (AtomicU16::new(0), AtomicBool::new(false));
+        Self { inner: Arc::new(Inner { posts, homes, store, next_coordinator, draining }) }
+    }
+
+    /// Takes a push in; answered by `Event::Pushed` with the same token.
+    pub fn push(&self, push: Push, token: CommandToken) -> Result<(), CommandError> {
+        if self.inner.draining.load(Ordering::Relaxed) {
+            return Err(CommandError::Draining);
+        }
+        let home = match &push.target {
+            Target::User(user) | Target::Device { user, .. } => self.inner.homes.user(push.app, user),
+            Target::Topic(topic) => self.inner.homes.topic(push.app, topic),
+            Target::Users(_) | Target::Everyone => {
+                ShardId(self.inner.next_coordinator.fetch_add(1, Ordering::Relaxed) % self.inner.homes.shards())
+            }
+        };
+        self.send(home, Letter::Push { push: Box::new(push), token })
+    }
+
+    /// Asks every shard for its figures; answered by as many `Event::Stats` as this returns.
+    pub fn stats(&self, token: CommandToken) -> Result<usize, CommandError> {
+        for shard in self.inner.homes.all() {
+            self.send(shard, Letter::Stats { token })?;
+        }
+        Ok(self.shards())
+    }
+
+    /// Closes a user's connections, or one device's; answered by `Event::Disconnected`.
+    pub fn disconnect(
+        &self,
+        app: AppId,
+        user: Arc<str>,
+        device: Option<Arc<str>>,
+        token: CommandToken,
+    ) -> Result<(), CommandError> {
+        let home = self.inner.homes.user(app, &user);
+        self.send(home, Letter::Disconnect { app, user, device, token })
+    }
+
+    /// Stops accepting and closes everybody politely; each shard answers `Event::Drained`.
+    pub fn drain(&self) {
+        self.inner.draining.store(true, Ordering::Relaxed);
+        self.to_all(|| Letter::Drain);
+    }
+
+    /// Has a shard listen as soon as its sessions are back; answered by `Event::Listening`.
+    pub fn listen(&self, shard: ShardId, addresses: Vec<SocketAddr>) {
+        // A shard that has ended has said why.
+        let _gone = self.inner.posts[usize::from(shard.0)].send_blocking(Letter::Listen(addresses));
+    }
+
+    /// Ends the shards' threads. The caller may wait: it is not a shard.
+    pub(super) fn stop(&self) {
+        self.to_all(|| Letter::Stop);
+    }
+
+    /// Number of shards.
+    pub fn shards(&self) -> usize {
+        usize::from(self.inner.homes.shards())
+    }
+
+    /// The store's figures.
+    pub fn store_stats(&self) -> store::Stats {
+        self.inner.store.stats()
+    }
+
+    /// Whether the store still takes writes.
+    pub fn healthy(&self) -> bool {
+        self.inner.store.fault().is_none()
+    }
+
+    fn to_all(&self, letter: impl Fn() -> Letter) {
+        for post in &self.inner.posts {
+            // A shard that has already ended needs no telling.
+            let _gone = post.send_blocking(letter());
+        }
+    }
+
+    fn send(&self, to: ShardId, letter: Letter) -> Result<(), CommandError> {
+        self.inner.posts[usize::from(to.0)].try_send(letter).map_err(|undelivered| match undelivered {
+            Undelivered::Busy(_) => CommandError::Busy,
+            Undelivered::Gone(_) => CommandError::Draining,
+        })
+    }
+}

@@ -1,0 +1,123 @@
+//! Bytes, deadlines and ends of connections: found to be a session's and handed to it.
+
+use super::connect::{GUEST, MOVING};
+use super::gateway::{Core, Gateway};
+use crate::base::ids::{ConnectionId, SessionId};
+use crate::engine::{Close as CloseHow, CloseCause};
+use crate::io::Driver;
+use crate::session::{Close, CloseReason, mqtt};
+use crate::wire::mqtt::{FrameLen, frame_len};
+
+impl Gateway {
+    /// Handles the whole frames at the start of `bytes`; returns how many bytes they were.
+    pub(super) fn received<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, bytes: &[u8]) -> usize {
+        let Some(tag) = core.tag(id) else { return bytes.len() };
+        if tag == GUEST {
+            return self.greet(core, id, bytes);
+        }
+        if tag & MOVING != 0 {
+            return 0;
+        }
+        let Some(session) = self.session_of(id, tag) else { return bytes.len() };
+        self.extend_deadline(core, id, session);
+        let mut consumed = 0;
+        let mut effects = self.take_effects();
+        while core.is_open(id) && !core.is_paused(id) {
+            let rest = &bytes[consumed..];
+            let frame = match frame_len(rest, self.settings.limits.packet_bytes) {
+                Ok(FrameLen::Known { total_bytes, .. }) if rest.len() >= total_bytes => Ok(&rest[..total_bytes]),
+                Ok(FrameLen::Known { total_bytes, .. }) => {
+                    core.expect(id, total_bytes);
+                    break;
+                }
+                Ok(FrameLen::NeedMore) => break,
+                Err(error) => Err(error),
+            };
+            consumed += frame.map_or(rest.len(), <[u8]>::len);
+            self.counters.frames_in += 1;
+            let Some(state) = self.directory.get_mut(session) else { break };
+            match frame {
+                Ok(frame) => mqtt::handle(state, frame, core.now(), &mut effects),
+                Err(error) => mqtt::reject(state, error, &mut effects),
+            }
+            if !effects.list.is_empty() {
+                self.apply(core, Some(session), Some(id), &mut effects);
+                effects.control.clear();
+            }
+        }
+        self.give_effects(effects);
+        self.catch_up(core, session);
+        consumed
+    }
+
+    /// The session that a connection serves; none when another connection has taken over.
+    pub(super) fn session_of(&self, id: ConnectionId, tag: u32) -> Option<SessionId> {
+        let session = self.directory.id_at(tag)?;
+        (self.directory.get(session)?.connection() == Some(id)).then_some(session)
+    }
+
+    /// Any packet counts for the keep alive.
+    fn extend_deadline<D: Driver>(&self, core: &mut Core<D>, id: ConnectionId, session: SessionId) {
+        let seconds = self.directory.get(session).map_or(0, |session| session.keep_alive());
+        let ms = match seconds {
+            0 => u64::try_from(self.settings.limits.idle_timeout.as_millis()).unwrap_or(u64::MAX),
+            seconds => u64::from(seconds) * 1500,
+        };
+        core.set_deadline(id, core.now().monotonic_ms + ms);
+    }
+
+    /// Nothing came for too long.
+    pub(super) fn deadline<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId) {
+        let tag = core.tag(id).unwrap_or(GUEST);
+        if tag == GUEST || tag & MOVING != 0 {
+            self.counters.closed(CloseReason::HandshakeTimeout);
+            return core.close(id, CloseHow::Now, CloseCause::Local);
+        }
+        match self.session_of(id, tag) {
+            Some(session) => self.end_connection(core, session, CloseReason::KeepAlive),
+            None => core.close(id, CloseHow::Now, CloseCause::Local),
+        }
+    }
+
+    /// Ends a session's connection from our side, saying why if the protocol can.
+    pub(super) fn end_connection<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, reason: CloseReason) {
+        let Some(session) = self.directory.get_mut(id) else { return };
+        let Some(connection) = session.connection() else { return };
+        let mut effects = self.take_effects();
+        let session = self.directory.get_mut(id).expect("it was there a moment ago");
+        mqtt::disconnect(session, reason, &mut effects);
+        self.apply(core, Some(id), Some(connection), &mut effects);
+        self.give_effects(effects);
+    }
+
+    /// A connection has ended, whoever wished it.
+    pub(super) fn closed<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, tag: u32, cause: CloseCause) {
+        self.counters.ended(cause);
+        if tag == GUEST {
+            return;
+        }
+        if tag & MOVING != 0 {
+            self.moving.remove((tag & !MOVING) as usize);
+            return;
+        }
+        let Some(session) = self.session_of(id, tag) else { return };
+        self.unsent.forget(session.index);
+        self.lagging.forget(session.index);
+        let (now, position) = (core.now(), self.position());
+        let mut effects = self.take_effects();
+        let state = self.directory.get_mut(session).expect("it was just found");
+        state.on_connection_closed(Close::Lost, now, position, &mut effects);
+        self.apply(core, Some(session), None, &mut effects);
+        self.give_effects(effects);
+        self.file_offline(session);
+    }
+
+    /// Sets the timer of a session without a connection.
+    pub(super) fn file_offline(&mut self, id: SessionId) {
+        let deadline = self.directory.get(id).and_then(|session| session.offline_deadline());
+        match deadline {
+            Some(at) => self.offline.set(id.index, at),
+            None => self.offline.clear(id.index),
+        }
+    }
+}

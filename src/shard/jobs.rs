@@ -1,0 +1,107 @@
+//! The shard's own work in a turn, after mail: what came for sessions, fan-out, reads, timers of absent sessions, lazy
+//! writes, and the publishers that were held up.
+
+use super::gateway::{Core, Gateway};
+use crate::io::Driver;
+use crate::limits::{
+    CURSOR_WRITE_DELAY, TURN_EXPIRIES_MAX, TURN_FANOUT_VISITS_MAX, TURN_LAZY_WRITES_MAX, TURN_PULLS_MAX,
+};
+use crate::store::Request;
+
+use super::log_port::Waiting;
+
+impl Gateway {
+    /// Does a bounded share of each; true when there is more to do now.
+    pub(super) fn work<D: Driver>(&mut self, core: &mut Core<D>) -> bool {
+        let left = self.work_incoming(core, TURN_FANOUT_VISITS_MAX);
+        let more_fanout = self.run_fanout(core, left.max(TURN_FANOUT_VISITS_MAX / 2));
+        for _ in 0..TURN_PULLS_MAX {
+            let Some((session, after)) = self.pulls.pop_front() else { break };
+            self.serve_pull(core, session, after);
+        }
+        self.retry_reads(core);
+        self.retry_refused(core);
+        self.go_on_restoring(core);
+        self.expire_offline(core);
+        self.write_lazily(core);
+        let more_drain = self.drain_some(core);
+        let log_waits = !self.log.flush();
+        self.release_throttled(core, log_waits);
+        let answers_wait = self.tell_waiting();
+        answers_wait || more_drain || more_fanout || !self.incoming.is_empty() || !self.pulls.is_empty()
+    }
+
+    /// The earliest time at which there is work again without a letter or a completion.
+    pub(super) fn job_ms(&self) -> Option<u64> {
+        let lazily = (!self.dirty.is_empty() && !self.log.congested()).then(|| match self.dirty_due {
+            0 => self.dirty_since_ms + millis(CURSOR_WRITE_DELAY),
+            _ => self.turn_ms,
+        });
+        // What waits for room in the log's queue is tried again each tick: the log does not tell when it has room.
+        let waits = self.log.congested() || !self.throttled.is_empty() || !self.refused.is_empty();
+        let retry = waits.then_some(self.turn_ms + RETRY_MS);
+        let reads = (!self.failed_reads.is_empty()).then_some(self.retry_reads_ms);
+        [self.offline.next_wake(), lazily, retry, reads, self.restoring.retry_ms()].into_iter().flatten().min()
+    }
+
+    fn expire_offline<D: Driver>(&mut self, core: &mut Core<D>) {
+        let now = core.now();
+        self.turn_ms = now.monotonic_ms;
+        let mut visits_left = TURN_EXPIRIES_MAX;
+        while let Some(index) = self.offline.next_expired(now.monotonic_ms, &mut visits_left) {
+            let Some(id) = self.directory.id_at(index) else { continue };
+            self.tell_session(core, id, |session, effects| session.handle_timer(now, effects));
+            self.file_offline(id);
+        }
+    }
+
+    /// Writes the positions that have changed, about a second after they did, a share a turn.
+    fn write_lazily<D: Driver>(&mut self, core: &mut Core<D>) {
+        let now = core.now();
+        if self.dirty.is_empty() || self.log.congested() {
+            return;
+        }
+        if self.dirty_due == 0 {
+            if now.monotonic_ms < self.dirty_since_ms + millis(CURSOR_WRITE_DELAY) && !self.draining {
+                return;
+            }
+            // Those that come while these are written have their own second.
+            self.dirty_due = self.dirty.len();
+            self.dirty_since_ms = now.monotonic_ms;
+        }
+        let count = self.dirty_due.min(TURN_LAZY_WRITES_MAX);
+        self.dirty_due -= count;
+        let mut records = Vec::new();
+        let position = self.position();
+        for id in self.dirty.drain(..count) {
+            self.directory.record_lazy(id, position, now, &mut records);
+        }
+        if self.dirty.is_empty() {
+            // After a second of many changes there may be one of few.
+            self.dirty.shrink_to(TURN_LAZY_WRITES_MAX);
+        }
+        if !records.is_empty() {
+            let request = Request::Append { key: None, entries: Vec::new(), records };
+            self.log.submit(request, Waiting::Nobody);
+        }
+    }
+
+    fn release_throttled<D: Driver>(&mut self, core: &mut Core<D>, log_waits: bool) {
+        if log_waits || self.incoming.is_full() || self.homes.all().any(|shard| core.congested(shard)) {
+            return;
+        }
+        for connection in std::mem::take(&mut self.throttled) {
+            let session = core.tag(connection).and_then(|tag| self.session_of(connection, tag));
+            // A session that waits for something itself resumes when that has come.
+            if session.and_then(|id| self.directory.get(id)).is_some_and(|session| !session.is_paused()) {
+                core.resume_reading(connection);
+            }
+        }
+    }
+}
+
+const RETRY_MS: u64 = 5;
+
+fn millis(duration: core::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

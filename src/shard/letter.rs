@@ -1,0 +1,125 @@
+//! What shards, the log thread and the control plane mail to a shard.
+//!
+//! Order: letters of one sender arrive in the order of sending. The log thread posts a batch to every shard before it
+//! posts the `Done` of any request in it, and a shard works batches and unlogged deliveries off in the order of
+//! arrival ([`super::incoming`]); so whoever sends an unlogged message after a `Done` knows that it will not overtake.
+
+use super::command::{CommandError, CommandToken, Push};
+use crate::base::ids::{AppId, SessionId, ShardId};
+use crate::base::message::Message;
+use crate::engine::Departure;
+use crate::router::interest::Level;
+use crate::session::mqtt::ConnectRequest;
+use crate::session::{Identity, Ticket};
+use crate::store::{Batch, Done, RecordChange};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// A letter. Kept small: a mailbox holds thousands.
+#[derive(Debug)]
+pub(crate) enum Letter {
+    /// A connection has said who it is and this shard is its home.
+    Arrival(Box<Arrival>),
+    /// For the topic's home: a client's publish or a push to a topic.
+    Publish(Box<Publish>),
+    /// From the topic's home to the publisher's: committed, or handed to every interested shard.
+    Published { session: SessionId, receipt: Ticket, outcome: PublishOutcome },
+    /// Unlogged topic message for this shard's subscribers.
+    Deliver(Arc<Message>),
+    /// Unlogged push to everyone.
+    DeliverEveryone(Arc<Message>),
+    /// Part of a list push whose users live here.
+    UsersPart(Box<UsersPart>),
+    /// What a part reached: the index in the push and the connected devices.
+    UsersCounted { ticket: u32, counts: Vec<(u32, u32)> },
+    /// A shard's interest in a filter has changed. With a ticket, answer [`Letter::InterestSet`].
+    Interest(Box<InterestLetter>),
+    /// Interest is installed at one home.
+    InterestSet { ticket: u32 },
+    /// A shard's sessions are back and their interest is installed.
+    Restored,
+    /// What a group commit brought.
+    Batch(Arc<Batch>),
+    /// The log's answer to a request of this shard.
+    Done(Done),
+    /// Listen on these once the sessions are back.
+    Listen(Vec<SocketAddr>),
+    /// The control plane's wish.
+    Push { push: Box<Push>, token: CommandToken },
+    /// Copy the figures out.
+    Stats { token: CommandToken },
+    /// Close a user's connections, or one device's.
+    Disconnect { app: AppId, user: Arc<str>, device: Option<Arc<str>>, token: CommandToken },
+    /// Stop accepting and close everybody politely.
+    Drain,
+    /// End the thread.
+    Stop,
+}
+
+/// A connection on the move.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    /// The socket with its unread bytes.
+    pub(crate) departure: Departure,
+    /// Who.
+    pub(crate) identity: Identity,
+    /// What CONNECT said.
+    pub(crate) request: Box<ConnectRequest>,
+}
+
+/// A message on its way to its topic's home.
+#[derive(Debug)]
+pub(crate) struct Publish {
+    pub(crate) message: Arc<Message>,
+    pub(crate) origin: Origin,
+    /// Committed with the message.
+    pub(crate) records: Vec<RecordChange>,
+    /// Idempotency key and body hash, from pushes.
+    pub(crate) key: Option<(Box<str>, u64)>,
+}
+
+/// Who waits to hear what became of a publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A client's QoS 0 publish.
+    Nobody,
+    /// A client's session.
+    Client { shard: ShardId, session: SessionId, receipt: Ticket },
+    /// The API.
+    Control(CommandToken),
+}
+
+/// What became of a client's publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PublishOutcome {
+    /// Committed or handed over, and somebody listens.
+    Reached,
+    /// Nobody listens.
+    NobodyListens,
+    /// The store failed: not acknowledged.
+    Failed(CommandError),
+}
+
+/// The users of a list push that live on one shard.
+#[derive(Debug)]
+pub(crate) struct UsersPart {
+    /// Index in the push, user.
+    pub(crate) users: Vec<(u32, Arc<str>)>,
+    pub(crate) app: AppId,
+    /// To deliver now (QoS 0); logged ones come with their batch and are only counted.
+    pub(crate) message: Option<Arc<Message>>,
+    /// Who collects the counts.
+    pub(crate) coordinator: ShardId,
+    pub(crate) ticket: u32,
+}
+
+/// A change of interest.
+#[derive(Debug)]
+pub(crate) struct InterestLetter {
+    pub(crate) app: AppId,
+    pub(crate) filter: Arc<str>,
+    pub(crate) shard: ShardId,
+    pub(crate) level: Level,
+    /// Whom to tell when it is installed.
+    pub(crate) ticket: Option<u32>,
+}

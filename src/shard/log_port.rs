@@ -1,0 +1,90 @@
+//! A shard's end of the log: requests out, each with what to do when its answer comes.
+//!
+//! A request never blocks. When the log's queue is full it waits here, in order; while any waits the shard is
+//! `congested` and reads from no publisher, so what waits is bounded by one request per connection and per letter
+//! already taken.
+
+use super::command::{CommandToken, Push};
+use super::letter::Publish;
+use crate::base::ids::{Epoch, Offset, SessionId, ShardId};
+use crate::session::Ticket;
+use crate::store::{Address, Handle, Request, RequestToken};
+use slab::Slab;
+use std::collections::VecDeque;
+
+/// What an answer is for.
+#[derive(Debug)]
+pub(crate) enum Waiting {
+    /// A session's commit.
+    Commit { session: SessionId, ticket: Ticket },
+    /// A session reads its inbox.
+    PullInbox { session: SessionId },
+    /// A session reads its topics.
+    PullTopics { session: SessionId },
+    /// A session asks for its user's read mark.
+    ReadMark { session: SessionId },
+    /// It knows the read mark; now where the inbox stands.
+    InboxHead { session: SessionId, mark: (Epoch, Offset) },
+    /// Where the log stands, at start.
+    RestoreSeq,
+    /// A page of records behind this key, at start.
+    Restore { after: Box<[u8]> },
+    /// This shard is the home of a topic whose message is being committed.
+    Publish { publish: Box<Publish>, owed: bool },
+    /// A push to users that is being committed.
+    Push { push: Box<Push>, token: CommandToken },
+    /// Lazily written positions and the removal of ended sessions: nobody waits.
+    Nobody,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct LogPort {
+    handle: Handle,
+    address: Address,
+    waiting: Slab<Waiting>,
+    backlog: VecDeque<(RequestToken, Request)>,
+}
+
+impl LogPort {
+    pub(crate) fn new(handle: Handle, shard: ShardId) -> Self {
+        Self { handle, address: Address::Shard(shard), waiting: Slab::new(), backlog: VecDeque::new() }
+    }
+
+    /// Sends a request, or queues it behind those that wait.
+    pub(crate) fn submit(&mut self, request: Request, waiting: Waiting) {
+        let token = RequestToken(self.waiting.insert(waiting) as u64);
+        if !self.backlog.is_empty() {
+            self.backlog.push_back((token, request));
+        } else if let Err((request, _)) = self.handle.try_submit(self.address, token, request) {
+            self.backlog.push_back((token, request));
+        }
+    }
+
+    /// Tries those that wait again; true when none is left.
+    pub(crate) fn flush(&mut self) -> bool {
+        while let Some((token, request)) = self.backlog.pop_front() {
+            if let Err((request, _)) = self.handle.try_submit(self.address, token, request) {
+                self.backlog.push_front((token, request));
+                return false;
+            }
+        }
+        true
+    }
+
+    /// What the answer with this token is for. Each token is answered once.
+    pub(crate) fn take(&mut self, token: RequestToken) -> Waiting {
+        let index = usize::try_from(token.0).expect("tokens are slab indices");
+        self.waiting.remove(index)
+    }
+
+    /// Requests wait for room in the log's queue: publishers are not to be read.
+    pub(crate) fn congested(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
+    /// Requests without an answer yet.
+    pub(crate) fn outstanding(&self) -> usize {
+        self.waiting.len()
+    }
+}

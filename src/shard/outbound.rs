@@ -1,0 +1,190 @@
+//! Messages into outboxes. What a turn brings a connection is copied, one frame behind the other, into the block that
+//! the turn flushes.
+
+use super::flavours::{Frame, encode_frame, is_expired};
+use super::gateway::{Core, Gateway};
+use crate::base::ids::{ConnectionId, Offset, Qos, SessionId};
+use crate::base::message::Message;
+use crate::engine::{Close, CloseCause, Refused, Room};
+use crate::io::Driver;
+use crate::session::{Counter, DeliveryId, Session};
+use crate::wire::mqtt::{PacketId, Version};
+use std::sync::Arc;
+
+/// The version a session's connection speaks.
+pub(super) fn version_of(session: &Session) -> Version {
+    if session.is_mqtt5() { Version::V5 } else { Version::V311 }
+}
+
+/// Copies an encoded frame into a connection's outbox, with its own few bytes in place.
+pub(super) fn write_frame<D: Driver>(
+    core: &mut Core<D>,
+    connection: ConnectionId,
+    bytes: &[u8],
+    frame: &Frame,
+    delivery: Option<(DeliveryId, bool)>,
+) -> Result<(), Refused> {
+    let head = &bytes[frame.start..frame.end];
+    if let Some(payload) = &frame.payload
+        && core.outbox_room(connection) < head.len() + payload.len()
+    {
+        return Err(Refused::Full);
+    }
+    core.write(connection, Room::Data, head.len(), |out| {
+        out.copy_from_slice(head);
+        if let Some((delivery, dup)) = delivery {
+            let retain = out[0] & 1 != 0;
+            frame.layout.patch(out, PacketId::new(delivery.0), dup, retain);
+        }
+    })?;
+    if let Some(payload) = &frame.payload {
+        // A head without its payload would make nonsense of all that follows.
+        if core.write_shared(connection, Room::Data, payload).is_err() {
+            core.close(connection, Close::Now, CloseCause::OutOfBlocks);
+        }
+    }
+    Ok(())
+}
+
+impl Gateway {
+    /// Sends, or sends again, a message of a session's window.
+    pub(super) fn deliver_in_flight<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        session: SessionId,
+        delivery: DeliveryId,
+        dup: bool,
+    ) {
+        if self.unsent.has(session.index) || !self.send_in_flight(core, session, delivery, dup) {
+            self.unsent.push(session.index, delivery, dup);
+        }
+    }
+
+    /// False: the outbox is full, and will tell when it has drained.
+    fn send_in_flight<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: SessionId,
+        delivery: DeliveryId,
+        dup: bool,
+    ) -> bool {
+        let wall_ms = core.now().wall_ms;
+        let Some(session) = self.directory.get(id) else { return true };
+        let Some(connection) = session.connection() else { return true };
+        let Some((message, qos)) =
+            session.in_flight(delivery).and_then(|flight| Some((Arc::clone(flight.message.as_ref()?), flight.qos)))
+        else {
+            // Acknowledged while it waited for the outbox.
+            return true;
+        };
+        if !dup && is_expired(&message, wall_ms) {
+            self.settle_unsent(core, id, delivery, Counter::DroppedExpired);
+            return true;
+        }
+        let effective = session.effective(&message.topic, None);
+        let identifiers = effective.as_ref().map_or(&[][..], |effective| &effective.identifiers[..]);
+        let retain = message.retain && effective.as_ref().is_some_and(|effective| effective.retain_as_published);
+        let mut bytes = std::mem::take(&mut self.scratch);
+        bytes.clear();
+        let frame = encode_frame(version_of(session), &message, qos, retain, identifiers, wall_ms, &mut bytes);
+        let too_large = frame.layout.total_bytes > session.packet_bytes_max() as usize;
+        let written = if too_large {
+            self.settle_unsent(core, id, delivery, Counter::DroppedTooLarge);
+            true
+        } else {
+            let written = write_frame(core, connection, &bytes, &frame, Some((delivery, dup))).is_ok();
+            if written {
+                self.counters.sent(qos);
+            } else {
+                self.wait_for_outbox(core, connection);
+            }
+            written
+        };
+        self.scratch = bytes;
+        written
+    }
+
+    pub(super) fn settle_unsent<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: SessionId,
+        delivery: DeliveryId,
+        why: Counter,
+    ) {
+        self.tell_session(core, id, |session, effects| session.settle_unsent(delivery, why, effects));
+    }
+
+    /// Sends a message once, at QoS 0, to one session; what finds no room is dropped and counted.
+    pub(super) fn deliver_once<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, message: &Arc<Message>) {
+        let wall_ms = core.now().wall_ms;
+        let Some(session) = self.directory.get(id) else { return };
+        let Some(connection) = session.connection() else { return };
+        if is_expired(message, wall_ms) {
+            return self.counters.session(Counter::DroppedExpired);
+        }
+        let effective = session.effective(&message.topic, message.publisher);
+        let identifiers = effective.as_ref().map_or(&[][..], |effective| &effective.identifiers[..]);
+        let retain = message.retain && effective.as_ref().is_some_and(|effective| effective.retain_as_published);
+        self.scratch.clear();
+        let version = version_of(session);
+        let frame = encode_frame(version, message, Qos::AtMostOnce, retain, identifiers, wall_ms, &mut self.scratch);
+        if frame.layout.total_bytes > session.packet_bytes_max() as usize {
+            return self.counters.session(Counter::DroppedTooLarge);
+        }
+        match write_frame(core, connection, &self.scratch, &frame, None) {
+            Ok(()) => self.counters.sent(Qos::AtMostOnce),
+            Err(_) => self.counters.dropped_outbox_full += 1,
+        }
+    }
+
+    /// Tells a device what retention took from it.
+    pub(super) fn deliver_gap<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, first: Offset, entries: u64) {
+        let Some(session) = self.directory.get(id) else { return };
+        self.counters.gaps += entries;
+        const NOTICE: &str = "$inbox/$gap";
+        if session.effective(NOTICE, None).is_none() {
+            return;
+        }
+        let payload = format!("{{\"first\":{first},\"entries\":{entries}}}");
+        let notice = Message {
+            app: session.app(),
+            topic: NOTICE.into(),
+            only_device: None,
+            payload: payload.into_bytes().into(),
+            qos: Qos::AtMostOnce,
+            retain: false,
+            created_ms: core.now().wall_ms,
+            expires_ms: None,
+            publisher: None,
+            properties: None,
+        };
+        self.deliver_once(core, id, &Arc::new(notice));
+    }
+
+    /// A message of a window was refused: it goes when the outbox has drained or, if that is empty and the pool was
+    /// the reason, a little later.
+    pub(super) fn wait_for_outbox<D: Driver>(&mut self, core: &mut Core<D>, connection: ConnectionId) {
+        if !core.ask_drained(connection) {
+            self.refused.push(connection);
+        }
+    }
+
+    /// Tries again what the pool refused.
+    pub(super) fn retry_refused<D: Driver>(&mut self, core: &mut Core<D>) {
+        for connection in std::mem::take(&mut self.refused) {
+            self.drained(core, connection);
+        }
+    }
+
+    /// A connection's outbox has drained: send what waited for it.
+    pub(super) fn drained<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId) {
+        let Some(session) = core.tag(id).and_then(|tag| self.session_of(id, tag)) else { return };
+        let mut waiting = self.unsent.take(session.index);
+        while let Some((delivery, dup)) = waiting.pop_front() {
+            if !self.send_in_flight(core, session, delivery, dup) {
+                self.unsent.push(session.index, delivery, dup);
+                waiting.drain(..).for_each(|(delivery, dup)| self.unsent.push(session.index, delivery, dup));
+            }
+        }
+    }
+}

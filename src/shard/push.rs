@@ -1,0 +1,184 @@
+//! Pushes: one user, a device, a list of users, everyone. A push to a topic is a publish.
+//!
+//! The control plane sends a push to one shard: the user's home, the topic's home, or for lists and everyone any shard,
+//! which coordinates: it takes the batch to the log, then asks the users' homes to deliver (QoS 0) and to count.
+
+use super::command::{CommandError, CommandToken, Event, Push, PushResult, Pushed, Target};
+use super::gateway::{Core, Gateway};
+use super::letter::{Letter, Origin, Publish, UsersPart};
+use super::log_port::Waiting;
+use super::publish::command_error;
+use crate::base::ids::{AppId, Qos};
+use crate::base::message::{Message, StreamKey};
+use crate::io::Driver;
+use crate::store::{Answer, IdempotencyKey, NewEntry, Position, Request, StoreError};
+use smallvec::{SmallVec, smallvec};
+use std::sync::Arc;
+
+/// A list push whose parts are being counted.
+#[derive(Debug)]
+pub(crate) struct ListPush {
+    token: CommandToken,
+    results: SmallVec<[PushResult; 1]>,
+    duplicate: bool,
+    parts: u16,
+}
+
+impl Gateway {
+    /// A push from the control plane.
+    pub(super) fn on_push<D: Driver>(&mut self, core: &mut Core<D>, mut push: Box<Push>, token: CommandToken) {
+        if self.draining {
+            return self.tell(Event::Pushed { token, result: Err(CommandError::Draining) });
+        }
+        // A topic's home must know who is owed its messages.
+        let is_early = !self.is_serving();
+        if is_early || self.log.congested() && (push.qos() >= Qos::AtLeastOnce || push.key.is_some()) {
+            return self.tell(Event::Pushed { token, result: Err(CommandError::Busy) });
+        }
+        if let Target::Topic(_) = push.target {
+            let Push { message, key, .. } = *push;
+            let publish = Publish { message, origin: Origin::Control(token), records: Vec::new(), key };
+            return self.publish(core, publish);
+        }
+        if push.qos() == Qos::AtMostOnce && push.key.is_none() {
+            return self.deliver_push(core, &push, token, &[], false);
+        }
+        let app = push.app;
+        let key = push.key.take().map(|(key, body_hash)| IdempotencyKey { app, key, body_hash });
+        let entries = if push.qos() == Qos::AtMostOnce { Vec::new() } else { entries_of(&push) };
+        let request = Request::Append { key, entries, records: Vec::new() };
+        self.log.submit(request, Waiting::Push { push, token });
+    }
+
+    /// The log has answered a push.
+    pub(super) fn on_push_committed<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        push: &Push,
+        token: CommandToken,
+        result: Result<Answer, StoreError>,
+    ) {
+        match result {
+            Ok(Answer::Appended { positions, duplicate, .. }) => {
+                self.deliver_push(core, push, token, &positions, duplicate);
+            }
+            Ok(other) => unreachable!("an append was answered with {other:?}"),
+            Err(error) => self.tell(Event::Pushed { token, result: Err(command_error(error)) }),
+        }
+    }
+
+    /// Delivers what was not logged, counts who is there, and answers. Logged messages come with their batch.
+    fn deliver_push<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        push: &Push,
+        token: CommandToken,
+        positions: &[Position],
+        duplicate: bool,
+    ) {
+        let unlogged = push.qos() == Qos::AtMostOnce && !duplicate;
+        let message = unlogged.then(|| Arc::clone(&push.message));
+        let position = |index: usize| positions.get(index).map(|at: &Position| (at.epoch, at.offset));
+        match &push.target {
+            Target::Topic(_) => unreachable!("a push to a topic is a publish"),
+            Target::User(user) | Target::Device { user, .. } => {
+                if let Some(message) = message {
+                    self.deliver_inbox(core, push.app, user, &message);
+                }
+                let online = Some(self.online(push.app, user));
+                let result = PushResult { user: Some(user.clone()), position: position(0), online };
+                let pushed = Pushed { results: smallvec![result], duplicate };
+                self.tell(Event::Pushed { token, result: Ok(pushed) });
+            }
+            Target::Users(users) => {
+                let results = users.iter().enumerate().map(|(index, user)| PushResult {
+                    user: Some(user.clone()),
+                    position: position(index),
+                    online: None,
+                });
+                let list = ListPush { token, results: results.collect(), duplicate, parts: 0 };
+                self.send_parts(core, push.app, users, message, list);
+            }
+            Target::Everyone => {
+                if let Some(message) = message {
+                    for shard in self.homes.all() {
+                        if shard == self.shard {
+                            self.incoming.everyone(message.clone());
+                        } else {
+                            core.send_control(shard, Letter::DeliverEveryone(message.clone()));
+                        }
+                    }
+                }
+                let result = PushResult { user: None, position: position(0), online: None };
+                let pushed = Pushed { results: smallvec![result], duplicate };
+                self.tell(Event::Pushed { token, result: Ok(pushed) });
+            }
+        }
+    }
+
+    fn send_parts<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        app: AppId,
+        users: &[Arc<str>],
+        message: Option<Arc<Message>>,
+        list: ListPush,
+    ) {
+        let mut by_home: Vec<Vec<(u32, Arc<str>)>> = vec![Vec::new(); usize::from(self.homes.shards())];
+        for (index, user) in (0_u32..).zip(users) {
+            by_home[usize::from(self.homes.user(app, user).0)].push((index, user.clone()));
+        }
+        let slot = self.lists.insert(list);
+        let ticket = u32::try_from(slot).expect("list pushes under way are bounded by the API");
+        for (home, users) in self.homes.all().zip(by_home) {
+            if users.is_empty() {
+                continue;
+            }
+            self.lists[slot].parts += 1;
+            let message = message.clone();
+            let part = Box::new(UsersPart { users, app, message, coordinator: self.shard, ticket });
+            if home == self.shard {
+                self.incoming.users(part);
+            } else {
+                core.send_control(home, Letter::UsersPart(part));
+            }
+        }
+        if self.lists[slot].parts == 0 {
+            self.finish_list(slot);
+        }
+    }
+
+    /// One part of a list has been delivered and counted.
+    pub(super) fn on_users_counted(&mut self, ticket: u32, counts: &[(u32, u32)]) {
+        let slot = ticket as usize;
+        let list = &mut self.lists[slot];
+        for &(index, online) in counts {
+            list.results[index as usize].online = Some(online);
+        }
+        list.parts -= 1;
+        if list.parts == 0 {
+            self.finish_list(slot);
+        }
+    }
+
+    fn finish_list(&mut self, slot: usize) {
+        let ListPush { token, results, duplicate, .. } = self.lists.remove(slot);
+        self.tell(Event::Pushed { token, result: Ok(Pushed { results, duplicate }) });
+    }
+}
+
+fn entries_of(push: &Push) -> Vec<NewEntry> {
+    let message = &push.message;
+    let inbox =
+        |user: &Arc<str>| NewEntry { stream: StreamKey::Inbox(push.app, user.clone()), message: Arc::clone(message) };
+    match &push.target {
+        Target::User(user) | Target::Device { user, .. } => vec![inbox(user)],
+        Target::Users(users) => users.iter().map(inbox).collect(),
+        Target::Everyone => {
+            vec![NewEntry { stream: StreamKey::Everyone(push.app), message: Arc::clone(message) }]
+        }
+        Target::Topic(topic) => {
+            vec![NewEntry { stream: StreamKey::Topic(push.app, topic.clone()), message: Arc::clone(message) }]
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What a shard does before anybody may come: it reads the records of the sessions that live here and installs their
+//! interest. With a memory store there are none.
+//!
+//! Nobody is let in, at any shard, before all shards are this far: a publish would not be logged for an absent session
+//! whose interest its topic's home does not know yet, and a device would be given a new session in place of its own.
+
+use super::command::Event;
+use super::gateway::{Core, Gateway};
+use super::launch::StartError;
+use super::letter::Letter;
+use super::log_port::Waiting;
+use crate::base::ids::{AppId, Seq, SessionId};
+use crate::io::Driver;
+use crate::limits::{READ_RECORDS_MAX, TICK};
+use crate::session::GrantedFilter;
+use crate::session::core::record;
+use crate::store::{Answer, Record, Request, StoreError};
+
+/// How far it is.
+#[derive(Debug)]
+pub(crate) enum Restoring {
+    /// A read is under way.
+    Reading,
+    /// A read failed; the next try. None: where the log stands, else the records behind this key.
+    Failed { at_ms: u64, after: Option<Box<[u8]>> },
+    /// All records are read; interest may be on its way.
+    Read,
+    /// The other shards know.
+    Told,
+}
+
+impl Restoring {
+    pub(super) fn retry_ms(&self) -> Option<u64> {
+        match self {
+            Self::Failed { at_ms, .. } => Some(*at_ms),
+            _ => None,
+        }
+    }
+}
+
+impl Gateway {
+    /// Begins with where the log stands: what was committed up to there may be the sessions', and they have to read it.
+    pub(crate) fn restore(&mut self) {
+        // No entry has so high a seq, so the answer only says up to where it has looked.
+        let request = Request::ReadTopics { app: AppId(0), after: Seq(u64::MAX - 1), limit: 1 };
+        self.log.submit(request, Waiting::RestoreSeq);
+    }
+
+    /// Whether the sessions of all shards are there and their interest is installed.
+    pub(super) fn is_serving(&self) -> bool {
+        self.restored_shards == self.homes.shards()
+    }
+
+    /// Tells the others when it is done, opens the listeners once all are, and reads again what could not be read.
+    pub(super) fn go_on_restoring<D: Driver>(&mut self, core: &mut Core<D>) {
+        let is_serving = self.is_serving();
+        match &mut self.restoring {
+            Restoring::Failed { at_ms, after } if *at_ms <= core.now().monotonic_ms => {
+                let after = after.take();
+                self.restoring = Restoring::Reading;
+                match after {
+                    Some(after) => self.ask_for_records(after),
+                    None => self.restore(),
+                }
+            }
+            Restoring::Read if self.installing.is_empty() => {
+                self.restoring = Restoring::Told;
+                self.homes.all().for_each(|shard| core.send_control(shard, Letter::Restored));
+            }
+            Restoring::Told if is_serving => self.listen_if_asked(core),
+            _ => {}
+        }
+    }
+
+    fn listen_if_asked<D: Driver>(&mut self, core: &mut Core<D>) {
+        let Some(addresses) = self.to_listen.take() else { return };
+        let bound = addresses.iter().map(|&address| {
+            core.listen(address, true).map(|(_, bound)| bound).map_err(|error| StartError::Listen(address, error))
+        });
+        let result = bound.collect();
+        self.tell(Event::Listening { shard: self.shard.0, result });
+    }
+
+    fn ask_for_records(&mut self, after: Box<[u8]>) {
+        let waiting = Waiting::Restore { after: after.clone() };
+        let request = Request::ReadRecords { prefix: record::PREFIX.into(), after, limit: READ_RECORDS_MAX };
+        self.log.submit(request, waiting);
+    }
+
+    /// To start without the sessions would be to forget them.
+    fn try_again<D: Driver>(&mut self, core: &mut Core<D>, after: Option<Box<[u8]>>) {
+        self.counters.failed_reads += 1;
+        self.restoring = Restoring::Failed { at_ms: core.now().deadline(TICK), after };
+    }
+
+    /// Where the log stood when this shard began.
+    pub(super) fn on_log_position<D: Driver>(&mut self, core: &mut Core<D>, result: Result<Answer, StoreError>) {
+        let Ok(Answer::Topics { through, .. }) = result else { return self.try_again(core, None) };
+        self.seq = self.seq.max(through);
+        self.offered = self.offered.max(through);
+        self.ask_for_records(Box::default());
+    }
+
+    /// One page of records, in key order. Each shard reads all and keeps its own: homes may have changed since.
+    pub(super) fn on_records<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        after: Box<[u8]>,
+        result: Result<Answer, StoreError>,
+    ) {
+        let Ok(Answer::Records(page)) = result else { return self.try_again(core, Some(after)) };
+        let now = core.now();
+        let last = page.last().filter(|_| page.len() == READ_RECORDS_MAX).map(|(key, _)| key.clone());
+        let ours: Vec<Record> = page.into_iter().filter(|(key, _)| self.is_ours(key)).collect();
+        // An empty page would end the rebuilding.
+        if !ours.is_empty() && self.directory.thaw_records(&ours, now).is_err() {
+            self.counters.unreadable_records += 1;
+        }
+        match last {
+            Some(last) => self.ask_for_records(last),
+            None => {
+                if self.directory.thaw_records(&[], now).is_err() {
+                    self.counters.unreadable_records += 1;
+                }
+                let ids: Vec<SessionId> = self.directory.iter().map(|(id, _)| id).collect();
+                ids.into_iter().for_each(|id| self.take_up(core, id));
+                self.restoring = Restoring::Read;
+            }
+        }
+    }
+
+    /// Whether a session record belongs to a user who lives here.
+    fn is_ours(&self, key: &[u8]) -> bool {
+        record::owner(key).is_some_and(|(app, user)| self.homes.user(app, user) == self.shard)
+    }
+
+    /// Puts a restored session's filters back into the router, and its timer on the wheel.
+    fn take_up<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId) {
+        let session = self.directory.get(id).expect("it was just restored");
+        let filters: Vec<GrantedFilter> = session.subscriptions().iter().map(GrantedFilter::from).collect();
+        let (slot, places) = self.subscribe(core, id, None, &filters);
+        let session = self.directory.get_mut(id).expect("as above");
+        session.relocate_all(&places);
+        session.missed_up_to(self.offered);
+        self.subscribed(core, slot);
+        self.file_offline(id);
+    }
+}

@@ -1,0 +1,110 @@
+//! What the data plane is told at start: validated plain data.
+
+use crate::auth::UserTemplate;
+use crate::io::probe::Choice;
+use crate::limits;
+use crate::store::Retentions;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Everything the shards and the log need to know. Made by `config/`, already checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Shards, at least 1.
+    pub shards: u16,
+    /// Which driver.
+    pub driver: Choice,
+    /// Edge listeners.
+    pub listen: Vec<SocketAddr>,
+    /// Tenants by name; the index is the [`crate::base::ids::AppId`].
+    pub apps: Vec<String>,
+    /// How mode `none` names users.
+    pub user: UserTemplate,
+    /// Key of the hash that decides homes; drawn at start.
+    pub hash_key: u64,
+    /// Seed of epochs and server-assigned client identifiers; drawn at start.
+    pub random_seed: u64,
+    /// Bounds an operator may change.
+    pub limits: Limits,
+}
+
+/// Bounds an operator may change, with their defaults from [`limits`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections of the whole process.
+    pub connections: usize,
+    /// A whole packet, bytes.
+    pub packet_bytes: usize,
+    /// Data waiting for one connection, bytes.
+    pub outbox_bytes: usize,
+    /// In-flight messages towards a client.
+    pub receive_maximum_out: u16,
+    /// Unacknowledged messages of a client.
+    pub receive_maximum_in: u16,
+    /// Subscriptions a session.
+    pub subscriptions: usize,
+    /// Longest session expiry granted.
+    pub session_expiry: Duration,
+    /// CONNECT must arrive within.
+    pub handshake_timeout: Duration,
+    /// Idle limit of connections without a keep alive.
+    pub idle_timeout: Duration,
+    /// Devices of one user.
+    pub devices_per_user: usize,
+    /// Inbox retention, entries.
+    pub inbox_entries: usize,
+    /// Inbox retention, age.
+    pub inbox_age: Duration,
+}
+
+impl Settings {
+    /// Connections one shard has room for: users do not spread quite evenly.
+    fn connections_per_shard(&self) -> usize {
+        let even = self.limits.connections / usize::from(self.shards);
+        if self.shards == 1 { even } else { even + even / 8 + 64 }
+    }
+
+    /// Sessions one shard has room for, connected or away.
+    pub(super) fn sessions_per_shard(&self) -> usize {
+        self.connections_per_shard() * limits::SESSIONS_PER_CONNECTION_MAX
+    }
+
+    /// What each engine is told.
+    pub(super) fn engine(&self) -> crate::engine::Settings {
+        crate::engine::Settings {
+            connections_max: u32::try_from(self.connections_per_shard()).unwrap_or(limits::CONNECTIONS_MAX),
+            frame_bytes_max: self.limits.packet_bytes,
+            outbox_bytes_max: self.limits.outbox_bytes,
+            handshake_timeout: self.limits.handshake_timeout,
+            ..Default::default()
+        }
+    }
+
+    /// What the store keeps.
+    pub(super) fn retentions(&self) -> Retentions {
+        let mut retentions = Retentions::default();
+        retentions.inbox.entries = self.limits.inbox_entries;
+        retentions.inbox.age = self.limits.inbox_age;
+        retentions.inbox.forget_after = retentions.inbox.forget_after.max(self.limits.inbox_age);
+        retentions
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            packet_bytes: limits::PACKET_BYTES_MAX,
+            outbox_bytes: limits::OUTBOX_BYTES_MAX,
+            receive_maximum_out: limits::RECEIVE_MAXIMUM_OUT,
+            receive_maximum_in: limits::RECEIVE_MAXIMUM_IN,
+            subscriptions: limits::SUBSCRIPTIONS_MAX,
+            session_expiry: limits::SESSION_EXPIRY_MAX,
+            handshake_timeout: limits::HANDSHAKE_TIMEOUT,
+            idle_timeout: limits::IDLE_TIMEOUT,
+            devices_per_user: limits::DEVICES_PER_USER_MAX,
+            inbox_entries: limits::INBOX_ENTRIES_MAX,
+            inbox_age: limits::INBOX_AGE_MAX,
+        }
+    }
+}

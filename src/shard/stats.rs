@@ -1,0 +1,164 @@
+//! One shard's figures. Gauges say what is held now; when everybody has left, those of connections are 0. Counters say
+//! what ever happened.
+
+use super::command::{CommandToken, Event, ShardStats};
+use super::gateway::{Core, Gateway};
+use crate::base::ids::Qos;
+use crate::engine::{CloseCause, Counts, Totals};
+use crate::io::Driver;
+use crate::session::{CloseReason, Counter};
+
+/// What a shard counts itself; the engine has its own.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) frames_in: u64,
+    pub(crate) dropped_outbox_full: u64,
+    pub(crate) throttled: u64,
+    pub(crate) refused_full: u64,
+    pub(crate) gaps: u64,
+    pub(crate) failed_reads: u64,
+    pub(crate) failed_writes: u64,
+    pub(crate) unreadable_records: u64,
+    published: [u64; 3],
+    sent: [u64; 3],
+    closed: [u64; CloseReason::ALL.len()],
+    session: [u64; Counter::ALL.len()],
+    peer_closed: u64,
+}
+
+impl Counters {
+    pub(crate) fn published(&mut self, qos: Qos) {
+        self.published[qos as usize] += 1;
+    }
+
+    #[inline]
+    pub(crate) fn sent(&mut self, qos: Qos) {
+        self.sent[qos as usize] += 1;
+    }
+
+    #[inline]
+    pub(crate) fn sent_many(&mut self, qos: Qos, count: usize) {
+        self.sent[qos as usize] += count as u64;
+    }
+
+    pub(crate) fn closed(&mut self, reason: CloseReason) {
+        self.closed[reason as usize] += 1;
+    }
+
+    pub(crate) fn session(&mut self, counter: Counter) {
+        self.session[counter as usize] += 1;
+    }
+
+    pub(crate) fn ended(&mut self, cause: CloseCause) {
+        self.peer_closed += u64::from(cause != CloseCause::Local);
+    }
+
+    fn list(&self) -> Vec<(&'static str, u64)> {
+        let mut list = vec![
+            ("frames_in", self.frames_in),
+            ("published_qos0", self.published[0]),
+            ("published_qos1", self.published[1]),
+            ("published_qos2", self.published[2]),
+            ("sent_qos0", self.sent[0]),
+            ("sent_qos1", self.sent[1]),
+            ("sent_qos2", self.sent[2]),
+            ("dropped_outbox_full", self.dropped_outbox_full),
+            ("throttled", self.throttled),
+            ("refused_full", self.refused_full),
+            ("gap_entries", self.gaps),
+            ("store_reads_failed", self.failed_reads),
+            ("store_writes_failed", self.failed_writes),
+            ("records_unreadable", self.unreadable_records),
+            ("closed_by_peer", self.peer_closed),
+        ];
+        list.extend(CloseReason::ALL.iter().map(|&reason| (reason.name(), self.closed[reason as usize])));
+        list.extend(Counter::ALL.iter().map(|&counter| (counter.name(), self.session[counter as usize])));
+        list
+    }
+}
+
+impl Gateway {
+    /// Copies the figures out.
+    pub(super) fn on_stats<D: Driver>(&mut self, core: &mut Core<D>, token: CommandToken) {
+        let counts = core.counts();
+        let mut gauges = engine_gauges(&counts);
+        gauges.extend([
+            ("sessions", self.directory.sessions() as u64),
+            ("users", self.directory.users() as u64),
+            ("session_timers", self.offline.len() as u64),
+            ("subscriptions", self.subscription_count),
+            ("filters", self.subscribers.filters() as u64),
+            ("interest_filters", self.interest.filters() as u64),
+            ("fanout_jobs", self.fanout.jobs() as u64),
+            ("incoming", self.incoming.len() as u64),
+            ("hot_ring", self.hot.len() as u64),
+            ("lagging_sessions", self.lagging.sessions() as u64),
+            ("unsent_sessions", self.unsent.sessions() as u64),
+            ("log_requests", self.log.outstanding() as u64),
+            ("committing_topics", self.committing.topics() as u64),
+            ("list_pushes", self.lists.len() as u64),
+            ("installing", self.installing.len() as u64),
+            ("moving", self.moving.len() as u64),
+            ("dirty_records", self.dirty.len() as u64),
+            ("throttled_connections", self.throttled.len() as u64),
+        ]);
+        let mut counters = engine_counters(core.totals());
+        counters.extend(self.counters.list());
+        let stats = ShardStats { shard: self.shard.0, driver: core.driver().name(), gauges, counters };
+        self.tell(Event::Stats { token, stats: Box::new(stats) });
+    }
+}
+
+/// What the engine holds.
+fn engine_gauges(counts: &Counts) -> Vec<(&'static str, u64)> {
+    let Counts {
+        connections,
+        guests,
+        slots,
+        blocks,
+        helds,
+        outboxes,
+        segments,
+        timers,
+        mail_waiting,
+        listeners,
+        lobby,
+    } = *counts;
+    [
+        ("connections", connections),
+        ("guests", guests),
+        ("slots", slots),
+        ("blocks", blocks),
+        ("partial_frames", helds),
+        ("outboxes", outboxes),
+        ("segments", segments),
+        ("timers", timers),
+        ("mail_waiting", mail_waiting),
+        ("listeners", listeners),
+        ("lobby", lobby),
+    ]
+    .map(|(name, value)| (name, value as u64))
+    .to_vec()
+}
+
+/// What the engine has done.
+fn engine_counters(totals: &Totals) -> Vec<(&'static str, u64)> {
+    vec![
+        ("turns", totals.turns),
+        ("accepted", totals.accepted),
+        ("accept_pauses", totals.accept_pauses),
+        ("adopted", totals.adopted),
+        ("departed", totals.departed),
+        ("closed", totals.closed),
+        ("stale_completions", totals.stale_completions),
+        ("receives", totals.receives),
+        ("bytes_in", totals.bytes_received),
+        ("receives_starved", totals.starved),
+        ("sends", totals.sends),
+        ("bytes_out", totals.bytes_sent),
+        ("writes", totals.writes),
+        ("writes_refused", totals.refused),
+        ("bytes_dropped", totals.bytes_dropped),
+        ("letters", totals.letters),
+    ]
+}

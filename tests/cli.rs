@@ -1,0 +1,206 @@
+//! The binary's exit codes and error lines: 0 clean, 1 runtime failure, 2 bad usage or configuration.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+/// The binary without whatever configuration the surroundings have.
+fn kittiwake(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kittiwake"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("KITTIWAKE_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// Runs a command that must fail with `code`; returns its one line on stderr. Nothing may be on stdout.
+fn failure(mut command: Command, code: i32) -> String {
+    line_of(&command.output().expect("the binary starts"), code)
+}
+
+fn line_of(output: &Output, code: i32) -> String {
+    let text = String::from_utf8(output.stderr.clone()).expect("errors are UTF-8");
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    assert!(output.stdout.is_empty());
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let line = text.trim_end().strip_prefix("kittiwake: ").expect("the line says who speaks");
+    line.to_owned()
+}
+
+#[test]
+fn a_wrong_value_of_a_flag_exits_with_2() {
+    assert_eq!(
+        failure(kittiwake(&["serve", "--shards", "many"]), 2),
+        "--shards: `many` is not allowed; allowed: 0 to 1024"
+    );
+}
+
+#[test]
+fn a_wrong_value_of_a_variable_exits_with_2() {
+    let mut command = kittiwake(&["serve"]);
+    command.env("KITTIWAKE_NODE_DRIVER", "kqueue");
+    assert_eq!(failure(command, 2), "KITTIWAKE_NODE_DRIVER: `kqueue` is not allowed; allowed: auto, io_uring, epoll");
+}
+
+#[test]
+fn an_unknown_variable_exits_with_2() {
+    let mut command = kittiwake(&["serve"]);
+    command.env("KITTIWAKE_NODE_THREADS", "1");
+    assert!(failure(command, 2).starts_with("KITTIWAKE_NODE_THREADS: there is no such key; allowed: "));
+}
+
+#[test]
+fn an_unknown_key_of_the_file_exits_with_2() {
+    let path = std::env::temp_dir().join(format!("kittiwake-cli-{}.toml", std::process::id()));
+    std::fs::write(&path, "[api]\nport = 1\n").expect("the temporary directory is writable");
+    let mut command = kittiwake(&["serve", "--config"]);
+    command.arg(&path);
+    let line = failure(command, 2);
+    std::fs::remove_file(&path).expect("it was written above");
+    assert_eq!(line, "api.port: there is no such key; allowed: api.listen");
+}
+
+#[test]
+fn a_missing_file_exits_with_2() {
+    let line = failure(kittiwake(&["serve", "--config", "/nonexistent.toml"]), 2);
+    assert!(line.starts_with("--config: cannot read /nonexistent.toml: "), "{line}");
+}
+
+#[test]
+fn a_data_directory_exits_with_2_until_there_is_a_durable_store() {
+    let line = failure(kittiwake(&["serve", "--data-dir", "data"]), 2);
+    assert!(line.contains("messages live in memory"), "{line}");
+}
+
+#[test]
+fn jwt_exits_with_2_until_it_exists() {
+    let mut command = kittiwake(&["serve"]);
+    command.env("KITTIWAKE_AUTH_MODE", "jwt");
+    assert_eq!(failure(command, 2), "auth.mode: jwt is not available yet; allowed: none");
+}
+
+#[test]
+fn an_address_that_other_hosts_reach_exits_with_2_without_insecure() {
+    let line = failure(kittiwake(&["serve", "--listen", "0.0.0.0:0", "--api", "127.0.0.1:0"]), 2);
+    assert!(line.ends_with("allowed: a loopback address, or --insecure"), "{line}");
+    let line = failure(kittiwake(&["serve", "--listen", "127.0.0.1:0", "--api", "[::]:0"]), 2);
+    assert!(line.starts_with("api.listen (--api): [::]:0 "), "{line}");
+}
+
+#[test]
+fn bad_usage_is_one_line_and_exits_with_2() {
+    for arguments in [
+        &["serve", "--verbose"][..],
+        &["fly"],
+        &[],
+        &["push", "hello"],
+        &["push", "--user", "a", "--topic", "b", "hello"],
+        &["push", "--user", "a", "--qos", "3", "hello"],
+        &["push", "--user", "a", "--ttl", "soon", "hello"],
+        &["push", "--device", "a", "hello"],
+        &["sub"],
+        &["sub", "--url", "ws://localhost/mqtt", "#"],
+    ] {
+        failure(kittiwake(arguments), 2);
+    }
+}
+
+#[test]
+fn help_and_version_exit_with_0() {
+    for arguments in [&["--help"][..], &["--version"], &["serve", "--help"], &["push", "--help"], &["sub", "--help"]] {
+        let output = kittiwake(arguments).output().expect("the binary starts");
+        assert!(output.status.success() && !output.stdout.is_empty(), "{arguments:?}");
+    }
+}
+
+/// A port on loopback that nobody listens on: it was ours a moment ago.
+fn closed_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    listener.local_addr().expect("it is bound").port()
+}
+
+#[test]
+fn clients_without_a_server_exit_with_1() {
+    let api = format!("http://127.0.0.1:{}", closed_port());
+    let line = failure(kittiwake(&["push", "--user", "alice", "--api", &api, "hello"]), 1);
+    assert!(line.starts_with(&format!("{api}/v1/push: ")), "{line}");
+    let url = format!("mqtt://127.0.0.1:{}", closed_port());
+    failure(kittiwake(&["sub", "--url", &url, "#"]), 1);
+}
+
+#[test]
+fn an_address_in_use_exits_with_1() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    let api = taken.local_addr().expect("it is bound").to_string();
+    let line = failure(kittiwake(&["serve", "--listen", "127.0.0.1:0", "--api", &api]), 1);
+    assert!(line.starts_with(&format!("cannot listen on {api} (api.listen): ")), "{line}");
+}
+
+#[test]
+fn push_sends_stdin_and_prints_the_reply_or_the_problem() {
+    for (status, reply, code) in [
+        ("200 OK", r#"{"id":"1","results":[],"duplicate":false}"#, 0),
+        ("404 Not Found", r#"{"status":404,"detail":"there is no such app"}"#, 1),
+        ("400 Bad Request", r#"{"status":400,"detail":"must be 0, 1 or 2","field":"qos"}"#, 1),
+        ("502 Bad Gateway", "<html>", 1),
+    ] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+        let api = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let server = std::thread::spawn(move || serve_once(&listener, status, reply));
+        let mut command =
+            kittiwake(&["push", "--device", "a/b/phone", "--ttl", "1h", "--qos", "0", "--api", &api, "-"]);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        child.stdin.take().expect("it is piped").write_all(&[0, 255]).expect("it reads");
+        let output = child.wait_with_output().expect("it ends");
+        let sent = server.join().expect("the server saw a request");
+        let body =
+            r#"{"payload_base64":"AP8=","qos":0,"to":{"device":{"device":"phone","user":"a/b"}},"ttl_ms":3600000}"#;
+        assert!(sent.starts_with("POST /v1/push HTTP/1.1\r\n") && sent.ends_with(body), "{sent}");
+        match code {
+            0 => {
+                assert!(output.status.success(), "{output:?}");
+                assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{reply}\n"));
+            }
+            _ => {
+                let line = line_of(&output, code);
+                let expected = match status {
+                    "404 Not Found" => "404: there is no such app",
+                    "400 Bad Request" => "400: qos: must be 0, 1 or 2",
+                    _ => "the API answered 502",
+                };
+                assert_eq!(line, expected);
+            }
+        }
+    }
+}
+
+/// Answers one request; returns it.
+fn serve_once(listener: &std::net::TcpListener, status: &str, reply: &str) -> String {
+    use std::io::Read;
+    let (mut stream, _) = listener.accept().expect("a client comes");
+    let mut request = String::new();
+    let mut block = [0; 4_096];
+    loop {
+        let count = stream.read(&mut block).expect("the client sends");
+        assert!(count > 0, "the request is not whole: {request}");
+        request.push_str(std::str::from_utf8(&block[..count]).expect("UTF-8"));
+        let Some((head, body)) = request.split_once("\r\n\r\n") else {
+            continue;
+        };
+        let length =
+            head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        if length == Some(body.len()) {
+            break;
+        }
+    }
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", reply.len());
+    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(reply.as_bytes())).expect("the client reads");
+    request
+}

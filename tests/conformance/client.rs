@@ -1,0 +1,452 @@
+//! A client whose every byte is the test's: it sends what it is told and shows what it got.
+
+use crate::node::Node;
+use core::num::{NonZeroU16, NonZeroU32};
+use kittiwake::base::ids::Qos;
+use kittiwake::io::sim::{Peer, PeerState};
+use kittiwake::wire::mqtt::properties::{PublishProperties, SubscriptionId, TopicAlias};
+use kittiwake::wire::mqtt::{
+    Ack, AckKind, Connect, Disconnect, Encode, Filter, FilterNames, Filters, FrameLen, Packet, PacketId, PingReq,
+    Publish, Reason, Subscribe, Unsubscribe, Version, Will, decode, frame_len,
+};
+use std::io::ErrorKind;
+
+/// A CONNECT under construction.
+#[derive(Clone, Copy)]
+pub struct Hello<'a>(pub Connect<'a>);
+
+impl<'a> Hello<'a> {
+    /// MQTT 5: clean start, no expiry.
+    pub fn v5(name: &'a str) -> Self {
+        Self(Connect::new(Version::V5, name))
+    }
+
+    /// MQTT 3.1.1 with a clean session.
+    pub fn v3(name: &'a str) -> Self {
+        Self(Connect::new(Version::V311, name))
+    }
+
+    /// MQTT 5 with a session that lasts an hour and is resumed.
+    pub fn lasting(name: &'a str) -> Self {
+        Self::v5(name).clean(false).expiry(3_600)
+    }
+
+    pub fn user(mut self, user: &'a str) -> Self {
+        self.0.user_name = Some(user);
+        self
+    }
+
+    pub fn clean(mut self, clean: bool) -> Self {
+        self.0.clean_start = clean;
+        self
+    }
+
+    pub fn expiry(mut self, seconds: u32) -> Self {
+        self.0.properties.session_expiry_seconds = Some(seconds);
+        self
+    }
+
+    pub fn keep_alive(mut self, seconds: u16) -> Self {
+        self.0.keep_alive_seconds = seconds;
+        self
+    }
+
+    pub fn receive_maximum(mut self, messages: u16) -> Self {
+        self.0.properties.receive_maximum = NonZeroU16::new(messages);
+        self
+    }
+
+    pub fn packet_bytes(mut self, bytes: u32) -> Self {
+        self.0.properties.maximum_packet_bytes = NonZeroU32::new(bytes);
+        self
+    }
+
+    pub fn will(mut self, will: Will<'a>) -> Self {
+        self.0.will = Some(will);
+        self
+    }
+
+    pub fn frame(&self) -> Vec<u8> {
+        encoded(self.0.version, &self.0)
+    }
+}
+
+/// A plain will.
+pub fn will<'a>(topic: &'a str, payload: &'a [u8], qos: Qos) -> Will<'a> {
+    Will { topic, payload, qos, retain: false, properties: Default::default() }
+}
+
+/// A frame.
+pub fn encoded(version: Version, packet: &impl Encode) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    packet.encode_to(version, &mut bytes);
+    bytes
+}
+
+/// A publish under construction.
+pub fn publish<'a>(topic: &'a str, payload: &'a [u8], qos: Qos, id: u16) -> Publish<'a> {
+    Publish {
+        dup: false,
+        qos,
+        retain: false,
+        topic,
+        packet_id: PacketId::new(id),
+        properties: PublishProperties::default(),
+        payload,
+    }
+}
+
+/// The same by an alias.
+pub fn with_alias<'a>(mut publish: Publish<'a>, alias: u16) -> Publish<'a> {
+    publish.properties.topic_alias = NonZeroU16::new(alias).map(TopicAlias);
+    publish
+}
+
+/// A message that arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    pub topic: String,
+    pub payload: Vec<u8>,
+    pub qos: Qos,
+    pub dup: bool,
+    pub retain: bool,
+    /// 0 at QoS 0.
+    pub id: u16,
+    pub subscriptions: Vec<u32>,
+    pub expiry: Option<u32>,
+}
+
+impl Arrived {
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.payload).expect("tests send text")
+    }
+}
+
+/// A packet that arrived, with what tests look at; reasons by their codes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Got {
+    ConnAck(Welcome),
+    Publish(Arrived),
+    PubAck(u16, u8),
+    PubRec(u16, u8),
+    PubRel(u16, u8),
+    PubComp(u16, u8),
+    SubAck(u16, Vec<u8>),
+    UnsubAck(u16, Vec<u8>),
+    PingResp,
+    Disconnect(u8),
+}
+
+/// A CONNACK.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    pub session_present: bool,
+    /// The return code of 3.1.1, the reason code of 5.
+    pub code: u8,
+    pub assigned: Option<String>,
+    pub receive_maximum: Option<u16>,
+    pub packet_bytes: Option<u32>,
+    pub expiry: Option<u32>,
+    pub alias_maximum: Option<u16>,
+}
+
+/// A connection and what came over it.
+pub struct Client {
+    node: Node,
+    peer: Peer,
+    version: Version,
+    unread: Vec<u8>,
+    next_id: u16,
+}
+
+impl Client {
+    pub fn dial(node: &Node) -> Self {
+        let peer = Peer::connect(node.net(), node.address());
+        node.run();
+        Self { node: node.clone(), peer, version: Version::V5, unread: Vec::new(), next_id: 0 }
+    }
+
+    /// Sends a CONNECT and remembers its version.
+    pub fn hello(&mut self, hello: &Hello<'_>) {
+        self.version = hello.0.version;
+        self.send(&hello.frame());
+    }
+
+    /// From here on replies are read as this version's.
+    pub fn speak(&mut self, version: Version) {
+        self.version = version;
+    }
+
+    /// Sends all the bytes, unless the other side has gone.
+    pub fn send(&mut self, mut bytes: &[u8]) {
+        for _ in 0..10_000 {
+            match self.peer.write(bytes) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => break,
+            }
+            self.node.run();
+            if bytes.is_empty() {
+                return;
+            }
+        }
+        self.node.run();
+    }
+
+    /// Writes what there is room for and lets nobody run.
+    pub fn write(&mut self, bytes: &[u8]) -> usize {
+        self.peer.write(bytes).unwrap_or(0)
+    }
+
+    /// Sends a byte at a time, each received by itself.
+    pub fn send_slowly(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.send(core::slice::from_ref(byte));
+        }
+    }
+
+    pub fn send_packet(&mut self, packet: &impl Encode) {
+        let frame = encoded(self.version, packet);
+        self.send(&frame);
+    }
+
+    fn next_id(&mut self) -> PacketId {
+        self.next_id += 1;
+        PacketId::new(self.next_id).expect("tests use few")
+    }
+
+    /// Subscribes with one packet and expects each filter granted as asked.
+    pub fn subscribe(&mut self, filters: &[(&str, Qos)]) {
+        let filters: Vec<_> = filters.iter().map(|&(filter, qos)| Filter::new(filter, qos)).collect();
+        self.subscribe_with(&filters, None);
+    }
+
+    /// As [`Client::subscribe`], with all options and a subscription identifier.
+    pub fn subscribe_with(&mut self, filters: &[Filter<'_>], identifier: Option<u32>) {
+        let id = self.start_subscribe(filters, identifier);
+        self.expect(&Got::SubAck(id, filters.iter().map(|filter| filter.qos as u8).collect()));
+    }
+
+    /// Sends a SUBSCRIBE and returns its packet identifier.
+    pub fn start_subscribe(&mut self, filters: &[Filter<'_>], identifier: Option<u32>) -> u16 {
+        let packet_id = self.next_id();
+        let mut subscribe =
+            Subscribe { packet_id, properties: Default::default(), filters: Filters::borrowed(filters) };
+        subscribe.properties.subscription_id = identifier.and_then(SubscriptionId::new);
+        self.send_packet(&subscribe);
+        packet_id.get()
+    }
+
+    /// Sends an UNSUBSCRIBE and returns its packet identifier.
+    pub fn unsubscribe(&mut self, filters: &[&str]) -> u16 {
+        let packet_id = self.next_id();
+        let filters = FilterNames::borrowed(filters);
+        self.send_packet(&Unsubscribe { packet_id, properties: Default::default(), filters });
+        packet_id.get()
+    }
+
+    pub fn publish(&mut self, topic: &str, payload: &[u8], qos: Qos, id: u16) {
+        self.send_packet(&publish(topic, payload, qos, id));
+    }
+
+    pub fn ack(&mut self, kind: AckKind, id: u16) {
+        self.send_packet(&Ack::success(kind, PacketId::new(id).expect("it is one")));
+    }
+
+    pub fn puback(&mut self, id: u16) {
+        self.ack(AckKind::PubAck, id);
+    }
+
+    /// Says goodbye and closes.
+    pub fn bye(mut self) {
+        self.send_packet(&Disconnect::new(Reason::Success));
+        let node = self.node.clone();
+        drop(self);
+        node.run();
+    }
+
+    /// Closes without a word.
+    pub fn hang_up(self) {
+        let node = self.node.clone();
+        self.peer.close();
+        node.run();
+    }
+
+    /// Ends its own stream and goes on reading.
+    pub fn finish(&mut self) {
+        self.peer.finish();
+        self.node.run();
+    }
+
+    /// Breaks the connection.
+    pub fn reset(self) {
+        let node = self.node.clone();
+        self.peer.reset();
+        node.run();
+    }
+
+    /// Is gone without anybody being told.
+    pub fn vanish(self) {
+        self.peer.vanish();
+    }
+
+    /// The next packet, if it has come.
+    pub fn next(&mut self) -> Option<Got> {
+        self.node.run();
+        // Reading makes room for more, which may be waiting.
+        loop {
+            let more = self.peer.read_all();
+            self.unread.extend_from_slice(&more);
+            if more.is_empty() {
+                break;
+            }
+            self.node.run();
+        }
+        let total = match frame_len(&self.unread, usize::MAX).expect("the server frames well") {
+            FrameLen::Known { total_bytes, .. } if total_bytes <= self.unread.len() => total_bytes,
+            _ => return None,
+        };
+        let frame: Vec<u8> = self.unread.drain(..total).collect();
+        Some(got(&decode(self.version, &frame).expect("the server encodes well"), &frame))
+    }
+
+    /// All packets that have come.
+    pub fn all(&mut self) -> Vec<Got> {
+        core::iter::from_fn(|| self.next()).collect()
+    }
+
+    #[track_caller]
+    pub fn expect(&mut self, wanted: &Got) {
+        assert_eq!(self.next().as_ref(), Some(wanted));
+    }
+
+    /// Nothing came, and the connection stands.
+    #[track_caller]
+    pub fn expect_nothing(&mut self) {
+        assert_eq!(self.next(), None);
+        assert_eq!(self.peer.state(), PeerState::Open);
+    }
+
+    #[track_caller]
+    pub fn expect_connack(&mut self, code: u8) -> Welcome {
+        match self.next() {
+            Some(Got::ConnAck(welcome)) => {
+                assert_eq!(welcome.code, code, "{welcome:?}");
+                welcome
+            }
+            other => panic!("no CONNACK but {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn expect_message(&mut self) -> Arrived {
+        match self.next() {
+            Some(Got::Publish(arrived)) => arrived,
+            other => panic!("no message but {other:?}"),
+        }
+    }
+
+    /// A message with that payload.
+    #[track_caller]
+    pub fn expect_text(&mut self, text: &str) -> Arrived {
+        let arrived = self.expect_message();
+        assert_eq!(arrived.text(), text);
+        arrived
+    }
+
+    /// A message with that payload at QoS 1, which is acknowledged.
+    #[track_caller]
+    pub fn expect_and_ack(&mut self, text: &str) -> Arrived {
+        let arrived = self.expect_text(text);
+        assert_eq!(arrived.qos, Qos::AtLeastOnce);
+        self.puback(arrived.id);
+        arrived
+    }
+
+    /// All messages that have come; nothing else may have.
+    #[track_caller]
+    pub fn messages(&mut self) -> Vec<Arrived> {
+        let is_message = |got| match got {
+            Got::Publish(arrived) => arrived,
+            other => panic!("no message but {other:?}"),
+        };
+        self.all().into_iter().map(is_message).collect()
+    }
+
+    /// All messages' payloads, each QoS 1 one acknowledged, until no more come.
+    #[track_caller]
+    pub fn drain(&mut self) -> Vec<String> {
+        let mut texts = Vec::new();
+        while let Some(got) = self.next() {
+            let Got::Publish(arrived) = got else { panic!("no message but {got:?}") };
+            texts.push(arrived.text().to_owned());
+            if arrived.qos == Qos::AtLeastOnce {
+                self.puback(arrived.id);
+            }
+        }
+        texts
+    }
+
+    /// The stream has ended, and nothing came before its end.
+    #[track_caller]
+    pub fn expect_closed(&mut self) {
+        assert_eq!(self.next(), None, "something was said before the end");
+        assert!(self.is_closed(), "the connection is open");
+    }
+
+    /// DISCONNECT with that reason, then the end.
+    #[track_caller]
+    pub fn expect_goodbye(&mut self, code: u8) {
+        self.expect(&Got::Disconnect(code));
+        self.expect_closed();
+    }
+
+    pub fn is_closed(&mut self) -> bool {
+        matches!(self.peer.state(), PeerState::Ended | PeerState::Dead)
+    }
+
+    #[track_caller]
+    pub fn expect_pong(&mut self) {
+        self.send_packet(&PingReq);
+        self.expect(&Got::PingResp);
+    }
+}
+
+fn got(packet: &Packet<'_>, frame: &[u8]) -> Got {
+    match packet {
+        Packet::ConnAck(ack) => Got::ConnAck(Welcome {
+            session_present: ack.session_present,
+            code: frame[3],
+            assigned: ack.properties.assigned_client_id.map(Into::into),
+            receive_maximum: ack.properties.receive_maximum.map(NonZeroU16::get),
+            packet_bytes: ack.properties.maximum_packet_bytes.map(NonZeroU32::get),
+            expiry: ack.properties.session_expiry_seconds,
+            alias_maximum: ack.properties.topic_alias_maximum,
+        }),
+        Packet::Publish(publish) => Got::Publish(Arrived {
+            topic: publish.topic.into(),
+            payload: publish.payload.into(),
+            qos: publish.qos,
+            dup: publish.dup,
+            retain: publish.retain,
+            id: publish.packet_id.map_or(0, PacketId::get),
+            subscriptions: publish.properties.subscription_ids.iter().map(SubscriptionId::get).collect(),
+            expiry: publish.properties.message_expiry_seconds,
+        }),
+        Packet::Ack(ack) => {
+            let (id, code) = (ack.packet_id.get(), ack.reason.code());
+            match ack.kind {
+                AckKind::PubAck => Got::PubAck(id, code),
+                AckKind::PubRec => Got::PubRec(id, code),
+                AckKind::PubRel => Got::PubRel(id, code),
+                AckKind::PubComp => Got::PubComp(id, code),
+            }
+        }
+        // The last bytes of the frame, as written: 3.1.1 has its own codes.
+        Packet::SubAck(ack) => Got::SubAck(ack.packet_id.get(), frame[frame.len() - ack.reasons.len()..].into()),
+        Packet::UnsubAck(ack) => Got::UnsubAck(ack.packet_id.get(), frame[frame.len() - ack.reasons.len()..].into()),
+        Packet::PingResp => Got::PingResp,
+        Packet::Disconnect(goodbye) => Got::Disconnect(goodbye.reason.code()),
+        other => panic!("a server does not send {other:?}"),
+    }
+}

@@ -1,0 +1,6 @@
+//! What MQTT and our own contract say, one sentence a test: a node in virtual time, clients whose every byte is the
+//! test's. A name that begins with a clause is that clause's test.
+
+mod bad_input;
+mod client;
+mod node;

@@ -1,0 +1,334 @@
+//! One node in virtual time: its shards over the simulated network, its log driven by hand, no thread and no socket.
+
+use crate::client::{Client, Hello};
+use bytes::Bytes;
+use crossbeam_channel::Receiver;
+use kittiwake::auth::UserTemplate;
+use kittiwake::base::hash::KeyedHash;
+use kittiwake::base::ids::{AppId, Qos, ShardId};
+use kittiwake::base::message::Message;
+use kittiwake::io::probe::Choice;
+use kittiwake::io::sim::{Faults, SimDriver, SimNet};
+use kittiwake::shard::command::{CommandError, CommandToken, Event, Push, Pushed, ShardStats, Target};
+use kittiwake::shard::handle::Handle;
+use kittiwake::shard::launch::{Assembly, LogMail, Shard};
+use kittiwake::shard::settings::{Limits, Settings};
+use kittiwake::store::thread::Desk;
+use kittiwake::store::{Log, MemoryStore, Retentions, thread};
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Letters of one commit at most: its batch, and an answer for each of its requests.
+const COMMIT_LETTERS: usize = 1_025;
+
+/// A node. Clones are handles to the same one.
+#[derive(Clone)]
+pub struct Node(Rc<Parts>);
+
+struct Parts {
+    net: SimNet,
+    address: SocketAddr,
+    handle: Handle,
+    plane: RefCell<Plane>,
+    tokens: Cell<u64>,
+    /// Commits wait until they are let go.
+    holding: Cell<bool>,
+}
+
+/// What is run, and what it said.
+struct Plane {
+    shards: Vec<Shard<SimDriver>>,
+    desk: Desk<MemoryStore>,
+    mail: LogMail,
+    events: Receiver<Event>,
+    heard: Vec<Event>,
+}
+
+impl Node {
+    /// One shard with the default limits.
+    pub fn new() -> Self {
+        Self::with_shards(1)
+    }
+
+    pub fn with_shards(shards: u16) -> Self {
+        Self::with(shards, |_| {})
+    }
+
+    /// With other limits.
+    pub fn with(shards: u16, change: impl FnOnce(&mut Limits)) -> Self {
+        let mut limits = Limits { connections: 64, ..Limits::default() };
+        change(&mut limits);
+        let mut retentions = Retentions::default();
+        retentions.inbox.entries = limits.inbox_entries;
+        let address: SocketAddr = "10.0.0.1:1883".parse().expect("an address");
+        let settings = Arc::new(Settings {
+            shards,
+            driver: Choice::default(),
+            listen: vec![address],
+            apps: vec!["default".into()],
+            user: UserTemplate::default(),
+            hash_key: 7,
+            random_seed: 7,
+            limits,
+        });
+        let net = SimNet::new(7, Faults::none());
+        let log = Log::open(MemoryStore::new(retentions, KeyedHash::new(7)), 7).expect("a memory store opens");
+        let (store, desk) = thread::open(log);
+        let Assembly { handle, events, seats, mail } = Assembly::new(&settings, &store);
+        let make = |seat| Shard::new(seat, net.driver()).expect("the simulated driver can be polled");
+        let shards: Vec<_> = seats.into_iter().map(make).collect();
+        let plane = Plane { shards, desk, mail, events, heard: Vec::new() };
+        let (tokens, holding) = (Cell::new(0), Cell::new(false));
+        let node = Self(Rc::new(Parts { net, address, handle, plane: RefCell::new(plane), tokens, holding }));
+        for shard in 0..node.0.handle.shards() {
+            node.0.handle.listen(ShardId(shard as u16), vec![address]);
+        }
+        node.run();
+        node
+    }
+
+    pub fn net(&self) -> &SimNet {
+        &self.0.net
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.0.address
+    }
+
+    pub fn handle(&self) -> &Handle {
+        &self.0.handle
+    }
+
+    /// Runs until nothing is left to do at this moment.
+    pub fn run(&self) {
+        let mut plane = self.0.plane.borrow_mut();
+        loop {
+            plane.turns(&self.0.net);
+            let committed = !self.0.holding.get() && plane.commit(&self.0.net);
+            let now_ms = self.0.net.now().monotonic_ms;
+            if !committed && self.0.net.next_event_ms().is_none_or(|at_ms| at_ms > now_ms) {
+                return;
+            }
+        }
+    }
+
+    /// Lets time pass, with all that falls due in it.
+    pub fn advance(&self, ms: u64) {
+        let end_ms = self.0.net.now().monotonic_ms + ms;
+        self.run();
+        while let Some(at_ms) = self.0.net.next_due_ms().filter(|&at_ms| at_ms <= end_ms) {
+            self.0.net.advance_to(at_ms);
+            self.run();
+        }
+        self.0.net.advance_to(end_ms);
+        self.run();
+    }
+
+    /// Nothing is committed from now on.
+    pub fn hold_commits(&self) {
+        self.run();
+        self.0.holding.set(true);
+    }
+
+    /// What was held is committed, and what follows at once.
+    pub fn release_commits(&self) {
+        self.0.holding.set(false);
+        self.run();
+    }
+
+    /// A connection that has not said anything.
+    pub fn dial(&self) -> Client {
+        Client::dial(self)
+    }
+
+    /// An MQTT 5 client: clean start, no expiry, device and user of the same name.
+    pub fn connect(&self, name: &str) -> Client {
+        self.hello(&Hello::v5(name))
+    }
+
+    /// A client whose CONNECT was accepted.
+    pub fn hello(&self, hello: &Hello<'_>) -> Client {
+        let mut client = self.dial();
+        client.hello(hello);
+        client.expect_connack(0);
+        client
+    }
+
+    /// Gives a push to the data plane and returns what came of it.
+    pub fn push(&self, target: Target, payload: &[u8], qos: Qos) -> Result<Pushed, CommandError> {
+        self.push_with(target, payload, qos, |_| {})
+    }
+
+    /// As [`Node::push`], changed before it is given.
+    pub fn push_with(
+        &self,
+        target: Target,
+        payload: &[u8],
+        qos: Qos,
+        change: impl FnOnce(&mut Push),
+    ) -> Result<Pushed, CommandError> {
+        let token = self.start_push(target, payload, qos, change)?;
+        self.run();
+        self.take_pushed(token).expect("a push is answered when nothing is left to do")
+    }
+
+    /// Gives a push and does not wait.
+    pub fn start_push(
+        &self,
+        target: Target,
+        payload: &[u8],
+        qos: Qos,
+        change: impl FnOnce(&mut Push),
+    ) -> Result<CommandToken, CommandError> {
+        let (topic, only_device) = match &target {
+            Target::Topic(topic) => (Arc::clone(topic), None),
+            Target::Device { device, .. } => ("$inbox/push".into(), Some(Arc::clone(device))),
+            _ => ("$inbox/push".into(), None),
+        };
+        let message = Message {
+            app: AppId(0),
+            topic,
+            only_device,
+            payload: Bytes::copy_from_slice(payload),
+            qos,
+            retain: false,
+            created_ms: self.0.net.now().wall_ms,
+            expires_ms: None,
+            publisher: None,
+            properties: None,
+        };
+        let mut push = Push { app: AppId(0), target, message: Arc::new(message), key: None };
+        change(&mut push);
+        let token = self.token();
+        self.0.handle.push(push, token)?;
+        Ok(token)
+    }
+
+    /// What came of a push, once.
+    pub fn take_pushed(&self, wanted: CommandToken) -> Option<Result<Pushed, CommandError>> {
+        let mut plane = self.0.plane.borrow_mut();
+        plane.hear();
+        let at = plane.heard.iter().position(|event| matches!(event, Event::Pushed { token, .. } if *token == wanted));
+        match plane.heard.swap_remove(at?) {
+            Event::Pushed { result, .. } => Some(result),
+            _ => unreachable!("the position is a push's"),
+        }
+    }
+
+    /// One push to a user, which must work.
+    pub fn push_user(&self, user: &str, payload: &[u8], qos: Qos) {
+        self.push(Target::User(user.into()), payload, qos).expect("the push is taken");
+    }
+
+    /// One push to a topic, which must work.
+    pub fn push_topic(&self, topic: &str, payload: &[u8], qos: Qos) {
+        self.push(Target::Topic(topic.into()), payload, qos).expect("the push is taken");
+    }
+
+    /// All shards' figures.
+    pub fn stats(&self) -> Vec<ShardStats> {
+        let token = self.token();
+        self.0.handle.stats(token).expect("there is room for a question");
+        self.run();
+        let mut plane = self.0.plane.borrow_mut();
+        plane.hear();
+        let (mine, others): (Vec<Event>, Vec<Event>) = plane
+            .heard
+            .drain(..)
+            .partition(|event| matches!(event, Event::Stats { token: other, .. } if *other == token));
+        plane.heard = others;
+        let stats = mine.into_iter().map(|event| match event {
+            Event::Stats { stats, .. } => *stats,
+            _ => unreachable!("the partition is of figures"),
+        });
+        stats.collect()
+    }
+
+    /// A gauge, summed over the shards.
+    pub fn gauge(&self, name: &str) -> u64 {
+        self.stats().iter().map(|stats| value(&stats.gauges, name)).sum()
+    }
+
+    /// A counter, summed over the shards.
+    pub fn counter(&self, name: &str) -> u64 {
+        self.stats().iter().map(|stats| value(&stats.counters, name)).sum()
+    }
+
+    /// Each shard's gauge.
+    pub fn gauges(&self, name: &str) -> Vec<u64> {
+        self.stats().iter().map(|stats| value(&stats.gauges, name)).collect()
+    }
+
+    /// That connections hold nothing: neither blocks nor half frames nor output.
+    pub fn assert_holds_no_buffers(&self) {
+        for name in ["blocks", "partial_frames", "outboxes", "segments", "guests", "lobby", "moving"] {
+            assert_eq!(self.gauge(name), 0, "{name}");
+        }
+    }
+
+    /// Once all clients are gone: whatever is held for connections and their traffic is given back.
+    pub fn assert_at_rest(&self) {
+        self.advance(30_000);
+        self.assert_holds_no_buffers();
+        for name in [
+            "connections",
+            "slots",
+            "timers",
+            "mail_waiting",
+            "fanout_jobs",
+            "incoming",
+            "log_requests",
+            "installing",
+            "committing_topics",
+            "list_pushes",
+            "throttled_connections",
+            "unsent_sessions",
+            "lagging_sessions",
+        ] {
+            assert_eq!(self.gauge(name), 0, "{name}");
+        }
+        let census = self.0.net.census();
+        assert_eq!((census.slots, census.sockets, census.blocked_sends), (0, 0, 0));
+    }
+
+    fn token(&self) -> CommandToken {
+        self.0.tokens.set(self.0.tokens.get() + 1);
+        CommandToken(self.0.tokens.get())
+    }
+}
+
+impl Plane {
+    /// Turns of all shards until each sleeps.
+    fn turns(&mut self, net: &SimNet) {
+        for _ in 0..1_000_000 {
+            if net.next_due_ms().is_none_or(|at_ms| at_ms > net.now().monotonic_ms) {
+                self.hear();
+                return;
+            }
+            for shard in &mut self.shards {
+                shard.turn().expect("the simulated driver does not fail");
+            }
+        }
+        panic!("the node never comes to rest");
+    }
+
+    /// One commit of what waits; false when nothing did.
+    fn commit(&mut self, net: &SimNet) -> bool {
+        assert!(self.desk.take_in(), "the shards hold the log's handle");
+        let waits = self.desk.log_mut().queued() > 0;
+        assert!(self.mail.has_room(COMMIT_LETTERS), "shards at rest have empty mailboxes");
+        self.desk.commit(net.now(), &mut self.mail);
+        waits
+    }
+
+    fn hear(&mut self) {
+        self.heard.extend(self.events.try_iter());
+    }
+}
+
+fn value(figures: &[(&'static str, u64)], name: &str) -> u64 {
+    let found = figures.iter().find(|(other, _)| *other == name);
+    found.unwrap_or_else(|| panic!("there is no figure {name}: {figures:?}")).1
+}

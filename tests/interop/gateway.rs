@@ -1,0 +1,191 @@
+//! A gateway process under test, and the stock tools around it.
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// Nothing here takes this long unless it is broken.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// `kittiwake serve` on ports of its own; killed when dropped.
+pub struct Gateway {
+    process: Child,
+    pub edge: SocketAddr,
+    pub api: SocketAddr,
+}
+
+/// A port nobody listens on at the moment.
+fn free_port() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    listener.local_addr().expect("a bound listener has an address")
+}
+
+impl Gateway {
+    /// Starts it and waits until `/readyz` says yes.
+    pub fn start(driver: &str, shards: usize) -> Self {
+        let (edge, api) = (free_port(), free_port());
+        let process = Command::new(env!("CARGO_BIN_EXE_kittiwake"))
+            .args(["serve", "--driver", driver, "--shards", &shards.to_string()])
+            .args(["--listen", &edge.to_string(), "--api", &api.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("the binary was built for this test");
+        let gateway = Self { process, edge, api };
+        eventually("the gateway is ready", || gateway.get("/readyz").is_some_and(|(status, _)| status == 200));
+        gateway
+    }
+
+    /// Process id, to signal.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Waits for its end; the exit code.
+    pub fn wait(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.process.try_wait().expect("the child is ours") {
+                return status.code();
+            }
+            std::thread::yield_now();
+        }
+        panic!("the gateway did not end");
+    }
+
+    fn request(&self, head: &str, body: &[u8]) -> Option<(u16, Value)> {
+        let mut stream = TcpStream::connect(self.api).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        let head =
+            format!("{head}\r\nhost: {}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", self.api, body.len());
+        stream.write_all(head.as_bytes()).ok()?;
+        stream.write_all(body).ok()?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).ok()?;
+        let text = String::from_utf8_lossy(&answer);
+        let status = text.split(' ').nth(1)?.parse().ok()?;
+        let body = text.split_once("\r\n\r\n")?.1;
+        Some((status, serde_json::from_str(body).unwrap_or(Value::Null)))
+    }
+
+    /// GET; none while it does not listen.
+    pub fn get(&self, path: &str) -> Option<(u16, Value)> {
+        self.request(&format!("GET {path} HTTP/1.1"), b"")
+    }
+
+    /// POST of JSON.
+    pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let body = body.to_string();
+        self.request(&format!("POST {path} HTTP/1.1\r\ncontent-type: application/json"), body.as_bytes())
+            .expect("the API answers")
+    }
+
+    /// A push that must work.
+    pub fn push(&self, body: Value) -> Value {
+        let (status, answer) = self.post("/v1/push", &body);
+        assert_eq!(status, 200, "{body} was answered with {answer}");
+        answer
+    }
+
+    /// A gauge summed over shards.
+    pub fn gauge(&self, name: &str) -> u64 {
+        let (_, stats) = self.get("/v1/stats").expect("the API answers");
+        stats["total"]["gauges"][name].as_u64().unwrap_or_else(|| panic!("no gauge {name} in {stats}"))
+    }
+
+    /// Waits for a gauge to have a value.
+    pub fn wait_for_gauge(&self, name: &str, value: u64) {
+        eventually(&format!("{name} is {value}"), || self.gauge(name) == value);
+    }
+
+    /// The command line client.
+    pub fn push_by_command(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_kittiwake"))
+            .args(["push", "--api", &format!("http://{}", self.api)])
+            .args(arguments)
+            .output()
+            .expect("the binary was built for this test");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// `mosquitto_sub` with these arguments; reads its lines.
+    pub fn mosquitto_sub(&self, arguments: &[&str]) -> Lines {
+        let port = self.edge.port().to_string();
+        Lines::of(Command::new("mosquitto_sub").args(["-h", "127.0.0.1", "-p", &port]).args(arguments))
+    }
+
+    /// A Python program that gets the edge port as its first argument.
+    pub fn python(&self, program: &str, arguments: &[&str]) -> Lines {
+        let port = self.edge.port().to_string();
+        Lines::of(Command::new("python3").args(["-u", "-c", program, &port]).args(arguments))
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // It may have ended by itself: that is some tests' point.
+        let _ended = self.process.kill();
+        let _status = self.process.wait();
+    }
+}
+
+/// A client process whose output lines are the test's facts; killed when dropped.
+pub struct Lines {
+    process: Child,
+    lines: Receiver<String>,
+}
+
+impl Lines {
+    fn of(command: &mut Command) -> Self {
+        let mut process = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?} is needed by this test: {error}"));
+        let stdout = process.stdout.take().expect("it is piped");
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { process, lines }
+    }
+
+    /// The next line.
+    pub fn next(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).expect("a line was expected")
+    }
+
+    /// The next `count` lines.
+    pub fn take(&self, count: usize) -> Vec<String> {
+        (0..count).map(|_| self.next()).collect()
+    }
+
+    /// Lines that are there already.
+    pub fn rest(&self) -> Vec<String> {
+        self.lines.try_iter().collect()
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        let _ended = self.process.kill();
+        let _status = self.process.wait();
+    }
+}
+
+/// Asks again until it holds.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,354 @@
+//! A whole run from one seed: a wild time, then all is healed, everybody comes back, and what is owed must arrive.
+
+use crate::backend::Backend;
+use crate::client::{Client, Mood, Traits};
+use crate::coverage::{Coverage, Seen};
+use crate::ledger::{Ledger, Life};
+use crate::node::Node;
+use kittiwake::io::sim::{Census, Faults, Random, SimNet};
+use kittiwake::shard::command::{Event, ShardStats};
+use kittiwake::wire::mqtt::Version;
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+/// What a run was like.
+pub struct Outcome {
+    pub trace_hash: u64,
+    pub coverage: Coverage,
+}
+
+/// Virtual time within which everything must have arrived once nothing is broken any more.
+const HEALED_WITHIN_MS: u64 = 120_000;
+/// Steps of one run, healing included: more than ever needed, so that a shard that spins shows.
+const STEPS_MAX: usize = 400_000;
+
+pub struct World {
+    net: SimNet,
+    random: Random,
+    /// A stream of its own, so that freezing changes nothing else that is drawn.
+    freezes: Option<Random>,
+    ledger: Rc<RefCell<Ledger>>,
+    node: Node,
+    clients: Vec<Client>,
+    backend: Backend,
+    restart_at_ms: u64,
+    steps: usize,
+    stats: Vec<ShardStats>,
+}
+
+/// Runs a seed.
+pub fn run(seed: u64, freezes: bool) -> Outcome {
+    let mut world = World::new(seed, freezes);
+    world.wild_time();
+    world.heal();
+    world.end();
+    let mut coverage = world.ledger.borrow().coverage.clone();
+    coverage.marks = world.net.marks();
+    Outcome { trace_hash: world.net.trace_hash(), coverage }
+}
+
+impl World {
+    fn new(seed: u64, freezes: bool) -> Self {
+        let mut random = Random::new(seed);
+        let mut faults = Faults::drawn(&mut random);
+        if random.below(10) == 0 {
+            faults.slots_max = random.within(1, 4) as usize;
+        }
+        let net = SimNet::new(random.bits(), faults);
+        let address: SocketAddr = "10.0.0.1:1883".parse().expect("it is an address");
+        let is_told = std::env::var_os("KITTIWAKE_STORY").is_some();
+        let ledger = Rc::new(RefCell::new(Ledger::default()));
+        ledger.borrow_mut().is_told = is_told;
+        let mut clients = Vec::new();
+        let count = random.within(2, 8) as usize;
+        for index in 0..count {
+            let version = if random.below(2) == 0 { Version::V5 } else { Version::V311 };
+            let receive_maximum = match version {
+                Version::V311 => 32,
+                Version::V5 => [1, 2, 3, 32][random.below(4) as usize],
+            };
+            let traits = Traits {
+                index,
+                user: format!("user-{}", index / 2),
+                device: format!("device-{index}"),
+                version,
+                durable: random.below(3) > 0,
+                receive_maximum,
+                keep_alive: [0, 2, 30][random.below(3) as usize],
+            };
+            ledger.borrow_mut().lives.push(Life::new(&traits.user, &traits.device, traits.durable));
+            clients.push(Client::new(traits, &net, address, &ledger));
+        }
+        let devices = clients.iter().map(|client| (client.traits.user.clone(), client.traits.device.clone()));
+        let backend = Backend::new(&ledger, devices.collect());
+        let mut node = Node::new(&net, address, &ledger, &mut random);
+        node.start(&mut random);
+        let freezes = freezes.then(|| Random::new(!seed));
+        let (restart_at_ms, steps, stats) = (0, 0, Vec::new());
+        Self { net, random, freezes, ledger, node, clients, backend, restart_at_ms, steps, stats }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.net.now().monotonic_ms
+    }
+
+    fn hit(&self, seen: Seen) {
+        self.ledger.borrow_mut().coverage.hit(seen);
+    }
+
+    fn wild_time(&mut self) {
+        let steps = self.random.within(300, 2_500);
+        let crashes = [0, 0, 2, 8][self.random.below(4) as usize];
+        let breaks = [0, 0, 3][self.random.below(3) as usize];
+        for _ in 0..steps {
+            self.step(Mood::Wild);
+            if self.random.below(1_000) < crashes || self.node.is_poisoned() && self.random.below(30) == 0 {
+                self.crash();
+            }
+            if self.node.running.is_some() && self.random.below(300) == 0 {
+                self.node.ask_stats();
+            }
+            if self.random.below(500) == 0 {
+                self.lull();
+            }
+            if self.random.below(1_000) < breaks {
+                self.node.break_store(&mut self.random);
+            }
+        }
+    }
+
+    fn crash(&mut self) {
+        if self.node.running.is_none() {
+            return;
+        }
+        if self.clients.iter().any(|client| client.talk.is_opening()) {
+            self.hit(Seen::CrashWhileOpening);
+        }
+        if self.clients.iter().any(|client| client.talk.waiting != crate::client_state::Waiting::Nothing) {
+            self.hit(Seen::CrashWhileSubscribing);
+        }
+        self.ledger.borrow_mut().crashed_at = Some(self.steps);
+        self.ledger.borrow().tell(|| "the node dies".to_owned());
+        self.node.crash();
+        self.backend.node_died();
+        self.restart_at_ms = self.now_ms() + self.random.below(1_500);
+    }
+
+    /// One of those who could do something does it, or time passes.
+    fn step(&mut self, mood: Mood) {
+        self.steps += 1;
+        self.ledger.borrow_mut().step = self.steps;
+        assert!(self.steps < STEPS_MAX, "somebody spins");
+        if self.node.running.is_none() && self.now_ms() >= self.restart_at_ms {
+            self.node.start(&mut self.random);
+        }
+        self.note_waiting();
+        let due = self.due_shards();
+        let log = self.node.log_due_ms().filter(|&at_ms| at_ms <= self.now_ms());
+        let wild = mood == Mood::Wild;
+        let (shards, log, others) = (due.len() as u64 * 4, if log.is_some() { 3 } else { 0 }, if wild { 4 } else { 3 });
+        let pick = self.random.below(shards + log + others);
+        if pick < shards {
+            self.turn(due[(pick / 4) as usize]);
+        } else if pick < shards + log {
+            self.node.log_step(&mut self.random, wild);
+        } else {
+            self.others(mood, shards + log == 0);
+        }
+        self.take_events();
+    }
+
+    fn take_events(&mut self) {
+        for event in self.node.events() {
+            match event {
+                Event::Pushed { token, result } => self.backend.answered(token, result),
+                Event::Stats { stats, .. } => {
+                    self.note_stats(&stats);
+                    self.stats.push(*stats);
+                }
+                Event::Listening { .. } => {}
+                other => panic!("nobody asked for {other:?}"),
+            }
+        }
+    }
+
+    /// Clients say nothing for a while: keep alives run out.
+    fn lull(&mut self) {
+        let until_ms = self.now_ms() + self.random.within(1_000, 8_000);
+        while self.now_ms() < until_ms {
+            self.rest();
+        }
+    }
+
+    /// Counts what only the node's own figures tell.
+    fn note_stats(&self, stats: &ShardStats) {
+        for (name, value) in &stats.counters {
+            match *name {
+                "adopted" if *value > 0 => self.hit(Seen::Moved),
+                "throttled" if *value > 0 => self.hit(Seen::Throttled),
+                _ => {}
+            }
+        }
+    }
+
+    /// Counts who waits for what, now and then.
+    fn note_waiting(&self) {
+        if self.steps % 16 > 0 {
+            return;
+        }
+        if self.clients.iter().any(|client| client.talk.is_opening()) {
+            self.hit(Seen::Opening);
+        }
+        if self.clients.iter().any(|client| client.talk.waiting != crate::client_state::Waiting::Nothing) {
+            self.hit(Seen::SubscribePending);
+        }
+    }
+
+    fn others(&mut self, mood: Mood, idle: bool) {
+        if mood == Mood::Good && idle {
+            self.clients.iter_mut().for_each(|client| client.act(&mut self.random, mood));
+            return self.pass_time(mood);
+        }
+        if idle && self.random.below(3) > 0 {
+            return self.pass_time(mood);
+        }
+        if mood == Mood::Wild && self.random.below(8) == 0 {
+            if let Some(running) = &self.node.running {
+                let wall_ms = self.net.now().wall_ms;
+                self.backend.act(&mut self.random, &running.handle, wall_ms);
+            }
+            return;
+        }
+        let at = self.random.below(self.clients.len() as u64) as usize;
+        self.clients[at].act(&mut self.random, mood);
+    }
+
+    fn due_shards(&self) -> Vec<usize> {
+        let Some(running) = &self.node.running else { return Vec::new() };
+        let shards = running.shards.iter().enumerate();
+        shards.filter(|(_, shard)| shard.driver().is_due()).map(|(index, _)| index).collect()
+    }
+
+    fn turn(&mut self, index: usize) {
+        let Some(running) = &mut self.node.running else { return };
+        let shard = &mut running.shards[index];
+        shard.turn().expect("a simulated driver can be polled");
+        if let Some(freezes) = &mut self.freezes
+            && freezes.below(4) == 0
+        {
+            shard.freeze_and_thaw();
+            self.ledger.borrow_mut().coverage.hit(Seen::FrozenAndThawed);
+        }
+    }
+
+    /// On to the next thing that happens by itself, but not beyond a moment, for clients act by themselves.
+    fn pass_time(&mut self, mood: Mood) {
+        let longest = match (mood, self.random.below(200)) {
+            (Mood::Wild, 0) => 20_000,
+            (Mood::Wild, 1..10) => 1_500,
+            (Mood::Wild, _) => 40,
+            (Mood::Good, _) => 400,
+        };
+        let limit = self.now_ms() + self.random.within(1, longest);
+        let restart = self.node.running.is_none().then_some(self.restart_at_ms);
+        let log = self.node.log_due_ms();
+        let next = [self.net.next_due_ms(), log, restart].into_iter().flatten().min().unwrap_or(limit);
+        self.net.advance_to(next.max(self.now_ms() + 1).min(limit));
+    }
+
+    /// No faults from now on: everybody comes back and all that is owed must arrive.
+    fn heal(&mut self) {
+        self.net.set_faults(Faults::none());
+        self.node.mend_store();
+        if self.node.is_poisoned() {
+            self.crash();
+        }
+        let deadline_ms = self.now_ms() + HEALED_WITHIN_MS;
+        loop {
+            self.step(Mood::Good);
+            let is_quiet = self.due_shards().is_empty() && self.node.log_due_ms().is_none();
+            let settled = self.clients.iter().all(Client::is_settled) && self.backend.is_settled();
+            if is_quiet && settled && self.ledger.borrow().missing().is_empty() {
+                break;
+            }
+            if self.now_ms() > deadline_ms {
+                let ledger = self.ledger.borrow();
+                let missing = ledger.missing();
+                for (id, client) in missing.iter().take(5) {
+                    println!("m{id} has not come to client {client}: {:?}", ledger.messages[id]);
+                    println!("   {:?} {:?}", self.clients[*client].traits, ledger.lives[*client].subscriptions);
+                }
+                let unsettled: Vec<usize> =
+                    (0..self.clients.len()).filter(|&at| !self.clients[at].is_settled()).collect();
+                panic!(
+                    "not healed: missing {missing:?}, clients not settled {unsettled:?}, {}",
+                    self.backend.is_settled()
+                );
+            }
+        }
+        self.ledger.borrow_mut().count_proofs();
+    }
+
+    /// Everybody leaves for good; nothing may be left of them.
+    fn end(&mut self) {
+        let mut waiting: Vec<Client> = std::mem::take(&mut self.clients);
+        // A connection given up before it was answered may still take over; let it be through.
+        waiting.iter_mut().for_each(Client::close_abandoned);
+        let settled_ms = self.now_ms() + 5_000;
+        while self.now_ms() < settled_ms {
+            self.rest();
+        }
+        let deadline_ms = self.now_ms() + HEALED_WITHIN_MS;
+        while !waiting.is_empty() {
+            assert!(self.now_ms() < deadline_ms, "{} clients could not leave", waiting.len());
+            waiting.retain_mut(|client| !client.end());
+            self.rest();
+        }
+        let until_ms = self.now_ms() + 10_000;
+        while self.now_ms() < until_ms {
+            self.rest();
+        }
+        self.stats.clear();
+        self.node.ask_stats();
+        while self.stats.len() < self.node.running.as_ref().map_or(0, |running| running.shards.len()) {
+            self.rest();
+        }
+        self.check_nothing_is_left();
+    }
+
+    /// Lets the node do what it has to do, then time pass.
+    fn rest(&mut self) {
+        loop {
+            let due = self.due_shards();
+            due.iter().for_each(|&index| self.turn(index));
+            let now_ms = self.now_ms();
+            let log = self.node.log_due_ms().is_some_and(|at_ms| at_ms <= now_ms);
+            if log {
+                self.node.log_step(&mut self.random, false);
+            }
+            self.take_events();
+            self.steps += 1;
+            assert!(self.steps < STEPS_MAX, "somebody spins");
+            if due.is_empty() && !log {
+                break;
+            }
+        }
+        let limit = self.now_ms() + 1_000;
+        let next = [self.net.next_due_ms(), self.node.log_due_ms()].into_iter().flatten().min().unwrap_or(limit);
+        self.net.advance_to(next.max(self.now_ms() + 1).min(limit));
+    }
+
+    fn check_nothing_is_left(&mut self) {
+        // Standing things, and what is kept at hand for those who come later.
+        const STAYS: [&str; 3] = ["listeners", "hot_ring", "lobby"];
+        for stats in &self.stats {
+            let left: Vec<_> =
+                stats.gauges.iter().filter(|(name, value)| *value > 0 && !STAYS.contains(name)).collect();
+            assert!(left.is_empty(), "shard {} has left: {left:?}", stats.shard);
+        }
+        let census = Census { listeners: 0, ..self.net.census() };
+        assert_eq!(census, Census::default(), "the network holds something");
+        assert_eq!(self.node.session_records(), 0, "records of sessions that are over");
+    }
+}
