@@ -123,8 +123,8 @@ impl<D: Driver> Run<'_, D> {
             let side = *side;
             self.floor_stretch(side, WARM_UP, 1)?;
         }
-        if let Some(ledger) = &mut self.rig.fleet_mut().squad_mut(self.server.subscribers).ledger {
-            ledger.latency.reset();
+        for squad in &mut self.rig.fleet_mut().squads {
+            squad.ledger.iter_mut().for_each(|ledger| ledger.latency.reset());
         }
         for pair in 1..=arguments.pairs {
             if self.rig.interrupted() {
