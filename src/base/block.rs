@@ -1,6 +1,6 @@
 //! Pooled byte blocks in a few sizes: what receives borrow and sends leave in. An idle connection has none.
 
-use crate::limits::{BLOCK_CLASSES, POOL_BYTES_MAX, POOL_FREE_BYTES_MAX};
+use crate::limits::{BLOCK_CLASSES, POOL_BYTES_MAX, POOL_FREE_BYTES_MAX, POOL_KEPT_BYTES, POOL_TRIM_INTERVAL};
 
 /// A block out of the pool. It has exactly one owner; dropping it instead of giving it back is a leak that
 /// [`BlockPool::out`] shows.
@@ -28,6 +28,9 @@ impl Block {
 #[derive(Debug)]
 pub struct BlockPool {
     free: [Vec<Block>; BLOCK_CLASSES.len()],
+    /// Of each list, how many blocks lay in it at the least since the last trim: nobody wanted those.
+    unused: [usize; BLOCK_CLASSES.len()],
+    trim_at_ms: u64,
     free_bytes: usize,
     out_blocks: usize,
     out_bytes: usize,
@@ -43,7 +46,15 @@ impl Default for BlockPool {
 impl BlockPool {
     /// A pool that lets at most `bytes_max` out at a time.
     pub fn new(bytes_max: usize) -> Self {
-        Self { free: Default::default(), free_bytes: 0, out_blocks: 0, out_bytes: 0, bytes_max }
+        Self {
+            free: Default::default(),
+            unused: Default::default(),
+            trim_at_ms: 0,
+            free_bytes: 0,
+            out_blocks: 0,
+            out_bytes: 0,
+            bytes_max,
+        }
     }
 
     /// The smallest block that holds `bytes`; none when that is more than the largest class or the pool is empty.
@@ -65,6 +76,7 @@ impl BlockPool {
             }
             None => Block { bytes: vec![0; size].into_boxed_slice() },
         };
+        self.unused[class] = self.unused[class].min(self.free[class].len());
         self.out_blocks += 1;
         self.out_bytes += size;
         Some(block)
@@ -94,6 +106,23 @@ impl BlockPool {
         }
     }
 
+    /// Frees blocks that were not wanted since the last call that did something, [`POOL_TRIM_INTERVAL`] ago or more,
+    /// but for [`POOL_KEPT_BYTES`] of each size.
+    pub fn trim(&mut self, now_ms: u64) {
+        if now_ms < self.trim_at_ms {
+            return;
+        }
+        self.trim_at_ms = now_ms.saturating_add(POOL_TRIM_INTERVAL.as_millis() as u64);
+        for (class, free) in self.free.iter_mut().enumerate() {
+            let size = BLOCK_CLASSES[class];
+            let surplus = self.unused[class].min(free.len().saturating_sub(POOL_KEPT_BYTES / size));
+            // The oldest ones: those at the end are warm.
+            free.drain(..surplus);
+            self.free_bytes -= surplus * size;
+            self.unused[class] = free.len();
+        }
+    }
+
     /// Blocks out at the moment; 0 when everything is at rest.
     pub fn out(&self) -> usize {
         self.out_blocks
@@ -119,6 +148,29 @@ mod tests {
         }
         assert!(pool.take((1 << 20) + 1).is_none());
         assert_eq!((pool.out(), pool.out_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn blocks_that_nobody_wants_are_freed_and_others_kept() {
+        let mut pool = BlockPool::default();
+        let interval_ms = POOL_TRIM_INTERVAL.as_millis() as u64;
+        let kept = POOL_KEPT_BYTES / 16_384;
+        let use_at_once = |pool: &mut BlockPool, count: usize| {
+            let blocks: Vec<_> = (0..count).map(|_| pool.take(16_384).expect("the pool is full")).collect();
+            blocks.into_iter().for_each(|block| pool.give(block));
+        };
+        use_at_once(&mut pool, 32);
+        pool.trim(0);
+        assert_eq!(pool.free[2].len(), 32, "all were wanted since the start");
+        use_at_once(&mut pool, 20);
+        pool.trim(interval_ms - 1);
+        assert_eq!(pool.free[2].len(), 32, "it is too early");
+        pool.trim(interval_ms);
+        assert_eq!(pool.free[2].len(), 20, "twelve were not wanted");
+        pool.trim(2 * interval_ms);
+        assert_eq!((pool.free[2].len(), pool.free_bytes), (kept, POOL_KEPT_BYTES));
+        pool.trim(3 * interval_ms);
+        assert_eq!(pool.free[2].len(), kept, "a few are kept however long it is");
     }
 
     #[test]

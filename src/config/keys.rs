@@ -135,25 +135,25 @@ pub const KEYS: &[Key] = &[
         "limits.receive_maximum_out",
         integer(1, 65_535),
         Default::Integer(limits::RECEIVE_MAXIMUM_OUT as u64),
-        "unacknowledged messages towards a device",
+        "unacknowledged messages towards a device; cannot be changed yet",
     ),
     key(
         "limits.receive_maximum_in",
         integer(1, 65_535),
         Default::Integer(limits::RECEIVE_MAXIMUM_IN as u64),
-        "unacknowledged messages from a device",
+        "unacknowledged messages from a device; cannot be changed yet",
     ),
     key(
         "limits.subscriptions",
         integer(1, 100_000),
         Default::Integer(limits::SUBSCRIPTIONS_MAX as u64),
-        "subscriptions of a session",
+        "subscriptions of a session; cannot be changed yet",
     ),
     key(
         "limits.devices_per_user",
         integer(1, 1_000_000),
         Default::Integer(limits::DEVICES_PER_USER_MAX as u64),
-        "devices of a user",
+        "devices of a user; cannot be changed yet",
     ),
     key(
         "limits.handshake_timeout",
@@ -171,7 +171,7 @@ pub const KEYS: &[Key] = &[
         "limits.session_expiry_max",
         duration(Duration::ZERO, YEAR),
         Default::Duration(limits::SESSION_EXPIRY_MAX),
-        "longest life of a session without a connection",
+        "longest life of a session without a connection; cannot be changed yet",
     ),
     key(
         "limits.inbox_entries",

@@ -9,6 +9,7 @@ mod layers;
 
 use crate::auth::UserTemplate;
 use crate::io::probe::Choice;
+use crate::limits;
 use core::fmt;
 use core::time::Duration;
 use layers::{Values, one_line};
@@ -187,6 +188,27 @@ fn check_availability(values: &Values) -> Result<(), ConfigError> {
     if values.text("auth.mode") == "jwt" {
         return Err(ConfigError::new("auth.mode", "jwt is not available yet", "none"));
     }
+    check_fixed(values)
+}
+
+/// Bounds that sessions take from `limits.rs` for now: another value would be taken and then change nothing.
+fn check_fixed(values: &Values) -> Result<(), ConfigError> {
+    let counts = [
+        ("limits.receive_maximum_out", u64::from(limits::RECEIVE_MAXIMUM_OUT)),
+        ("limits.receive_maximum_in", u64::from(limits::RECEIVE_MAXIMUM_IN)),
+        ("limits.subscriptions", limits::SUBSCRIPTIONS_MAX as u64),
+        ("limits.devices_per_user", limits::DEVICES_PER_USER_MAX as u64),
+    ];
+    let fixed = |key: &str, allowed: String| Err(ConfigError::new(key, "it cannot be changed yet", allowed));
+    for (key, only) in counts {
+        if values.integer(key) != only {
+            return fixed(key, only.to_string());
+        }
+    }
+    let key = "limits.session_expiry_max";
+    if values.duration(key) != limits::SESSION_EXPIRY_MAX {
+        return fixed(key, keys::format_duration(limits::SESSION_EXPIRY_MAX));
+    }
     Ok(())
 }
 
@@ -258,20 +280,18 @@ fn short(values: &Values, name: &str) -> u16 {
 }
 
 fn apps(names: &[String]) -> Result<Vec<String>, ConfigError> {
-    let allowed = format!(
-        "`default` first, then at most {} other names of letters, digits, - and _",
-        crate::limits::APPS_MAX - 1
-    );
+    let allowed =
+        format!("`default` first, then at most {} other names of letters, digits, - and _", limits::APPS_MAX - 1);
     let error = |wrong: String| Err(ConfigError::new("node.apps", wrong, allowed.clone()));
     if names.first().map(String::as_str) != Some("default") {
         return error("devices without a token belong to `default`, which is not its first".to_owned());
     }
-    if names.len() > crate::limits::APPS_MAX {
+    if names.len() > limits::APPS_MAX {
         return error(format!("{} are too many", names.len()));
     }
     for (index, name) in names.iter().enumerate() {
         let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
-        if name.is_empty() || name.len() > crate::limits::IDENTITY_BYTES_MAX || !plain {
+        if name.is_empty() || name.len() > limits::IDENTITY_BYTES_MAX || !plain {
             return error(format!("`{}` is not a name", one_line(name)));
         }
         if names[..index].contains(name) {
@@ -283,13 +303,11 @@ fn apps(names: &[String]) -> Result<Vec<String>, ConfigError> {
 
 fn user_template(text: &str) -> Result<UserTemplate, ConfigError> {
     let error = |wrong: String| {
-        let allowed = format!(
-            "text with {{username}} or {{client_id}}, or both, at most {} bytes",
-            crate::limits::IDENTITY_BYTES_MAX
-        );
+        let allowed =
+            format!("text with {{username}} or {{client_id}}, or both, at most {} bytes", limits::IDENTITY_BYTES_MAX);
         ConfigError::new("auth.user", format!("`{}` {wrong}", one_line(text)), allowed)
     };
-    if text.len() > crate::limits::IDENTITY_BYTES_MAX || text.contains('\0') {
+    if text.len() > limits::IDENTITY_BYTES_MAX || text.contains('\0') {
         return Err(error("is too long or has the character U+0000".to_owned()));
     }
     UserTemplate::parse(text).map_err(|wrong| error(wrong.to_string()))

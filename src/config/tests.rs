@@ -196,6 +196,21 @@ fn tokens_are_refused_until_they_can_be_checked() {
 }
 
 #[test]
+fn bounds_that_sessions_do_not_read_yet_are_refused_unless_they_are_the_default() {
+    for (key, other, only) in [
+        ("receive_maximum_out", "33", "32"),
+        ("receive_maximum_in", "127", "128"),
+        ("subscriptions", "1001", "1000"),
+        ("devices_per_user", "999", "1000"),
+        ("session_expiry_max", "\"8d\"", "7d"),
+    ] {
+        let line = line_of(from_file(&format!("[limits]\n{key} = {other}")));
+        assert_eq!(line, format!("limits.{key}: it cannot be changed yet; allowed: {only}"));
+    }
+    from_file("[limits]\nsubscriptions = 1000\nsession_expiry_max = \"168h\"").expect("it is the default");
+}
+
+#[test]
 fn other_hosts_are_not_served_without_authentication() {
     for listen in ["0.0.0.0:1883", "192.0.2.1:1883", "[::]:1883", "[::ffff:192.0.2.1]:1883"] {
         let flags = Flags { listen: vec!["127.0.0.1:1883".to_owned(), listen.to_owned()], ..flags() };

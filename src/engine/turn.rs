@@ -187,6 +187,7 @@ impl<D: Driver, L> Core<D, L> {
         if until_ms <= self.now.monotonic_ms || !self.mailbox.may_sleep() {
             return Wait::No;
         }
+        self.pool.trim(self.now.monotonic_ms);
         Wait::Until(until_ms)
     }
 }

@@ -59,9 +59,10 @@ fn memory_of(meminfo: &str, group: &str) -> u64 {
     available.min(limit)
 }
 
-/// What fits. With io_uring each shard's table has its own slots; with epoll all connections share the open files.
+/// What fits. With io_uring each shard has as many tables as it needs, and each its own slots; with epoll all connections share the open files.
 pub(super) fn estimate(machine: Machine, io_uring: bool, shards: usize, configured: Option<usize>) -> Capacity {
-    let rings = machine.files.min(limits::RING_SLOTS_MAX as u64).saturating_mul(shards as u64);
+    let tables = (limits::SLOT_RINGS_MAX as u64).saturating_mul(shards as u64);
+    let rings = machine.files.min(limits::RING_SLOTS_MAX as u64).saturating_mul(tables);
     let files = machine.files - (machine.files / 2).min(limits::FDS_RESERVED as u64);
     let by_driver = if io_uring { (rings, Bound::Rings) } else { (files, Bound::Files) };
     let by_memory = (machine.memory / limits::CONNECTION_BYTES_ESTIMATE, Bound::Memory);
@@ -82,13 +83,14 @@ mod tests {
     #[test]
     fn epoll_is_bound_by_open_files() {
         let capacity = estimate(Machine { files: 20_000, memory: 24 * GIB }, false, 2, None);
-        assert_eq!(capacity, Capacity { connections: 17_952, bound: Bound::Files });
+        assert_eq!(capacity, Capacity { connections: 18_464, bound: Bound::Files });
     }
 
     #[test]
     fn io_uring_is_bound_by_the_tables_of_its_rings() {
-        let capacity = estimate(Machine { files: 20_000, memory: 24 * GIB }, true, 2, None);
-        assert_eq!(capacity, Capacity { connections: 40_000, bound: Bound::Rings });
+        let capacity = estimate(Machine { files: 20, memory: 24 * GIB }, true, 2, None);
+        let connections = 20 * 2 * limits::SLOT_RINGS_MAX as u64;
+        assert_eq!(capacity, Capacity { connections, bound: Bound::Rings });
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use crate::config::keys::parse_duration;
 use crate::config::{self, Flags};
-use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -155,6 +156,12 @@ fn explain(error: &clap::Error) -> ExitCode {
         // Nobody is left to tell when stdout is closed.
         let _ = error.print();
         return ExitCode::SUCCESS;
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // Its text is the help, whose first line does not say what is wrong.
+        let commands = Arguments::command();
+        let names: Vec<_> = commands.get_subcommands().map(clap::Command::get_name).collect();
+        return fail(&format!("no command; allowed: {} (see kittiwake --help)", names.join(", ")), 2);
     }
     let text = error.to_string();
     let mut lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));

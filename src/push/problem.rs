@@ -66,9 +66,10 @@ impl From<Failure> for Problem {
                 problem.field = Some("key".to_owned());
                 problem
             }
-            Failure::Refused(CommandError::StoreFailed) => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "the store cannot write; nothing was stored")
-            }
+            Failure::Refused(CommandError::StoreFailed) => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the store cannot write; whether this was stored is not known",
+            ),
             Failure::Refused(CommandError::Draining) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "the node is shutting down")
             }

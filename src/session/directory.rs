@@ -4,7 +4,7 @@ use super::core::Session;
 use super::core::record::Rebuild;
 use crate::base::clock::Now;
 use crate::base::hash::KeyedHash;
-use crate::base::ids::{AppId, Offset, Seq, SessionId};
+use crate::base::ids::{AppId, Epoch, Offset, Seq, SessionId};
 use crate::base::log::RecordChange;
 use crate::limits::DEVICES_PER_USER_MAX;
 use hashbrown::HashTable;
@@ -20,10 +20,14 @@ pub type Record = (Box<[u8]>, Box<[u8]>);
 pub struct Directory {
     hash: KeyedHash,
     sessions: Slab<Session>,
-    /// By (app, user, device): the index. The names are the sessions' own.
-    devices: HashTable<u32>,
+    sessions_max: usize,
     /// By (app, user).
     users: HashTable<User>,
+    /// What there is to say of some users.
+    details: Slab<Details>,
+    /// By (app, user, device): the index, of all sessions but each user's first. Most users have one session and cost
+    /// nothing here. The names are the sessions' own.
+    devices: HashTable<u32>,
     next_generation: u32,
     rebuild: Rebuild,
 }
@@ -32,11 +36,47 @@ pub struct Directory {
 #[derive(Debug)]
 struct User {
     first: u32,
+    /// Index of its details; `NONE`: one session, and no read mark.
+    details: u32,
+}
+
+const _: () = assert!(size_of::<User>() == 8);
+
+/// Of a user who has several sessions or a read mark.
+#[derive(Debug)]
+struct Details {
     sessions: u32,
     read_mark: Offset,
 }
 
-/// The user has `DEVICES_PER_USER_MAX` sessions.
+impl User {
+    fn is(&self, sessions: &Slab<Session>, app: AppId, name: &str) -> bool {
+        let first = &sessions[self.first as usize];
+        first.app() == app && first.user() == name
+    }
+
+    fn sessions(&self, details: &Slab<Details>) -> usize {
+        details.get(self.details as usize).map_or(1, |details| details.sessions as usize)
+    }
+
+    fn read_mark(&self, details: &Slab<Details>) -> Offset {
+        details.get(self.details as usize).map_or(Offset(0), |details| details.read_mark)
+    }
+
+    fn details<'d>(&mut self, all: &'d mut Slab<Details>) -> &'d mut Details {
+        if self.details == NONE {
+            let index = all.insert(Details { sessions: 1, read_mark: Offset(0) });
+            self.details = u32::try_from(index).expect("a shard has fewer than 2^32 users");
+        }
+        &mut all[self.details as usize]
+    }
+}
+
+fn hash_of(hash: &KeyedHash, session: &Session) -> u64 {
+    hash.of(&(session.app(), session.user(), session.device()))
+}
+
+/// The user has `DEVICES_PER_USER_MAX` sessions, or the shard all it has room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -61,13 +101,15 @@ impl Iterator for SessionsOf<'_> {
 }
 
 impl Directory {
-    /// Room for `sessions_max` without growing by copying; untouched pages cost nothing.
+    /// Room for `sessions_max`, and so no index above, without growing by copying; untouched pages cost nothing.
     pub fn new(hash: KeyedHash, sessions_max: usize) -> Self {
         Self {
             hash,
             sessions: Slab::with_capacity(sessions_max),
-            devices: HashTable::new(),
+            sessions_max,
             users: HashTable::new(),
+            details: Slab::new(),
+            devices: HashTable::new(),
             next_generation: 0,
             rebuild: Rebuild::default(),
         }
@@ -78,6 +120,11 @@ impl Directory {
         self.sessions.len()
     }
 
+    /// Whether there is no room for another session.
+    pub fn is_full(&self) -> bool {
+        self.sessions.len() >= self.sessions_max
+    }
+
     /// Users that have one.
     pub fn users(&self) -> usize {
         self.users.len()
@@ -85,11 +132,19 @@ impl Directory {
 
     /// The session of a device.
     pub fn find(&self, app: AppId, user: &str, device: &str) -> Option<SessionId> {
-        let is_it = |&index: &u32| {
-            let session = &self.sessions[index as usize];
-            session.app() == app && session.user() == user && session.device() == device
+        let first = self.user(app, user)?.first;
+        let session = &self.sessions[first as usize];
+        let index = match session.next {
+            _ if session.device() == device => first,
+            NONE => return None,
+            _ => {
+                let is_it = |&index: &u32| {
+                    let session = &self.sessions[index as usize];
+                    session.app() == app && session.user() == user && session.device() == device
+                };
+                *self.devices.find(self.hash.of(&(app, user, device)), is_it)?
+            }
         };
-        let &index = self.devices.find(self.hash.of(&(app, user, device)), is_it)?;
         Some(SessionId { index, generation: self.sessions[index as usize].generation })
     }
 
@@ -124,71 +179,63 @@ impl Directory {
 
     /// Takes a session in, whose device must not have one.
     pub fn insert(&mut self, mut session: Session) -> Result<SessionId, Full> {
-        let Self { hash, sessions, devices, users, next_generation, .. } = self;
-        let app = session.app();
-        let device_hash = hash.of(&(app, session.user(), session.device()));
-        let user_hash = hash.of(&(app, session.user()));
-        let named = |user: &User, session: &Session, sessions: &Slab<Session>| {
-            let first = &sessions[user.first as usize];
-            first.app() == session.app() && first.user() == session.user()
-        };
-        let known = users.find_mut(user_hash, |user| named(user, &session, sessions));
-        if known.as_ref().is_some_and(|user| user.sessions as usize >= DEVICES_PER_USER_MAX) {
+        if self.is_full() {
             return Err(Full);
         }
-        session.generation = *next_generation;
+        let Self { hash, sessions, users, details, devices, next_generation, .. } = self;
+        let user_hash = hash.of(&(session.app(), session.user()));
+        let known = users.find_mut(user_hash, |user| user.is(sessions, session.app(), session.user()));
+        if known.as_ref().is_some_and(|user| user.sessions(details) >= DEVICES_PER_USER_MAX) {
+            return Err(Full);
+        }
+        let generation = *next_generation;
         *next_generation = next_generation.wrapping_add(1);
+        session.generation = generation;
         session.previous = NONE;
         session.next = known.as_ref().map_or(NONE, |user| user.first);
-        let (generation, next) = (session.generation, session.next);
-        let index = u32::try_from(sessions.vacant_key()).expect("a shard holds fewer than 2^32 sessions");
-        if next != NONE {
-            sessions[next as usize].previous = index;
-        }
-        sessions.insert(session);
+        let index = u32::try_from(sessions.insert(session)).expect("a shard holds fewer than 2^32 sessions");
         match known {
             Some(user) => {
-                user.first = index;
-                user.sessions += 1;
+                user.details(details).sessions += 1;
+                let second = core::mem::replace(&mut user.first, index);
+                sessions[second as usize].previous = index;
+                let rehash = |&index: &u32| hash_of(hash, &sessions[index as usize]);
+                devices.insert_unique(rehash(&second), second, rehash);
             }
             None => {
                 let rehash = |user: &User| {
                     let first = &sessions[user.first as usize];
                     hash.of(&(first.app(), first.user()))
                 };
-                users.insert_unique(user_hash, User { first: index, sessions: 1, read_mark: Offset(0) }, rehash);
+                users.insert_unique(user_hash, User { first: index, details: NONE }, rehash);
             }
         }
-        devices.insert_unique(device_hash, index, |&index| {
-            let session = &sessions[index as usize];
-            hash.of(&(session.app(), session.user(), session.device()))
-        });
         Ok(SessionId { index, generation })
     }
 
     /// Takes it out; its id is stale from now on.
     pub fn remove(&mut self, id: SessionId) -> Option<Session> {
         self.get(id)?;
-        let Self { hash, sessions, devices, users, .. } = self;
+        let Self { hash, sessions, users, details, devices, .. } = self;
         let session = &sessions[id.index as usize];
         let (next, previous) = (session.next, session.previous);
-        let device_hash = hash.of(&(session.app(), session.user(), session.device()));
         let user_hash = hash.of(&(session.app(), session.user()));
-        if let Ok(entry) = devices.find_entry(device_hash, |&index| index == id.index) {
-            entry.remove();
+        let found = users.find_entry(user_hash, |user| user.is(sessions, session.app(), session.user()));
+        let mut entry = found.expect("every session's user is in the table");
+        let user = entry.get_mut();
+        // Of the second one, if the first leaves: a user's first is not among the devices.
+        let device = if user.first == id.index { next } else { id.index };
+        if device != NONE {
+            let found = devices.find_entry(hash_of(hash, &sessions[device as usize]), |&index| index == device);
+            found.expect("all but the first are in the table").remove();
         }
-        let is_it = |user: &User| {
-            let first = &sessions[user.first as usize];
-            first.app() == session.app() && first.user() == session.user()
-        };
-        if let Ok(mut entry) = users.find_entry(user_hash, is_it) {
-            let user = entry.get_mut();
-            user.sessions -= 1;
-            if user.first == id.index {
+        if previous == NONE && next == NONE {
+            details.try_remove(user.details as usize);
+            entry.remove();
+        } else {
+            user.details(details).sessions -= 1;
+            if previous == NONE {
                 user.first = next;
-            }
-            if user.sessions == 0 {
-                entry.remove();
             }
         }
         if next != NONE {
@@ -201,10 +248,7 @@ impl Directory {
     }
 
     fn user(&self, app: AppId, name: &str) -> Option<&User> {
-        self.users.find(self.hash.of(&(app, name)), |user| {
-            let first = &self.sessions[user.first as usize];
-            first.app() == app && first.user() == name
-        })
+        self.users.find(self.hash.of(&(app, name)), |user| user.is(&self.sessions, app, name))
     }
 
     /// The session behind `id` among its user's: as [`Directory::sessions_of`], for those who change it on the way.
@@ -214,25 +258,25 @@ impl Directory {
 
     /// How many sessions a user has.
     pub fn devices_of(&self, app: AppId, user: &str) -> usize {
-        self.user(app, user).map_or(0, |user| user.sessions as usize)
+        self.user(app, user).map_or(0, |user| user.sessions(&self.details))
     }
 
     /// The user's read mark; none when no session of the user is here.
     pub fn read_mark(&self, app: AppId, user: &str) -> Option<Offset> {
-        self.user(app, user).map(|user| user.read_mark)
+        self.user(app, user).map(|user| user.read_mark(&self.details))
     }
 
     /// Moves the user's read mark up to `mark` (read from the store, or what a session has settled); true: it moved.
     pub fn raise_read_mark(&mut self, app: AppId, name: &str, mark: Offset) -> bool {
-        let Self { hash, sessions, users, .. } = self;
-        let found = users.find_mut(hash.of(&(app, name)), |user| {
-            let first = &sessions[user.first as usize];
-            first.app() == app && first.user() == name
-        });
-        let Some(user) = found else { return false };
-        let moves = user.read_mark < mark;
-        user.read_mark = user.read_mark.max(mark);
-        moves
+        let Self { hash, sessions, users, details, .. } = self;
+        let Some(user) = users.find_mut(hash.of(&(app, name)), |user| user.is(sessions, app, name)) else {
+            return false;
+        };
+        if user.read_mark(details) >= mark {
+            return false;
+        }
+        user.details(details).read_mark = mark;
+        true
     }
 
     /// Appends what the session has to write lazily, and its user's read mark if its filters cover the inbox and the
@@ -240,13 +284,15 @@ impl Directory {
     pub fn record_lazy(&mut self, id: SessionId, shard_seq: Seq, now: Now, records: &mut Vec<RecordChange>) {
         let Some(session) = self.get_mut(id) else { return };
         session.record_lazy(shard_seq, now, records);
-        records.extend(self.read_mark_moved(id));
+        if let Some(served) = session.served() {
+            records.extend(self.read_mark_moved(id, served));
+        }
     }
 
-    /// The record of the user's read mark if the session, whose filters cover the inbox, has moved it.
-    pub fn read_mark_moved(&mut self, id: SessionId) -> Option<RecordChange> {
-        let session = self.get(id).filter(|session| session.covers_inbox())?;
-        let (app, user, (epoch, mark)) = (session.app(), session.user().to_owned(), session.inbox_settled());
+    /// The record of the user's read mark if the session moves it: its filters cover the inbox, or did until it ended.
+    pub fn read_mark_moved(&mut self, id: SessionId, served: (Epoch, Offset)) -> Option<RecordChange> {
+        let session = self.get(id)?;
+        let (app, user, (epoch, mark)) = (session.app(), session.user().to_owned(), served);
         let moved = self.raise_read_mark(app, &user, mark);
         moved.then(|| super::core::record::read_mark(app, &user, epoch, mark))
     }
@@ -307,8 +353,20 @@ mod tests {
     }
 
     #[test]
+    fn there_are_at_most_so_many_sessions() {
+        let mut directory = Directory::new(KeyedHash::new(1), 2);
+        let first = directory.insert(session("alice", 0)).expect("room is left");
+        assert!(!directory.is_full());
+        directory.insert(session("bob", 0)).expect("room is left");
+        assert!(directory.is_full());
+        assert_eq!(directory.insert(session("carol", 0)), Err(Full));
+        directory.remove(first);
+        assert_eq!(directory.insert(session("carol", 0)).map(|id| id.index), Ok(first.index));
+    }
+
+    #[test]
     fn a_user_has_at_most_so_many_devices() {
-        let mut directory = Directory::new(KeyedHash::new(1), 8);
+        let mut directory = Directory::new(KeyedHash::new(1), DEVICES_PER_USER_MAX + 2);
         for device in 0..DEVICES_PER_USER_MAX {
             directory.insert(session("alice", device)).expect("room is left");
         }

@@ -9,14 +9,14 @@ pub mod core;
 pub mod directory;
 pub mod mqtt;
 
-use crate::base::ids::{AppId, Offset, Qos, Seq};
+use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq};
 use crate::base::log::RecordChange;
 use crate::base::message::Message;
 use std::ops::Range;
 use std::sync::Arc;
 
 use self::core::Spare;
-pub use self::core::{Close, Effective, Flight, InFlight, LoggedAt, Offer, Session, Subscription};
+pub use self::core::{Close, Effective, Flight, InFlight, LoggedAt, Offer, Session, Subscription, Text};
 pub use directory::{Directory, Full, Record, SessionsOf, Unreadable};
 
 /// Names an in-flight message towards the client; on MQTT it is the packet identifier. Never 0.
@@ -88,6 +88,11 @@ pub enum Effect {
         /// Place in the filter's list.
         position: u32,
     },
+    /// Its filters cover the inbox no longer: this is how far it has read, for the user's read mark.
+    InboxLeft {
+        /// Up to where it has served its user's inbox.
+        served: (Epoch, Offset),
+    },
     /// Commit these, then call `on_committed(ticket, result)`.
     Commit {
         /// Names the request.
@@ -121,6 +126,8 @@ pub enum Effect {
     End {
         /// Removals to commit; nobody waits for them.
         records: Vec<RecordChange>,
+        /// Up to where it has served its user's inbox, for the read mark: its subscriptions are gone already.
+        served: Option<(Epoch, Offset)>,
     },
     /// Count something by name (drops, refusals).
     Count(Counter),
@@ -130,7 +137,7 @@ pub enum Effect {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrantedFilter {
     /// Without `$share/…/`.
-    pub filter: Arc<str>,
+    pub filter: Text,
     /// Granted QoS.
     pub qos: Qos,
     /// MQTT 5 No Local.
@@ -268,7 +275,7 @@ impl Counter {
 impl From<&Subscription> for GrantedFilter {
     fn from(subscription: &Subscription) -> Self {
         Self {
-            filter: Arc::clone(&subscription.text),
+            filter: subscription.text.clone(),
             qos: subscription.qos,
             no_local: subscription.no_local,
             retain_as_published: subscription.retain_as_published,

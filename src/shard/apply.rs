@@ -66,6 +66,12 @@ impl Gateway {
                 let request = Request::Append { key: None, entries: Vec::new(), records };
                 self.log.submit(request, Waiting::Commit { session, ticket });
             }
+            Effect::InboxLeft { served } => {
+                if let Some(record) = self.directory.read_mark_moved(session, served) {
+                    let request = Request::Append { key: None, entries: Vec::new(), records: vec![record] };
+                    self.log.submit(request, Waiting::Nobody);
+                }
+            }
             Effect::RecordDirty => {
                 if self.dirty.is_empty() {
                     self.dirty_since_ms = core.now().monotonic_ms;
@@ -74,11 +80,11 @@ impl Gateway {
             }
             Effect::PullInbox { after, limit } => self.pull_inbox(session, after, limit),
             Effect::PullTopics { after, limit } => self.pull_topics(session, after, limit),
-            Effect::End { mut records } => {
-                records.extend(self.directory.read_mark_moved(session));
+            Effect::End { mut records, served } => {
+                records.extend(served.and_then(|served| self.directory.read_mark_moved(session, served)));
                 self.offline.clear(session.index);
                 self.unsent.forget(session.index);
-                self.lagging.forget(session.index);
+                self.forget_lagging(session);
                 self.directory.remove(session).expect("a session ends once");
                 if !records.is_empty() {
                     let request = Request::Append { key: None, entries: Vec::new(), records };

@@ -112,9 +112,12 @@ impl Gateway {
                 self.apply(core, Some(old), Some(connection), &mut effects);
             }
             self.give_effects(effects);
+            // What waits unlogged was for the old connection.
+            self.forget_lagging(old);
         }
         let mut effects = self.take_effects();
-        let at = OpenAt { now, shard_seq: seq, inbox: None };
+        let packet_bytes = u32::try_from(self.settings.limits.packet_bytes).unwrap_or(u32::MAX);
+        let at = OpenAt { now, shard_seq: seq, inbox: None, packet_bytes };
         let opened = mqtt::open(&mut self.directory, &identity, &request, id, at, &mut effects);
         if let Some(session) = opened {
             core.set_tag(id, session.index);

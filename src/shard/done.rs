@@ -40,9 +40,7 @@ impl Gateway {
                 _ => self.on_pull_failed(core, session),
             },
             Waiting::PullTopics { session } => match result {
-                Ok(Answer::Topics { entries, through, .. }) => self.tell_session(core, session, |state, effects| {
-                    state.on_topics_pulled(&entries, through, now, effects);
-                }),
+                Ok(Answer::Topics { entries, through, .. }) => self.on_topics_read(core, session, &entries, through),
                 _ => self.on_pull_failed(core, session),
             },
             Waiting::ReadMark { session } => self.on_read_mark(session, result),

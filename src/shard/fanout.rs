@@ -3,6 +3,9 @@
 //! Logged messages of different topics may be passed out of the order of their seqs, since passes take turns. A
 //! session's topics position is one seq, so a session that could be in an earlier pass, still under way, does not take
 //! the later message from its pass: it is marked behind and reads both from the hot ring, in order.
+//!
+//! Of one topic some messages may be logged and others not, as sessions that are owed them come and go. What a session
+//! cannot take of either kind waits in two places, and [`Gateway::catch_up`] keeps the order between them.
 
 use super::flavours::is_expired;
 use super::gateway::{Core, Gateway};
@@ -34,11 +37,16 @@ pub(crate) struct Parcel {
 #[derive(Debug, Default)]
 pub(crate) struct Passing {
     seqs: VecDeque<(Seq, bool)>,
+    /// The last one that came.
+    newest: Seq,
+    /// Unlogged messages of QoS ≥ 1 whose pass is not over: number, the seq they are behind, whether it is over.
+    unlogged: VecDeque<(u64, Seq, bool)>,
 }
 
 impl Passing {
     fn begin(&mut self, seq: Seq) {
         self.seqs.push_back((seq, false));
+        self.newest = seq;
     }
 
     fn end(&mut self, seq: Seq) {
@@ -49,6 +57,30 @@ impl Passing {
         while matches!(self.seqs.front(), Some((_, true))) {
             self.seqs.pop_front();
         }
+    }
+
+    fn begin_unlogged(&mut self, number: u64, behind: Seq) {
+        self.unlogged.push_back((number, behind, false));
+    }
+
+    fn end_unlogged(&mut self, number: u64) {
+        let index = self.unlogged.partition_point(|(other, ..)| *other < number);
+        let (found, _, over) = &mut self.unlogged[index];
+        assert_eq!(*found, number, "what ends has begun");
+        *over = true;
+        while matches!(self.unlogged.front(), Some((.., true))) {
+            self.unlogged.pop_front();
+        }
+    }
+
+    /// Logged messages beyond this seq come behind an unlogged one that is on its way to its subscribers.
+    pub(crate) fn first_unlogged(&self) -> Option<Seq> {
+        self.unlogged.front().map(|(_, behind, _)| *behind)
+    }
+
+    /// The last logged message whose pass has begun.
+    pub(crate) fn newest(&self) -> Seq {
+        self.newest
     }
 
     /// Everything before this seq has been offered to all it concerns.
@@ -66,7 +98,9 @@ impl Gateway {
         if let Some((_, _, seq)) = parcel.at {
             self.passing.begin(seq);
         } else if parcel.message.qos >= Qos::AtLeastOnce {
-            parcel.number = self.drop_lagging(Arc::clone(&parcel.message));
+            let behind = self.offered.max(self.passing.newest);
+            parcel.number = self.lagging.push(Arc::clone(&parcel.message), behind);
+            self.passing.begin_unlogged(parcel.number, behind);
         }
         assert!(self.fanout.submit(app, name, parcel).is_ok(), "there was room a moment ago");
         Taken::Yes
@@ -83,12 +117,15 @@ impl Gateway {
         let progress = fanout.run(budget, &mut subscribers, |step| match step {
             Step::Visit(visit) => self.visit(core, &visit),
             Step::Moved(moved) => self.relocate(moved),
-            Step::Ended(parcels) => {
-                parcels.iter().filter_map(|parcel| parcel.at).for_each(|(_, _, seq)| self.passing.end(seq));
-            }
+            Step::Ended(parcels) => parcels.iter().for_each(|parcel| match parcel.at {
+                Some((_, _, seq)) => self.passing.end(seq),
+                None if parcel.number != 0 => self.passing.end_unlogged(parcel.number),
+                None => {}
+            }),
         });
         self.fanout = fanout;
         self.subscribers = subscribers;
+        self.read_on(core);
         progress.more
     }
 
@@ -212,19 +249,21 @@ impl Gateway {
             if qos == Qos::AtMostOnce {
                 return Offer::SendOnce;
             }
-            if self.lagging.is_behind(id.index) {
-                return Offer::Full;
-            }
-            let offer =
-                self.offer_in_pass(core, id, |session, effects| session.offer_volatile(&parcel.message, qos, effects));
+            let is_behind_in_log = self.directory.get(id).expect("it is visited").is_behind_in_topics();
+            let offer = if is_behind_in_log || self.lagging.is_behind(id.index) {
+                Offer::Full
+            } else {
+                self.offer_in_pass(core, id, |session, effects| session.offer_volatile(&parcel.message, qos, effects))
+            };
             if offer == Offer::Full {
-                self.lagging.stop_at(id.index, parcel.number);
+                self.lag(id, parcel.number);
             }
             return offer;
         };
         let earlier_is_under_way = self.passing.first().is_some_and(|first| first < seq);
         let session = self.directory.get(id).expect("it is visited");
-        if earlier_is_under_way && may_be_in_another_pass(session) {
+        let earlier_waits = self.lagging.is_behind(id.index);
+        if earlier_waits || earlier_is_under_way && may_be_in_another_pass(session) {
             let position = self.position();
             return self.offer_in_pass(core, id, |session, effects| {
                 session.miss_topics(seq, position, effects);

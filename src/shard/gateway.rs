@@ -86,6 +86,8 @@ pub(crate) struct Gateway {
     pub(super) seq: Seq,
     /// The last seq whose batch has been worked off.
     pub(super) offered: Seq,
+    /// Sessions that may not read beyond a seq until an unlogged message that comes before has reached them.
+    pub(super) held_reads: Vec<(SessionId, Seq)>,
     /// Reads from the hot ring to be served.
     pub(super) pulls: VecDeque<(SessionId, Seq)>,
     /// Sessions for which a read from the store failed, and when to try again. At most a few entries a session.
@@ -152,6 +154,7 @@ impl Gateway {
             hot: HotRing::default(),
             seq: Seq(0),
             offered: Seq(0),
+            held_reads: Vec::new(),
             pulls: VecDeque::new(),
             failed_reads: Vec::new(),
             retry_reads_ms: 0,

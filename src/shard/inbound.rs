@@ -102,7 +102,7 @@ impl Gateway {
         }
         let Some(session) = self.session_of(id, tag) else { return };
         self.unsent.forget(session.index);
-        self.lagging.forget(session.index);
+        self.forget_lagging(session);
         let (now, position) = (core.now(), self.position());
         let mut effects = self.take_effects();
         let state = self.directory.get_mut(session).expect("it was just found");

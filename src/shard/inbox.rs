@@ -1,6 +1,7 @@
 //! A user's own stream, at the user's home: live deliveries and reads of what was missed.
 
 use super::gateway::{Core, Gateway};
+use super::lagging::Kept;
 use super::log_port::Waiting;
 use super::subscribe::is_inbox;
 use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq, SessionId};
@@ -111,8 +112,19 @@ impl Gateway {
         }
     }
 
+    /// What the user's other sessions have read meanwhile is written first, for the mark is written lazily.
     fn ask_for_read_mark(&mut self, id: SessionId) {
         let session = self.directory.get(id).expect("who asks is there");
+        let others: Vec<SessionId> = self.directory.sessions_of(session.app(), session.user()).collect();
+        let moved = |other| {
+            let served = self.directory.get(other)?.served()?;
+            self.directory.read_mark_moved(other, served)
+        };
+        let records: Vec<_> = others.into_iter().filter_map(moved).collect();
+        if !records.is_empty() {
+            self.log.submit(Request::Append { key: None, entries: Vec::new(), records }, Waiting::Nobody);
+        }
+        let session = self.directory.get(id).expect("as above");
         let prefix = record::read_mark_key(session.app(), session.user());
         let request = Request::ReadRecords { prefix, after: Box::default(), limit: 1 };
         self.log.submit(request, Waiting::ReadMark { session: id });
@@ -161,7 +173,6 @@ impl Gateway {
 
     /// Serves one read from the hot ring.
     pub(super) fn serve_pull<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, after: Seq) {
-        let now = core.now();
         let Some(batches) = self.hot.after(after).map(|batches| batches.cloned().collect::<Vec<_>>()) else {
             // The ring has moved on since.
             let Some(app) = self.directory.get(id).map(Session::app) else { return };
@@ -180,7 +191,7 @@ impl Gateway {
         } else {
             entries.last().map_or(self.seq, |entry| entry.seq)
         };
-        self.tell_session(core, id, |session, effects| session.on_topics_pulled(&entries, through, now, effects));
+        self.on_topics_read(core, id, &entries, through);
     }
 
     /// Everything logged up to this seq has been offered to all it concerns.
@@ -191,13 +202,40 @@ impl Gateway {
         }
     }
 
-    /// A window may have opened: offer what waits for it.
+    /// An unlogged message has to wait for a session.
+    pub(super) fn lag(&mut self, id: SessionId, number: u64) {
+        self.lagging.wait(id.index, number);
+        self.count_lost();
+    }
+
+    /// Counts what overran the ring of unlogged messages for those who waited for it.
+    fn count_lost(&mut self) {
+        let lost = self.lagging.take_lost();
+        (0..lost).for_each(|_| self.counters.session(Counter::DroppedWindowFull));
+    }
+
+    /// An unlogged message waits no longer for a session that has no use for it.
+    pub(super) fn forget_lagging(&mut self, id: SessionId) {
+        self.lagging.forget(id.index);
+        self.count_lost();
+    }
+
+    /// A window may have opened, or logged messages were read: offer the unlogged ones that wait and are next. Logged
+    /// ones that were on their way before them go first, and later ones are not read before they are gone.
     pub(super) fn catch_up<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId) {
         if !self.lagging.is_behind(id.index) {
             return;
         }
-        while let Some((number, message)) = self.lagging.next(id.index) {
-            let Some(session) = self.directory.get(id) else { return self.lagging.forget(id.index) };
+        while let Some(Kept { message, behind }) = self.lagging.next(id.index) {
+            let Some(session) = self.directory.get_mut(id) else { return self.forget_lagging(id) };
+            let log_is_next = session.is_behind_in_topics() && session.topics_delivered() < behind;
+            session.hold_topics(!log_is_next);
+            if log_is_next {
+                if session.topics_delivered() >= self.readable() {
+                    return self.stop_at(id, self.readable());
+                }
+                return self.tell_session(core, id, Session::pull_again);
+            }
             let effective =
                 (session.app() == message.app).then(|| session.effective(&message.topic, message.publisher));
             if let Some(effective) = effective.flatten() {
@@ -206,8 +244,60 @@ impl Gateway {
                     return;
                 }
             }
-            self.lagging.advance(id.index, number);
+            self.lagging.advance(id.index);
         }
+        self.count_lost();
+        self.tell_session(core, id, |session, effects| {
+            session.hold_topics(false);
+            session.pull_again(effects);
+        });
+    }
+
+    /// Logged messages up to this seq may be read: what is unlogged and comes before them has reached all it concerns.
+    fn readable(&self) -> Seq {
+        self.passing.first_unlogged().unwrap_or_else(|| self.offered.max(self.passing.newest()))
+    }
+
+    /// The session must not read beyond `readable` now, if there is anything for it.
+    fn stop_at(&mut self, id: SessionId, readable: Seq) {
+        let Some(session) = self.directory.get_mut(id) else { return };
+        if session.misses_beyond(readable) {
+            session.hold_topics(true);
+            if self.held_reads.iter().all(|(other, _)| *other != id) {
+                self.held_reads.push((id, readable));
+            }
+        }
+    }
+
+    /// Lets those read on whom an unlogged message on its way has stopped, once it is over.
+    pub(super) fn read_on<D: Driver>(&mut self, core: &mut Core<D>) {
+        if self.held_reads.first().is_none_or(|(_, at)| *at >= self.readable()) {
+            return;
+        }
+        for (id, _) in std::mem::take(&mut self.held_reads) {
+            self.tell_session(core, id, |session, effects| {
+                session.hold_topics(false);
+                session.pull_again(effects);
+            });
+            self.catch_up(core, id);
+        }
+    }
+
+    /// Topics were read: not beyond an unlogged message that waits, or is on its way.
+    pub(super) fn on_topics_read<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: SessionId,
+        entries: &[Entry],
+        through: Seq,
+    ) {
+        let now = core.now();
+        let readable = self.readable();
+        let barrier = self.lagging.next(id.index).map_or(through, |first| through.min(first.behind)).min(readable);
+        self.stop_at(id, readable);
+        let entries = &entries[..entries.partition_point(|entry| entry.seq <= barrier)];
+        self.tell_session(core, id, |session, effects| session.on_topics_pulled(entries, barrier, now, effects));
+        self.catch_up(core, id);
     }
 
     /// Offers an unlogged message of QoS ≥ 1 and sends it if the window is open.
@@ -231,20 +321,5 @@ impl Gateway {
         self.apply(core, Some(id), connection, &mut effects);
         self.give_effects(effects);
         offer
-    }
-
-    /// Counts a message that overran the ring for those who had not read it.
-    pub(super) fn drop_lagging(&mut self, message: Arc<Message>) -> u64 {
-        let Self { lagging, directory, counters, .. } = self;
-        lagging.push(message, |gone, behind| {
-            for index in behind {
-                let session = directory.id_at(index).and_then(|id| directory.get(id));
-                let meant =
-                    session.is_some_and(|s| s.app() == gone.app && s.effective(&gone.topic, gone.publisher).is_some());
-                if meant {
-                    counters.session(Counter::DroppedWindowFull);
-                }
-            }
-        })
     }
 }

@@ -41,7 +41,9 @@ impl Gateway {
         let waits = self.log.congested() || !self.throttled.is_empty() || !self.refused.is_empty();
         let retry = waits.then_some(self.turn_ms + RETRY_MS);
         let reads = (!self.failed_reads.is_empty()).then_some(self.retry_reads_ms);
-        [self.offline.next_wake(), lazily, retry, reads, self.restoring.retry_ms()].into_iter().flatten().min()
+        // A turn frees connections after its jobs, and nothing else may happen when the last one is gone.
+        let drains = (self.draining && !self.drained).then_some(self.turn_ms + RETRY_MS);
+        [self.offline.next_wake(), lazily, retry, reads, drains, self.restoring.retry_ms()].into_iter().flatten().min()
     }
 
     fn expire_offline<D: Driver>(&mut self, core: &mut Core<D>) {

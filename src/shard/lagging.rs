@@ -1,48 +1,75 @@
-//! Unlogged QoS ≥ 1 messages for sessions whose window is full: kept once per shard as references, read by each
-//! session from where it stands when its window opens. Bounded; when it overruns, the oldest are dropped for those
-//! who had not read them, and counted one by one.
+//! Unlogged QoS ≥ 1 messages for sessions that cannot take them now: kept once per shard as references, with a list per
+//! session of those that wait for it, in the order in which they reached it. Bounded; when it overruns, the oldest are
+//! dropped for those who had not taken them, and counted one by one.
+//!
+//! A list, and not a place from which to read on: passes of several topics take turns, so what reaches a session is
+//! not in the order of the numbers.
 
+use crate::base::ids::Seq;
 use crate::base::message::Message;
-use crate::limits::{LAGGING_BYTES_MAX, LAGGING_MESSAGES_MAX};
+use crate::limits::{LAGGING_BYTES_MAX, LAGGING_MESSAGES_MAX, LAGGING_RANGES_MAX};
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
+
+/// A message that waits.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) message: Arc<Message>,
+    /// Logged messages up to this seq were on their way before it, later ones come behind it.
+    pub(crate) behind: Seq,
+}
 
 /// See the module. Messages are numbered from 1 by this shard.
 #[derive(Debug, Default)]
 pub(crate) struct Lagging {
-    ring: VecDeque<Arc<Message>>,
+    ring: VecDeque<Kept>,
     bytes: usize,
     /// Number of the newest message.
     newest: u64,
-    /// Session index → the number of the first message it has not been offered.
-    sessions: HashMap<u32, u64>,
+    /// Session index → the numbers of what waits for it.
+    sessions: HashMap<u32, VecDeque<Range<u64>>>,
+    /// Ranges in all lists.
+    ranges: usize,
+    /// Dropped and not yet counted elsewhere.
+    lost: u64,
 }
 
 impl Lagging {
-    /// Keeps a message and gives its number. What has to go for it is shown to `evict` first.
-    pub(crate) fn push(
-        &mut self,
-        message: Arc<Message>,
-        mut evict: impl FnMut(&Message, &mut dyn Iterator<Item = u32>),
-    ) -> u64 {
+    /// Keeps a message and gives its number; the oldest go for it.
+    pub(crate) fn push(&mut self, message: Arc<Message>, behind: Seq) -> u64 {
         self.newest += 1;
         self.bytes += message.payload.len();
-        self.ring.push_back(message);
+        self.ring.push_back(Kept { message, behind });
         while self.ring.len() > 1 && (self.ring.len() > LAGGING_MESSAGES_MAX || self.bytes > LAGGING_BYTES_MAX) {
-            let number = self.oldest();
             let gone = self.ring.pop_front().expect("there is more than one");
-            self.bytes -= gone.payload.len();
-            if !self.sessions.is_empty() {
-                let mut behind = self.sessions.iter().filter(|(_, next)| **next <= number).map(|(session, _)| *session);
-                evict(&gone, &mut behind);
-            }
+            self.bytes -= gone.message.payload.len();
         }
         self.newest
     }
 
-    /// The session's window was full at this message.
-    pub(crate) fn stop_at(&mut self, session: u32, number: u64) {
-        self.sessions.entry(session).or_insert(number);
+    /// The session cannot take this message now.
+    pub(crate) fn wait(&mut self, session: u32, number: u64) {
+        let oldest = self.oldest();
+        let list = self.sessions.entry(session).or_default();
+        match list.back_mut().filter(|last| last.end == number) {
+            Some(last) => last.end += 1,
+            None => {
+                list.push_back(number..number + 1);
+                self.ranges += 1;
+            }
+        }
+        // What is gone is let go of here, so that a list is not longer than the ring. A list of one range takes no
+        // more than the session's entry in the map, so it is not cut.
+        while list.len() > 1 && (self.ranges > LAGGING_RANGES_MAX || list[0].end <= oldest) {
+            let dropped = list.pop_front().expect("there is more than one");
+            self.ranges -= 1;
+            self.lost += dropped.end - dropped.start;
+        }
+        let first = list.front_mut().expect("one was added");
+        let start = first.start.max(oldest.min(first.end));
+        self.lost += start - first.start;
+        first.start = start;
     }
 
     /// Whether the session has messages waiting here, so that later ones must wait as well.
@@ -51,25 +78,43 @@ impl Lagging {
         !self.sessions.is_empty() && self.sessions.contains_key(&session)
     }
 
-    /// The session's next message and its number; none: it is no longer behind.
-    pub(crate) fn next(&mut self, session: u32) -> Option<(u64, Arc<Message>)> {
-        let number = (*self.sessions.get(&session)?).max(self.oldest());
-        if number > self.newest {
-            self.sessions.remove(&session);
-            return None;
+    /// The session's next message; none: it is no longer behind.
+    pub(crate) fn next(&mut self, session: u32) -> Option<Kept> {
+        let oldest = self.oldest();
+        let list = self.sessions.get_mut(&session)?;
+        while let Some(first) = list.front_mut() {
+            let start = first.start.max(oldest.min(first.end));
+            self.lost += start - first.start;
+            first.start = start;
+            if !first.is_empty() {
+                let index = usize::try_from(start - oldest).expect("the ring is bounded");
+                return Some(self.ring[index].clone());
+            }
+            list.pop_front();
+            self.ranges -= 1;
         }
-        let index = usize::try_from(number - self.oldest()).expect("the ring is bounded");
-        Some((number, Arc::clone(&self.ring[index])))
-    }
-
-    /// The session has been offered the message with this number.
-    pub(crate) fn advance(&mut self, session: u32, number: u64) {
-        self.sessions.insert(session, number + 1);
-    }
-
-    /// The session is gone.
-    pub(crate) fn forget(&mut self, session: u32) {
         self.sessions.remove(&session);
+        None
+    }
+
+    /// The session has been offered what [`Self::next`] said.
+    pub(crate) fn advance(&mut self, session: u32) {
+        if let Some(first) = self.sessions.get_mut(&session).and_then(VecDeque::front_mut) {
+            first.start += 1;
+        }
+    }
+
+    /// The session is gone, or its connection.
+    pub(crate) fn forget(&mut self, session: u32) {
+        let list = self.sessions.remove(&session).unwrap_or_default();
+        self.ranges -= list.len();
+        let oldest = self.oldest();
+        self.lost += list.iter().map(|range| oldest.min(range.end).saturating_sub(range.start)).sum::<u64>();
+    }
+
+    /// How many were dropped for a session since the last call.
+    pub(crate) fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
     }
 
     /// Sessions that are behind.
@@ -102,36 +147,61 @@ mod tests {
         })
     }
 
-    #[test]
-    fn a_session_reads_on_where_it_stopped() {
-        let mut lagging = Lagging::default();
-        for n in 0..3 {
-            let number = lagging.push(message(n), |_, _| panic!("nothing has to go"));
-            if n >= 1 {
-                lagging.stop_at(7, number);
-            }
+    fn taken(lagging: &mut Lagging, session: u32) -> Vec<String> {
+        let mut topics = Vec::new();
+        while let Some(kept) = lagging.next(session) {
+            topics.push(kept.message.topic.to_string());
+            lagging.advance(session);
         }
-        for n in 1..3 {
-            let (number, message) = lagging.next(7).expect("it is behind");
-            assert_eq!(&*message.topic, format!("t/{n}"));
-            lagging.advance(7, number);
-        }
-        assert!(lagging.next(7).is_none());
-        assert!(!lagging.is_behind(7));
+        topics
     }
 
     #[test]
-    fn what_overruns_is_shown_once_for_each_session_behind() {
+    fn a_session_takes_what_waits_for_it_in_the_order_of_its_waiting() {
         let mut lagging = Lagging::default();
-        let first = lagging.push(message(0), |_, _| panic!("nothing has to go"));
-        lagging.stop_at(1, first);
-        lagging.stop_at(2, first + 1);
-        let mut lost = Vec::new();
-        for n in 1..=LAGGING_MESSAGES_MAX {
-            lagging
-                .push(message(n), |gone, behind| lost.extend(behind.map(|session| (session, gone.topic.to_string()))));
+        for n in 1..=5 {
+            assert_eq!(lagging.push(message(n), Seq(0)), n as u64);
         }
-        assert_eq!(lost, [(1, "t/0".to_owned())]);
-        assert_eq!(lagging.next(1).expect("it is behind").0, 2);
+        for number in [3, 4, 1, 5] {
+            lagging.wait(7, number);
+        }
+        assert_eq!(taken(&mut lagging, 7), ["t/3", "t/4", "t/1", "t/5"]);
+        assert!(!lagging.is_behind(7));
+        assert_eq!((lagging.ranges, lagging.take_lost()), (0, 0));
+    }
+
+    #[test]
+    fn what_overruns_is_counted_once_for_each_session_that_waits_for_it() {
+        let mut lagging = Lagging::default();
+        for n in 1..=2 {
+            lagging.push(message(n), Seq(0));
+        }
+        lagging.wait(1, 1);
+        lagging.wait(2, 2);
+        lagging.wait(3, 1);
+        for n in 3..=LAGGING_MESSAGES_MAX + 1 {
+            let number = lagging.push(message(n), Seq(0));
+            lagging.wait(1, number);
+        }
+        assert_eq!(lagging.take_lost(), 1);
+        assert_eq!(&*lagging.next(1).expect("it is behind").message.topic, "t/3");
+        assert_eq!(&*lagging.next(2).expect("it is behind").message.topic, "t/2");
+        lagging.forget(3);
+        assert_eq!(lagging.take_lost(), 1, "it left after the message had gone");
+        assert_eq!((lagging.next(3).is_none(), lagging.ranges), (true, 2));
+    }
+
+    #[test]
+    fn lists_of_many_ranges_are_cut_at_their_bound() {
+        let mut lagging = Lagging::default();
+        for n in 1..=3 {
+            lagging.push(message(n), Seq(0));
+        }
+        lagging.ranges = LAGGING_RANGES_MAX - 1;
+        lagging.wait(1, 1);
+        assert_eq!(lagging.take_lost(), 0);
+        lagging.wait(1, 3);
+        assert_eq!((lagging.take_lost(), lagging.ranges), (1, LAGGING_RANGES_MAX));
+        assert_eq!(taken(&mut lagging, 1), ["t/3"]);
     }
 }

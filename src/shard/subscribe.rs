@@ -72,7 +72,7 @@ impl Gateway {
             if name != EVERYONE && (change.changed() || self.on_the_way.contains_key(&id.0)) {
                 *self.on_the_way.entry(id.0).or_insert(0) += 1;
                 self.installing[slot].filters.push(id);
-                self.tell_homes(core, app, &filter.filter, change.after, Some(slot));
+                self.tell_homes(core, app, filter.filter.shared(), change.after, Some(slot));
             }
         }
         (slot, places)

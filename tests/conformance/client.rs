@@ -9,6 +9,7 @@ use kittiwake::wire::mqtt::{
     Ack, AckKind, Connect, Disconnect, Encode, Filter, FilterNames, Filters, FrameLen, Packet, PacketId, PingReq,
     Publish, Reason, Subscribe, Unsubscribe, Version, Will, decode, frame_len,
 };
+use std::collections::VecDeque;
 use std::io::ErrorKind;
 
 /// A CONNECT under construction.
@@ -156,6 +157,8 @@ pub struct Client {
     peer: Peer,
     version: Version,
     unread: Vec<u8>,
+    /// Messages that came before the SUBACK they were not to wait for (§3.8.4).
+    early: VecDeque<Got>,
     next_id: u16,
 }
 
@@ -163,7 +166,7 @@ impl Client {
     pub fn dial(node: &Node) -> Self {
         let peer = Peer::connect(node.net(), node.address());
         node.run();
-        Self { node: node.clone(), peer, version: Version::V5, unread: Vec::new(), next_id: 0 }
+        Self { node: node.clone(), peer, version: Version::V5, unread: Vec::new(), early: VecDeque::new(), next_id: 0 }
     }
 
     /// Sends a CONNECT and remembers its version.
@@ -224,7 +227,15 @@ impl Client {
     /// As [`Client::subscribe`], with all options and a subscription identifier.
     pub fn subscribe_with(&mut self, filters: &[Filter<'_>], identifier: Option<u32>) {
         let id = self.start_subscribe(filters, identifier);
-        self.expect(&Got::SubAck(id, filters.iter().map(|filter| filter.qos as u8).collect()));
+        let mut early = VecDeque::new();
+        let answer = loop {
+            match self.next() {
+                Some(message @ Got::Publish(_)) => early.push_back(message),
+                answer => break answer,
+            }
+        };
+        assert_eq!(answer, Some(Got::SubAck(id, filters.iter().map(|filter| filter.qos as u8).collect())));
+        self.early = early;
     }
 
     /// Sends a SUBSCRIBE and returns its packet identifier.
@@ -235,6 +246,21 @@ impl Client {
         subscribe.properties.subscription_id = identifier.and_then(SubscriptionId::new);
         self.send_packet(&subscribe);
         packet_id.get()
+    }
+
+    /// Writes a SUBSCRIBE and lets nobody run.
+    pub fn write_subscribe(&mut self, filter: &Filter<'_>) {
+        let (packet_id, filters) = (self.next_id(), [*filter]);
+        let filters = Filters::borrowed(&filters);
+        let frame = encoded(self.version, &Subscribe { packet_id, properties: Default::default(), filters });
+        assert_eq!(self.write(&frame), frame.len());
+    }
+
+    /// The first byte of what has come and was not looked at yet; lets nobody run.
+    pub fn peek(&mut self) -> Option<u8> {
+        let more = self.peer.read_all();
+        self.unread.extend_from_slice(&more);
+        self.unread.first().copied()
     }
 
     /// Sends an UNSUBSCRIBE and returns its packet identifier.
@@ -293,6 +319,9 @@ impl Client {
     /// The next packet, if it has come.
     pub fn next(&mut self) -> Option<Got> {
         self.node.run();
+        if let Some(early) = self.early.pop_front() {
+            return Some(early);
+        }
         // Reading makes room for more, which may be waiting.
         loop {
             let more = self.peer.read_all();

@@ -3,4 +3,11 @@
 
 mod bad_input;
 mod client;
+mod draining;
+mod flows;
+mod inbox;
 mod node;
+mod sessions;
+mod subscriptions;
+mod topics;
+mod wills;

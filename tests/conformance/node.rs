@@ -97,6 +97,7 @@ impl Node {
         self.0.address
     }
 
+    /// The control plane's end.
     pub fn handle(&self) -> &Handle {
         &self.0.handle
     }
@@ -112,6 +113,15 @@ impl Node {
                 return;
             }
         }
+    }
+
+    /// One turn of each shard, then one commit: what may lie between two letters can be looked at.
+    pub fn step(&self) {
+        let mut plane = self.0.plane.borrow_mut();
+        for shard in &mut plane.shards {
+            shard.turn().expect("the simulated driver does not fail");
+        }
+        plane.commit(&self.0.net);
     }
 
     /// Lets time pass, with all that falls due in it.
@@ -225,6 +235,12 @@ impl Node {
     /// One push to a topic, which must work.
     pub fn push_topic(&self, topic: &str, payload: &[u8], qos: Qos) {
         self.push(Target::Topic(topic.into()), payload, qos).expect("the push is taken");
+    }
+
+    /// Shards that have said that a drain is over.
+    pub fn drained(&self) -> usize {
+        let plane = self.0.plane.borrow();
+        plane.heard.iter().filter(|event| matches!(event, Event::Drained { .. })).count()
     }
 
     /// All shards' figures.

@@ -122,6 +122,21 @@ fn a_session_that_was_away_gets_what_it_missed() {
 }
 
 #[test]
+fn a_new_device_begins_behind_what_the_user_has_acknowledged() {
+    everywhere(|gateway| {
+        // It ends after one message, which it has acknowledged by then, and its session with it.
+        let first = gateway.mosquitto_sub(&["-t", "$inbox/#", "-u", "alice", "-i", "a", "-q", "1", "-C", "1"]);
+        gateway.wait_for_gauge("subscriptions", 1);
+        gateway.push(json!({"to": {"user": "alice"}, "payload": "one"}));
+        assert_eq!(first.next(), "one");
+        gateway.wait_for_gauge("sessions", 0);
+        gateway.push(json!({"to": {"user": "alice"}, "payload": "two"}));
+        let second = gateway.mosquitto_sub(&["-t", "$inbox/#", "-u", "alice", "-i", "b", "-q", "1", "-c"]);
+        assert_eq!(second.next(), "two");
+    });
+}
+
+#[test]
 fn clients_that_leave_leave_nothing_behind() {
     everywhere(|gateway| {
         let clients: Vec<_> = (0..20)

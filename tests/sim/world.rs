@@ -194,7 +194,7 @@ impl World {
 
     /// Counts who waits for what, now and then.
     fn note_waiting(&self) {
-        if self.steps % 16 > 0 {
+        if !self.steps.is_multiple_of(16) {
             return;
         }
         if self.clients.iter().any(|client| client.talk.is_opening()) {

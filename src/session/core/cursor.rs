@@ -81,6 +81,11 @@ impl Session {
         (self.positions.inbox_epoch, self.prefix().inbox)
     }
 
+    /// Up to where it has served its user's inbox; none when its filters do not cover the whole of it.
+    pub fn served(&self) -> Option<(Epoch, Offset)> {
+        self.covers_inbox().then(|| self.inbox_settled())
+    }
+
     /// Whether its filters cover the whole inbox, so that it moves the user's read mark.
     pub fn covers_inbox(&self) -> bool {
         self.subscriptions.iter().any(|subscription| &*subscription.text == "$inbox/#")

@@ -161,7 +161,7 @@ impl Session {
             return;
         }
         let inbox = self.positions.is_behind_in_inbox() && self.has(flag::HAS_INBOX) && !self.has(flag::INBOX_UNKNOWN);
-        let topics = self.positions.is_behind_in_topics();
+        let topics = self.is_behind_in_topics() && !self.has(flag::TOPICS_HELD);
         if inbox && (!topics || self.has(flag::PULLED_TOPICS)) {
             self.set(flag::PULLED_TOPICS, false);
             self.set(flag::PULLING, true);
@@ -234,6 +234,26 @@ impl Session {
         }
         self.cursor_moved(effects);
         self.refill(effects);
+    }
+
+    /// Whether there are topic entries for it that it has not been handed.
+    pub fn is_behind_in_topics(&self) -> bool {
+        self.positions.is_behind_in_topics()
+    }
+
+    /// The seq up to which it was handed what is its of the topics.
+    pub fn topics_delivered(&self) -> Seq {
+        self.positions.topics_delivered
+    }
+
+    /// Whether it was told of topic entries beyond `seq` that it has not been handed.
+    pub fn misses_beyond(&self, seq: Seq) -> bool {
+        self.is_behind_in_topics() && self.positions.topics_missed > seq
+    }
+
+    /// Whether topics must not be read on, because an unlogged message that waits at the shard comes first.
+    pub fn hold_topics(&mut self, hold: bool) {
+        self.set(flag::TOPICS_HELD, hold);
     }
 
     /// A pull failed; the shard calls [`Session::pull_again`] after a while.

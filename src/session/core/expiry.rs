@@ -124,18 +124,19 @@ impl Session {
         if self.state == State::Ended {
             return;
         }
+        let served = self.served();
         self.dismantle(now, effects);
         let mut records = Vec::new();
         record::removals(self, &mut records);
         self.state = State::Ended;
-        effects.push(Effect::End { records });
+        effects.push(Effect::End { records, served });
     }
 
     /// The will that is still owed, and the subscriptions out of the router.
     pub(in crate::session) fn dismantle(&mut self, now: Now, effects: &mut Effects) {
         self.publish_will(now, effects);
         // It has none from now on: whoever carries this out must not find them and keep what they share.
-        for subscription in core::mem::take(&mut self.subscriptions) {
+        for subscription in core::mem::take(&mut self.subscriptions).into_vec() {
             effects.push(Effect::Unsubscribe { filter: subscription.filter, position: subscription.position });
         }
     }

@@ -27,7 +27,7 @@ impl Session {
         out.u8(self.window);
         out.u16(self.flags);
         match self.link {
-            Link::Online(_) => out.u8(0),
+            Link::Online { .. } => out.u8(0),
             Link::Offline { since_tick } => {
                 out.u8(1);
                 out.u32(since_tick);
@@ -64,7 +64,7 @@ impl Session {
         session.window = reader.u8()?;
         session.flags = reader.u16()?;
         session.link = match reader.u8()? {
-            0 => Link::Online(connection?),
+            0 => Link::online(connection?),
             _ => Link::Offline { since_tick: reader.u32()? },
         };
         session.positions = Positions {
@@ -74,7 +74,7 @@ impl Session {
             topics_delivered: Seq(reader.u64()?),
             topics_missed: Seq(reader.u64()?),
         };
-        session.subscriptions = reader.list(Reader::subscription)?.into_boxed_slice();
+        session.subscriptions = reader.list(Reader::subscription)?.into();
         session.extra = reader.option(thaw_extra)?.map(Box::new);
         session.work = reader.option(thaw_work)?.map(Box::new);
         reader.0.is_empty().then_some(session)
@@ -115,6 +115,7 @@ fn freeze_extra(out: &mut Vec<u8>, extra: &Extra) {
         out.flag(welcome.session_present);
         out.flag(welcome.assigned);
         out.flag(welcome.expiry_lowered);
+        out.u32(welcome.packet_bytes);
     });
 }
 
@@ -131,6 +132,7 @@ fn thaw_extra(reader: &mut Reader<'_>) -> Option<Extra> {
                     session_present: reader.flag()?,
                     assigned: reader.flag()?,
                     expiry_lowered: reader.flag()?,
+                    packet_bytes: reader.u32()?,
                 })
             })?
             .map(Box::new),

@@ -17,4 +17,4 @@ pub mod subscriptions;
 pub mod window;
 
 pub use expiry::Close;
-pub use state::{Effective, Flight, InFlight, LoggedAt, Offer, Session, Spare, Subscription};
+pub use state::{Effective, Flight, InFlight, LoggedAt, Offer, Session, Spare, Subscription, Text};

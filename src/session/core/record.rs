@@ -23,7 +23,7 @@ const FLIGHT: u8 = 2;
 const RECEIVED: u8 = 3;
 
 fn key(session: &Session, kind: u8, id: Option<u16>) -> Box<[u8]> {
-    let mut key = Vec::with_capacity(session.name.len() + 8);
+    let mut key = Vec::with_capacity(session.user().len() + session.device().len() + 8);
     key.extend_from_slice(PREFIX);
     key.u16(session.app.0);
     key.extend_from_slice(session.user().as_bytes());
@@ -77,7 +77,7 @@ fn cursor(session: &Session, now: Now) -> RecordChange {
     write_positions(session, &mut out);
     out.flag(session.has(flag::INBOX_UNKNOWN));
     let away_ms = match session.link {
-        Link::Online(_) => None,
+        Link::Online { .. } => None,
         Link::Offline { since_tick } => Some(now.monotonic_ms.saturating_sub(u64::from(since_tick) * tick_ms())),
     };
     out.option(away_ms.map(|away| now.wall_ms.saturating_sub(away)), Vec::u64);

@@ -17,12 +17,12 @@ impl Session {
         effects: &mut Effects,
     ) {
         assert!(self.state == State::Offline, "a session has one connection at a time");
-        self.link = Link::Online(connection);
+        self.link = Link::online(connection);
         self.state = State::Opening;
         self.attachment = self.attachment.wrapping_add(1);
         self.window = u8::try_from(receive_maximum.min(RECEIVE_MAXIMUM_OUT)).expect("the limit fits");
         self.set(flag::MQTT5, mqtt5);
-        self.set(flag::GOODBYE, false);
+        self.set(flag::GOODBYE | flag::TOPICS_HELD, false);
         let filters_pending = self.extra.as_ref().is_some_and(|extra| extra.filters.is_some());
         self.set(flag::PAUSED, false);
         self.set(flag::PAUSED_FILTERS, filters_pending);

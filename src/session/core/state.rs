@@ -19,6 +19,8 @@ use crate::base::ids::{AppId, ConnectionId, Offset, Qos, Seq};
 use crate::base::message::Message;
 use crate::limits::RECEIVE_MAXIMUM_OUT;
 use core::hash::BuildHasher;
+use core::ops::{Deref, DerefMut};
+use core::slice;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -96,11 +98,36 @@ pub struct Effective {
     pub identifiers: SmallVec<[u32; 1]>,
 }
 
+/// A filter's text behind one word, shared by all that have the same ([`Spare::filter`]): a session keeps it for years,
+/// and looks at it when a message comes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text(Arc<Arc<str>>);
+
+impl Text {
+    /// The text itself.
+    pub fn shared(&self) -> &Arc<str> {
+        &self.0
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Self(Arc::new(text.into()))
+    }
+}
+
+impl Deref for Text {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
 /// One subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
     /// The filter.
-    pub text: Arc<str>,
+    pub text: Text,
     /// The log's seq at which it began: older topic entries are not for it.
     pub since: Seq,
     /// The router's filter.
@@ -115,6 +142,60 @@ pub struct Subscription {
     pub no_local: bool,
     /// MQTT 5 Retain As Published.
     pub retain_as_published: bool,
+}
+
+const _: () = assert!(size_of::<Subscription>() == 32);
+
+/// A session's subscriptions. Most have one, which needs no allocation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::session) enum Subscriptions {
+    #[default]
+    None,
+    One(Subscription),
+    Many(Box<[Subscription]>),
+}
+
+const _: () = assert!(size_of::<Subscriptions>() == size_of::<Subscription>());
+
+impl Subscriptions {
+    pub fn into_vec(self) -> Vec<Subscription> {
+        match self {
+            Self::None => Vec::new(),
+            Self::One(subscription) => vec![subscription],
+            Self::Many(subscriptions) => subscriptions.into_vec(),
+        }
+    }
+}
+
+impl From<Vec<Subscription>> for Subscriptions {
+    fn from(mut all: Vec<Subscription>) -> Self {
+        match all.len() {
+            0 => Self::None,
+            1 => all.pop().map_or(Self::None, Self::One),
+            _ => Self::Many(all.into_boxed_slice()),
+        }
+    }
+}
+
+impl Deref for Subscriptions {
+    type Target = [Subscription];
+    fn deref(&self) -> &[Subscription] {
+        match self {
+            Self::None => &[],
+            Self::One(subscription) => slice::from_ref(subscription),
+            Self::Many(subscriptions) => subscriptions,
+        }
+    }
+}
+
+impl DerefMut for Subscriptions {
+    fn deref_mut(&mut self) -> &mut [Subscription] {
+        match self {
+            Self::None => &mut [],
+            Self::One(subscription) => slice::from_mut(subscription),
+            Self::Many(subscriptions) => subscriptions,
+        }
+    }
 }
 
 /// Where a session stands; see the diagram above.
@@ -133,11 +214,30 @@ pub(in crate::session) enum State {
     Ended,
 }
 
-/// The connection, or since when there is none, in ticks of 100 ms so that it fits.
+/// The connection, or since when there is none, in ticks of 100 ms so that it fits. 8 bytes: a generation has 24 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::session) enum Link {
-    Online(ConnectionId),
+    Online { index: u32, generation: [u8; 3] },
     Offline { since_tick: u32 },
+}
+
+const _: () = assert!(size_of::<Link>() == 8);
+
+impl Link {
+    pub fn online(connection: ConnectionId) -> Self {
+        let [high, generation @ ..] = connection.generation.to_be_bytes();
+        assert!(high == 0, "a connection's generation has 24 bits");
+        Self::Online { index: connection.index, generation }
+    }
+
+    pub fn connection(self) -> Option<ConnectionId> {
+        match self {
+            Self::Online { index, generation: [a, b, c] } => {
+                Some(ConnectionId { index, generation: u32::from_be_bytes([0, a, b, c]) })
+            }
+            Self::Offline { .. } => None,
+        }
+    }
 }
 
 /// A bit of [`Session::flags`].
@@ -168,6 +268,8 @@ pub(in crate::session) mod flag {
     pub const GOODBYE: u16 = 1 << 11;
     /// Where the inbox ends is not known since the process began.
     pub const INBOX_STALE: u16 = 1 << 12;
+    /// An unlogged message waits at the shard that comes before what is read next of the topics.
+    pub const TOPICS_HELD: u16 = 1 << 13;
     /// Any reason for a pause.
     pub const PAUSED: u16 = PAUSED_OPENING | PAUSED_FILTERS | PAUSED_RECEIVE;
 }
@@ -209,6 +311,7 @@ pub(in crate::session) struct Welcome {
     pub session_present: bool,
     pub assigned: bool,
     pub expiry_lowered: bool,
+    pub packet_bytes: u32,
 }
 
 /// What only some sessions need, for as long as they do.
@@ -243,13 +346,15 @@ impl Work {
     }
 }
 
-/// Empty [`Work`]s, and filter and topic texts seen lately: a million sessions have the same few filters.
+/// Empty [`Work`]s, and topic and filter texts seen lately: a million sessions have the same few filters.
 #[derive(Debug, Default)]
 pub struct Spare {
     #[expect(clippy::vec_box, reason = "the box itself is what is used again")]
     works: Vec<Box<Work>>,
     texts: [Option<Arc<str>>; 8],
     next_text: usize,
+    filters: [Option<Text>; 8],
+    next_filter: usize,
 }
 
 const SPARE_WORKS_MAX: usize = 1_024;
@@ -270,14 +375,24 @@ impl Spare {
         self.next_text = (self.next_text + 1) % self.texts.len();
         made
     }
+
+    pub(in crate::session) fn filter(&mut self, text: &str) -> Text {
+        if let Some(known) = self.filters.iter().flatten().find(|known| &***known == text) {
+            return known.clone();
+        }
+        let made = Text::from(text);
+        self.filters[self.next_filter] = Some(made.clone());
+        self.next_filter = (self.next_filter + 1) % self.filters.len();
+        made
+    }
 }
 
-/// One device's conversation. 136 bytes; what most do not need is boxed.
+/// One device's conversation. 144 bytes and its names; what most do not need is boxed.
 #[derive(Debug)]
 pub struct Session {
-    /// The user's name, then the device's.
+    /// The user's name, then the device's; both in one when they are the same.
     pub(in crate::session) name: Box<str>,
-    pub(in crate::session) subscriptions: Box<[Subscription]>,
+    pub(in crate::session) subscriptions: Subscriptions,
     pub(in crate::session) extra: Option<Box<Extra>>,
     pub(in crate::session) work: Option<Box<Work>>,
     pub(in crate::session) positions: Positions,
@@ -290,6 +405,8 @@ pub struct Session {
     pub(in crate::session) expiry: u32,
     pub(in crate::session) app: AppId,
     pub(in crate::session) user_bytes: u16,
+    /// Where in `name` the device's begins.
+    pub(in crate::session) device_start: u16,
     /// Counts connections, so that late answers to an earlier one are known.
     pub(in crate::session) attachment: u16,
     pub(in crate::session) last_delivery: u16,
@@ -300,15 +417,17 @@ pub struct Session {
     pub(in crate::session) flags: u16,
 }
 
-const _: () = assert!(size_of::<Session>() <= 136);
+const _: () = assert!(size_of::<Session>() <= 144);
 
 impl Session {
     /// One that has never had a connection.
     pub(in crate::session) fn new(identity: &Identity) -> Self {
         let user_bytes = u16::try_from(identity.user.len()).expect("identities are at most IDENTITY_BYTES_MAX");
+        let is_one = identity.user == identity.device;
+        let device = if is_one { "" } else { &identity.device };
         Self {
-            name: [&*identity.user, &*identity.device].concat().into(),
-            subscriptions: Box::default(),
+            name: [&*identity.user, device].concat().into(),
+            subscriptions: Subscriptions::None,
             extra: None,
             work: None,
             positions: Positions::default(),
@@ -319,6 +438,7 @@ impl Session {
             expiry: 0,
             app: identity.app,
             user_bytes,
+            device_start: if is_one { 0 } else { user_bytes },
             attachment: 0,
             last_delivery: 0,
             state: State::Offline,
@@ -337,7 +457,7 @@ impl Session {
     }
     /// Device of the user.
     pub fn device(&self) -> &str {
-        &self.name[usize::from(self.user_bytes)..]
+        &self.name[usize::from(self.device_start)..]
     }
     /// The hash messages carry as their publisher. Unkeyed, as it is stored; who makes collisions loses own messages.
     pub fn publisher(&self) -> u64 {
@@ -350,10 +470,7 @@ impl Session {
 
     /// Its connection while it has one.
     pub fn connection(&self) -> Option<ConnectionId> {
-        match self.link {
-            Link::Online(connection) => Some(connection),
-            Link::Offline { .. } => None,
-        }
+        self.link.connection()
     }
     /// Whether its connection has had its CONNACK and is not about to close.
     pub fn is_open(&self) -> bool {

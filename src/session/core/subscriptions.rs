@@ -42,7 +42,7 @@ impl Session {
     ) -> Option<Effective> {
         let own = publisher.is_some() && publisher == Some(self.publisher());
         let mut found: Option<Effective> = None;
-        for subscription in &self.subscriptions {
+        for subscription in self.subscriptions.iter() {
             let too_young = seq > Seq(0) && subscription.since >= seq;
             if too_young || (own && subscription.no_local) || !matches(&subscription.text, topic) {
                 continue;
@@ -121,7 +121,7 @@ impl Session {
 
     pub(in crate::session) fn replace_subscriptions(&mut self, all: Vec<Subscription>) {
         self.set(flag::HAS_INBOX, all.iter().any(|subscription| is_inbox(&subscription.text)));
-        self.subscriptions = all.into_boxed_slice();
+        self.subscriptions = all.into();
     }
 }
 

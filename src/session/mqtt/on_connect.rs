@@ -9,7 +9,7 @@ use crate::base::clock::Now;
 use crate::base::ids::{ConnectionId, Offset, Seq, SessionId};
 use crate::base::log::StreamHead;
 use crate::base::message::Message;
-use crate::limits::{DEVICES_PER_USER_MAX, PACKET_BYTES_MAX, RECEIVE_MAXIMUM_IN, TOPIC_ALIAS_MAX};
+use crate::limits::{DEVICES_PER_USER_MAX, RECEIVE_MAXIMUM_IN, TOPIC_ALIAS_MAX};
 use crate::wire::mqtt::{AckKind, ConnAck, Reason};
 use core::num::{NonZeroU16, NonZeroU32};
 
@@ -22,6 +22,8 @@ pub struct OpenAt {
     pub shard_seq: Seq,
     /// The user's read mark and inbox if they are at hand, else [`Session::on_inbox_known`] follows.
     pub inbox: Option<(Offset, StreamHead)>,
+    /// Longest packet the server takes, bytes.
+    pub packet_bytes: u32,
 }
 
 /// The old connection's end when another one of the device comes: DISCONNECT 0x8E, close, will rule [MQTT-3.1.4-3].
@@ -45,9 +47,16 @@ pub fn open(
 ) -> Option<SessionId> {
     let Identity { app, user, device } = identity;
     let known = directory.find(*app, user, device);
-    if known.is_none() && directory.devices_of(*app, user) >= DEVICES_PER_USER_MAX {
+    let no_room = if known.is_some() {
+        None
+    } else if directory.devices_of(*app, user) >= DEVICES_PER_USER_MAX {
+        Some(Refusal::QuotaExceeded)
+    } else {
+        directory.is_full().then_some(Refusal::Unavailable)
+    };
+    if let Some(why) = no_room {
         let start = effects.control.len();
-        refuse(request, Refusal::QuotaExceeded, &mut effects.control);
+        refuse(request, why, &mut effects.control);
         let end = effects.control.len();
         effects.push(Effect::Frames(start..end));
         effects.push(Effect::Close(CloseReason::Refused));
@@ -56,6 +65,8 @@ pub fn open(
     let mut removed = Vec::new();
     let known = match known {
         Some(id) if request.clean_start => {
+            let served = directory.get(id).and_then(Session::served);
+            removed.extend(served.and_then(|served| directory.read_mark_moved(id, served)));
             let mut old = directory.remove(id).expect("it was just found");
             old.dismantle(at.now, effects);
             super::super::core::record::removals(&old, &mut removed);
@@ -86,7 +97,8 @@ pub fn open(
     extra.will = will;
     extra.packet_bytes_max = if request.packet_bytes_max == u32::MAX { 0 } else { request.packet_bytes_max };
     let (assigned, expiry_lowered) = (request.assigned, request.expiry_lowered);
-    extra.welcome = Some(Box::new(Welcome { session_present: resumed, assigned, expiry_lowered }));
+    extra.welcome =
+        Some(Box::new(Welcome { session_present: resumed, assigned, expiry_lowered, packet_bytes: at.packet_bytes }));
     let mut records = session.opening_records();
     // The new records have some of the old ones' keys: removals go first.
     core::mem::swap(&mut records, &mut removed);
@@ -126,7 +138,7 @@ pub(super) fn welcome(session: &mut Session, effects: &mut Effects) {
         properties.session_expiry_seconds = welcome.expiry_lowered.then_some(session.expiry);
         properties.receive_maximum = NonZeroU16::new(RECEIVE_MAXIMUM_IN);
         properties.retain_available = Some(false);
-        properties.maximum_packet_bytes = u32::try_from(PACKET_BYTES_MAX).ok().and_then(NonZeroU32::new);
+        properties.maximum_packet_bytes = NonZeroU32::new(welcome.packet_bytes);
         properties.assigned_client_id = welcome.assigned.then(|| session.device());
         properties.topic_alias_maximum = Some(TOPIC_ALIAS_MAX);
         properties.shared_available = Some(false);

@@ -58,7 +58,7 @@ fn grant(
         *new += 1;
     }
     let made = GrantedFilter {
-        filter: effects.spare.text(filter.filter),
+        filter: effects.spare.filter(filter.filter),
         qos: filter.qos,
         no_local: filter.no_local,
         retain_as_published: filter.retain_as_published,

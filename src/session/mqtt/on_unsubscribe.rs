@@ -7,6 +7,7 @@ use crate::wire::mqtt::{Reason, Unsubscribe};
 
 pub(super) fn handle(session: &mut Session, unsubscribe: &Unsubscribe<'_>, effects: &mut Effects) {
     let mut codes = Vec::new();
+    let served = session.served();
     let mut left = core::mem::take(&mut session.subscriptions).into_vec();
     for name in unsubscribe.filters.iter() {
         let reason = match left.iter().position(|subscription| &*subscription.text == name) {
@@ -20,6 +21,9 @@ pub(super) fn handle(session: &mut Session, unsubscribe: &Unsubscribe<'_>, effec
         codes.push(reason.code());
     }
     session.replace_subscriptions(left);
+    if let Some(served) = served.filter(|_| !session.covers_inbox()) {
+        effects.push(Effect::InboxLeft { served });
+    }
     let changed = codes.contains(&Reason::Success.code());
     let (attachment, id) = (session.attachment, unsubscribe.packet_id.get());
     let ticket = Purpose::Filters.ticket(attachment, id);

@@ -128,17 +128,19 @@ impl Shard {
                     let seq = self.seq;
                     self.call(|session, now, effects| session.on_topics_pulled(&[], seq, now, effects));
                 }
-                Effect::End { records } => {
+                Effect::End { mut records, served } => {
+                    let id = self.id.take().expect("opened");
+                    records.extend(served.and_then(|served| self.directory.read_mark_moved(id, served)));
                     self.apply(records);
                     self.trace.push("end".into());
-                    self.directory.remove(self.id.take().expect("opened"));
+                    self.directory.remove(id);
                 }
                 Effect::Gap { first, entries } => self.trace.push(format!("gap {first} {entries}")),
                 Effect::Close(reason) => self.trace.push(format!("close {reason:?}")),
                 Effect::PauseReading => self.trace.push("pause".into()),
                 Effect::ResumeReading => self.trace.push("resume".into()),
                 Effect::DeliverOnce { message } => self.trace.push(format!("PUBLISH {} q0", message.topic)),
-                Effect::Count(_) | Effect::RecordDirty | Effect::Unsubscribe { .. } => {}
+                Effect::Count(_) | Effect::RecordDirty | Effect::InboxLeft { .. } | Effect::Unsubscribe { .. } => {}
             }
         }
     }
@@ -207,7 +209,8 @@ impl Shard {
 
     fn open(&mut self, request: &ConnectRequest) -> Vec<String> {
         let identity = Identity { app: AppId(0), user: "alice".into(), device: "phone".into() };
-        let at = OpenAt { now: self.now, shard_seq: self.seq, inbox: Some((Offset(0), self.head())) };
+        let inbox = Some((Offset(0), self.head()));
+        let at = OpenAt { now: self.now, shard_seq: self.seq, inbox, packet_bytes: 1_000 };
         let mut effects = core::mem::take(&mut self.effects);
         let connection = ConnectionId { index: 1, generation: 1 };
         self.id = open(&mut self.directory, &identity, request, connection, at, &mut effects);

@@ -328,6 +328,25 @@ fn half_sent_packets_cost_their_bytes_until_the_connection_ends() {
 }
 
 #[test]
+fn a_peer_that_ends_its_stream_or_vanishes_leaves_nothing() {
+    let mut scene = Scene::new();
+    let mut ended = scene.node.hello(&Hello::v5("ended").keep_alive(10));
+    ended.send(b"\x30\x10\0");
+    ended.finish();
+    ended.expect_closed();
+    let mut gone = scene.node.hello(&Hello::v5("gone").keep_alive(10));
+    gone.send(b"\x30\x10\0");
+    gone.vanish();
+    assert_eq!(scene.node.gauge("connections"), 2);
+    scene.node.advance(30_000);
+    assert_eq!(scene.node.gauge("connections"), 1);
+    assert_eq!((scene.node.counter("closed_by_peer"), scene.node.counter("closed_keep_alive")), (1, 1));
+    scene.node.assert_holds_no_buffers();
+    scene.bystander_is_served();
+    scene.ends();
+}
+
+#[test]
 fn a_byte_now_and_then_of_a_packet_that_never_ends_holds_one_small_block() {
     let mut scene = Scene::new();
     let mut client = scene.node.hello(&Hello::v5("dripping").keep_alive(10));

@@ -167,3 +167,19 @@ fn topic_entries_from_before_the_subscription_are_not_for_it_and_a_full_window_p
     assert!(session.effective_from("t", None, Seq(9)).is_none());
     assert_eq!(session.prefix().topics, Seq(11));
 }
+
+#[test]
+fn a_clean_session_moves_the_read_mark_when_it_ends() {
+    let mut shard = Shard::new(Version::V311);
+    shard.connect(0, true);
+    shard.subscribe("$inbox/#", Qos::AtLeastOnce);
+    for label in ["a", "b"] {
+        shard.push(label, Qos::AtLeastOnce);
+    }
+    shard.ack(AckKind::PubAck, 1);
+    assert!(shard.records.is_empty());
+    shard.drop_connection();
+    let key = super::super::super::core::record::read_mark_key(AppId(0), "alice");
+    let mark = shard.records.get(&key).and_then(|value| super::super::super::core::record::parse_read_mark(value));
+    assert_eq!(mark, Some((Epoch(5), Offset(1))), "what was not acknowledged is for the next one");
+}
