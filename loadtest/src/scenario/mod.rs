@@ -85,9 +85,8 @@ const OF_THE_PAST: &[&str] = &["hot_ring"];
 impl Gauges {
     /// Those that are higher than before, with both figures.
     fn held(self, before: &BTreeMap<String, u64>, now: &BTreeMap<String, u64>) -> Vec<String> {
-        let counts = now.iter().filter(|(name, _)| {
-            !OF_THE_PAST.contains(&name.as_str()) && !(self.sessions_stay && OF_SESSIONS.contains(&name.as_str()))
-        });
+        let may_stay = |name: &str| OF_THE_PAST.contains(&name) || self.sessions_stay && OF_SESSIONS.contains(&name);
+        let counts = now.iter().filter(|(name, _)| !may_stay(name));
         let was = |name: &str| before.get(name).copied().unwrap_or(0);
         counts
             .filter(|(name, now)| **now > was(name))
