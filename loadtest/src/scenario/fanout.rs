@@ -131,7 +131,7 @@ impl<D: Driver> Run<'_, D> {
                 return Ok(Ended::Interrupted);
             }
             if !self.pair(pair)? {
-                return Ok(Ended::Stalled);
+                return Ok(if self.rig.interrupted() { Ended::Interrupted } else { Ended::Stalled });
             }
         }
         for side in [Some(self.server), self.floor.as_ref().map(|(_, side)| *side)].into_iter().flatten() {
