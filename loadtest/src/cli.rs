@@ -233,8 +233,7 @@ impl DriverName {
     }
 }
 
-// The field's names for the three levels do end alike.
-#[allow(clippy::enum_variant_names)]
+#[allow(clippy::enum_variant_names, reason = "the field's names for the three levels do end alike")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum QosLevel {
     #[value(name = "0")]

@@ -32,6 +32,11 @@ impl Report {
         self.figures.insert(name.to_owned(), value);
     }
 
+    /// Notes what is too long to print.
+    pub fn detail(&mut self, name: &str, value: Value) {
+        self.figures.insert(name.to_owned(), value);
+    }
+
     /// Notes that the run did not find what it should have.
     pub fn fault(&mut self, text: String) {
         println!("FAULT {text}");

@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 const FAST_TICK: Duration = Duration::from_millis(2);
 /// The mailbox holds ticks alone.
 const TICKS_MAX: usize = 16;
+/// A ramp in which nobody got ready for so long is given up.
+const RAMP_PATIENCE: Duration = Duration::from_secs(15);
 /// Pause between looks at a progress bar.
 const REDRAW: Duration = Duration::from_millis(100);
 
@@ -63,6 +65,11 @@ impl<D: Driver> Rig<D> {
     /// The name of the client's driver.
     pub fn driver(&self) -> &'static str {
         self.engine.core.driver().name()
+    }
+
+    /// Receives that brought bytes, so far.
+    pub fn receives(&self) -> u64 {
+        self.engine.core.totals().receives
     }
 
     pub fn interrupted(&self) -> bool {
@@ -132,8 +139,10 @@ impl<D: Driver> Rig<D> {
         let count = u64::from(self.fleet().squad(squad).count);
         let ticker = Ticker::start(self.post.clone(), FAST_TICK);
         let failed = self.fleet().tally.failed;
-        let ended = self.run(what, count, Duration::from_secs(40), |fleet| {
-            u64::from(fleet.squad(squad).ready) + fleet.tally.failed - failed
+        let ended = self.run(what, count, RAMP_PATIENCE, |fleet| {
+            let ready = u64::from(fleet.squad(squad).ready);
+            // Attempts that fail are no progress: a server that is full must not be knocked at for ever.
+            if ready + fleet.tally.failed - failed >= count { count } else { ready }
         });
         drop(ticker);
         self.engine.handler.ramp = None;

@@ -103,7 +103,8 @@ pub fn closing_tells_the_peer<R: Rig>() {
     let mut bench = Bench::<R>::new();
     for installed in [false, true] {
         let (mut peer, slot) = if installed { bench.installed() } else { bench.guest() };
-        let watch = bench.submit(|token| Op::Watch { slot, token });
+        let watch =
+            bench.submit(|token| if installed { Op::Watch { slot, token } } else { Op::WatchOnce { slot, token } });
         bench.round();
         bench.unwatch(slot, watch);
         bench.driver.close(slot);

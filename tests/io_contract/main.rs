@@ -11,6 +11,7 @@ mod kernel;
 mod measuring;
 mod receiving;
 mod rig;
+mod rings;
 mod sending;
 mod sim;
 mod waking;

@@ -197,7 +197,7 @@ impl<D: Driver> Handler<D> for Fleet {
                 // A new connection's outbox is empty; should the pool be, the handshake's deadline tells.
                 let _ = speech.connect(tag - squad.first, |len, fill| core.write(id, Room::Control, len, fill));
             }
-            Speech::Raw => self.got_ready(now.monotonic_ms, tag),
+            Speech::Frames | Speech::Raw => self.got_ready(now.monotonic_ms, tag),
         }
     }
 

@@ -15,6 +15,8 @@ const NAME_BYTES: usize = 20;
 pub enum Speech {
     /// MQTT: CONNECT, then SUBSCRIBE if there is a filter.
     Mqtt(Mqtt),
+    /// Nothing; PUBLISH frames come without any handshake. What the floor's fan-out sends.
+    Frames,
     /// Nothing; any bytes come.
     Raw,
 }

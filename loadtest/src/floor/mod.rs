@@ -7,6 +7,7 @@
 pub mod serve;
 
 use crate::Failure;
+use crate::server::Process;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -70,6 +71,11 @@ impl FloorServer {
         let port = line.strip_prefix("port ").and_then(|port| port.parse().ok());
         server.address.set_port(port.ok_or_else(|| format!("the floor said {line:?}"))?);
         Ok(server)
+    }
+
+    /// The process, to measure.
+    pub fn process(&self) -> Process {
+        Process { pid: self.child.id() }
     }
 
     /// Gives a command; its answer is waited for by [`FloorServer::answer`].

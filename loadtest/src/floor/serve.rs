@@ -4,6 +4,9 @@
 //!   accept N           takes N connections in
 //!   receive N BYTES    waits with epoll and receives until each of N sockets' BYTES have come
 //!   send BYTES ROUNDS  sends BYTES to every socket, ROUNDS times
+//!   publisher          takes one connection in that is listened to
+//!   fan BYTES ROUNDS A receives BYTES from it and sends them to every socket, ROUNDS times;
+//!                      waits for A bytes of each socket after each round if A > 0
 //!   pairs N            slab memory of N connections to itself, both ends
 //! ```
 
@@ -30,6 +33,7 @@ const SETTLE: Duration = Duration::from_millis(300);
 struct Floor {
     listener: TcpListener,
     sockets: Vec<TcpStream>,
+    publisher: Option<TcpStream>,
     /// Made at the first wait, over all sockets there are then.
     epoll: Option<rustix::fd::OwnedFd>,
     buffer: Vec<u8>,
@@ -45,7 +49,7 @@ pub fn run(arguments: &cli::FloorServer) -> Result<(), Failure> {
     rustix::net::listen(&listener, BACKLOG)?;
     println!("port {}", listener.local_addr()?.port());
     let buffer = vec![0x5a; BUFFER_BYTES];
-    let mut floor = Floor { listener, sockets: Vec::new(), epoll: None, buffer };
+    let mut floor = Floor { listener, sockets: Vec::new(), publisher: None, epoll: None, buffer };
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -82,6 +86,11 @@ impl Floor {
             Some("accept") => self.accept(number(1)?).map(|units| (units, 0)),
             Some("receive") => self.receive(number(1)? * number(2)?).map(|units| (units, 0)),
             Some("send") => self.send(number(1)?, number(2)?).map(|units| (units, 0)),
+            Some("publisher") => {
+                self.publisher = Some(self.listener.accept()?.0);
+                Ok((1, 0))
+            }
+            Some("fan") => self.fan(number(1)?, number(2)?, number(3)?).map(|units| (units, 0)),
             Some("pairs") => self.pairs(number(1)?),
             _ => Err(format!("unknown command {words:?}").into()),
         }
@@ -146,6 +155,28 @@ impl Floor {
             }
         }
         Ok(())
+    }
+
+    fn fan(&mut self, bytes: usize, rounds: usize, answer_bytes: usize) -> Result<u64, Failure> {
+        if self.buffer.len() < bytes {
+            self.buffer.resize(bytes, 0);
+        }
+        for _ in 0..rounds {
+            let publisher = self.publisher.as_ref().ok_or("there is no publisher")?;
+            let mut got = 0;
+            while got < bytes {
+                let (more, _) = recv(publisher, &mut self.buffer[got..bytes], RecvFlags::empty())?;
+                if more == 0 {
+                    return Err("the publisher has ended".into());
+                }
+                got += more;
+            }
+            self.send_to_all(bytes)?;
+            if answer_bytes > 0 {
+                self.receive(answer_bytes * self.sockets.len())?;
+            }
+        }
+        Ok((rounds * self.sockets.len()) as u64)
     }
 
     /// Both ends are bare sockets of this process, so half of what the slab grows is one end's.

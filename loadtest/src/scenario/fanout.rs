@@ -1,10 +1,10 @@
-//! One topic, many subscribers: what a delivery costs the server, beside a bare send of the same bytes in the same run.
+//! One topic, many subscribers: server CPU per delivery, in pairs with a bare send loop to as many sockets.
 //!
-//! Gateway and floor take turns with the same client process. A stretch of the gateway keeps `window` messages under
-//! way; a stretch of the floor sends as many bytes as one coalesced send of the gateway has.
-//! The floor streams its rounds without waiting for deliveries, which flatters it: the ratio is a first indication,
-//! not the budget's figure.
+//! A pair is a stretch against the server and one against the floor, with the same client process and the same bytes.
+//! With one message under way the floor sends each message to every socket; with W it sends as many coalesced frames
+//! in one send as the server did on average, so the ratio is that of P1, and of P2 with more than one under way.
 
+use super::note_tally;
 use crate::Failure;
 use crate::api::Api;
 use crate::cli::Fanout;
@@ -13,140 +13,324 @@ use crate::fleet::squad::{Mqtt, Speech, VERSION, publish};
 use crate::floor::FloorServer;
 use crate::report::Report;
 use crate::rig::{Ended, Rig};
-use crate::server::Server;
+use crate::server::{Process, Server};
 use crate::verify::Oracle;
+use kittiwake::base::ids::Qos;
 use kittiwake::io::Driver;
 use kittiwake::wire::mqtt::Encode;
+use serde_json::json;
 use std::time::{Duration, Instant};
 
+/// Messages before anything is measured.
+const WARM_UP: u64 = 32;
 /// A stretch in which nothing moves for so long is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Handshakes with the floor under way: fewer than a listener's backlog.
-const FLOOR_HANDSHAKES: u32 = 256;
+const PATIENCE: Duration = Duration::from_secs(20);
+/// For the server to become idle between stretches, so that what it did is accounted for.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Bytes of a PUBACK.
+const ACK_BYTES: usize = 4;
 
-/// What the pairs found.
+/// One run.
+struct Run<'a, D: Driver> {
+    rig: Rig<D>,
+    arguments: &'a Fanout,
+    report: Report,
+    process: Option<Process>,
+    api: Option<Api>,
+    server: Side,
+    floor: Option<(FloorServer, Side)>,
+    found: Found,
+}
+
+/// Subscribers and their publisher.
+#[derive(Clone, Copy, Default)]
+struct Side {
+    subscribers: u8,
+    publisher: u8,
+}
+
+/// What the stretches gave, one figure each.
 #[derive(Default)]
 struct Found {
-    gateway_us: Vec<f64>,
+    server_us: Vec<f64>,
     floor_us: Vec<f64>,
     ratios: Vec<f64>,
+    per_send: Vec<f64>,
+    per_receive: Vec<f64>,
+    per_second: Vec<f64>,
 }
 
-pub fn run<D: Driver>(mut rig: Rig<D>, arguments: &Fanout) -> Result<Report, Failure> {
-    let mut report = Report::new("fanout");
-    let (common, count) = (&arguments.common, arguments.common.connections);
-    let (window, qos) = (u64::from(arguments.window), arguments.qos.qos());
-    println!("fanout: {count} subscribers, {window} under way, client on {}", rig.driver());
-    let server = Server::of(common, count + 64)?;
-    let process = server.process().ok_or("the server's CPU is the point: --spawn or --server-pid")?;
-    let speech = |prefix: &str, filter: Option<String>| {
-        Speech::Mqtt(Mqtt {
-            prefix: prefix.to_owned(),
-            clean: true,
-            heartbeat: None,
-            subscription: filter.map(|filter| (filter, qos)),
-        })
+/// What a stretch against the server was.
+struct Stretch {
+    messages: u64,
+    /// Server CPU per delivery, if the server's process is known.
+    us: Option<f64>,
+    /// Messages per send: as the server counts them, else what was under way.
+    per_send: f64,
+}
+
+pub fn run<D: Driver>(rig: Rig<D>, arguments: &Fanout) -> Result<Report, Failure> {
+    let common = &arguments.common;
+    let server = Server::of(common, common.connections + 1_000)?;
+    let mut run = Run {
+        rig,
+        arguments,
+        report: Report::new("fanout"),
+        process: server.process(),
+        api: common.api.map(|address| Api::new(address, common.api_key.clone())),
+        server: Side::default(),
+        floor: None,
+        found: Found::default(),
     };
-    let squad = rig.fleet_mut().add(count, common.target.clone(), speech("s", Some(arguments.topic.clone())));
-    rig.fleet_mut().oracle = common.verify.then(Oracle::default);
-    let publishing = rig.fleet_mut().add(1, common.target.clone(), speech("publisher", None));
-    let mut floor = None;
-    let mut ready = rig.ramp("connect", squad, common.rate, common.handshakes)?;
-    if ready == Ended::Done {
-        ready = rig.ramp("publisher", publishing, 0, 1)?;
+    let ended = run.play();
+    run.conclude();
+    if !matches!(ended, Ok(Ended::Done)) {
+        run.report.fault(format!("not finished: {ended:?}"));
     }
-    if !arguments.no_floor && ready == Ended::Done {
-        let mut bare = FloorServer::start(common.server_cpu)?;
-        let raw = rig.fleet_mut().add(count, vec![bare.address], Speech::Raw);
-        bare.ask(&format!("accept {count}"))?;
-        ready = rig.ramp("floor", raw, 0, FLOOR_HANDSHAKES)?;
-        bare.answer()?;
-        floor = Some((bare, raw));
+    drop(run.rig);
+    drop(run.floor);
+    if let Err(failure) = server.stop() {
+        run.report.fault(failure.to_string());
     }
-    if ready != Ended::Done || rig.fleet().tally.failed > 0 {
-        report.fault(format!("not everybody is ready ({ready:?}): {:?}", rig.fleet().tally.causes));
-        return Ok(report);
-    }
-    rig.fleet_mut().topic.clone_from(&arguments.topic);
-    rig.fleet_mut().qos = qos;
-    rig.fleet_mut().expect(squad, arguments.payload as usize);
-    let publisher = rig.fleet().squad(publishing).first;
-    let frame = publish(&arguments.topic, qos, 0, &vec![0; arguments.payload as usize]).encoded_len(VERSION) as u64;
+    run.report.write(common.report.as_deref())?;
+    Ok(run.report)
+}
 
-    let sends_before = counter(arguments, "sends")?;
-    let mut found = Found::default();
-    for _ in 0..arguments.pairs {
-        let (deliveries, cpu) = (rig.deliveries(squad), process.cpu_ns()?);
-        let until = Instant::now() + arguments.stretch.0;
-        let drive = Drive {
-            squad,
-            publisher,
-            window,
-            unit: 1,
-            left: arguments.messages.unwrap_or(u64::MAX),
-            until: Some(until),
-            pace: arguments.publish_rate.map(|rate| Pace { started: Instant::now(), rate, issued: 0 }),
+impl<D: Driver> Run<'_, D> {
+    fn play(&mut self) -> Result<Ended, Failure> {
+        let (arguments, common) = (self.arguments, &self.arguments.common);
+        println!(
+            "fanout: {} subscribers, {} B, QoS {}, {} under way, client on {}",
+            common.connections,
+            arguments.payload,
+            arguments.qos.qos() as u8,
+            arguments.window,
+            self.rig.driver()
+        );
+        let fleet = self.rig.fleet_mut();
+        (fleet.topic, fleet.qos) = (arguments.topic.clone(), arguments.qos.qos());
+        fleet.oracle = common.verify.then(Oracle::default);
+        for step in [Self::join_server, Self::join_floor] {
+            let ended = step(self)?;
+            if ended != Ended::Done {
+                return Ok(ended);
+            }
+        }
+        if self.server_stretch(Some(WARM_UP))?.is_none() {
+            return Ok(Ended::Stalled);
+        }
+        if let Some((_, side)) = &self.floor {
+            let side = *side;
+            self.floor_stretch(side, WARM_UP, 1)?;
+        }
+        for squad in &mut self.rig.fleet_mut().squads {
+            squad.ledger.iter_mut().for_each(|ledger| ledger.latency.reset());
+        }
+        for pair in 1..=arguments.pairs {
+            if self.rig.interrupted() {
+                return Ok(Ended::Interrupted);
+            }
+            if !self.pair(pair)? {
+                return Ok(if self.rig.interrupted() { Ended::Interrupted } else { Ended::Stalled });
+            }
+        }
+        for side in [Some(self.server), self.floor.as_ref().map(|(_, side)| *side)].into_iter().flatten() {
+            self.rig.leave("leave", side.subscribers)?;
+            self.rig.leave("leave", side.publisher)?;
+        }
+        Ok(Ended::Done)
+    }
+
+    fn join_server(&mut self) -> Result<Ended, Failure> {
+        let (arguments, common) = (self.arguments, &self.arguments.common);
+        let speech = |prefix: &str, subscription| {
+            Speech::Mqtt(Mqtt { prefix: prefix.to_owned(), clean: true, heartbeat: None, subscription })
         };
-        let ended = rig.publish("gateway", drive, PATIENCE)?;
-        let delivered = rig.deliveries(squad) - deliveries;
-        let gateway_us = (process.cpu_ns()? - cpu) as f64 / 1_000.0 / delivered.max(1) as f64;
-        found.gateway_us.push(gateway_us);
+        let subscription = Some((arguments.topic.clone(), arguments.qos.qos()));
+        let fleet = self.rig.fleet_mut();
+        self.server.subscribers = fleet.add(common.connections, common.target.clone(), speech("fan", subscription));
+        self.server.publisher = fleet.add(1, common.target.clone(), speech("publisher", None));
+        fleet.expect(self.server.subscribers, arguments.payload as usize);
+        let before = self.process.map(Process::cpu_ns).transpose()?;
+        let ended = self.rig.ramp("subscribe", self.server.subscribers, common.rate, common.handshakes)?;
         if ended != Ended::Done {
-            report.fault(format!("a stretch was not finished: {ended:?}"));
-            break;
+            return Ok(ended);
         }
-        if let Some((bare, raw)) = &mut floor {
-            // As many rounds as the gateway had messages, in sends of a window's bytes.
-            let rounds = (delivered / u64::from(count) / window).max(1);
-            let goal = rig.fleet().squad(*raw).bytes + rounds * frame * window * u64::from(count);
-            bare.ask(&format!("send {} {rounds}", frame * window))?;
-            let raw = *raw;
-            rig.run("floor", goal, PATIENCE, |fleet| fleet.squad(raw).bytes)?;
-            let floor_us = bare.answer()?.us() / window as f64;
-            found.floor_us.push(floor_us);
-            found.ratios.push(gateway_us / floor_us);
+        if let (Some(process), Some(before)) = (self.process, before) {
+            let each = (process.cpu_ns()? - before) as f64 / 1_000.0 / f64::from(common.connections);
+            self.report.figure("set_up_us", each, "µs server CPU a connection");
         }
+        Ok(self.rig.ramp("publisher", self.server.publisher, 0, 1)?)
     }
-    say(&mut rig, squad, arguments, &found, sends_before, &mut report)?;
-    rig.leave("leave", squad)?;
-    super::say_verified(&rig, &mut report);
-    drop(server);
-    report.write(common.report.as_deref())?;
-    Ok(report)
-}
 
-/// The figures.
-fn say<D: Driver>(
-    rig: &mut Rig<D>,
-    squad: u8,
-    arguments: &Fanout,
-    found: &Found,
-    sends_before: Option<u64>,
-    report: &mut Report,
-) -> Result<(), Failure> {
-    let deliveries = rig.deliveries(squad);
-    report.figure("deliveries", deliveries, "");
-    report.quartiles("gateway_us_per_delivery", &found.gateway_us, "µs server CPU");
-    report.quartiles("floor_us_per_message", &found.floor_us, "µs server CPU");
-    let budget = if arguments.window == 1 { "(budget P1: 1.15)" } else { "(budget P2: 1.25)" };
-    report.quartiles("ratio_to_floor", &found.ratios, budget);
-    if let (Some(before), Some(after)) = (sends_before, counter(arguments, "sends")?) {
-        report.figure("messages_per_send", deliveries as f64 / (after - before).max(1) as f64, "");
+    /// As many bare sockets, to a process that sends what it receives to all of them.
+    fn join_floor(&mut self) -> Result<Ended, Failure> {
+        if self.arguments.no_floor {
+            return Ok(Ended::Done);
+        }
+        let common = &self.arguments.common;
+        let mut server = FloorServer::start(common.server_cpu)?;
+        let fleet = self.rig.fleet_mut();
+        let side = Side {
+            subscribers: fleet.add(common.connections, vec![server.address], Speech::Frames),
+            publisher: fleet.add(1, vec![server.address], Speech::Raw),
+        };
+        fleet.expect(side.subscribers, self.arguments.payload as usize);
+        server.ask(&format!("accept {}", common.connections))?;
+        let ended = self.rig.ramp("floor", side.subscribers, 0, common.handshakes)?;
+        if ended != Ended::Done {
+            return Ok(ended);
+        }
+        server.answer()?;
+        server.ask("publisher")?;
+        let ended = self.rig.ramp("floor", side.publisher, 0, 1)?;
+        server.answer()?;
+        self.floor = Some((server, side));
+        Ok(ended)
     }
-    let ledger = rig.fleet().squad(squad).ledger.as_ref().ok_or("the squad expects messages")?;
-    for (name, quantile) in [("latency_p50_us", 0.5), ("latency_p99_us", 0.99), ("latency_max_us", 1.0)] {
-        report.figure(name, ledger.latency.value_at_quantile(quantile), "µs");
-    }
-    let (faults, under_way, lost) = (ledger.faults, ledger.under_way(), rig.fleet().tally.lost);
-    if faults.any() || under_way > 0 || lost > 0 {
-        report.fault(format!("{faults:?}, {under_way} messages did not reach everybody, {lost} connections lost"));
-    }
-    Ok(())
-}
 
-/// A counter of the gateway, where its API is named.
-fn counter(arguments: &Fanout, name: &str) -> Result<Option<u64>, Failure> {
-    let Some(address) = arguments.common.api else { return Ok(None) };
-    let stats = Api::new(address, arguments.common.api_key.clone()).stats()?;
-    Ok(stats.counters.get(name).copied())
+    /// A stretch against the server, then one against the floor with as many messages. False when it stalled.
+    fn pair(&mut self, number: u32) -> Result<bool, Failure> {
+        let Some(stretch) = self.server_stretch(self.arguments.messages)? else { return Ok(false) };
+        self.found.per_send.push(stretch.per_send);
+        self.found.server_us.extend(stretch.us);
+        let Some((_, side)) = &self.floor else { return Ok(true) };
+        let side = *side;
+        let unit = (stretch.per_send.round() as u64).clamp(1, u64::from(self.arguments.window));
+        let Some(floor_us) = self.floor_stretch(side, stretch.messages, unit)? else { return Ok(false) };
+        // The floor's cost of a send, divided by what the server put into one.
+        let floor_us = floor_us * unit as f64 / stretch.per_send.max(1.0);
+        self.found.floor_us.push(floor_us);
+        if let Some(us) = stretch.us {
+            self.found.ratios.push(us / floor_us);
+            println!(
+                "pair {number}: server {us:.3} µs, floor {floor_us:.3} µs a delivery, ratio {:.3}, {:.1} messages per send",
+                us / floor_us,
+                stretch.per_send
+            );
+        }
+        Ok(true)
+    }
+
+    fn server_stretch(&mut self, messages: Option<u64>) -> Result<Option<Stretch>, Failure> {
+        self.rig.rest("settle", SETTLE)?;
+        let side = self.server;
+        let before = (self.cpu_ns()?, self.sends()?, self.rig.deliveries(side.subscribers), self.rig.receives());
+        let published = self.published(side);
+        let started = Instant::now();
+        let drive = Drive {
+            squad: side.subscribers,
+            publisher: self.rig.fleet().squad(side.publisher).first,
+            window: u64::from(self.arguments.window),
+            unit: 1,
+            left: messages.unwrap_or(u64::MAX),
+            until: messages.is_none().then(|| started + self.arguments.stretch.0),
+            pace: self.arguments.publish_rate.map(|rate| Pace { started, rate, issued: 0 }),
+        };
+        let ended = self.rig.publish("server", drive, PATIENCE)?;
+        let seconds = started.elapsed().as_secs_f64();
+        let deliveries = (self.rig.deliveries(side.subscribers) - before.2).max(1) as f64;
+        let receives = self.rig.receives() - before.3;
+        self.rig.rest("settle", SETTLE)?;
+        if ended != Ended::Done {
+            return Ok(None);
+        }
+        let us = self.cpu_ns()?.zip(before.0).map(|(after, before)| (after - before) as f64 / 1_000.0 / deliveries);
+        // What the server sends to its publisher, and for statistics, is too little to count.
+        let per_send = self.sends()?.zip(before.1).map(|(after, before)| deliveries / (after - before).max(1) as f64);
+        if messages != Some(WARM_UP) {
+            self.found.per_receive.push(deliveries / receives.max(1) as f64);
+            self.found.per_second.push(deliveries / seconds);
+        }
+        let messages = self.published(side) - published;
+        Ok(Some(Stretch { messages, us, per_send: per_send.unwrap_or(f64::from(self.arguments.window)) }))
+    }
+
+    /// The floor's CPU per delivery, with so many frames in one send.
+    fn floor_stretch(&mut self, side: Side, messages: u64, unit: u64) -> Result<Option<f64>, Failure> {
+        let (qos, payload) = (self.arguments.qos.qos(), vec![0; self.arguments.payload as usize]);
+        let frame_bytes = publish(&self.arguments.topic, qos, 0, &payload).encoded_len(VERSION) as u64;
+        let answer_bytes = if qos == Qos::AtLeastOnce { ACK_BYTES * unit as usize } else { 0 };
+        let rounds = (messages / unit).max(1);
+        let Some((server, _)) = &mut self.floor else { return Ok(None) };
+        let process = server.process();
+        let before = process.cpu_ns()?;
+        server.ask(&format!("fan {} {rounds} {answer_bytes}", frame_bytes * unit))?;
+        let drive = Drive {
+            squad: side.subscribers,
+            publisher: self.rig.fleet().squad(side.publisher).first,
+            window: unit,
+            unit,
+            left: rounds * unit,
+            until: None,
+            pace: None,
+        };
+        let deliveries = self.rig.deliveries(side.subscribers);
+        let ended = self.rig.publish("floor", drive, PATIENCE)?;
+        if ended != Ended::Done {
+            return Ok(None);
+        }
+        self.rig.rest("settle", SETTLE)?;
+        let deliveries = self.rig.deliveries(side.subscribers) - deliveries;
+        if let Some((server, _)) = &mut self.floor {
+            server.answer()?;
+        }
+        Ok(Some((process.cpu_ns()? - before) as f64 / 1_000.0 / deliveries.max(1) as f64))
+    }
+
+    fn published(&self, side: Side) -> u64 {
+        self.rig.fleet().squad(side.subscribers).ledger.as_ref().map_or(0, |ledger| ledger.published())
+    }
+
+    fn cpu_ns(&self) -> Result<Option<u64>, Failure> {
+        self.process.map(Process::cpu_ns).transpose()
+    }
+
+    /// Sends so far, if the server counts them.
+    fn sends(&self) -> Result<Option<u64>, Failure> {
+        let Some(api) = &self.api else { return Ok(None) };
+        Ok(api.stats()?.counters.get("sends").copied())
+    }
+
+    fn conclude(&mut self) {
+        let found = core::mem::take(&mut self.found);
+        let row = match (self.arguments.qos.qos(), self.arguments.window) {
+            (Qos::AtMostOnce, 1) => "P1",
+            (Qos::AtMostOnce, _) => "P2",
+            _ => "P3",
+        };
+        self.report.quartiles("server_us", &found.server_us, "µs server CPU a delivery");
+        self.report.quartiles("floor_us", &found.floor_us, "µs, the floor's for the same");
+        self.report.quartiles("ratio", &found.ratios, row);
+        let name = if self.api.is_some() { "messages_per_send" } else { "messages_per_send_assumed" };
+        self.report.quartiles(name, &found.per_send, "");
+        self.report.quartiles("messages_per_receive", &found.per_receive, "at the client");
+        self.report.quartiles("deliveries_per_second", &found.per_second, "/s");
+        let sides = [("server", Some(self.server)), ("floor", self.floor.as_ref().map(|(_, side)| *side))];
+        for (name, side) in sides {
+            let Some(side) = side else { continue };
+            let squads = &self.rig.fleet().squads;
+            let squad = squads.get(usize::from(side.subscribers));
+            let Some(ledger) = squad.and_then(|squad| squad.ledger.as_ref()) else { continue };
+            let [p50, p99, max] = [0.5, 0.99, 1.0].map(|quantile| ledger.latency.value_at_quantile(quantile));
+            let (faults, deliveries, under_way) = (ledger.faults, ledger.deliveries, ledger.under_way());
+            println!("{name}: {deliveries} deliveries, latency p50 {p50} p99 {p99} max {max} µs");
+            let latency = json!({ "p50": p50, "p99": p99, "max": max });
+            self.report.detail(&format!("{name}_latency_us"), latency);
+            self.report.detail(&format!("{name}_deliveries"), deliveries.into());
+            if faults.any() {
+                self.report.fault(format!("{name}: {faults:?}"));
+            }
+            if under_way > 0 {
+                self.report.fault(format!("{name}: {under_way} messages have not arrived everywhere"));
+            }
+        }
+        if let Some(oracle) = self.rig.fleet().oracle {
+            self.report.figure("verified", oracle.checked, "deliveries decoded by another codec");
+            if oracle.differing > 0 {
+                self.report.fault(format!("the other codec disagrees: {oracle:?}"));
+            }
+        }
+        note_tally(&self.rig.fleet().tally, &mut self.report);
+    }
 }

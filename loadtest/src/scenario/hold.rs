@@ -1,172 +1,285 @@
-//! Many connections that subscribe and stay: what they cost, whether a push reaches every one, and whether nothing is
-//! left when they have gone.
+//! Many connections that do nothing: what each costs, whether one push reaches them all, whether nothing stays behind.
 
+use super::{Gauges, note_tally};
 use crate::Failure;
-use crate::api::{Api, base64};
+use crate::api::{Api, Stats, base64};
 use crate::cli::Hold;
+use crate::fleet::ledger::WINDOW_MAX;
+use crate::fleet::orders::Drive;
 use crate::fleet::squad::{Mqtt, Speech};
 use crate::report::Report;
 use crate::rig::{Ended, Rig};
-use crate::server::{Server, slab_bytes};
+use crate::server::{Process, Server, slab_bytes};
 use crate::verify::Oracle;
 use kittiwake::io::Driver;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// Connections that the fresh process is configured for, whose memory is subtracted (BUDGETS M1).
+const FRESH_CONNECTIONS: u32 = 1_000;
+/// For memory and timers to settle.
+const SETTLE: Duration = Duration::from_secs(2);
+/// After the last expected arrival: time for one that is not expected.
+const REPETITIONS: Duration = Duration::from_secs(2);
 /// A stretch in which nothing moves for so long is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The fresh process whose memory is taken off is configured for so many.
-const FRESH_CONNECTIONS: u32 = 1_000;
-/// Sessions that outlive their connections are still there when these are gone.
-const OF_CONNECTIONS: [&str; 9] =
-    ["connections", "guests", "slots", "blocks", "timers", "outboxes", "segments", "partial_frames", "moving"];
-const OF_SESSIONS: [&str; 5] = ["sessions", "users", "subscriptions", "filters", "session_timers"];
+/// The gauges must have fallen by then.
+const FREE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Members that are named when a push did not reach them.
+const NAMED_MAX: usize = 10;
 
-pub fn run<D: Driver>(mut rig: Rig<D>, arguments: &Hold) -> Result<Report, Failure> {
-    let mut report = Report::new("hold");
-    let (common, count) = (&arguments.common, arguments.common.connections);
-    println!("hold: {count} connections, client on {}", rig.driver());
-    let fresh_bytes = fresh_rss(arguments)?;
-    let server = Server::of(common, count.saturating_add(count / 8).saturating_add(64))?;
-    let slab_before = slab_bytes()?;
-    let cpu_before = server.process().map(|process| process.cpu_ns()).transpose()?;
-
-    let speech = Mqtt {
-        prefix: arguments.prefix.clone(),
-        clean: arguments.clean,
-        heartbeat: arguments.heartbeat.as_ref().map(|pause| pause.0),
-        subscription: Some((arguments.subscribe.clone(), arguments.qos.qos())),
-    };
-    let squad = rig.fleet_mut().add(count, common.target.clone(), Speech::Mqtt(speech));
-    rig.fleet_mut().oracle = common.verify.then(Oracle::default);
-    let began = Instant::now();
-    let ended = rig.ramp("connect", squad, common.rate, common.handshakes)?;
-    let ready = rig.fleet().squad(squad).ready;
-    report.figure("connections_ready", ready, "");
-    report.figure("retries", rig.fleet().tally.retries, "");
-    report.figure("set_up_per_second", f64::from(ready) / began.elapsed().as_secs_f64(), "/s");
-    if ended != Ended::Done || ready != count {
-        report.fault(format!("{ready} of {count} are ready ({ended:?}): {:?}", rig.fleet().tally.causes));
-    }
-    if let (Some(process), Some(before)) = (server.process(), cpu_before) {
-        let us = (process.cpu_ns()? - before) as f64 / 1_000.0 / f64::from(ready.max(1));
-        report.figure("connect_and_subscribe_us", us, "µs server CPU");
-    }
-    rig.rest("hold", arguments.hold.0)?;
-    // Both ends are on this machine when the target is loopback.
-    let slab = slab_bytes()?.saturating_sub(slab_before) as f64 / f64::from(ready.max(1));
-    report.figure("kernel_slab_per_connection_both_ends", slab, "B");
-    if let (Some(process), Some(fresh)) = (server.process(), fresh_bytes) {
-        let now = process.rss_bytes()?;
-        report.figure("server_rss_fresh_mib", fresh as f64 / f64::from(1 << 20), "MiB");
-        report.figure("server_rss_mib", now as f64 / f64::from(1 << 20), "MiB");
-        let each = (now as f64 - fresh as f64) / f64::from(ready.max(1));
-        report.figure("server_rss_per_connection", each, "B (budget M1: 384)");
-    }
-    if arguments.push_everyone || arguments.push_topic.is_some() {
-        push(&mut rig, squad, arguments, &server, &mut report)?;
-    }
-    let lost = rig.fleet().tally.lost;
-    if lost > 0 {
-        report.fault(format!("{lost} connections were lost: {:?}", rig.fleet().tally.causes));
-    }
-    let ended = rig.leave("leave", squad)?;
-    if ended != Ended::Done {
-        report.fault(format!("leaving: {ended:?}"));
-    }
-    if arguments.expect_free {
-        expect_free(&mut rig, arguments, &mut report)?;
-    }
-    super::say_verified(&rig, &mut report);
-    drop(server);
-    report.write(common.report.as_deref())?;
-    Ok(report)
-}
-
-/// The memory of a process that has just started; only when the gateway is ours to start.
-fn fresh_rss(arguments: &Hold) -> Result<Option<u64>, Failure> {
-    if !arguments.common.server.spawn {
-        return Ok(None);
-    }
-    let server = Server::spawn(&arguments.common, FRESH_CONNECTIONS)?;
-    let bytes = server.process().map(|process| process.rss_bytes()).transpose()?;
-    server.stop()?;
-    Ok(bytes)
-}
-
-/// One push that must reach every connection exactly once.
-fn push<D: Driver>(
-    rig: &mut Rig<D>,
+/// One run.
+struct Run<'a, D: Driver> {
+    rig: Rig<D>,
+    arguments: &'a Hold,
+    report: Report,
+    process: Option<Process>,
+    api: Option<Api>,
     squad: u8,
-    arguments: &Hold,
-    server: &Server,
-    report: &mut Report,
-) -> Result<(), Failure> {
-    let address = arguments.common.api.ok_or("a push needs --api")?;
-    let api = Api::new(address, arguments.common.api_key.clone());
-    rig.fleet_mut().expect(squad, arguments.payload as usize);
-    let ledger = rig.fleet_mut().squad_mut(squad).ledger.as_mut().ok_or("it was made a moment ago")?;
-    let payload = base64(ledger.next(Instant::now()));
-    let to = match &arguments.push_topic {
-        Some(topic) => json!({ "topic": topic }),
-        None => json!({ "everyone": true }),
-    };
-    let qos = arguments.push_qos.qos() as u8;
-    let body = json!({ "to": to, "payload_base64": payload, "qos": qos, "wait": "stored" });
-    let cpu_before = server.process().map(|process| process.cpu_ns()).transpose()?;
-    let began = Instant::now();
-    // The fleet must be turned while the API works.
-    let pushing = thread::spawn(move || api.push(&body).map_err(|failure| failure.to_string()));
-    let goal = u64::from(arguments.common.connections);
-    let ended = rig.run("push", goal, PATIENCE, |fleet| {
-        fleet.squad(squad).ledger.as_ref().map_or(0, |ledger| ledger.deliveries)
-    })?;
-    pushing.join().map_err(|_| "the push panicked")??;
-    let took = began.elapsed();
-    // What comes twice comes soon after.
-    rig.rest("listen", Duration::from_millis(500))?;
-    let reached = rig.deliveries(squad);
-    report.figure("push_reached", reached, "connections");
-    report.figure("push_to_all_ms", took.as_secs_f64() * 1_000.0, "ms");
-    if let (Some(process), Some(before)) = (server.process(), cpu_before) {
-        let us = (process.cpu_ns()? - before) as f64 / 1_000.0 / reached.max(1) as f64;
-        report.figure("push_us_per_delivery", us, "µs server CPU");
-    }
-    let faults = rig.fleet().squad(squad).ledger.as_ref().map(|ledger| ledger.faults).unwrap_or_default();
-    if reached != goal || faults.any() {
-        let behind: Vec<u32> = rig.fleet().behind(squad, 1).take(5).collect();
-        report.fault(format!("the push reached {reached} of {goal} ({ended:?}), {faults:?}, not {behind:?}"));
-    }
-    Ok(())
+    fresh_rss: Option<u64>,
+    slab_before: u64,
 }
 
-/// Every slot, block and timer must be free again; sessions too, unless they were to stay.
-fn expect_free<D: Driver>(rig: &mut Rig<D>, arguments: &Hold, report: &mut Report) -> Result<(), Failure> {
-    let address = arguments.common.api.ok_or("figures need --api")?;
-    let api = Api::new(address, arguments.common.api_key.clone());
-    let names: Vec<&str> = if arguments.clean {
-        OF_CONNECTIONS.iter().chain(&OF_SESSIONS).copied().collect()
-    } else {
-        OF_CONNECTIONS.to_vec()
+pub fn run<D: Driver>(rig: Rig<D>, arguments: &Hold) -> Result<Report, Failure> {
+    let common = &arguments.common;
+    if !arguments.prefix.is_ascii() {
+        return Err("--prefix: ASCII alone".into());
+    }
+    let fresh_rss = if common.server.spawn { Some(fresh_rss(arguments)?) } else { None };
+    let server = Server::of(common, common.connections + 1_000)?;
+    let api = common.api.map(|address| Api::new(address, common.api_key.clone()));
+    let before = match &api {
+        Some(api) if arguments.expect_free => Some(api.stats()?),
+        _ => None,
     };
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let stats = api.stats()?;
-        let held: Vec<String> = names
-            .iter()
-            .filter_map(|name| Some((name, stats.gauges.get(*name).copied()?)))
-            .filter(|(_, value)| *value > 0)
-            .map(|(name, value)| format!("{name} {value}"))
-            .collect();
+    let mut run = Run {
+        rig,
+        arguments,
+        report: Report::new("hold"),
+        process: server.process(),
+        api,
+        squad: 0,
+        fresh_rss,
+        slab_before: slab_bytes()?,
+    };
+    let ended = run.play(before.as_ref());
+    if !matches!(ended, Ok(Ended::Done)) {
+        run.report.fault(format!("not finished: {ended:?}"));
+    }
+    note_tally(&run.rig.fleet().tally, &mut run.report);
+    drop(run.rig);
+    if let Err(failure) = server.stop() {
+        run.report.fault(failure.to_string());
+    }
+    run.report.write(common.report.as_deref())?;
+    Ok(run.report)
+}
+
+/// What a gateway takes that expects few connections and has none.
+fn fresh_rss(arguments: &Hold) -> Result<u64, Failure> {
+    let server = Server::spawn(&arguments.common, FRESH_CONNECTIONS)?;
+    thread::sleep(SETTLE);
+    let rss = server.process().ok_or("a child has a process")?.rss_bytes()?;
+    server.stop()?;
+    Ok(rss)
+}
+
+impl<D: Driver> Run<'_, D> {
+    fn play(&mut self, before: Option<&Stats>) -> Result<Ended, Failure> {
+        let arguments = self.arguments;
+        let common = &arguments.common;
+        println!("hold: {} connections, client on {}", common.connections, self.rig.driver());
+        self.rig.fleet_mut().oracle = common.verify.then(Oracle::default);
+        let speech = Speech::Mqtt(Mqtt {
+            prefix: arguments.prefix.clone(),
+            clean: arguments.clean,
+            heartbeat: arguments.heartbeat.map(|pause| pause.0),
+            subscription: Some((arguments.subscribe.clone(), arguments.qos.qos())),
+        });
+        self.squad = self.rig.fleet_mut().add(common.connections, common.target.clone(), speech);
+        for step in [Self::connect, Self::hold, Self::push] {
+            let ended = step(self)?;
+            if ended != Ended::Done {
+                return Ok(ended);
+            }
+        }
+        let lost = self.rig.fleet().tally.lost;
+        if lost > 0 {
+            self.report.fault(format!("{lost} connections were lost"));
+        }
+        let ended = self.rig.leave("leave", self.squad)?;
+        if let Some(before) = before.filter(|_| ended == Ended::Done) {
+            self.expect_free(before)?;
+        }
+        Ok(ended)
+    }
+
+    fn connect(&mut self) -> Result<Ended, Failure> {
+        let common = &self.arguments.common;
+        let (started, cpu) = (Instant::now(), self.cpu_ns()?);
+        let ended = self.rig.ramp("connect", self.squad, common.rate, common.handshakes)?;
+        let squad = self.rig.fleet().squad(self.squad);
+        let (ready, seconds) = (squad.ready, started.elapsed().as_secs_f64());
+        if ready < common.connections {
+            self.report.fault(format!("{ready} of {} connections got ready", common.connections));
+        }
+        self.report.figure("connections", ready, "");
+        self.report.figure("set_up_per_second", f64::from(ready) / seconds, "/s");
+        let (p50, p99) = {
+            let times = &self.rig.fleet().set_up;
+            (times.value_at_quantile(0.5), times.value_at_quantile(0.99))
+        };
+        self.report.figure("set_up_p50_ms", p50, "ms");
+        self.report.figure("set_up_p99_ms", p99, "ms");
+        if let (Some(before), Some(now)) = (cpu, self.cpu_ns()?) {
+            let each = (now - before) as f64 / 1_000.0 / f64::from(ready.max(1));
+            self.report.figure("set_up_us", each, "µs server CPU a connection");
+        }
+        Ok(ended)
+    }
+
+    fn hold(&mut self) -> Result<Ended, Failure> {
+        let ended = self.rig.rest("settle", SETTLE)?;
+        if ended != Ended::Done {
+            return Ok(ended);
+        }
+        let ready = f64::from(self.rig.fleet().squad(self.squad).ready.max(1));
+        if let Some(process) = self.process {
+            let rss = process.rss_bytes()?;
+            self.report.figure("rss_bytes", rss, "B");
+            if let Some(fresh) = self.fresh_rss {
+                self.report.figure("fresh_rss_bytes", fresh, "B, configured for 1,000 connections");
+                let each = (rss as f64 - fresh as f64) / ready;
+                self.report.figure("rss_bytes_per_connection", each, "B (M1)");
+            }
+        }
+        let slab = (slab_bytes()? as f64 - self.slab_before as f64) / ready;
+        self.report.figure("kernel_bytes_per_connection", slab, "B, both ends");
+        let (cpu, pongs) = (self.cpu_ns()?, self.rig.fleet().tally.pongs);
+        let ended = self.rig.rest("hold", self.arguments.hold.0)?;
+        let answered = self.rig.fleet().tally.pongs - pongs;
+        if let (Some(before), Some(now)) = (cpu, self.cpu_ns()?) {
+            let seconds = self.arguments.hold.0.as_secs_f64().max(0.001);
+            self.report.figure("idle_cpu", (now - before) as f64 / 1e9 / seconds, "server CPUs while holding");
+            if answered > 0 {
+                let each = (now - before) as f64 / 1_000.0 / answered as f64;
+                self.report.figure("heartbeat_us", each, "µs server CPU a heartbeat");
+            }
+        }
+        if self.arguments.heartbeat.is_some() {
+            self.report.figure("heartbeats_answered", answered, "");
+        }
+        Ok(ended)
+    }
+
+    /// One message to all of them, each exactly once.
+    fn push(&mut self) -> Result<Ended, Failure> {
+        let arguments = self.arguments;
+        if !arguments.push_everyone && arguments.push_topic.is_none() {
+            return Ok(Ended::Done);
+        }
+        let squad = self.squad;
+        self.rig.fleet_mut().expect(squad, arguments.payload as usize);
+        let (started, cpu) = (Instant::now(), self.cpu_ns()?);
+        let ended = match &arguments.push_topic {
+            Some(topic) => self.push_by_publisher(topic)?,
+            None => self.push_by_api()?,
+        };
+        let took = started.elapsed();
+        let after = self.cpu_ns()?;
+        let behind: Vec<u32> = self.rig.fleet().behind(squad, 1).take(NAMED_MAX).collect();
+        if !behind.is_empty() {
+            self.report.fault(format!("the push did not reach everybody; among others not {behind:?}"));
+        }
+        let waited = self.rig.rest("repeats?", REPETITIONS)?;
+        let Some(ledger) = &self.rig.fleet().squad(squad).ledger else { return Ok(ended) };
+        let (faults, deliveries) = (ledger.faults, ledger.deliveries);
+        let late = [0.5, 0.99, 1.0].map(|quantile| ledger.latency.value_at_quantile(quantile));
+        if faults.any() {
+            self.report.fault(format!("the push: {faults:?}"));
+        }
+        self.report.figure("push_deliveries", deliveries, "");
+        self.report.figure("push_seconds", took.as_secs_f64(), "s until the last arrival");
+        self.report.detail("push_latency_us", json!({ "p50": late[0], "p99": late[1], "max": late[2] }));
+        if let (Some(before), Some(after)) = (cpu, after) {
+            let each = (after - before) as f64 / 1_000.0 / deliveries.max(1) as f64;
+            self.report.figure("push_us", each, "µs server CPU a delivery");
+        }
+        if let Some(oracle) = self.rig.fleet().oracle.filter(|oracle| oracle.differing > 0) {
+            self.report.fault(format!("the other codec disagrees: {oracle:?}"));
+        }
+        Ok(if ended == Ended::Done { waited } else { ended })
+    }
+
+    fn push_by_api(&mut self) -> Result<Ended, Failure> {
+        let squad = self.squad;
+        let ledger = self.rig.fleet_mut().squad_mut(squad).ledger.as_mut().ok_or("the push is expected")?;
+        let payload = base64(ledger.next(Instant::now()));
+        let api = self.api.clone().ok_or("--push-everyone needs --api")?;
+        let qos = self.arguments.push_qos.qos() as u8;
+        let body = json!({ "to": { "everyone": true }, "payload_base64": payload, "qos": qos });
+        let asking = thread::spawn(move || api.push(&body).map_err(|failure| failure.to_string()));
+        let goal = u64::from(self.rig.fleet().squad(squad).ready);
+        let ended = self.rig.run("push", goal, PATIENCE, |fleet| {
+            fleet.squad(squad).ledger.as_ref().map_or(0, |ledger| ledger.deliveries)
+        })?;
+        // The reply may wait for nobody but the server, and its own time is bounded.
+        let reply: Value = asking.join().map_err(|_| "the push's thread ended badly")??;
+        self.report.detail("push_reply", reply);
+        Ok(ended)
+    }
+
+    fn push_by_publisher(&mut self, topic: &str) -> Result<Ended, Failure> {
+        let qos = self.arguments.push_qos.qos();
+        let common = &self.arguments.common;
+        let speech = Mqtt { prefix: "publisher".to_owned(), clean: true, heartbeat: None, subscription: None };
+        let fleet = self.rig.fleet_mut();
+        (fleet.topic, fleet.qos) = (topic.to_owned(), qos);
+        let publisher = fleet.add(1, common.target.clone(), Speech::Mqtt(speech));
+        let ended = self.rig.ramp("publisher", publisher, 0, 1)?;
+        if ended != Ended::Done {
+            return Ok(ended);
+        }
+        let drive = Drive {
+            squad: self.squad,
+            publisher: self.rig.fleet().squad(publisher).first,
+            window: WINDOW_MAX as u64 / 2,
+            unit: 1,
+            left: 1,
+            until: None,
+            pace: None,
+        };
+        let ended = self.rig.publish("push", drive, PATIENCE)?;
+        self.rig.leave("publisher", publisher)?;
+        Ok(ended)
+    }
+
+    /// What was taken for the connections must have been given back.
+    fn expect_free(&mut self, before: &Stats) -> Result<(), Failure> {
+        let Some(api) = self.api.clone() else { return Ok(()) };
+        let gauges = Gauges { sessions_stay: !self.arguments.clean };
+        let started = Instant::now();
+        let mut held;
+        loop {
+            held = gauges.held(&before.gauges, &api.stats()?.gauges);
+            if held.is_empty() || started.elapsed() > FREE_TIMEOUT || self.rig.interrupted() {
+                break;
+            }
+            self.rig.rest("free?", Duration::from_millis(500))?;
+        }
         if held.is_empty() {
-            println!("free: {}", names.join(", "));
-            return Ok(());
+            self.report.figure("free_after_seconds", started.elapsed().as_secs_f64(), "s");
+        } else {
+            self.report.fault(format!("still held: {}", held.join(", ")));
         }
-        if Instant::now() > until {
-            report.fault(format!("still held: {}", held.join(", ")));
-            return Ok(());
+        if let Some(process) = self.process {
+            self.report.figure("rss_bytes_after", process.rss_bytes()?, "B");
         }
-        rig.rest("wait", Duration::from_millis(200))?;
+        Ok(())
+    }
+
+    fn cpu_ns(&self) -> Result<Option<u64>, Failure> {
+        self.process.map(Process::cpu_ns).transpose()
     }
 }

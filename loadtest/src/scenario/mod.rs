@@ -8,11 +8,15 @@ mod floor;
 mod hold;
 
 use crate::cli::{Arguments, Scenario};
+use crate::fleet::Tally;
+use crate::report::Report;
 use crate::rig::Rig;
 use crate::{Failure, server};
 use kittiwake::io::epoll::EpollDriver;
 use kittiwake::io::probe::{Chosen, choose};
 use kittiwake::io::uring::UringDriver;
+use serde_json::json;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -65,6 +69,46 @@ pub fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
     }
 }
 
+/// Which gauges must fall back to what they were.
+#[derive(Clone, Copy, Debug)]
+struct Gauges {
+    /// Sessions outlive their connections, and what belongs to them stays with them.
+    sessions_stay: bool,
+}
+
+/// What belongs to a session rather than to a connection.
+const OF_SESSIONS: &[&str] =
+    &["sessions", "users", "session_timers", "subscriptions", "filters", "interest_filters", "lagging_sessions"];
+/// What is a bounded memory of the past.
+const OF_THE_PAST: &[&str] = &["hot_ring"];
+
+impl Gauges {
+    /// Those that are higher than before, with both figures.
+    fn held(self, before: &BTreeMap<String, u64>, now: &BTreeMap<String, u64>) -> Vec<String> {
+        let may_stay = |name: &str| OF_THE_PAST.contains(&name) || self.sessions_stay && OF_SESSIONS.contains(&name);
+        let counts = now.iter().filter(|(name, _)| !may_stay(name));
+        let was = |name: &str| before.get(name).copied().unwrap_or(0);
+        counts
+            .filter(|(name, now)| **now > was(name))
+            .map(|(name, now)| format!("{name} {} → {now}", was(name)))
+            .collect()
+    }
+}
+
+/// Puts what went wrong on the way into the report.
+fn note_tally(tally: &Tally, report: &mut Report) {
+    report.figure("retries", tally.retries, "");
+    report.figure("lost", tally.lost, "");
+    report.detail("causes", json!(tally.causes));
+    report.detail("held_back", tally.held_back.into());
+    for (cause, count) in &tally.causes {
+        println!("{count} × {cause}");
+    }
+    if tally.failed > 0 {
+        report.fault(format!("{} connections or publications failed", tally.failed));
+    }
+}
+
 fn play<D: kittiwake::io::Driver>(rig: Rig<D>, scenario: &Scenario) -> Result<Verdict, Failure> {
     let report = match scenario {
         Scenario::Hold(arguments) => hold::run(rig, arguments)?,
@@ -75,11 +119,16 @@ fn play<D: kittiwake::io::Driver>(rig: Rig<D>, scenario: &Scenario) -> Result<Ve
     Ok(if report.passed() { Verdict::Passed } else { Verdict::Failed })
 }
 
-/// What the second codec made of its sample; nothing when it was not asked for.
-fn say_verified<D: kittiwake::io::Driver>(rig: &Rig<D>, report: &mut crate::report::Report) {
-    let Some(oracle) = &rig.fleet().oracle else { return };
-    report.figure("verified_by_another_codec", oracle.checked, "frames");
-    if oracle.differing > 0 || oracle.checked == 0 {
-        report.fault(format!("another codec reads {} of {} frames otherwise", oracle.differing, oracle.checked));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gauges_of_sessions_may_stay_while_those_of_connections_may_not() {
+        let list = |pairs: &[(&str, u64)]| pairs.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        let before = list(&[("slots", 1), ("sessions", 0)]);
+        let now = list(&[("slots", 1), ("sessions", 5), ("blocks", 2), ("hot_ring", 9)]);
+        assert_eq!(Gauges { sessions_stay: true }.held(&before, &now), ["blocks 0 → 2"]);
+        assert_eq!(Gauges { sessions_stay: false }.held(&before, &now), ["blocks 0 → 2", "sessions 0 → 5"]);
     }
 }

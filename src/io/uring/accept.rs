@@ -94,9 +94,9 @@ impl UringDriver {
         let listener = &mut self.listeners[index];
         let error = (result < 0).then(|| io::Error::from_raw_os_error(-result));
         match error {
-            _ if listener.stopping => self.end_accept(token, index, None, into),
+            _ if listener.stopping => self.end_accept(token, index, None),
             Some(error) if !socket::is_one_peers_failure(&error) => {
-                self.end_accept(token, index, Some(error), into);
+                self.end_accept(token, index, Some(error));
             }
             // It ended by itself: the completion queue was full, or one peer's connection was broken.
             _ if !self.dropping => self.arm_accept(index),
@@ -104,11 +104,13 @@ impl UringDriver {
         }
     }
 
-    fn end_accept(&mut self, token: Token, index: usize, error: Option<io::Error>, into: &mut Vec<Completion>) {
+    /// By way of the ready list: one completion of the kernel's may be the last peer's as well, and the caller's bound
+    /// holds.
+    fn end_accept(&mut self, token: Token, index: usize, error: Option<io::Error>) {
         let listener = &mut self.listeners[index];
         listener.accepting = None;
         listener.stopping = false;
-        into.push(Completion { token, outcome: Outcome::AcceptEnded(error) });
+        self.push_ready(token, Outcome::AcceptEnded(error));
     }
 
     pub(super) fn connect(&mut self, local: Option<SocketAddr>, remote: SocketAddr, token: Token) {
