@@ -136,7 +136,7 @@ impl Gateway {
             homes,
             events,
             untold: VecDeque::new(),
-            directory: Directory::new(hash.clone(), sessions_max),
+            directory: Directory::new(hash.clone(), sessions_max, settings.limits.devices_per_user),
             offline: Wheel::new(u32::try_from(sessions_max).expect("sessions are numbered with 32 bits"), 0),
             moving: Slab::new(),
             assigned: 0,

@@ -85,11 +85,8 @@ impl Gateway {
     /// A session asks for what it does not know of its inbox.
     pub(super) fn ask_about_inbox(&mut self, id: SessionId) {
         let Some(session) = self.directory.get(id) else { return };
-        if session.wants_inbox_start() {
+        if session.wants_inbox_start() || session.wants_inbox_end() {
             self.ask_for_read_mark(id);
-        } else if session.wants_inbox_end() {
-            let stream = StreamKey::Inbox(session.app(), session.user().into());
-            self.log.submit(Request::Head { stream }, Waiting::InboxHead { session: id, mark: Default::default() });
         }
     }
 
@@ -135,7 +132,10 @@ impl Gateway {
         let Some(session) = self.directory.get(id) else { return };
         let Ok(Answer::Records(records)) = result else { return self.read_again(id) };
         let mark = records.first().and_then(|(_, value)| record::parse_read_mark(value)).unwrap_or_default();
-        let stream = StreamKey::Inbox(session.app(), session.user().into());
+        let (app, user): (_, Arc<str>) = (session.app(), session.user().into());
+        // Sessions that were away when the process began have not seen how far others had come.
+        self.directory.learn_read_mark(app, &user, mark);
+        let stream = StreamKey::Inbox(app, user);
         self.log.submit(Request::Head { stream }, Waiting::InboxHead { session: id, mark });
     }
 

@@ -19,6 +19,8 @@ pub(crate) struct Counters {
     pub(crate) failed_reads: u64,
     pub(crate) failed_writes: u64,
     pub(crate) unreadable_records: u64,
+    pub(crate) orphan_records: u64,
+    pub(crate) sessions_without_room: u64,
     published: [u64; 3],
     sent: [u64; 3],
     closed: [u64; CloseReason::ALL.len()],
@@ -69,6 +71,8 @@ impl Counters {
             ("store_reads_failed", self.failed_reads),
             ("store_writes_failed", self.failed_writes),
             ("records_unreadable", self.unreadable_records),
+            ("records_of_ended_sessions", self.orphan_records),
+            ("sessions_without_room", self.sessions_without_room),
             ("closed_by_peer", self.peer_closed),
         ];
         list.extend(CloseReason::ALL.iter().map(|&reason| (reason.name(), self.closed[reason as usize])));

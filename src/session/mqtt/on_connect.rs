@@ -9,7 +9,7 @@ use crate::base::clock::Now;
 use crate::base::ids::{ConnectionId, Offset, Seq, SessionId};
 use crate::base::log::StreamHead;
 use crate::base::message::Message;
-use crate::limits::{DEVICES_PER_USER_MAX, RECEIVE_MAXIMUM_IN, TOPIC_ALIAS_MAX};
+use crate::limits::{RECEIVE_MAXIMUM_IN, TOPIC_ALIAS_MAX};
 use crate::wire::mqtt::{AckKind, ConnAck, Reason};
 use core::num::{NonZeroU16, NonZeroU32};
 
@@ -49,7 +49,7 @@ pub fn open(
     let known = directory.find(*app, user, device);
     let no_room = if known.is_some() {
         None
-    } else if directory.devices_of(*app, user) >= DEVICES_PER_USER_MAX {
+    } else if directory.devices_of(*app, user) >= directory.devices_max() {
         Some(Refusal::QuotaExceeded)
     } else {
         directory.is_full().then_some(Refusal::Unavailable)

@@ -41,7 +41,7 @@ struct Shard {
 impl Shard {
     fn new(version: Version) -> Self {
         Self {
-            directory: Directory::new(KeyedHash::new(7), 16),
+            directory: Directory::new(KeyedHash::new(7), 16, 16),
             effects: Effects::default(),
             id: None,
             version,
@@ -71,14 +71,12 @@ impl Shard {
     fn call(&mut self, event: impl FnOnce(&mut Session, Now, &mut Effects)) {
         let id = self.id.expect("opened");
         if self.restless {
-            let session = self.directory.remove(id).expect("it lives");
             let mut bytes = Vec::new();
-            session.freeze(&mut bytes);
-            let thawed = Session::thaw(&bytes, session.connection()).expect("what was frozen thaws");
+            self.session().freeze(&mut bytes);
+            self.directory.freeze_and_thaw();
             let mut again = Vec::new();
-            thawed.freeze(&mut again);
+            self.session().freeze(&mut again);
             assert_eq!(bytes, again, "a thawed session freezes to the same bytes");
-            self.id = Some(self.directory.insert(thawed).expect("it had its place"));
         }
         let mut effects = core::mem::take(&mut self.effects);
         let now = self.now;
@@ -278,9 +276,11 @@ impl Shard {
             .filter(|(key, _)| key.starts_with(b"s"))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
-        self.directory = Directory::new(KeyedHash::new(8), 16);
-        self.directory.thaw_records(&page, self.now).expect("our own records");
-        self.directory.thaw_records(&[], self.now).expect("the end");
+        self.directory = Directory::new(KeyedHash::new(8), 16, 16);
+        let thawed = self.directory.thaw_records(&page, self.now);
+        assert_eq!((thawed.unreadable, thawed.without_room), (0, 0), "our own records");
+        self.apply(thawed.orphans);
+        assert_eq!(self.directory.thaw_records(&[], self.now), Default::default());
         self.id = self.directory.find(AppId(0), "alice", "phone");
         self.held.clear();
     }

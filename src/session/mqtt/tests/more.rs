@@ -183,3 +183,26 @@ fn a_clean_session_moves_the_read_mark_when_it_ends() {
     let mark = shard.records.get(&key).and_then(|value| super::super::super::core::record::parse_read_mark(value));
     assert_eq!(mark, Some((Epoch(5), Offset(1))), "what was not acknowledged is for the next one");
 }
+
+#[test]
+fn a_received_id_committed_after_its_session_ended_is_not_the_next_sessions() {
+    let mut shard = durable(Version::V5);
+    let before = shard.records.clone();
+    shard.publish("t", Qos::ExactlyOnce, 9);
+    // The publish is committed at its topic's home, and that may be after a clean start has removed the session.
+    let late: Vec<_> = shard.records.clone().into_iter().filter(|(key, _)| !before.contains_key(key)).collect();
+    assert_eq!(late.len(), 1);
+    shard.drop_connection();
+    shard.connect(3600, true);
+    shard.records.extend(late.clone());
+    shard.crash();
+    assert!(shard.records.keys().all(|key| *key != late[0].0), "it is removed");
+    shard.connect(3600, false);
+    assert_eq!(shard.publish("t", Qos::ExactlyOnce, 9), ["route t"]);
+    // Nor does it take the place of the next session's own.
+    shard.answer(1, Ok(true));
+    shard.records.extend(late);
+    shard.crash();
+    shard.connect(3600, false);
+    assert_eq!(shard.publish("t", Qos::ExactlyOnce, 9), ["PubRec 9 00"]);
+}
