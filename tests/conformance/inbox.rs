@@ -130,6 +130,31 @@ fn a_device_new_to_a_user_starts_after_the_read_mark() {
 }
 
 #[test]
+fn a_restart_does_not_move_the_read_mark_back() {
+    let node = Node::new();
+    let mut slow = node.hello(&Hello::lasting("slow").user("ann").receive_maximum(1));
+    slow.subscribe(&[("$inbox/#", Qos::AtLeastOnce)]);
+    let mut quick = node.hello(&Hello::v5("quick").user("ann"));
+    quick.subscribe(&[("$inbox/#", Qos::AtLeastOnce)]);
+    for text in numbers(0..5) {
+        node.push_user("ann", text.as_bytes(), Qos::AtLeastOnce);
+    }
+    assert_eq!(quick.drain(), ["0", "1", "2", "3", "4"]);
+    quick.bye();
+    node.advance(2_000);
+    node.restart();
+    // The one that is far behind goes on, and is written.
+    let mut slow = node.hello(&Hello::lasting("slow").user("ann").receive_maximum(1));
+    slow.expect_and_ack("0");
+    node.advance(2_000);
+    node.restart();
+    let mut watch = node.hello(&Hello::v5("watch").user("ann"));
+    watch.subscribe(&[("$inbox/#", Qos::AtLeastOnce)]);
+    node.push_user("ann", b"5", Qos::AtLeastOnce);
+    assert_eq!(watch.drain(), ["5"], "what the user has read is read");
+}
+
+#[test]
 fn everyone_is_everyone_with_a_matching_filter() {
     let node = Node::with_shards(2);
     let mut here: Vec<_> = ["ann", "bob", "cid", "dan", "eve"].iter().map(|name| node.connect(name)).collect();
