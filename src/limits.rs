@@ -177,6 +177,9 @@ pub const SESSION_EXPIRY_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 pub const SESSIONS_PER_CONNECTION_MAX: usize = 4;
 /// Devices of one user. Beyond it CONNACK says 0x97.
 pub const DEVICES_PER_USER_MAX: usize = 1_000;
+/// Gaps that one message names to a session. Beyond it the oldest are named no more: each was counted, and told to
+/// whoever takes notices.
+pub const GAP_NOTES_MAX: usize = 16;
 /// A lazily written cursor is at most this old.
 pub const CURSOR_WRITE_DELAY: Duration = Duration::from_secs(1);
 
@@ -221,6 +224,10 @@ pub const TOPIC_ENTRIES_MAX: usize = 10_000;
 pub const TOPIC_AGE_MAX: Duration = SESSION_EXPIRY_MAX;
 /// An inbox that has been empty this long is forgotten; the next push begins a new epoch. Longer than any session lives.
 pub const INBOX_FORGET_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Topic streams of an app that are forgotten and whose last entries retention took: the memory store still tells that
+/// of so many. The oldest go first; a stream is forgotten when all sessions that could have read it are over, but for
+/// those that have been connected and behind for as long.
+pub const FORGOTTEN_GAPS_MAX: usize = 65_536;
 /// How often the store looks for what is too old, also when nothing is written.
 pub const STORE_SWEEP_INTERVAL: Duration = Duration::from_millis(200);
 /// Streams one such look visits; the next one goes on from there. About 0.1 µs each (an estimate).

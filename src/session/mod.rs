@@ -10,7 +10,7 @@ pub mod directory;
 pub mod mqtt;
 
 use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq};
-use crate::base::log::RecordChange;
+use crate::base::log::{RecordChange, StreamGap};
 use crate::base::message::Message;
 use std::ops::Range;
 use std::sync::Arc;
@@ -65,14 +65,9 @@ pub enum Effect {
         /// What.
         message: Arc<Message>,
     },
-    /// Retention removed this many entries of the inbox before the session read them: send the `$inbox/$gap` notice
-    /// if a filter covers it, and count them.
-    Gap {
-        /// Offset of the first one.
-        first: Offset,
-        /// How many.
-        entries: u64,
-    },
+    /// Retention removed entries before the session read them: send the `$inbox/$gap` notice if a filter covers it,
+    /// mark the next message, and count it.
+    Gap(Gap),
     /// Register these with the router; then tell `on_subscribed(ticket, …)` each one's place; when interest is
     /// installed everywhere and `on_interest_installed(ticket, …)` has been called, the session goes on by itself.
     Subscribe {
@@ -131,6 +126,20 @@ pub enum Effect {
     },
     /// Count something by name (drops, refusals).
     Count(Counter),
+}
+
+/// What retention took from a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gap {
+    /// Of its inbox.
+    Inbox {
+        /// Offset of the first one.
+        first: Offset,
+        /// How many.
+        entries: u64,
+    },
+    /// Of a topic, or of everyone: the session has no position of its own there, so how many is not known.
+    Topics(StreamGap),
 }
 
 /// A filter that passed all checks.

@@ -5,6 +5,7 @@ use super::lagging::Kept;
 use super::log_port::Waiting;
 use super::subscribe::is_inbox;
 use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq, SessionId};
+use crate::base::log::StreamGap;
 use crate::base::message::{Entry, Message, StreamKey};
 use crate::io::Driver;
 use crate::limits::TICK;
@@ -191,7 +192,8 @@ impl Gateway {
         } else {
             entries.last().map_or(self.seq, |entry| entry.seq)
         };
-        self.on_topics_read(core, id, &entries, through);
+        // What it holds it has whole, so there are no gaps.
+        self.on_topics_read(core, id, &entries, &[], through);
     }
 
     /// Everything logged up to this seq has been offered to all it concerns.
@@ -289,6 +291,7 @@ impl Gateway {
         core: &mut Core<D>,
         id: SessionId,
         entries: &[Entry],
+        gaps: &[StreamGap],
         through: Seq,
     ) {
         let now = core.now();
@@ -296,7 +299,7 @@ impl Gateway {
         let barrier = self.lagging.next(id.index).map_or(through, |first| through.min(first.behind)).min(readable);
         self.stop_at(id, readable);
         let entries = &entries[..entries.partition_point(|entry| entry.seq <= barrier)];
-        self.tell_session(core, id, |session, effects| session.on_topics_pulled(entries, barrier, now, effects));
+        self.tell_session(core, id, |session, effects| session.on_topics_pulled(entries, gaps, barrier, now, effects));
         self.catch_up(core, id);
     }
 

@@ -13,8 +13,8 @@ use crate::base::clock::Now;
 use crate::base::ids::{AppId, Seq, SessionId};
 use crate::io::Driver;
 use crate::limits::{READ_RECORDS_MAX, TICK};
-use crate::session::{GrantedFilter, Thawed};
 use crate::session::core::record;
+use crate::session::{GrantedFilter, Thawed};
 use crate::store::{Answer, Record, Request, StoreError};
 
 /// How far it is.

@@ -22,7 +22,7 @@ use crate::base::ids::{AppId, Offset, Seq};
 use crate::base::message::{Entry, Message, StreamKey};
 use std::sync::Arc;
 
-pub use crate::base::log::{Position, RecordChange, StoreError, StreamHead};
+pub use crate::base::log::{Position, RecordChange, StoreError, StreamGap, StreamHead};
 pub use counters::{Counters, Stats};
 pub use handle::{Address, Handle};
 pub use log::{Committed, Log};
@@ -129,9 +129,9 @@ pub enum Answer {
         entries: Vec<Entry>,
         /// See above.
         through: Seq,
-        /// Seq of the newest topic or everyone entry of the app that retention removed. At most `after`: certainly no
-        /// gap. Else some stream of the app has one, and [`Request::Head`] says whether a particular one does.
-        trimmed: Seq,
+        /// Of which topics, or of everyone, retention removed entries with seq > `after`, by the seq of the newest of
+        /// them, up to `through`.
+        gaps: Vec<StreamGap>,
     },
     /// Records.
     Records(Vec<Record>),
@@ -230,9 +230,11 @@ pub trait Store {
     fn key(&self, app: AppId, key: &str, now: Now) -> Result<Option<KnownKey>, StoreFault>;
     /// Entries of a stream with offset > `after`, oldest first, at most `limit`.
     fn read_stream(&self, stream: &StreamKey, after: Offset, limit: usize) -> Result<Vec<Entry>, StoreFault>;
-    /// Topic and everyone entries of an app with seq > `after`, oldest first, at most `limit`, and the seq of the
-    /// newest one that retention removed.
-    fn read_topics(&self, app: AppId, after: Seq, limit: usize) -> Result<(Vec<Entry>, Seq), StoreFault>;
+    /// Topic and everyone entries of an app with seq > `after`, oldest first, at most `limit`.
+    fn read_topics(&self, app: AppId, after: Seq, limit: usize) -> Result<Vec<Entry>, StoreFault>;
+    /// Which topic and everyone streams of an app have lost entries with seq > `after` to retention, by the seq of the
+    /// newest of them, the smallest first, at most `limit`.
+    fn read_gaps(&self, app: AppId, after: Seq, limit: usize) -> Result<Vec<StreamGap>, StoreFault>;
     /// Records whose key starts with `prefix` and is > `after`, in key order, at most `limit`.
     fn read_records(&self, prefix: &[u8], after: &[u8], limit: usize) -> Result<Vec<Record>, StoreFault>;
     /// Figures for the operator; cheap.

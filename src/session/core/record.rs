@@ -239,6 +239,7 @@ impl Rebuild {
                 .retain(|flight| flight.state != Flight::Settled || flight.at.is_some_and(|at| !prefix.covers(at)));
         }
         session.work.take_if(|work| work.is_empty());
+        session.notice_held();
         Some(session)
     }
 }
@@ -312,9 +313,9 @@ fn read_flight(session: &mut Session, id: u16, reader: &mut Reader<'_>) -> Optio
     let at: LoggedAt = reader.at()?;
     let message = reader.option(Reader::message)?.map(Arc::new);
     let work = session.work.get_or_insert_default();
-    let state = if message.is_some() { Flight::Queued } else { Flight::Released };
+    let state = if message.is_some() { Flight::Held } else { Flight::Released };
     match state {
-        Flight::Queued => work.queued += 1,
+        Flight::Held => work.held += 1,
         _ => work.sent += 1,
     }
     let delivery = super::super::DeliveryId(id);

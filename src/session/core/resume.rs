@@ -51,10 +51,10 @@ impl Session {
     pub(in crate::session) fn place_inbox(&mut self, start: Offset, head: StreamHead) {
         if self.has(flag::INBOX_UNKNOWN) {
             self.set(flag::INBOX_UNKNOWN, false);
-            self.positions.inbox_delivered = start;
+            self.positions.inbox_delivered = self.start_before_held(start);
             self.positions.inbox_epoch = head.epoch;
         }
-        self.positions.enter_epoch(head.epoch);
+        self.enter_epoch(head.epoch);
         self.positions.inbox_notified = self.positions.inbox_notified.max(head.last);
     }
 
@@ -96,7 +96,8 @@ impl Session {
                         effects.push(Effect::Deliver { delivery, dup: true });
                     }
                 }
-                Flight::Sent | Flight::Settled => {}
+                // What is held goes out when what is read again gets to it.
+                Flight::Sent | Flight::Held | Flight::Settled => {}
             }
         }
         self.pause(flag::PAUSED_OPENING, false, effects);

@@ -2,10 +2,11 @@
 //! a store that commits when told to.
 
 mod more;
+mod restart;
 
 use super::super::core::state::State;
 use super::super::{
-    Close, Counter, DeliveryId, Directory, Effect, Effects, Flight, Identity, LoggedAt, Offer, Session,
+    Close, Counter, DeliveryId, Directory, Effect, Effects, Flight, Gap, Identity, LoggedAt, Offer, Session,
 };
 use super::*;
 use crate::base::hash::KeyedHash;
@@ -69,7 +70,6 @@ impl Shard {
     }
 
     fn call(&mut self, event: impl FnOnce(&mut Session, Now, &mut Effects)) {
-        let id = self.id.expect("opened");
         if self.restless {
             let mut bytes = Vec::new();
             self.session().freeze(&mut bytes);
@@ -124,7 +124,7 @@ impl Shard {
                 }
                 Effect::PullTopics { .. } => {
                     let seq = self.seq;
-                    self.call(|session, now, effects| session.on_topics_pulled(&[], seq, now, effects));
+                    self.call(|session, now, effects| session.on_topics_pulled(&[], &[], seq, now, effects));
                 }
                 Effect::End { mut records, served } => {
                     let id = self.id.take().expect("opened");
@@ -133,7 +133,8 @@ impl Shard {
                     self.trace.push("end".into());
                     self.directory.remove(id);
                 }
-                Effect::Gap { first, entries } => self.trace.push(format!("gap {first} {entries}")),
+                Effect::Gap(Gap::Inbox { first, entries }) => self.trace.push(format!("gap {first} {entries}")),
+                Effect::Gap(Gap::Topics(gap)) => self.trace.push(format!("gap {:?} {}", gap.stream, gap.kept_from)),
                 Effect::Close(reason) => self.trace.push(format!("close {reason:?}")),
                 Effect::PauseReading => self.trace.push("pause".into()),
                 Effect::ResumeReading => self.trace.push("resume".into()),
@@ -386,7 +387,7 @@ fn after_a_crash_qos2_goes_on_where_it_was_committed() {
     shard.crash();
     shard.seen();
     let seen = shard.connect(3600, false);
-    assert_eq!(seen, ["pause", "CONNACK 00 present", "PUBLISH 1 $inbox/a q2 dup", "PubRel 2 00", "resume"]);
+    assert_eq!(seen, ["pause", "CONNACK 00 present", "PubRel 2 00", "resume", "PUBLISH 1 $inbox/a q2 dup"]);
     shard.ack(AckKind::PubComp, 2);
     shard.ack(AckKind::PubRec, 1);
     shard.ack(AckKind::PubComp, 1);

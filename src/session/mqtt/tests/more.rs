@@ -161,7 +161,7 @@ fn topic_entries_from_before_the_subscription_are_not_for_it_and_a_full_window_p
     let asked = effects.list.iter().any(|effect| matches!(effect, Effect::PullTopics { after: Seq(49), .. }));
     assert!(asked, "{:?}", effects.list);
     effects.clear();
-    session.on_topics_pulled(&[entry(9), entry(50)], Seq(60), now, &mut effects);
+    session.on_topics_pulled(&[entry(9), entry(50)], &[], Seq(60), now, &mut effects);
     let sent = effects.list.iter().filter(|effect| matches!(effect, Effect::Deliver { .. })).count();
     assert_eq!(sent, 1);
     assert!(session.effective_from("t", None, Seq(9)).is_none());
