@@ -65,7 +65,7 @@ pub struct Life {
     pub has_unsubscribed: bool,
     got: HashMap<MessageId, u32>,
     got_twice: HashSet<MessageId>,
-    last_offset: HashMap<(StreamKey, Qos), (Offset, MessageId)>,
+    last_offset: HashMap<StreamKey, (Offset, MessageId)>,
     last_of_author: HashMap<(Author, String, Qos), MessageId>,
 }
 
@@ -295,9 +295,7 @@ impl Life {
     fn check_order(&mut self, client: usize, id: MessageId, message: &Message, qos: Qos, crashed_at: Option<usize>) {
         let is_mine = |stream: &StreamKey| !matches!(stream, StreamKey::Inbox(_, user) if **user != *self.user);
         if let Some((stream, offset)) = message.entries.iter().find(|(stream, _)| is_mine(stream)) {
-            // After a restart what was in flight at QoS 2 is sent before the rest is read again.
-            let kind = if crashed_at.is_some() { qos } else { Qos::AtMostOnce };
-            let last = self.last_offset.entry((stream.clone(), kind)).or_default();
+            let last = self.last_offset.entry(stream.clone()).or_default();
             assert!(
                 last.0 < *offset,
                 "client {client}: m{id} at {stream:?} {offset} after m{} at {} (crash at {crashed_at:?}, {message:?})",
