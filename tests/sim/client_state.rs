@@ -311,7 +311,12 @@ impl Conversation {
     fn on_publish(&mut self, publish: &Publish<'_>) {
         let client = self.traits.index;
         if publish.topic == "$inbox/$gap" {
-            return self.ledger.borrow_mut().coverage.hit(Seen::GapNotice);
+            let is_inbox = publish.payload.starts_with(b"{\"first\":");
+            let seen = if is_inbox { Seen::GapNotice } else { Seen::TopicGapNotice };
+            return self.ledger.borrow_mut().coverage.hit(seen);
+        }
+        if publish.properties.user.iter().any(|(name, _)| name == "gap") {
+            self.ledger.borrow_mut().coverage.hit(Seen::GapNamed);
         }
         let message = Ledger::payload_id(publish.payload);
         if publish.dup {

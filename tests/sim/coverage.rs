@@ -27,6 +27,8 @@ seen! {
     SubscribePending,
     WindowFull,
     GapNotice,
+    TopicGapNotice,
+    GapNamed,
     /// The durable points of exactly once.
     Point1FlightRecorded,
     Point2ReleaseRecorded,

@@ -81,10 +81,8 @@ pub struct Ledger {
     pub is_told: bool,
     /// Main records of sessions in the store, by user and device.
     pub mains: HashMap<(String, String), Vec<u8>>,
-    /// The oldest entry that retention has left of an inbox.
+    /// The oldest entry that retention has left of a stream. What is gone is owed no more, which is said by a gap.
     pub first_kept: HashMap<StreamKey, Offset>,
-    /// Retention takes entries that are still owed, which is said by a gap notice.
-    pub trims: bool,
     /// The last step at which the node was killed.
     pub crashed_at: Option<usize>,
 }
@@ -242,11 +240,12 @@ impl Ledger {
     /// Acked messages that have not arrived where they are owed.
     pub fn missing(&self) -> Vec<(MessageId, usize)> {
         let mut missing = Vec::new();
-        let kept = |message: &&Message| !self.trims || matches!(message.aim, Aim::Topic | Aim::Everyone);
-        for (&id, message) in self.messages.iter().filter(|(_, message)| message.acked && kept(message)) {
+        for (&id, message) in self.messages.iter().filter(|(_, message)| message.acked) {
             for &(client, number, _) in &message.owed {
                 let life = &self.lives[client];
-                if life.number == number && id >= life.owed_from && !life.got.contains_key(&id) {
+                let mut entries = message.entries.iter().filter(|(stream, _)| life.is_its(stream));
+                let is_gone = entries.any(|(stream, offset)| self.first_kept[stream] > *offset);
+                if life.number == number && id >= life.owed_from && !is_gone && !life.got.contains_key(&id) {
                     missing.push((id, client));
                 }
             }
@@ -291,10 +290,14 @@ impl Life {
         }
     }
 
+    /// Whether it may read a stream: not another user's inbox.
+    fn is_its(&self, stream: &StreamKey) -> bool {
+        !matches!(stream, StreamKey::Inbox(_, user) if **user != *self.user)
+    }
+
     /// First deliveries come in offset order per stream, and in the author's order per topic and QoS.
     fn check_order(&mut self, client: usize, id: MessageId, message: &Message, qos: Qos, crashed_at: Option<usize>) {
-        let is_mine = |stream: &StreamKey| !matches!(stream, StreamKey::Inbox(_, user) if **user != *self.user);
-        if let Some((stream, offset)) = message.entries.iter().find(|(stream, _)| is_mine(stream)) {
+        if let Some((stream, offset)) = message.entries.iter().find(|(stream, _)| self.is_its(stream)) {
             let last = self.last_offset.entry(stream.clone()).or_default();
             assert!(
                 last.0 < *offset,

@@ -73,9 +73,7 @@ impl Flaky {
         let ledger = &mut self.ledger.borrow_mut();
         for entry in group.entries {
             ledger.committed(entry);
-            if let StreamKey::Inbox(..) = entry.stream {
-                ledger.first_kept.insert(entry.stream.clone(), self.inner.head(&entry.stream)?.first);
-            }
+            ledger.first_kept.insert(entry.stream.clone(), self.inner.head(&entry.stream)?.first);
         }
         if group.entries.len() + group.records.len() > 1 {
             ledger.coverage.hit(Seen::CommitOfMany);
