@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::admin;
-use crate::base::ids::{AppId, Epoch, Offset, Qos};
+use crate::base::ids::{AppId, Epoch, Offset, PushId, Qos};
 use crate::shard::command::{CommandError, CommandToken, Event, Push, PushResult, Pushed, ShardStats, Target};
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, Response, header};
@@ -26,6 +26,10 @@ pub(super) enum Behaviour {
     /// Takes it in and says nothing.
     Silent,
 }
+
+/// The id of every push, and that of the one that had the key `seen` first.
+const ID: PushId = PushId(0x1d);
+const FIRST: PushId = PushId(0xf1);
 
 /// The fake data plane and what it was asked for.
 pub(super) struct Fake {
@@ -61,9 +65,12 @@ impl Gateway for FakeGateway {
             Target::Topic(_) | Target::Everyone => smallvec![result(None, 5)],
         };
         let duplicate = push.key.as_ref().is_some_and(|(key, _)| &**key == "seen");
+        let id = if duplicate { FIRST } else { push.id };
         self.0.pushes.lock().expect("not poisoned").push(push.clone());
         match self.0.behave() {
-            Behaviour::Answer => self.0.dispatch(Event::Pushed { token, result: Ok(Pushed { results, duplicate }) }),
+            Behaviour::Answer => {
+                self.0.dispatch(Event::Pushed { token, result: Ok(Pushed { results, duplicate, id }) })
+            }
             Behaviour::Fail(error) => self.0.dispatch(Event::Pushed { token, result: Err(error) }),
             Behaviour::Refuse(error) => return Err(error),
             Behaviour::Silent => {}
@@ -144,7 +151,7 @@ impl Bench {
         let control = Arc::new(Control::with_capacity(Box::new(FakeGateway(Arc::clone(&fake))), pending_max));
         assert!(fake.control.set(Arc::clone(&control)).is_ok());
         let rules = Rules { apps: vec!["default".to_owned(), "shop".to_owned()], packet_bytes: PACKET_BYTES };
-        let sources = Sources { wall_ms: || NOW_MS, new_id: || "id-1".to_owned() };
+        let sources = Sources { wall_ms: || NOW_MS, new_id: || ID };
         let api = Api::new(Arc::clone(&control), rules, sources, loopback_only);
         let router = api.router(admin::router(Arc::clone(&control)));
         Self { fake, control, router }

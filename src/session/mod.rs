@@ -12,6 +12,7 @@ pub mod mqtt;
 use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq};
 use crate::base::log::{RecordChange, StreamGap};
 use crate::base::message::Message;
+use crate::limits;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -294,6 +295,30 @@ impl From<&Subscription> for GrantedFilter {
     }
 }
 
+/// What an operator lets sessions have; the bounds of each are in `limits.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Messages in flight towards a client.
+    pub receive_maximum_out: u8,
+    /// Unacknowledged messages of a client.
+    pub receive_maximum_in: u16,
+    /// Subscriptions of a session.
+    pub subscriptions: u16,
+    /// Longest session expiry, seconds.
+    pub expiry: u32,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            receive_maximum_out: limits::RECEIVE_MAXIMUM_OUT as u8,
+            receive_maximum_in: limits::RECEIVE_MAXIMUM_IN,
+            subscriptions: limits::SUBSCRIPTIONS_MAX as u16,
+            expiry: limits::SESSION_EXPIRY_MAX.as_secs() as u32,
+        }
+    }
+}
+
 /// Effects of one call, re-used by the shard from call to call so that steady state allocates nothing.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -303,9 +328,16 @@ pub struct Effects {
     pub list: Vec<Effect>,
     /// Windows of sessions that have nothing in flight, for the next one that has.
     pub(in crate::session) spare: Spare,
+    /// The operator's, at hand in every call.
+    pub(in crate::session) bounds: Bounds,
 }
 
 impl Effects {
+    /// An empty list for calls within these bounds.
+    pub fn new(bounds: Bounds) -> Self {
+        Self { bounds, ..Self::default() }
+    }
+
     /// Forgets what was carried out and keeps the room.
     pub fn clear(&mut self) {
         self.control.clear();

@@ -1,7 +1,7 @@
 //! What the control plane asks of shards, and what they answer: plain values, no channel types.
 
 use super::launch::StartError;
-use crate::base::ids::{AppId, Epoch, Offset, Qos};
+use crate::base::ids::{AppId, Epoch, Offset, PushId, Qos};
 use crate::base::message::Message;
 use smallvec::SmallVec;
 use std::net::SocketAddr;
@@ -42,6 +42,8 @@ pub struct Push {
     pub message: Arc<Message>,
     /// Idempotency key with the hash of what it stands for.
     pub key: Option<(Box<str>, u64)>,
+    /// Names it, also in answer to whoever repeats its key.
+    pub id: PushId,
 }
 
 impl Push {
@@ -135,4 +137,6 @@ pub struct Pushed {
     pub results: SmallVec<[PushResult; 1]>,
     /// The key had been seen; nothing was delivered now.
     pub duplicate: bool,
+    /// Of the push, or of the first one under its key.
+    pub id: PushId,
 }

@@ -37,7 +37,7 @@ impl GapNotes {
 
     /// The message with the session's gaps, for as long as there are any.
     pub(crate) fn noted(&self, session: u32, message: &Message) -> Option<Message> {
-        if !self.has(session) {
+        if !self.has(session) || &*message.topic == NOTICE {
             return None;
         }
         let mut noted = message.clone();

@@ -221,7 +221,7 @@ impl Gateway {
 
     /// An empty list of effects, to be given back.
     pub(super) fn take_effects(&mut self) -> Effects {
-        self.spare_effects.pop().unwrap_or_default()
+        self.spare_effects.pop().unwrap_or_else(|| Effects::new(self.settings.sessions()))
     }
 
     /// Takes an empty list of effects back.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::hash::KeyedHash;
-use crate::base::ids::Qos;
+use crate::base::ids::{PushId, Qos};
 use bytes::Bytes;
 
 pub(super) const APP: AppId = AppId(1);
@@ -39,7 +39,7 @@ pub(super) fn entry(stream: &StreamKey) -> NewEntry {
 }
 
 pub(super) fn key(name: &str, body_hash: u64) -> IdempotencyKey {
-    IdempotencyKey { app: APP, key: name.into(), body_hash }
+    IdempotencyKey { app: APP, key: name.into(), body_hash, id: PushId(u128::from(body_hash)) }
 }
 
 pub(super) fn put(name: &str, value: &str) -> RecordChange {
@@ -80,7 +80,7 @@ pub(super) fn ask<S: Store>(log: &mut Log<S>, request: Request, ms: u64) -> Resu
     dones.remove(0).1.result
 }
 
-pub(super) type AppendedParts = (Arc<[Position]>, bool, Seq);
+pub(super) type AppendedParts = (Arc<[Position]>, Option<PushId>, Seq);
 
 pub(super) fn appended(result: Result<Answer, StoreError>) -> AppendedParts {
     match result {

@@ -263,7 +263,7 @@ impl<S: Store> Log<S> {
 
     fn count(&mut self, result: &Result<Answer, StoreError>) {
         match result {
-            Ok(Answer::Appended { duplicate: true, .. }) => self.stats.duplicates += 1,
+            Ok(Answer::Appended { duplicate: Some(_), .. }) => self.stats.duplicates += 1,
             Err(StoreError::KeyConflict) => self.stats.key_conflicts += 1,
             Err(StoreError::Failed) => self.stats.failures += 1,
             _ => {}

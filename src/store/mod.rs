@@ -18,7 +18,7 @@ mod fixture;
 mod model;
 
 use crate::base::clock::Now;
-use crate::base::ids::{AppId, Offset, Seq};
+use crate::base::ids::{AppId, Offset, PushId, Seq};
 use crate::base::message::{Entry, Message, StreamKey};
 use std::sync::Arc;
 
@@ -42,6 +42,8 @@ pub struct IdempotencyKey {
     pub key: Box<str>,
     /// The same key with another hash is refused.
     pub body_hash: u64,
+    /// Of the push that comes with it; of the first one it is kept.
+    pub id: PushId,
 }
 
 /// One message for one stream.
@@ -110,8 +112,8 @@ pub enum Answer {
     Appended {
         /// In entry order.
         positions: Arc<[Position]>,
-        /// The key had been seen.
-        duplicate: bool,
+        /// The key had been seen: the id of the push that was the first.
+        duplicate: Option<PushId>,
         /// See above.
         seq: Seq,
     },
@@ -184,6 +186,8 @@ pub struct KeyOutcome {
 pub struct KnownKey {
     /// Hash of the first body.
     pub body_hash: u64,
+    /// Id of the first push.
+    pub id: PushId,
     /// What the first request was answered.
     pub positions: Arc<[Position]>,
 }

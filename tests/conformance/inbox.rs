@@ -2,7 +2,7 @@
 
 use crate::client::Hello;
 use crate::node::Node;
-use kittiwake::base::ids::{Offset, Qos};
+use kittiwake::base::ids::{Offset, PushId, Qos};
 use kittiwake::limits::{INBOX_ENTRIES_MAX, PUSH_USERS_MAX};
 use kittiwake::shard::command::{CommandError, Target};
 
@@ -215,18 +215,21 @@ fn a_key_that_repeats_delivers_nothing_and_one_with_another_body_is_refused() {
     for (number, target) in targets.into_iter().enumerate() {
         for qos in [Qos::AtMostOnce, Qos::AtLeastOnce] {
             let key = format!("key-{number}-{qos:?}");
-            let push =
-                |hash| node.push_with(target.clone(), b"x", qos, |push| push.key = Some((key.as_str().into(), hash)));
-            let first = push(1).expect("it is taken");
-            assert!(!first.duplicate);
+            let push = |hash, id| {
+                node.push_with(target.clone(), b"x", qos, |push| {
+                    (push.key, push.id) = (Some((key.as_str().into(), hash)), PushId(id));
+                })
+            };
+            let first = push(1, 21).expect("it is taken");
+            assert_eq!((first.duplicate, first.id), (false, PushId(21)));
             assert_eq!(phone.drain(), ["x"], "{key}");
-            let second = push(1).expect("it is a duplicate");
-            assert!(second.duplicate);
+            let second = push(1, 22).expect("it is a duplicate");
+            assert_eq!((second.duplicate, second.id), (true, PushId(21)), "the first reply");
             let positions = |pushed: &kittiwake::shard::command::Pushed| -> Vec<_> {
                 pushed.results.iter().map(|result| result.position).collect()
             };
             assert_eq!(positions(&first), positions(&second), "{key}");
-            assert_eq!(push(2), Err(CommandError::KeyConflict), "{key}");
+            assert_eq!(push(2, 23), Err(CommandError::KeyConflict), "{key}");
             phone.expect_nothing();
         }
     }

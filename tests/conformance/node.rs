@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crossbeam_channel::Receiver;
 use kittiwake::auth::UserTemplate;
 use kittiwake::base::hash::KeyedHash;
-use kittiwake::base::ids::{AppId, Qos, ShardId};
+use kittiwake::base::ids::{AppId, PushId, Qos, ShardId};
 use kittiwake::base::message::Message;
 use kittiwake::io::probe::Choice;
 use kittiwake::io::sim::{Faults, SimDriver, SimNet};
@@ -60,10 +60,16 @@ impl Node {
 
     /// With other limits.
     pub fn with(shards: u16, change: impl FnOnce(&mut Limits)) -> Self {
+        Self::with_retention(shards, change, |_| {})
+    }
+
+    /// With other limits, and a store that keeps other than it would.
+    pub fn with_retention(shards: u16, change: impl FnOnce(&mut Limits), keep: impl FnOnce(&mut Retentions)) -> Self {
         let mut limits = Limits { connections: 64, ..Limits::default() };
         change(&mut limits);
         let mut retentions = Retentions::default();
         retentions.inbox.entries = limits.inbox_entries;
+        keep(&mut retentions);
         let address: SocketAddr = "10.0.0.1:1883".parse().expect("an address");
         let settings = Arc::new(Settings {
             shards,
@@ -89,13 +95,20 @@ impl Node {
 
     /// Kills it, with all that is not committed, and starts it again over what the store holds.
     pub fn restart(&self) {
+        self.restart_with(|_| {});
+    }
+
+    /// The same, with other limits.
+    pub fn restart_with(&self, change: impl FnOnce(&mut Limits)) {
         let Parts { settings, store, net, .. } = &*self.0;
+        let mut settings = Settings::clone(settings);
+        change(&mut settings.limits);
         let mut plane = self.0.plane.borrow_mut();
         plane.shards.clear();
         plane.heard.clear();
         assert!(plane.desk.take_in(), "the node keeps the log's handle");
         plane.desk.log_mut().crash().expect("memory says where it ends");
-        let Assembly { handle, events, seats, mail } = Assembly::new(settings, store);
+        let Assembly { handle, events, seats, mail } = Assembly::new(&Arc::new(settings), store);
         (plane.shards, plane.events, plane.mail) = (seated(seats, net), events, mail);
         drop(plane);
         *self.0.handle.borrow_mut() = handle;
@@ -230,7 +243,7 @@ impl Node {
             publisher: None,
             properties: None,
         };
-        let mut push = Push { app: AppId(0), target, message: Arc::new(message), key: None };
+        let mut push = Push { app: AppId(0), target, message: Arc::new(message), key: None, id: PushId(7) };
         change(&mut push);
         let token = self.token();
         self.handle().push(push, token)?;

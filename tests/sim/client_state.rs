@@ -308,14 +308,20 @@ impl Conversation {
         }
     }
 
+    fn heard_of_gap(&self, gap: &str) {
+        if gap.contains("kept_from") {
+            self.ledger.borrow_mut().coverage.hit(Seen::TopicGapTold);
+        }
+    }
+
     fn on_publish(&mut self, publish: &Publish<'_>) {
         let client = self.traits.index;
         if publish.topic == "$inbox/$gap" {
-            let is_inbox = publish.payload.starts_with(b"{\"first\":");
-            let seen = if is_inbox { Seen::GapNotice } else { Seen::TopicGapNotice };
-            return self.ledger.borrow_mut().coverage.hit(seen);
+            self.heard_of_gap(&String::from_utf8_lossy(publish.payload));
+            return self.ledger.borrow_mut().coverage.hit(Seen::GapNotice);
         }
-        if publish.properties.user.iter().any(|(name, _)| name == "gap") {
+        for (_, gap) in publish.properties.user.iter().filter(|(name, _)| *name == "gap") {
+            self.heard_of_gap(gap);
             self.ledger.borrow_mut().coverage.hit(Seen::GapNamed);
         }
         let message = Ledger::payload_id(publish.payload);

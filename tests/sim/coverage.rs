@@ -27,7 +27,7 @@ seen! {
     SubscribePending,
     WindowFull,
     GapNotice,
-    TopicGapNotice,
+    TopicGapTold,
     GapNamed,
     /// The durable points of exactly once.
     Point1FlightRecorded,

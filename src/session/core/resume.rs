@@ -5,7 +5,6 @@ use super::record;
 use super::state::{Flight, Link, Session, State, flag};
 use crate::base::ids::{ConnectionId, Offset, Seq};
 use crate::base::log::{RecordChange, StreamHead};
-use crate::limits::RECEIVE_MAXIMUM_OUT;
 
 impl Session {
     /// Ties it to a connection.
@@ -20,7 +19,8 @@ impl Session {
         self.link = Link::online(connection);
         self.state = State::Opening;
         self.attachment = self.attachment.wrapping_add(1);
-        self.window = u8::try_from(receive_maximum.min(RECEIVE_MAXIMUM_OUT)).expect("the limit fits");
+        let bound = effects.bounds.receive_maximum_out;
+        self.window = u8::try_from(receive_maximum).map_or(bound, |asked| asked.min(bound));
         self.set(flag::MQTT5, mqtt5);
         self.set(flag::GOODBYE | flag::TOPICS_HELD, false);
         let filters_pending = self.extra.as_ref().is_some_and(|extra| extra.filters.is_some());

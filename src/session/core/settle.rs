@@ -200,7 +200,7 @@ impl Session {
             work.pending.remove(at);
             send(id, code, effects);
         }
-        if work.pending.len() < usize::from(crate::limits::RECEIVE_MAXIMUM_IN) && self.has(flag::PAUSED_RECEIVE) {
+        if work.pending.len() < usize::from(effects.bounds.receive_maximum_in) && self.has(flag::PAUSED_RECEIVE) {
             self.pause(flag::PAUSED_RECEIVE, false, effects);
         }
         self.tidy(effects);

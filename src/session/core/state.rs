@@ -445,7 +445,7 @@ impl Session {
             attachment: 0,
             last_delivery: 0,
             state: State::Offline,
-            window: u8::try_from(RECEIVE_MAXIMUM_OUT).expect("fits"),
+            window: RECEIVE_MAXIMUM_OUT as u8,
             keep_alive: 0,
             flags: flag::INBOX_UNKNOWN,
         }
