@@ -117,7 +117,7 @@ pub const KEYS: &[Key] = &[
         "limits.max_connections",
         integer(0, limits::NODE_CONNECTIONS_MAX as u64),
         Default::Integer(0),
-        "connections of the node; 0: what this machine can hold",
+        "connections of the node, an eighth and 64 more on each of several shards; 0: what this machine can hold",
     ),
     key(
         "limits.packet_bytes",

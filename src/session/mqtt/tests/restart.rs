@@ -151,7 +151,9 @@ fn gaps_of_topics_are_told_in_their_order_to_those_they_concern() {
     inner.topic = "t/1".into();
     let entry =
         Entry { stream: topic("t/1"), epoch: Epoch(9), offset: Offset(7), seq: Seq(30), message: Arc::new(inner) };
-    shard.call(|session, now, effects| session.on_topics_pulled(core::slice::from_ref(&entry), &gaps, Seq(50), now, effects));
+    shard.call(|session, now, effects| {
+        session.on_topics_pulled(core::slice::from_ref(&entry), &gaps, Seq(50), now, effects)
+    });
     let expected = ["gap Topic(AppId(0), \"t/1\") 7", "PUBLISH 1 t/1 q1", "gap Everyone(AppId(0)) 7"];
     assert_eq!(shard.seen(), expected);
     // What it has been told is not told again, and what lies further on is.
