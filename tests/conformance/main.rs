@@ -9,6 +9,7 @@ mod gaps;
 mod inbox;
 mod limits;
 mod node;
+mod operators;
 mod sessions;
 mod subscriptions;
 mod topics;

@@ -130,7 +130,13 @@ fn an_inbox_that_has_begun_anew_keeps_nothing_back() {
     let request = shard.request(3600, false);
     let identity = Identity { app: AppId(0), user: "alice".into(), device: "phone".into() };
     let head = StreamHead { epoch: Epoch(6), first: Offset(1), last: Offset(0), trimmed: Seq(0) };
-    let at = OpenAt { now: shard.now, shard_seq: shard.seq, inbox: Some((Offset(0), head)), packet_bytes: 1_000 };
+    let at = OpenAt {
+        now: shard.now,
+        shard_seq: shard.seq,
+        inbox: Some((Offset(0), head)),
+        packet_bytes: 1_000,
+        sees_node: false,
+    };
     let mut effects = core::mem::take(&mut shard.effects);
     let connection = ConnectionId { index: 1, generation: 1 };
     shard.id = open(&mut shard.directory, &identity, &request, connection, at, &mut effects);
