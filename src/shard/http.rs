@@ -5,7 +5,7 @@ use crate::base::ids::ConnectionId;
 use crate::engine::{Close, CloseCause, Room};
 use crate::io::Driver;
 use crate::wire::detect::{Detected, detect};
-use crate::wire::http::{Head, Parsed, Problem, Status, parse};
+use crate::wire::http::{Head, Problem, Status, parse};
 
 impl Gateway {
     /// Bytes of a guest, by what they begin with. Returns how many were used.
@@ -21,10 +21,10 @@ impl Gateway {
 
     fn request<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, bytes: &[u8]) -> usize {
         match parse(bytes) {
-            Ok(Parsed::NeedMore) => 0,
-            Ok(Parsed::Head(head, consumed)) => {
+            Ok(None) => 0,
+            Ok(Some(head)) => {
                 self.route(core, id, &head);
-                consumed
+                head.bytes
             }
             Err(error) => {
                 self.decline(core, id, &Problem::new(error.status(), error.detail()));

@@ -5,15 +5,6 @@ use super::query::Query;
 use crate::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX, HTTP_TARGET_BYTES_MAX};
 use httparse::{EMPTY_HEADER, Header, Request};
 
-/// What bytes at the beginning of a request are.
-#[derive(Debug)]
-pub enum Parsed<'a> {
-    /// Not whole yet.
-    NeedMore,
-    /// A whole head, and how many bytes it took.
-    Head(Head<'a>, usize),
-}
-
 /// Why there is no head. All are the peer's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadError {
@@ -66,12 +57,14 @@ pub struct Head<'a> {
     pub query: &'a str,
     /// Whether the peer expects to go on with the connection afterwards.
     pub keep_alive: bool,
+    /// How many bytes it took, its empty line included.
+    pub bytes: usize,
     headers: [Header<'a>; HTTP_HEADERS_MAX],
     count: usize,
 }
 
-/// Reads the head at the start of `bytes`.
-pub fn parse(bytes: &[u8]) -> Result<Parsed<'_>, HeadError> {
+/// Reads the head at the start of `bytes`; none while it is not whole.
+pub fn parse(bytes: &[u8]) -> Result<Option<Head<'_>>, HeadError> {
     let mut headers = [EMPTY_HEADER; HTTP_HEADERS_MAX];
     let mut request = Request::new(&mut headers);
     let looked_at = &bytes[..bytes.len().min(HTTP_HEAD_BYTES_MAX)];
@@ -85,21 +78,21 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed<'_>, HeadError> {
     if request.path.is_some_and(|target| target.len() > HTTP_TARGET_BYTES_MAX) {
         return Err(HeadError::TargetTooLong);
     }
-    let httparse::Status::Complete(consumed) = status else {
-        return too_long(looked_at).map_or(Ok(Parsed::NeedMore), Err);
+    let httparse::Status::Complete(bytes) = status else {
+        return too_long(looked_at).map_or(Ok(None), Err);
     };
     let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
         unreachable!("a complete request has all parts");
     };
     let count = request.headers.len();
     let (path, query) = split(target).ok_or(HeadError::Malformed)?;
-    let mut head = Head { method, path, query, keep_alive: false, headers, count };
+    let mut head = Head { method, path, query, keep_alive: false, bytes, headers, count };
     head.check(minor)?;
     head.keep_alive = match minor {
         0 => head.has_token("connection", "keep-alive"),
         _ => !head.has_token("connection", "close"),
     };
-    Ok(Parsed::Head(head, consumed))
+    Ok(Some(head))
 }
 
 /// What makes a head that is not whole too long already.
@@ -175,8 +168,8 @@ mod tests {
 
     fn head(bytes: &[u8]) -> Head<'_> {
         match parse(bytes) {
-            Ok(Parsed::Head(head, consumed)) => {
-                assert_eq!(consumed, bytes.len());
+            Ok(Some(head)) => {
+                assert_eq!(head.bytes, bytes.len());
                 head
             }
             other => panic!("no head but {other:?}"),
@@ -266,13 +259,13 @@ mod tests {
         fn every_proper_prefix_of_a_head_needs_more(value in "[ -~]{0,40}", cut in 0usize..200) {
             let bytes = format!("GET /a?b HTTP/1.1\r\nHost: h\r\nvalue: {value}\r\n\r\n");
             let end = cut.min(bytes.len() - 1);
-            prop_assert!(matches!(parse(&bytes.as_bytes()[..end]), Ok(Parsed::NeedMore)));
+            prop_assert!(matches!(parse(&bytes.as_bytes()[..end]), Ok(None)));
         }
 
         #[test]
         fn any_bytes_are_answered_with_a_value(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            if let Ok(Parsed::Head(head, consumed)) = parse(&bytes) {
-                prop_assert!(consumed <= bytes.len() && head.count <= HTTP_HEADERS_MAX);
+            if let Ok(Some(head)) = parse(&bytes) {
+                prop_assert!(head.bytes <= bytes.len() && head.count <= HTTP_HEADERS_MAX);
             }
         }
     }

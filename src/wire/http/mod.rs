@@ -13,6 +13,6 @@ mod origin;
 mod query;
 
 pub use answer::{Problem, Status};
-pub use head::{Head, HeadError, Parsed, parse};
+pub use head::{Head, HeadError, parse};
 pub use origin::{OriginError, Origins};
 pub use query::{BadQuery, Query};
