@@ -6,3 +6,4 @@
 pub mod detect;
 pub mod http;
 pub mod mqtt;
+pub mod websocket;
