@@ -11,4 +11,5 @@ mod node;
 mod sessions;
 mod subscriptions;
 mod topics;
+mod websocket;
 mod wills;
