@@ -15,6 +15,7 @@ use kittiwake::shard::launch::{Assembly, LogMail, Shard};
 use kittiwake::shard::settings::{Limits, Settings};
 use kittiwake::store::thread::Desk;
 use kittiwake::store::{Log, MemoryStore, Retentions, thread};
+use kittiwake::wire::http::Origins;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -58,6 +59,15 @@ impl Node {
 
     /// With other limits.
     pub fn with(shards: u16, change: impl FnOnce(&mut Limits)) -> Self {
+        Self::build(shards, change, Origins::default())
+    }
+
+    /// With a list of web pages.
+    pub fn with_origins(origins: Origins) -> Self {
+        Self::build(1, |_| {}, origins)
+    }
+
+    fn build(shards: u16, change: impl FnOnce(&mut Limits), origins: Origins) -> Self {
         let mut limits = Limits { connections: 64, ..Limits::default() };
         change(&mut limits);
         let mut retentions = Retentions::default();
@@ -69,7 +79,7 @@ impl Node {
             listen: vec![address],
             apps: vec!["default".into()],
             user: UserTemplate::default(),
-            origins: Default::default(),
+            origins,
             hash_key: 7,
             random_seed: 7,
             limits,

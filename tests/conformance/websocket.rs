@@ -73,25 +73,15 @@ impl WebSocket {
         self.bytes += bytes.len();
         self.raw.extend_from_slice(bytes);
         loop {
-            // The server masks nothing, so a pong can be looked at where it lies.
-            if let [0x8A, len, rest @ ..] = &self.raw[..]
-                && !self.reader.is_in_frame()
-                && rest.len() >= usize::from(*len)
-            {
-                let end = 2 + usize::from(*len);
-                self.pongs.push(self.raw[2..end].to_vec());
-                self.raw.drain(..end);
-                continue;
-            }
             assert!(self.closed.is_none() || self.raw.is_empty(), "a close frame is the last one");
             let mut at = Passage::default();
             let event = self.reader.read(&mut self.raw, &mut at, &RULES).expect("the server frames well");
             into.extend_from_slice(&self.raw[..at.write]);
             self.raw.drain(..at.read);
             match event {
-                Event::NeedMore if !matches!(self.raw[..], [0x8A, _, ..]) => return,
-                Event::NeedMore => {}
+                Event::NeedMore => return,
                 Event::Message(_) => self.messages += 1,
+                Event::Pong(pong) => self.pongs.push(pong.bytes().to_vec()),
                 Event::Ping(_) => panic!("the server does not ping"),
                 Event::Close(code) => {
                     self.raw.clear();

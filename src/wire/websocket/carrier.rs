@@ -21,7 +21,7 @@ impl Transform for Carrier {
     fn inbound(&mut self, bytes: &mut [u8], at: &mut Passage, reply: &mut Reply) -> Inbound {
         loop {
             match self.reader.read(bytes, at, &RULES) {
-                Ok(Event::Message(_)) => {}
+                Ok(Event::Message(_) | Event::Pong(_)) => {}
                 Ok(Event::NeedMore) => return Inbound::Done,
                 Ok(Event::Ping(ping)) => {
                     say(reply, Opcode::Pong, ping.bytes());

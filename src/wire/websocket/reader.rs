@@ -52,6 +52,8 @@ pub enum Event {
     Message(Kind),
     /// To be answered with a pong of the same payload.
     Ping(Control),
+    /// An answer to a ping, or one that nobody asked for (§5.5.3).
+    Pong(Control),
     /// The peer ends: to be answered, then nothing more is read. The frame itself stays unread, so a caller who is not
     /// done with what came before reads it again later.
     Close(Option<CloseCode>),
@@ -149,15 +151,11 @@ impl Reader {
             self.check(&head, rules)?;
             if head.opcode.is_control() {
                 let Some(control) = control(&unread[head.bytes..], &head) else { return Ok(Event::NeedMore) };
-                match head.opcode {
-                    Opcode::Close => return close_code(control.bytes()).map(Event::Close),
-                    Opcode::Ping => {
-                        at.read += head.bytes + usize::from(control.len);
-                        return Ok(Event::Ping(control));
-                    }
-                    _ => at.read += head.bytes + usize::from(control.len),
+                if head.opcode == Opcode::Close {
+                    return close_code(control.bytes()).map(Event::Close);
                 }
-                continue;
+                at.read += head.bytes + usize::from(control.len);
+                return Ok(if head.opcode == Opcode::Ping { Event::Ping(control) } else { Event::Pong(control) });
             }
             at.read += head.bytes;
             self.frame_begins(&head);
