@@ -7,9 +7,10 @@
 //!
 //! # Files
 //! `handshake` from request to 101 · `frame` heads · `reader` the order of frames · `utf8` text in pieces · `close`
-//! codes · `carrier` the transform that stands between a connection and the protocol that it carries.
+//! codes · [`client`] the handshake's other side · `carrier` the transform that stands between a connection and the protocol that it carries.
 
 mod carrier;
+pub mod client;
 mod close;
 mod frame;
 mod handshake;
@@ -19,6 +20,6 @@ mod utf8;
 pub use carrier::Carrier;
 pub use close::CloseCode;
 pub use frame::{CONTROL_BYTES_MAX, FrameHead, HEAD_BYTES_MAX, Opcode, apply_mask, decode_head, encode_head};
-pub use handshake::{Offer, Refusal, SWITCHED_BYTES_MAX, accept_value, key_is_valid};
+pub use handshake::{Offer, Refusal, accept_value, key_is_valid};
 pub use reader::{Control, Event, Kind, Reader, Role, Rules, Violation};
 pub use utf8::Utf8;
