@@ -17,6 +17,7 @@ use kittiwake::shard::launch::{Assembly, LogMail, Shard};
 use kittiwake::shard::settings::{Limits, Settings};
 use kittiwake::store::thread::Desk;
 use kittiwake::store::{Log, MemoryStore, Retentions, thread};
+use kittiwake::wire::http::Origins;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -63,6 +64,15 @@ impl Node {
 
     /// With other limits.
     pub fn with(shards: u16, change: impl FnOnce(&mut Limits)) -> Self {
+        Self::build(shards, change, Origins::default())
+    }
+
+    /// With a list of web pages.
+    pub fn with_origins(origins: Origins) -> Self {
+        Self::build(1, |_| {}, origins)
+    }
+
+    fn build(shards: u16, change: impl FnOnce(&mut Limits), origins: Origins) -> Self {
         let mut limits = Limits { connections: 64, ..Limits::default() };
         change(&mut limits);
         let mut retentions = Retentions::default();
@@ -75,6 +85,7 @@ impl Node {
             apps: vec!["default".into()],
             user: UserTemplate::default(),
             sys_users: vec![OPERATOR.into()],
+            origins,
             hash_key: 7,
             random_seed: 7,
             limits,

@@ -105,6 +105,7 @@ impl Node {
             apps: vec!["default".to_owned()],
             user: Default::default(),
             sys_users: Vec::new(),
+            origins: Default::default(),
             hash_key: random.bits(),
             random_seed: random.bits(),
             limits,
