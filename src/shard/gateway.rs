@@ -16,6 +16,7 @@ use super::restore::Restoring;
 use super::settings::Settings;
 use super::stats::Counters;
 use super::subscribe::Installing;
+use super::turning::Turning;
 use super::unsent::Unsent;
 use crate::base::hash::KeyedHash;
 use crate::base::ids::{ConnectionId, Seq, SessionId, ShardId};
@@ -96,6 +97,7 @@ pub(crate) struct Gateway {
 
     pub(super) log: LogPort,
     pub(super) committing: Committing,
+    pub(super) turning: Turning,
     pub(super) lists: Slab<ListPush>,
     /// Sessions whose record has a lazily written change, each once.
     pub(super) dirty: VecDeque<SessionId>,
@@ -160,6 +162,7 @@ impl Gateway {
             retry_reads_ms: 0,
             log: LogPort::new(store, shard),
             committing: Committing::new(hash.clone()),
+            turning: Turning::default(),
             hash,
             lists: Slab::new(),
             dirty: VecDeque::new(),

@@ -8,6 +8,7 @@
 //! # Files, in the order in which a message passes them
 //! `launch` threads and mailboxes · `gateway` the engine's calls and letters, dispatched · `connect` from accept to an
 //! open session · `inbound` bytes to frames to sessions · `apply` what sessions ask for · `publish` a topic's home ·
+//! `turning` its order ·
 //! `push` the control plane's messages · `log_port`, `done` requests to the log and their answers · `incoming` what came
 //! for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound` frames into outboxes · `lagging`, `unsent`
 //! what waits for a window or an outbox · `subscribe` interest · `jobs` the rest of the turn · `restore` at start ·
@@ -39,6 +40,7 @@ mod restore;
 pub mod settings;
 mod stats;
 mod subscribe;
+mod turning;
 mod unsent;
 
 pub use handle::Handle;

@@ -96,6 +96,7 @@ impl Gateway {
             ("unsent_sessions", self.unsent.sessions() as u64),
             ("log_requests", self.log.outstanding() as u64),
             ("committing_topics", self.committing.topics() as u64),
+            ("held_publishes", self.turning.held() as u64),
             ("list_pushes", self.lists.len() as u64),
             ("installing", self.installing.len() as u64),
             ("moving", self.moving.len() as u64),
