@@ -21,6 +21,7 @@ impl Gateway {
         }
         self.retry_reads(core);
         self.retry_refused(core);
+        self.catch_up_freed(core);
         self.go_on_restoring(core);
         self.expire_offline(core);
         self.write_lazily(core);
@@ -43,9 +44,14 @@ impl Gateway {
         let waits = log_waits || !self.throttled.is_empty() || !self.refused.is_empty();
         let retry = waits.then_some(self.turn_ms + RETRY_MS);
         let reads = (!self.failed_reads.is_empty()).then_some(self.retry_reads_ms);
+        // Some windows are freed by an outbox that drains after this turn's jobs.
+        let freed = (!self.freed.is_empty()).then_some(self.turn_ms);
         // A turn frees connections after its jobs, and nothing else may happen when the last one is gone.
         let drains = (self.draining && !self.drained).then_some(self.turn_ms + RETRY_MS);
-        [self.offline.next_wake(), lazily, retry, reads, drains, self.restoring.retry_ms()].into_iter().flatten().min()
+        [self.offline.next_wake(), lazily, retry, reads, freed, drains, self.restoring.retry_ms()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn expire_offline<D: Driver>(&mut self, core: &mut Core<D>) {
