@@ -36,6 +36,7 @@ impl Gateway {
         let waits_for_acknowledgement = message.qos >= Qos::AtLeastOnce;
         let owed = waits_for_acknowledgement && self.interest.lookup(message.app, &message.topic).owed;
         if waits_for_acknowledgement && self.turning.holds(owed) {
+            self.counters.held += 1;
             return self.turning.hold(publish, owed);
         }
         self.log_or_hand_over(core, publish, owed);
