@@ -420,8 +420,9 @@ impl Client {
         if self.is_leaving {
             // To close at once could reset the connection before its goodbye was read.
             self.read();
-            if self.peer.is_none() && self.talk.was_cast_out {
-                // The server closed it before it heard the goodbye.
+            let must_be_heard = self.traits.durable && self.traits.version == Version::V5;
+            if self.peer.is_none() && must_be_heard && !self.talk.goodbye_heard {
+                // The server had closed it before, for another reason.
                 self.is_leaving = false;
                 return false;
             }

@@ -57,7 +57,9 @@ pub struct Conversation {
     /// The session cannot be there any more, unless the node has died since.
     pub must_have_expired: bool,
     /// The server has said that it closes this connection.
-    pub was_cast_out: bool,
+    was_cast_out: bool,
+    /// It has closed it because of a goodbye.
+    pub goodbye_heard: bool,
     /// When there was nothing to read the last time.
     pub quiet_at: Option<Now>,
     /// Topics by alias, on this connection.
@@ -94,6 +96,7 @@ impl Conversation {
             accepted_ms: 0,
             must_have_expired: false,
             was_cast_out: false,
+            goodbye_heard: false,
             quiet_at: None,
             aliases: Default::default(),
             waiting: Waiting::Nothing,
@@ -140,6 +143,7 @@ impl Conversation {
         self.clean_start = clean_start;
         self.may_have_expired = may_have_expired;
         self.was_cast_out = false;
+        self.goodbye_heard = false;
         self.quiet_at = None;
     }
 
@@ -194,6 +198,7 @@ impl Conversation {
     pub fn goodbye_was_heard(&mut self, now_ms: u64) {
         // 3.1.1 is not told of other reasons.
         if self.version == Version::V5 && !self.was_cast_out && self.connack {
+            self.goodbye_heard = true;
             self.ledger.borrow_mut().goodbye_was_heard(self.traits.index, now_ms);
         }
     }
