@@ -186,6 +186,13 @@ impl Client {
             self.ledger.borrow_mut().coverage.hit(Seen::CleanStart);
             self.talk.forget();
         }
+        let is_v5 = self.traits.version == Version::V5;
+        let unsure = self.traits.is_wide && durable && is_v5 && self.talk.is_unsure(self.traits.expiry, now_ms);
+        if unsure && !forget {
+            // It cannot tell its session from one that an unanswered CONNECT has made since that one expired.
+            self.talk.forget();
+        }
+        let forget = forget || unsure;
         // Until it is answered, the session of before may still be there.
         self.clean_pending |= forget;
         self.clean_start = !durable || self.clean_pending;
@@ -249,10 +256,15 @@ impl Client {
         self.clean_pending &= !self.talk.is_open();
         if matches!(state, PeerState::Dead | PeerState::Ended) {
             self.peer = None;
+            let was_refused = state == PeerState::Dead && !self.talk.is_open();
             if (self.is_parting || self.is_leaving) && state == PeerState::Ended {
                 self.talk.goodbye_was_heard(self.net.now().monotonic_ms);
             }
             self.gone();
+            if was_refused && self.traits.is_wide {
+                // Nobody listens while a node is drained.
+                self.not_before_ms += 200;
+            }
         }
     }
 

@@ -135,6 +135,11 @@ impl Conversation {
         packet.encode_to(self.version, &mut self.outgoing);
     }
 
+    /// Its session may have expired, and a CONNECT was sent since that nobody has answered.
+    pub fn is_unsure(&self, expiry: u32, now_ms: u64) -> bool {
+        self.confirmed && self.began_ms > self.accepted_ms && now_ms > self.accepted_ms + u64::from(expiry) * 1_000
+    }
+
     /// A connection begins.
     pub fn greet(&mut self, clean_start: bool, may_have_expired: bool, now_ms: u64) {
         self.asked_at = self.ledger.borrow().step;
@@ -362,6 +367,9 @@ impl Conversation {
         // A short expiry may run out while answers and goodbyes are on their way.
         let is_short = self.traits.expiry < EXPIRY && self.version == Version::V5;
         let may_be_over = is_short && now_ms > self.accepted_ms + u64::from(self.traits.expiry) * 1_000;
+        // How long it was away before a restart only the wall clock tells.
+        let may_be_over = may_be_over
+            || self.version == Version::V5 && self.ledger.borrow().restarted_in_other_time(self.accepted_ms);
         self.accepted_ms = self.began_ms;
         if self.confirmed && !present {
             assert!(self.may_have_expired || may_be_over, "client {client}: its session is lost");

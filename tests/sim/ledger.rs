@@ -180,6 +180,11 @@ impl Ledger {
         assert!(!is_late, "client {client}: m{id} had expired before it was sent, quiet {quiet_at:?}: {message:?}");
     }
 
+    /// Whether the wall clock was set and the node died since.
+    pub fn restarted_in_other_time(&self, since_ms: u64) -> bool {
+        self.died_at.is_some() && self.wall_stepped_ms.is_some_and(|at_ms| at_ms >= since_ms)
+    }
+
     /// CONNACK.
     pub fn accepted(&mut self, client: usize, present: bool, now_ms: u64) {
         self.wills.accepted(client, present, now_ms, &mut self.coverage);
@@ -253,7 +258,7 @@ impl Ledger {
     pub fn delivered(&mut self, client: usize, topic: &str, payload: &[u8], qos: Qos) {
         let id = Self::payload_id(payload);
         self.tell(|| format!("client {client}: m{id} delivered at {qos:?}"));
-        let Self { messages, lives, step, died_at, .. } = self;
+        let Self { messages, lives, step, died_at, wall_stepped_ms, .. } = self;
         let message = messages.get_mut(&id).unwrap_or_else(|| panic!("m{id} came from nowhere"));
         let life = &mut lives[client];
         assert_eq!(message.topic, topic, "m{id} came under another topic");
@@ -278,7 +283,9 @@ impl Ledger {
             assert!(is_first, "client {client} got QoS 2 m{id} twice (died at {died_at:?}): {message:?} {life:?}");
         }
         // What is not owed may come late: it was passed over under a filter of QoS 0, say, and is read again after a crash.
-        if *times == 1 && qos > Qos::AtMostOnce && message.sends <= 1 && is_owed {
+        // What had expired is alive again when the wall clock is set back, and read again after a crash.
+        let is_revived = message.lives_ms.is_some() && wall_stepped_ms.is_some() && died_at.is_some();
+        if *times == 1 && qos > Qos::AtMostOnce && message.sends <= 1 && is_owed && !is_revived {
             life.check_order(client, id, message, qos, *died_at);
         }
     }
