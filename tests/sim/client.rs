@@ -19,6 +19,8 @@ const TOPICS: [&str; 5] = ["a", "rooms/1", "rooms/2", "rooms/1/x", "news"];
 const FILTERS: [&str; 8] = ["a", "rooms/1", "rooms/+", "rooms/#", "#", "news", "$inbox/#", "$inbox/orders/+"];
 /// Session expiry of durable MQTT 5 clients, seconds: shorter than a long absence in a run.
 pub const EXPIRY: u32 = 60;
+/// Who has found nothing to read for so long has emptied the server's outbox.
+const QUIET_MS: u64 = 3_000;
 /// A server ends what it was told of, and a will is published and committed, within this of being due.
 const SLACK_MS: u64 = 10_000;
 /// Message expiries, seconds: some run out in a run, some never do.
@@ -63,6 +65,8 @@ pub struct Client {
     is_leaving: bool,
     /// It has said goodbye and waits for the server to close: then that was heard.
     is_parting: bool,
+    /// It has found nothing to read since then.
+    quiet_since_ms: Option<u64>,
     /// When the server knows at the latest that the last connection is over.
     ended_by_ms: Option<u64>,
 }
@@ -94,6 +98,7 @@ impl Client {
             clean_pending: false,
             is_leaving: false,
             is_parting: false,
+            quiet_since_ms: None,
             ended_by_ms: None,
         }
     }
@@ -249,10 +254,15 @@ impl Client {
         let Some(peer) = self.peer.as_mut() else { return };
         let bytes = peer.read_all();
         let state = peer.state();
-        if bytes.is_empty() {
-            self.talk.quiet_at = Some(self.net.now());
+        let now = self.net.now();
+        let quiet_since_ms = self.quiet_since_ms.take().unwrap_or(now.monotonic_ms);
+        if bytes.is_empty() && self.talk.is_open() {
+            self.quiet_since_ms = Some(quiet_since_ms);
+            if now.monotonic_ms >= quiet_since_ms + QUIET_MS {
+                self.talk.quiet_at = Some(now);
+            }
         }
-        self.talk.received(&bytes, self.net.now());
+        self.talk.received(&bytes, now);
         self.clean_pending &= !self.talk.is_open();
         if matches!(state, PeerState::Dead | PeerState::Ended) {
             self.peer = None;
@@ -275,6 +285,7 @@ impl Client {
         }
         self.not_before_ms = now_ms + if self.clean_pending { SETTLES_MS } else { 1 };
         self.is_parting = false;
+        self.quiet_since_ms = None;
         // Whoever sends nothing is noticed by its keep alive, or not at all.
         let keep_alive_ms = u64::from(self.traits.keep_alive) * 1_500;
         self.ended_by_ms = (keep_alive_ms > 0).then(|| now_ms + keep_alive_ms);

@@ -60,7 +60,7 @@ pub struct Conversation {
     was_cast_out: bool,
     /// It has closed it because of a goodbye.
     pub goodbye_heard: bool,
-    /// When there was nothing to read the last time.
+    /// The last time at which the server had nothing in its outbox.
     pub quiet_at: Option<Now>,
     /// Topics by alias, on this connection.
     aliases: [Option<String>; 3],

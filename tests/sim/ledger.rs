@@ -164,8 +164,8 @@ impl Ledger {
         (message.lives_ms, message.expires_ms) = (Some(lives_ms), expires_ms);
     }
 
-    /// A PUBLISH says how long its message lives; `quiet_at`: its client had read all there was, and this was not sent
-    /// before.
+    /// A PUBLISH says how long its message lives; `quiet_at`: the server's outbox was empty, and this is
+    /// sent for the first time.
     pub fn check_expiry(&mut self, client: usize, id: MessageId, seconds: Option<u32>, quiet_at: Option<Now>) {
         let Some(message) = self.messages.get(&id) else { return };
         assert_eq!(seconds.is_some(), message.lives_ms.is_some(), "client {client}: m{id} expires? {message:?}");
