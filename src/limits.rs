@@ -250,6 +250,9 @@ pub const RECORD_KEY_BYTES_MAX: usize = u16::MAX as usize;
 /// Commits, unlogged messages and list parts a shard has taken in and not yet worked off. Beyond it the shard takes no
 /// letters, so its mailbox fills and its senders are slowed down.
 pub const INCOMING_MAX: usize = 1_024;
+/// Publishes a topic's home holds while unlogged messages are on their way before them. From there on it reads no
+/// publisher and answers 429; what others have sent already is bounded by their receive maximum.
+pub const HELD_PUBLISHES_MAX: usize = 1_024;
 /// Answers of all shards that the control plane has not taken yet, in a queue that is allocated once. Beyond it they
 /// wait in their shard, which takes no letters meanwhile.
 pub const EVENTS_MAX: usize = 1_024;

@@ -128,7 +128,7 @@ impl Gateway {
         message: &crate::base::message::Message,
     ) {
         let home = self.homes.topic(message.app, &message.topic);
-        if !self.log.congested() && !self.incoming.is_full() && !core.congested(home) {
+        if !self.is_log_congested() && !self.incoming.is_full() && !core.congested(home) {
             return;
         }
         if let Some(connection) = self.directory.get(session).and_then(Session::connection) {

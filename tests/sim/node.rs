@@ -186,6 +186,13 @@ impl Node {
         self.desk.commit(self.net.now(), &mut self.outbox);
     }
 
+    /// Asks it to end; false: it is not the moment, for a mailbox is full.
+    pub fn drain(&self) -> bool {
+        let Some(running) = self.running.as_ref().filter(|running| running.mail.has_room(1)) else { return false };
+        running.handle.drain();
+        true
+    }
+
     /// The next write or read fails.
     pub fn break_store(&mut self, random: &mut Random) {
         let store = self.desk.log_mut().store_mut();
