@@ -149,6 +149,18 @@ pub const RING_DROP_PATIENCE: Duration = Duration::from_secs(1);
 /// Sends of one epoll driver that wait for room in their socket's buffer. Full: the send fails with ENOBUFS.
 pub const EPOLL_PARKED_SENDS_MAX: usize = 1 << 20;
 
+// --- HTTP on the edge port ------------------------------------------------------------------------------------
+
+/// Bytes of a request's head: what browsers send with their cookies, and what one receive block holds. Longer: 431.
+pub const HTTP_HEAD_BYTES_MAX: usize = RECEIVE_BLOCK_BYTES;
+/// Bytes of a request's target: RFC 9110 §4.1 asks for 8,000 at the least. Longer: 414.
+pub const HTTP_TARGET_BYTES_MAX: usize = 8_192;
+/// Headers of a request; they are looked at on the stack, 32 bytes each. More: 431.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// Payload of one WebSocket frame. Frames' bounds mean nothing to what they carry, which has bounds of its own, so
+/// this only keeps a length within the 32 bits it is counted down in. Longer: 1009.
+pub const WEBSOCKET_FRAME_BYTES_MAX: u32 = 1 << 30;
+
 // --- sessions -------------------------------------------------------------------------------------------------
 
 /// Default `limits.packet_bytes`: a whole MQTT packet. Longer: 0x95 and close.
@@ -257,6 +269,9 @@ pub const RECORD_KEY_BYTES_MAX: usize = u16::MAX as usize;
 /// Commits, unlogged messages and list parts a shard has taken in and not yet worked off. Beyond it the shard takes no
 /// letters, so its mailbox fills and its senders are slowed down.
 pub const INCOMING_MAX: usize = 1_024;
+/// Publishes a topic's home holds while unlogged messages are on their way before them. From there on it reads no
+/// publisher and answers 429; what others have sent already is bounded by their receive maximum.
+pub const HELD_PUBLISHES_MAX: usize = 1_024;
 /// Answers of all shards that the control plane has not taken yet, in a queue that is allocated once. Beyond it they
 /// wait in their shard, which takes no letters meanwhile.
 pub const EVENTS_MAX: usize = 1_024;

@@ -18,6 +18,7 @@ use super::restore::Restoring;
 use super::settings::Settings;
 use super::stats::Counters;
 use super::subscribe::Installing;
+use super::turning::Turning;
 use super::unsent::Unsent;
 use crate::base::hash::KeyedHash;
 use crate::base::ids::{ConnectionId, Seq, SessionId, ShardId};
@@ -30,6 +31,7 @@ use crate::router::subscribers::Subscribers;
 use crate::session::Effects;
 use crate::session::directory::Directory;
 use crate::store;
+use crate::wire::websocket::Carrier;
 use crossbeam_channel::{Sender, TrySendError};
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
@@ -37,7 +39,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// The engine as this handler sees it.
-pub(crate) type Core<D> = engine::Core<D, Letter>;
+pub(crate) type Core<D> = engine::Core<D, Letter, Carrier>;
 
 /// What a shard is made of.
 #[derive(Debug)]
@@ -82,6 +84,9 @@ pub(crate) struct Gateway {
     pub(super) passing: Passing,
     pub(super) lagging: Lagging,
     pub(super) unsent: Unsent,
+    /// Sessions whose window has room again because something could not be sent, with unlogged messages waiting for it.
+    /// Worked off each turn.
+    pub(super) freed: Vec<SessionId>,
     pub(super) gap_notes: GapNotes,
     pub(super) incoming: Incoming,
     pub(super) hot: HotRing,
@@ -99,6 +104,7 @@ pub(crate) struct Gateway {
 
     pub(super) log: LogPort,
     pub(super) committing: Committing,
+    pub(super) turning: Turning,
     pub(super) lists: Slab<ListPush>,
     /// Sessions whose record has a lazily written change, each once.
     pub(super) dirty: VecDeque<SessionId>,
@@ -155,6 +161,7 @@ impl Gateway {
             passing: Passing::default(),
             lagging: Lagging::default(),
             unsent: Unsent::default(),
+            freed: Vec::new(),
             gap_notes: GapNotes::default(),
             incoming: Incoming::default(),
             hot: HotRing::default(),
@@ -166,6 +173,7 @@ impl Gateway {
             retry_reads_ms: 0,
             log: LogPort::new(store, shard),
             committing: Committing::new(hash.clone()),
+            turning: Turning::default(),
             hash,
             lists: Slab::new(),
             dirty: VecDeque::new(),
@@ -241,6 +249,7 @@ impl Gateway {
 
 impl<D: Driver> Handler<D> for Gateway {
     type Letter = Letter;
+    type Transform = Carrier;
 
     fn on_accept(&mut self, core: &mut Core<D>, id: ConnectionId, _listener: ListenerId, _peer: SocketAddr) {
         self.guest_arrived(core, id);
@@ -250,7 +259,7 @@ impl<D: Driver> Handler<D> for Gateway {
         self.received(core, id, bytes)
     }
 
-    fn on_departed(&mut self, core: &mut Core<D>, id: ConnectionId, departure: Departure) {
+    fn on_departed(&mut self, core: &mut Core<D>, id: ConnectionId, departure: Departure<Carrier>) {
         let tag = core.tag(id).expect("the id is valid in this call");
         self.departed(core, tag, departure);
     }

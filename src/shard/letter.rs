@@ -12,6 +12,7 @@ use crate::router::interest::Level;
 use crate::session::mqtt::ConnectRequest;
 use crate::session::{Identity, Ticket};
 use crate::store::{Batch, Done, RecordChange};
+use crate::wire::websocket::Carrier;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -62,7 +63,7 @@ pub(crate) enum Letter {
 #[derive(Debug)]
 pub(crate) struct Arrival {
     /// The socket with its unread bytes.
-    pub(crate) departure: Departure,
+    pub(crate) departure: Departure<Carrier>,
     /// Who.
     pub(crate) identity: Identity,
     /// What CONNECT said.

@@ -17,6 +17,7 @@ use kittiwake::shard::launch::{Assembly, LogMail, Seat, Shard};
 use kittiwake::shard::settings::{Limits, Settings};
 use kittiwake::store::thread::Desk;
 use kittiwake::store::{Log, MemoryStore, Retentions, thread};
+use kittiwake::wire::http::Origins;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -65,11 +66,25 @@ impl Node {
 
     /// With other limits.
     pub fn with(shards: u16, change: impl FnOnce(&mut Limits)) -> Self {
-        Self::with_retention(shards, change, |_| {})
+        Self::build(shards, change, |_| {}, Origins::default())
+    }
+
+    /// With a list of web pages.
+    pub fn with_origins(origins: Origins) -> Self {
+        Self::build(1, |_| {}, |_| {}, origins)
     }
 
     /// With other limits, and a store that keeps other than it would.
     pub fn with_retention(shards: u16, change: impl FnOnce(&mut Limits), keep: impl FnOnce(&mut Retentions)) -> Self {
+        Self::build(shards, change, keep, Origins::default())
+    }
+
+    fn build(
+        shards: u16,
+        change: impl FnOnce(&mut Limits),
+        keep: impl FnOnce(&mut Retentions),
+        origins: Origins,
+    ) -> Self {
         let mut limits = Limits { connections: 64, ..Limits::default() };
         change(&mut limits);
         let mut retentions = Retentions::default();
@@ -83,6 +98,7 @@ impl Node {
             apps: vec!["default".into()],
             user: UserTemplate::default(),
             sys_users: vec![OPERATOR.into()],
+            origins,
             hash_key: 7,
             random_seed: 7,
             limits,

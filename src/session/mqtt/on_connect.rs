@@ -103,7 +103,7 @@ pub fn open(
     let assigned = request.assigned;
     extra.welcome =
         Some(Box::new(Welcome { session_present: resumed, assigned, expiry_lowered, packet_bytes: at.packet_bytes }));
-    let mut records = session.opening_records();
+    let mut records = session.opening_records(at.now);
     // The new records have some of the old ones' keys: removals go first.
     core::mem::swap(&mut records, &mut removed);
     records.append(&mut removed);
