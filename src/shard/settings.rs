@@ -148,6 +148,7 @@ mod tests {
                 apps: Vec::new(),
                 user: UserTemplate::default(),
                 sys_users: Vec::new(),
+                origins: Default::default(),
                 hash_key: 0,
                 random_seed: 0,
                 limits,
