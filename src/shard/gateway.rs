@@ -4,8 +4,10 @@
 use super::command::Event;
 use super::committing::Committing;
 use super::connect::Moving;
+use super::connections::Survey;
 use super::fanout::{Parcel, Passing};
 use super::flavours::Flavours;
+use super::gaps::GapNotes;
 use super::home::Homes;
 use super::incoming::{HotRing, Incoming};
 use super::lagging::Lagging;
@@ -29,6 +31,7 @@ use crate::router::subscribers::Subscribers;
 use crate::session::Effects;
 use crate::session::directory::Directory;
 use crate::store;
+use crate::wire::websocket::Carrier;
 use crossbeam_channel::{Sender, TrySendError};
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
@@ -36,7 +39,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// The engine as this handler sees it.
-pub(crate) type Core<D> = engine::Core<D, Letter>;
+pub(crate) type Core<D> = engine::Core<D, Letter, Carrier>;
 
 /// What a shard is made of.
 #[derive(Debug)]
@@ -84,6 +87,7 @@ pub(crate) struct Gateway {
     /// Sessions whose window has room again because something could not be sent, with unlogged messages waiting for it.
     /// Worked off each turn.
     pub(super) freed: Vec<SessionId>,
+    pub(super) gap_notes: GapNotes,
     pub(super) incoming: Incoming,
     pub(super) hot: HotRing,
     /// The last seq whose batch has come.
@@ -107,6 +111,8 @@ pub(crate) struct Gateway {
     /// The first of them, which are being written, a share a turn.
     pub(super) dirty_due: usize,
     pub(super) dirty_since_ms: u64,
+    /// Questions for the slowest connections, each some way through the sessions.
+    pub(super) surveys: Vec<Survey>,
     /// Connections not read because the log or another shard is congested.
     pub(super) throttled: Vec<ConnectionId>,
 
@@ -141,7 +147,7 @@ impl Gateway {
             homes,
             events,
             untold: VecDeque::new(),
-            directory: Directory::new(hash.clone(), sessions_max),
+            directory: Directory::new(hash.clone(), sessions_max, settings.limits.devices_per_user),
             offline: Wheel::new(u32::try_from(sessions_max).expect("sessions are numbered with 32 bits"), 0),
             moving: Slab::new(),
             assigned: 0,
@@ -156,6 +162,7 @@ impl Gateway {
             lagging: Lagging::default(),
             unsent: Unsent::default(),
             freed: Vec::new(),
+            gap_notes: GapNotes::default(),
             incoming: Incoming::default(),
             hot: HotRing::default(),
             seq: Seq(0),
@@ -172,6 +179,7 @@ impl Gateway {
             dirty: VecDeque::new(),
             dirty_due: 0,
             dirty_since_ms: 0,
+            surveys: Vec::new(),
             throttled: Vec::new(),
             refused: Vec::new(),
             draining: false,
@@ -225,7 +233,7 @@ impl Gateway {
 
     /// An empty list of effects, to be given back.
     pub(super) fn take_effects(&mut self) -> Effects {
-        self.spare_effects.pop().unwrap_or_default()
+        self.spare_effects.pop().unwrap_or_else(|| Effects::new(self.settings.sessions()))
     }
 
     /// Takes an empty list of effects back.
@@ -241,6 +249,7 @@ impl Gateway {
 
 impl<D: Driver> Handler<D> for Gateway {
     type Letter = Letter;
+    type Transform = Carrier;
 
     fn on_accept(&mut self, core: &mut Core<D>, id: ConnectionId, _listener: ListenerId, _peer: SocketAddr) {
         self.guest_arrived(core, id);
@@ -250,7 +259,7 @@ impl<D: Driver> Handler<D> for Gateway {
         self.received(core, id, bytes)
     }
 
-    fn on_departed(&mut self, core: &mut Core<D>, id: ConnectionId, departure: Departure) {
+    fn on_departed(&mut self, core: &mut Core<D>, id: ConnectionId, departure: Departure<Carrier>) {
         let tag = core.tag(id).expect("the id is valid in this call");
         self.departed(core, tag, departure);
     }
@@ -293,6 +302,7 @@ impl<D: Driver> Handler<D> for Gateway {
             Letter::Listen(addresses) => self.to_listen = Some(addresses),
             Letter::Push { push, token } => self.on_push(core, push, token),
             Letter::Stats { token } => self.on_stats(core, token),
+            Letter::Connections { query, token } => self.on_connections(core, query, token),
             Letter::Disconnect { app, user, device, token } => {
                 self.on_disconnect(core, app, &user, device.as_deref(), token);
             }

@@ -26,11 +26,13 @@ impl Gateway {
         self.expire_offline(core);
         self.write_lazily(core);
         let more_drain = self.drain_some(core);
+        let more_surveys = self.go_on_surveying(core);
         let more_held = self.end_rounds(core);
         let log_waits = !self.log.flush() || self.turning.is_full();
         self.release_throttled(core, log_waits);
         let answers_wait = self.tell_waiting();
-        answers_wait || more_drain || more_held || more_fanout || !self.incoming.is_empty() || !self.pulls.is_empty()
+        let more_reads = !self.incoming.is_empty() || !self.pulls.is_empty();
+        answers_wait || more_drain || more_surveys || more_held || more_fanout || more_reads
     }
 
     /// The earliest time at which there is work again without a letter or a completion.
