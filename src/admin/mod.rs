@@ -47,16 +47,8 @@ async fn readyz(State(control): State<Arc<Control>>) -> Result<Response, Problem
 }
 
 async fn check(control: &Control) -> Result<(), Problem> {
-    if !control.store_healthy() {
-        return Err(Failure::Refused(CommandError::StoreFailed).into());
-    }
-    let answer = match control.stats() {
-        Ok(reply) => reply.wait(limits::STATS_TIMEOUT).await.map(drop),
-        Err(failure) => Err(failure),
-    };
-    match answer {
-        // A full queue is load, not illness: killing the node for it would turn a burst into an outage.
-        Ok(()) | Err(Failure::Refused(CommandError::Busy | CommandError::Draining)) => Ok(()),
+    match control.check_health().await {
+        Ok(()) => Ok(()),
         Err(Failure::TimedOut) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "a shard does not answer")),
         Err(failure) => Err(failure.into()),
     }

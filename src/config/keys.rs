@@ -79,7 +79,8 @@ const fn duration(min: Duration, max: Duration) -> Kind {
 /// All keys, in the order of README's table. A key's place is its index in the loader's values.
 pub const KEYS: &[Key] = &[
     key("edge.listen", Kind::List, Default::List(&["127.0.0.1:1883"]), "addresses that devices connect to"),
-    key("api.listen", Kind::Text, Default::Text("127.0.0.1:7700"), "address of the HTTP API"),
+    key("api.listen", Kind::Text, Default::Text("127.0.0.1:7700"), "address of the API: HTTP with JSON, and gRPC"),
+    key("api.keys", Kind::List, Default::List(&[]), "bearer keys of the API, each APPS:KEY with apps joined by + or *"),
     key(
         "node.shards",
         integer(0, limits::SHARDS_MAX as u64),

@@ -5,11 +5,13 @@
 //! which beats the file, which beats the default; a [`Config`] that exists can be served.
 
 pub mod keys;
+mod api_keys;
 mod layers;
 
 use crate::auth::UserTemplate;
 use crate::io::probe::Choice;
 use crate::limits;
+use crate::push::ApiKey;
 use core::fmt;
 use core::time::Duration;
 use layers::{Values, one_line};
@@ -87,6 +89,8 @@ pub struct Config {
     pub edge_listen: Vec<SocketAddr>,
     /// Where the API listens.
     pub api_listen: SocketAddr,
+    /// Who may use the API; none: whoever reaches it.
+    pub api_keys: Vec<ApiKey>,
     /// Shards; `None`: one per core.
     pub shards: Option<usize>,
     /// How shards wait on sockets.
@@ -239,8 +243,10 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
             format!("at least {}", limits.packet_bytes),
         ));
     }
+    let apps = apps(values.list("node.apps"))?;
     Ok(Config {
         edge_listen,
+        api_keys: api_keys::parse(values.list("api.keys"), &apps)?,
         api_listen: address("api.listen (--api)", values.text("api.listen"))?,
         shards: whole(values, "node.shards"),
         driver: match values.text("node.driver") {
@@ -249,7 +255,7 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
             _ => Choice::Auto,
         },
         insecure: values.bool("node.insecure"),
-        apps: apps(values.list("node.apps"))?,
+        apps,
         drain_timeout: values.duration("node.drain_timeout"),
         user_template: user_template(values.text("auth.user"))?,
         limits,
@@ -313,18 +319,20 @@ fn user_template(text: &str) -> Result<UserTemplate, ConfigError> {
     UserTemplate::parse(text).map_err(|wrong| error(wrong.to_string()))
 }
 
-/// Nobody is authenticated yet, so an address that other hosts can reach is served only on demand.
+/// Who is not authenticated is served on an address that other hosts can reach only on demand: devices, who cannot be
+/// yet, and callers of an API without keys.
 fn check_exposure(config: &Config) -> Result<(), ConfigError> {
     if config.insecure {
         return Ok(());
     }
     let edge = config.edge_listen.iter().map(|address| ("edge.listen (--listen)", address));
-    for (key, address) in edge.chain([("api.listen (--api)", &config.api_listen)]) {
+    let api = config.api_keys.is_empty().then_some(("api.listen (--api)", &config.api_listen));
+    for (key, address) in edge.chain(api) {
         if !address.ip().to_canonical().is_loopback() {
             return Err(ConfigError::new(
                 key,
                 format!("{address} is reachable from other hosts and nobody is authenticated"),
-                "a loopback address, or --insecure",
+                if key.starts_with("api") { "a loopback address, api.keys, or --insecure" } else { "a loopback address, or --insecure" },
             ));
         }
     }

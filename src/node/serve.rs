@@ -4,15 +4,15 @@ use super::banner::Banner;
 use super::capacity;
 use super::cli::Failure;
 use super::dispatcher::{self, Progress};
+use super::api_server;
 use super::listener::Bounded;
 use super::plane;
 use crate::admin;
 use crate::config::Config;
 use crate::io::probe::{self, Choosing, Chosen};
 use crate::limits;
-use crate::push::{Api, Control, Rules, Sources};
+use crate::push::{Api, ApiKeys, Control, Rules, Sources};
 use crate::shard;
-use std::future::IntoFuture;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -58,10 +58,12 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     let events = running.events.clone();
     let (events_thread, progress) = dispatcher::spawn(Arc::clone(&control), events).map_err(runtime_failure)?;
     let (stop_api, api_stopped) = oneshot::channel::<()>();
-    let router = api(config, api_address, &control);
-    let api = axum::serve(Bounded::new(listener, limits::API_CONNECTIONS_MAX), router)
-        .with_graceful_shutdown(async { drop(api_stopped.await) });
-    let api = tokio::spawn(api.into_future());
+    let api = api(config, api_address, &control).map_err(runtime_failure)?;
+    let notices_thread =
+        dispatcher::spawn_notices(api.notices(), running.notices.clone()).map_err(runtime_failure)?;
+    let router = api.router(admin::router(Arc::clone(&control)));
+    let listener = Bounded::new(listener, limits::API_CONNECTIONS_MAX);
+    let api = tokio::spawn(api_server::serve(listener, router, api_stopped));
 
     announce(&Banner {
         edge: &running.listening,
@@ -82,8 +84,8 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     drained?;
     running.stop();
     // It ends with the shards' side of the channel, which is gone now.
-    if events_thread.join().is_err() {
-        return Err(Failure::Runtime("the events thread panicked".to_owned()));
+    if events_thread.join().is_err() || notices_thread.join().is_err() {
+        return Err(Failure::Runtime("a thread of events panicked".to_owned()));
     }
     info!("stopped");
     Ok(())
@@ -96,11 +98,13 @@ fn shards(config: &Config) -> u16 {
     u16::try_from(shards).expect("the limit has 16 bits")
 }
 
-fn api(config: &Config, address: SocketAddr, control: &Arc<Control>) -> axum::Router {
+fn api(config: &Config, address: SocketAddr, control: &Arc<Control>) -> io::Result<Api> {
     let rules = Rules { apps: config.apps.clone(), packet_bytes: config.limits.packet_bytes };
-    let sources = Sources { wall_ms, new_id: || uuid::Uuid::now_v7().to_string() };
-    let loopback_only = address.ip().to_canonical().is_loopback();
-    Api::new(Arc::clone(control), rules, sources, loopback_only).router(admin::router(Arc::clone(control)))
+    let new_id = || uuid::Uuid::now_v7().to_string();
+    let sources = Sources { wall_ms, new_id, epoch: plane::random()? };
+    let is_loopback = address.ip().to_canonical().is_loopback();
+    let keys = ApiKeys::new(config.api_keys.clone());
+    Ok(Api::new(Arc::clone(control), rules, sources, keys, is_loopback))
 }
 
 /// A clock before 1970 says 0: messages then count as old, which is what such a clock asks for.

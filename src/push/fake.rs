@@ -3,7 +3,9 @@
 use super::*;
 use crate::admin;
 use crate::base::ids::{AppId, Epoch, Offset, Qos};
-use crate::shard::command::{CommandError, CommandToken, Event, Push, PushResult, Pushed, ShardStats, Target};
+use crate::shard::command::{
+    CommandError, CommandToken, DeviceState, Event, Push, PushResult, Pushed, ShardStats, Target, Watch,
+};
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, Response, header};
 use serde_json::{Value, json};
@@ -33,6 +35,7 @@ pub(super) struct Fake {
     pub(super) healthy: Mutex<bool>,
     pub(super) pushes: Mutex<Vec<Push>>,
     pub(super) disconnects: Mutex<Vec<(AppId, String, Option<String>)>>,
+    pub(super) watches: Mutex<Vec<Arc<Watch>>>,
     pub(super) control: OnceLock<Arc<Control>>,
 }
 
@@ -54,6 +57,7 @@ impl Gateway for FakeGateway {
             user: user.cloned(),
             position: (push.qos() != Qos::AtMostOnce).then_some((Epoch(0xab), Offset(offset))),
             online: user.map(|_| 2),
+            delivered: push.deliver_within.map(|_| vec![Arc::from("phone")]).unwrap_or_default(),
         };
         let results = match &push.target {
             Target::User(user) | Target::Device { user, .. } => smallvec![result(Some(user), 17)],
@@ -107,6 +111,32 @@ impl Gateway for FakeGateway {
         Ok(())
     }
 
+    fn user(&self, _app: AppId, user: Arc<str>, token: CommandToken) -> Result<(), CommandError> {
+        let phone = DeviceState {
+            device: Arc::from("phone"),
+            online: true,
+            expiry_seconds: 60,
+            subscriptions: 2,
+            in_flight: 3,
+            inbox: Some((Epoch(0xab), Offset(16))),
+        };
+        let devices = if &*user == "alice" { vec![phone] } else { Vec::new() };
+        match self.0.behave() {
+            Behaviour::Refuse(error) => return Err(error),
+            Behaviour::Silent => {}
+            Behaviour::Answer | Behaviour::Fail(_) => self.0.dispatch(Event::User { token, devices }),
+        }
+        Ok(())
+    }
+
+    fn watch(&self, watch: &Arc<Watch>) -> Result<(), CommandError> {
+        if let Behaviour::Refuse(error) = self.0.behave() {
+            return Err(error);
+        }
+        self.0.watches.lock().expect("not poisoned").push(Arc::clone(watch));
+        Ok(())
+    }
+
     fn drain(&self) {}
 
     fn shards(&self) -> usize {
@@ -126,6 +156,7 @@ pub(super) struct Bench {
     pub(super) fake: Arc<Fake>,
     pub(super) control: Arc<Control>,
     pub(super) router: axum::Router,
+    pub(super) notices: Notices,
 }
 
 impl Bench {
@@ -133,21 +164,27 @@ impl Bench {
         Self::with(true, limits::PENDING_COMMANDS_MAX)
     }
 
-    pub(super) fn with(loopback_only: bool, pending_max: usize) -> Self {
+    pub(super) fn with(is_loopback: bool, pending_max: usize) -> Self {
+        Self::with_keys(is_loopback, pending_max, ApiKeys::default())
+    }
+
+    pub(super) fn with_keys(is_loopback: bool, pending_max: usize, keys: ApiKeys) -> Self {
         let fake = Arc::new(Fake {
             behaviour: Mutex::new(Behaviour::Answer),
             healthy: Mutex::new(true),
             pushes: Mutex::default(),
             disconnects: Mutex::default(),
+            watches: Mutex::default(),
             control: OnceLock::new(),
         });
         let control = Arc::new(Control::with_capacity(Box::new(FakeGateway(Arc::clone(&fake))), pending_max));
         assert!(fake.control.set(Arc::clone(&control)).is_ok());
         let rules = Rules { apps: vec!["default".to_owned(), "shop".to_owned()], packet_bytes: PACKET_BYTES };
-        let sources = Sources { wall_ms: || NOW_MS, new_id: || "id-1".to_owned() };
-        let api = Api::new(Arc::clone(&control), rules, sources, loopback_only);
+        let sources = Sources { wall_ms: || NOW_MS, new_id: || "id-1".to_owned(), epoch: 0xe };
+        let api = Api::new(Arc::clone(&control), rules, sources, keys, is_loopback);
+        let notices = api.notices();
         let router = api.router(admin::router(Arc::clone(&control)));
-        Self { fake, control, router }
+        Self { fake, control, router, notices }
     }
 
     pub(super) fn behave(&self, behaviour: Behaviour) {

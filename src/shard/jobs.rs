@@ -23,12 +23,14 @@ impl Gateway {
         self.retry_refused(core);
         self.go_on_restoring(core);
         self.expire_offline(core);
+        let more_waits = self.expire_waits(core);
+        self.watching.tell_missed();
         self.write_lazily(core);
         let more_drain = self.drain_some(core);
         let log_waits = !self.log.flush();
         self.release_throttled(core, log_waits);
         let answers_wait = self.tell_waiting();
-        answers_wait || more_drain || more_fanout || !self.incoming.is_empty() || !self.pulls.is_empty()
+        answers_wait || more_drain || more_waits || more_fanout || !self.incoming.is_empty() || !self.pulls.is_empty()
     }
 
     /// The earliest time at which there is work again without a letter or a completion.
@@ -43,7 +45,10 @@ impl Gateway {
         let reads = (!self.failed_reads.is_empty()).then_some(self.retry_reads_ms);
         // A turn frees connections after its jobs, and nothing else may happen when the last one is gone.
         let drains = (self.draining && !self.drained).then_some(self.turn_ms + RETRY_MS);
-        [self.offline.next_wake(), lazily, retry, reads, drains, self.restoring.retry_ms()].into_iter().flatten().min()
+        let notices = self.watching.misses().then_some(self.turn_ms + RETRY_MS);
+        let waits = self.waits.next_ms();
+        let restores = self.restoring.retry_ms();
+        [self.offline.next_wake(), lazily, retry, reads, drains, notices, waits, restores].into_iter().flatten().min()
     }
 
     fn expire_offline<D: Driver>(&mut self, core: &mut Core<D>) {

@@ -10,8 +10,9 @@
 //! open session · `inbound` bytes to frames to sessions · `apply` what sessions ask for · `publish` a topic's home ·
 //! `push` the control plane's messages · `log_port`, `done` requests to the log and their answers · `incoming` what came
 //! for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound` frames into outboxes · `lagging`, `unsent`
-//! what waits for a window or an outbox · `subscribe` interest · `jobs` the rest of the turn · `restore` at start ·
-//! `admin`, `stats` the operator.
+//! what waits for a window or an outbox · `waits`
+//! pushes that wait for devices · `subscribe` interest · `jobs` the rest of the turn · `restore` at start ·
+//! `admin`, `stats` the operator · `watching` what backends are told of devices.
 
 mod admin;
 mod apply;
@@ -40,6 +41,8 @@ pub mod settings;
 mod stats;
 mod subscribe;
 mod unsent;
+mod waits;
+mod watching;
 
 pub use handle::Handle;
 pub use launch::{Running, StartError, start};

@@ -111,16 +111,26 @@ impl Gateway {
         delivery: DeliveryId,
         why: Counter,
     ) {
+        let at = self.directory.get(id).and_then(|session| session.in_flight(delivery)?.at);
         self.tell_session(core, id, |session, effects| session.settle_unsent(delivery, why, effects));
+        if let Some(at) = at {
+            self.settled_for(core, id, at, false);
+        }
     }
 
-    /// Sends a message once, at QoS 0, to one session; what finds no room is dropped and counted.
-    pub(super) fn deliver_once<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, message: &Arc<Message>) {
+    /// Sends a message once, at QoS 0, to one session; what finds no room is dropped and counted. True: it goes.
+    pub(super) fn deliver_once<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: SessionId,
+        message: &Arc<Message>,
+    ) -> bool {
         let wall_ms = core.now().wall_ms;
-        let Some(session) = self.directory.get(id) else { return };
-        let Some(connection) = session.connection() else { return };
+        let Some(session) = self.directory.get(id) else { return false };
+        let Some(connection) = session.connection() else { return false };
         if is_expired(message, wall_ms) {
-            return self.counters.session(Counter::DroppedExpired);
+            self.counters.session(Counter::DroppedExpired);
+            return false;
         }
         let effective = session.effective(&message.topic, message.publisher);
         let identifiers = effective.as_ref().map_or(&[][..], |effective| &effective.identifiers[..]);
@@ -129,12 +139,15 @@ impl Gateway {
         let version = version_of(session);
         let frame = encode_frame(version, message, Qos::AtMostOnce, retain, identifiers, wall_ms, &mut self.scratch);
         if frame.layout.total_bytes > session.packet_bytes_max() as usize {
-            return self.counters.session(Counter::DroppedTooLarge);
+            self.counters.session(Counter::DroppedTooLarge);
+            return false;
         }
-        match write_frame(core, connection, &self.scratch, &frame, None) {
-            Ok(()) => self.counters.sent(Qos::AtMostOnce),
-            Err(_) => self.counters.dropped_outbox_full += 1,
+        let is_written = write_frame(core, connection, &self.scratch, &frame, None).is_ok();
+        match is_written {
+            true => self.counters.sent(Qos::AtMostOnce),
+            false => self.counters.dropped_outbox_full += 1,
         }
+        is_written
     }
 
     /// Tells a device what retention took from it.
@@ -158,7 +171,7 @@ impl Gateway {
             publisher: None,
             properties: None,
         };
-        self.deliver_once(core, id, &Arc::new(notice));
+        let _dropped_is_counted = self.deliver_once(core, id, &Arc::new(notice));
     }
 
     /// A message of a window was refused: it goes when the outbox has drained or, if that is empty and the pool was

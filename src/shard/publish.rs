@@ -94,7 +94,8 @@ impl Gateway {
             Origin::Control(token) => {
                 let result = result.map(|(position, _)| {
                     let position = position.map(|at| (at.epoch, at.offset));
-                    Pushed { results: smallvec![PushResult { user: None, position, online: None }], duplicate }
+                    let result = PushResult { user: None, position, online: None, delivered: Vec::new() };
+                    Pushed { results: smallvec![result], duplicate }
                 });
                 self.tell(Event::Pushed { token, result });
             }

@@ -76,7 +76,7 @@ impl Node {
         let net = SimNet::new(7, Faults::none());
         let log = Log::open(MemoryStore::new(retentions, KeyedHash::new(7)), 7).expect("a memory store opens");
         let (store, desk) = thread::open(log);
-        let Assembly { handle, events, seats, mail } = Assembly::new(&settings, &store);
+        let Assembly { handle, events, seats, mail, .. } = Assembly::new(&settings, &store);
         let make = |seat| Shard::new(seat, net.driver()).expect("the simulated driver can be polled");
         let shards: Vec<_> = seats.into_iter().map(make).collect();
         let plane = Plane { shards, desk, mail, events, heard: Vec::new() };

@@ -73,7 +73,7 @@ impl Backend {
         if key.is_some() && qos == Qos::AtMostOnce {
             self.ledger.borrow_mut().coverage.hit(Seen::PushQos0Keyed);
         }
-        let push = Push { app: AppId(0), target, message: Arc::new(message), key };
+        let push = Push { app: AppId(0), target, message: Arc::new(message), key, deliver_within: None };
         let key_at = push.key.is_some().then(|| {
             self.keyed.push(Keyed { id, push: push.clone(), reply: None, is_first_answered: false, tries: 0 });
             self.keyed.len() - 1

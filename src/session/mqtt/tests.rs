@@ -139,7 +139,7 @@ impl Shard {
                 Effect::Close(reason) => self.trace.push(format!("close {reason:?}")),
                 Effect::PauseReading => self.trace.push("pause".into()),
                 Effect::ResumeReading => self.trace.push("resume".into()),
-                Effect::DeliverOnce { message } => self.trace.push(format!("PUBLISH {} q0", message.topic)),
+                Effect::DeliverOnce { message, .. } => self.trace.push(format!("PUBLISH {} q0", message.topic)),
                 Effect::Count(_) | Effect::RecordDirty | Effect::InboxLeft { .. } | Effect::Unsubscribe { .. } => {}
             }
         }
