@@ -139,7 +139,13 @@ impl House {
     /// Pushes and waits until the shard has said that each is done.
     fn push(&self, target: &Target, messages: &[Arc<Message>]) {
         for (token, message) in (0..).zip(messages) {
-            let push = Push { app: AppId(0), target: target.clone(), message: Arc::clone(message), key: None, deliver_within: None };
+            let push = Push {
+                app: AppId(0),
+                target: target.clone(),
+                message: Arc::clone(message),
+                key: None,
+                deliver_within: None,
+            };
             self.handle.push(push, CommandToken(token)).expect("the mailbox has room");
         }
         for _ in messages {

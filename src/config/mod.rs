@@ -4,8 +4,8 @@
 //! Invariants: a key that is not in [`keys::KEYS`] is an error wherever it comes from; a flag beats the environment,
 //! which beats the file, which beats the default; a [`Config`] that exists can be served.
 
-pub mod keys;
 mod api_keys;
+pub mod keys;
 mod layers;
 
 use crate::auth::UserTemplate;
@@ -332,7 +332,10 @@ fn check_exposure(config: &Config) -> Result<(), ConfigError> {
             return Err(ConfigError::new(
                 key,
                 format!("{address} is reachable from other hosts and nobody is authenticated"),
-                if key.starts_with("api") { "a loopback address, api.keys, or --insecure" } else { "a loopback address, or --insecure" },
+                match key {
+                    "api.listen (--api)" => "a loopback address, api.keys, or --insecure",
+                    _ => "a loopback address, or --insecure",
+                },
             ));
         }
     }

@@ -4,11 +4,11 @@ use super::listener::{Bounded, Connection};
 use crate::limits;
 use axum::Router;
 use axum::serve::Listener;
+use core::time::Duration;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
-use core::time::Duration;
 use std::io;
 use tokio::sync::oneshot;
 

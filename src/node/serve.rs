@@ -1,10 +1,10 @@
 //! `kittiwake serve`: start, serve, drain.
 
+use super::api_server;
 use super::banner::Banner;
 use super::capacity;
 use super::cli::Failure;
 use super::dispatcher::{self, Progress};
-use super::api_server;
 use super::listener::Bounded;
 use super::plane;
 use crate::admin;
@@ -59,8 +59,7 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     let (events_thread, progress) = dispatcher::spawn(Arc::clone(&control), events).map_err(runtime_failure)?;
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let api = api(config, api_address, &control).map_err(runtime_failure)?;
-    let notices_thread =
-        dispatcher::spawn_notices(api.notices(), running.notices.clone()).map_err(runtime_failure)?;
+    let notices_thread = dispatcher::spawn_notices(api.notices(), running.notices.clone()).map_err(runtime_failure)?;
     let router = api.router(admin::router(Arc::clone(&control)));
     let listener = Bounded::new(listener, limits::API_CONNECTIONS_MAX);
     let api = tokio::spawn(api_server::serve(listener, router, api_stopped));

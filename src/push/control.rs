@@ -154,6 +154,8 @@ struct Counters {
     push_refusals: AtomicU64,
     unawaited_push_failures: AtomicU64,
     late_answers: AtomicU64,
+    notices: AtomicU64,
+    events_dropped: AtomicU64,
 }
 
 impl Control {
@@ -316,7 +318,7 @@ impl Control {
     }
 
     /// What the control plane itself counts and holds, by name.
-    pub fn own_stats(&self) -> [(&'static str, u64); 5] {
+    pub fn own_stats(&self) -> [(&'static str, u64); 7] {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("commands_pending", self.pending.lock().len() as u64),
@@ -324,6 +326,8 @@ impl Control {
             ("push_refusals", load(&self.counters.push_refusals)),
             ("unawaited_push_failures", load(&self.counters.unawaited_push_failures)),
             ("late_answers", load(&self.counters.late_answers)),
+            ("notices", load(&self.counters.notices)),
+            ("events_dropped", load(&self.counters.events_dropped)),
         ]
     }
 
@@ -337,6 +341,12 @@ impl Control {
 
     fn count_refusal(&self) {
         self.counters.push_refusals.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts something that shards told of, and the events that had to go for it.
+    pub(super) fn count_notice(&self, dropped: u64) {
+        self.counters.notices.fetch_add(1, Ordering::Relaxed);
+        self.counters.events_dropped.fetch_add(dropped, Ordering::Relaxed);
     }
 
     fn count_late(&self) {

@@ -11,9 +11,7 @@
 
 use super::problem::Problem;
 use crate::base::ids::{AppId, Epoch, Offset};
-use crate::limits::{
-    EVENTS_GROUP_IDLE, EVENTS_GROUPS_MAX, EVENTS_KEPT_BYTES_MAX, EVENTS_KEPT_MAX, EVENTS_READ_MAX,
-};
+use crate::limits::{EVENTS_GROUP_IDLE, EVENTS_GROUPS_MAX, EVENTS_KEPT_BYTES_MAX, EVENTS_KEPT_MAX, EVENTS_READ_MAX};
 use crate::shard::command::{AppWatch, Happening, Notice, Watch};
 use axum::http::StatusCode;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -109,13 +107,7 @@ impl Kept {
 
 impl Stream {
     fn new() -> Self {
-        Self {
-            first: 1,
-            kept: VecDeque::new(),
-            bytes: 0,
-            groups: HashMap::new(),
-            changed: watch::Sender::new(()),
-        }
+        Self { first: 1, kept: VecDeque::new(), bytes: 0, groups: HashMap::new(), changed: watch::Sender::new(()) }
     }
 
     /// Offset of the last one, kept or not.
@@ -123,13 +115,16 @@ impl Stream {
         self.first + self.kept.len() as u64 - 1
     }
 
-    fn push(&mut self, kept: Kept) {
+    /// Returns how many had to go.
+    fn push(&mut self, kept: Kept) -> u64 {
+        let first = self.first;
         self.bytes += kept.bytes();
         self.kept.push_back(kept);
         while self.kept.len() > EVENTS_KEPT_MAX || self.bytes > EVENTS_KEPT_BYTES_MAX {
             self.drop_first();
         }
         self.changed.send_replace(());
+        self.first - first
     }
 
     fn drop_first(&mut self) {
@@ -157,8 +152,8 @@ impl Hub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in what a shard tells.
-    pub(super) fn take(&self, notice: Notice, wall_ms: u64) {
+    /// Takes in what a shard tells; how many events had to go for it.
+    pub(super) fn take(&self, notice: Notice, wall_ms: u64) -> u64 {
         let (app, kept) = match notice {
             Notice::Happened { app, user, device, what } => {
                 (app, Kept::Event(Arc::new(Happened { at_ms: wall_ms, user, device, what })))
@@ -166,9 +161,7 @@ impl Hub {
             Notice::Missed { app, count } => (app, Kept::Missed(count)),
         };
         // Notices may still come for a while after the last group has gone.
-        if let Some(stream) = self.lock().streams.get_mut(&app) {
-            stream.push(kept);
-        }
+        self.lock().streams.get_mut(&app).map_or(0, |stream| stream.push(kept))
     }
 
     /// Begins to read for a group: behind `after`, else behind what it has acknowledged, else from now on.
@@ -244,13 +237,6 @@ impl Hub {
     /// The shards do not know yet.
     pub(super) fn not_told(&self) {
         self.lock().is_stale = true;
-    }
-
-    /// Groups and kept events.
-    pub(super) fn held(&self) -> (usize, usize) {
-        let state = self.lock();
-        let groups = state.streams.values().map(|stream| stream.groups.len()).sum();
-        (groups, state.streams.values().map(|stream| stream.kept.len()).sum())
     }
 }
 

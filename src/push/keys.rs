@@ -154,7 +154,8 @@ mod tests {
         assert!(one.may(AppId(1)) && !one.may(AppId(0)) && !one.may_see_all() && one.first_app() == AppId(1));
         let all = ask(&[&format!("bearer {secret}")]).expect("the key");
         assert!(all.may(AppId(7)) && all.may_see_all() && all.first_app() == AppId(0));
-        for wrong in ["", "Bearer", "Bearer ", "Bearer 0123456789abcde", "Bearer 0123456789abcdef0", "Basic 0123456789abcdef"]
+        for wrong in
+            ["", "Bearer", "Bearer ", "Bearer 0123456789abcde", "Bearer 0123456789abcdef0", "Basic 0123456789abcdef"]
         {
             assert_eq!(ask(&[wrong]), Err(401), "{wrong}");
         }

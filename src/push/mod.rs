@@ -104,7 +104,8 @@ pub struct Notices {
 impl Notices {
     /// Takes one in. Now and then the shards are told that less is wanted.
     pub fn take(&self, notice: Notice) {
-        self.events.take(notice, (self.wall_ms)());
+        let dropped = self.events.take(notice, (self.wall_ms)());
+        self.control.count_notice(dropped);
         // A full mailbox only means that a shard tells of more than is wanted for a while.
         let _told_later = operations::tell_watch(&self.control, &self.events);
     }

@@ -2,6 +2,7 @@
 
 use super::control::Failure;
 use super::fake::{Behaviour, Bench, NOW_MS, PACKET_BYTES, answer, post, to_alice};
+use super::keys::Caller;
 use super::*;
 use crate::base::ids::{AppId, Qos};
 use crate::shard::command::{CommandError, CommandToken, Event, Target};
@@ -143,7 +144,8 @@ async fn a_wrong_field_is_named() {
         (json!({ "to": user, "payload": "", "key": "" }), "key"),
         (json!({ "to": user, "payload": "", "content_type": "a\u{0}" }), "content_type"),
         (json!({ "to": user, "payload": "", "timeout_ms": 0 }), "timeout_ms"),
-        (json!({ "to": user, "payload": "", "wait": "delivered" }), "wait"),
+        (json!({ "to": { "topic": "t" }, "payload": "", "wait": "delivered" }), "wait"),
+        (json!({ "to": { "everyone": true }, "payload": "", "wait": "delivered" }), "wait"),
         (json!({ "to": user, "payload": "", "collapse": "c" }), "collapse"),
         (json!({ "to": user, "payload": "", "retain": true }), "retain"),
     ];
@@ -231,11 +233,13 @@ async fn limits_hold_at_and_beyond_their_edge() {
 async fn a_topics_length_is_bounded() {
     // The packet limit of the other tests is below that of a topic.
     let rules = Rules { apps: vec!["default".to_owned()], packet_bytes: limits::PACKET_BYTES_MAX };
+    let caller = Caller::anybody();
+    let asking = request::Asking { rules: &rules, caller: &caller, outside_app: None, wall_ms: NOW_MS };
     for (size, fits) in
         [(limits::TOPIC_BYTES_MAX - 1, true), (limits::TOPIC_BYTES_MAX, true), (limits::TOPIC_BYTES_MAX + 1, false)]
     {
         let body = json!({ "to": { "topic": "t".repeat(size) }, "payload": "" }).to_string();
-        assert_eq!(request::parse(body.as_bytes(), None, &rules, NOW_MS).is_ok(), fits, "{size}");
+        assert_eq!(request::read(body.as_bytes(), |draft| request::check(draft, &asking)).is_ok(), fits, "{size}");
     }
 }
 
@@ -531,4 +535,99 @@ async fn unknown_paths_and_methods_are_problems_too() {
     assert_eq!(bench.get("/v2/push").await.0, 404);
     assert_eq!(bench.get("/v1/push").await.0, 405);
     assert_eq!(bench.post("/healthz", "").await.0, 405);
+}
+
+#[tokio::test]
+async fn a_push_that_waits_for_devices_names_those_that_have_it() {
+    let bench = Bench::new();
+    let mut body = to_alice(json!("x"));
+    assert_eq!(bench.push(&body).await.1["results"][0].get("delivered"), None);
+    body["wait"] = json!("delivered");
+    body["timeout_ms"] = json!(1_500);
+    let (status, reply) = bench.push(&body).await;
+    assert_eq!((status, &reply["results"][0]["delivered"]), (200, &json!(["phone"])));
+    assert_eq!(bench.pushed().deliver_within, Some(core::time::Duration::from_millis(1_500)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_that_waits_for_devices_is_given_up_after_its_shard_should_have_answered() {
+    let bench = Bench::new();
+    bench.behave(Behaviour::Silent);
+    let mut body = to_alice(json!("x"));
+    body["wait"] = json!("delivered");
+    body["timeout_ms"] = json!(1_000);
+    let begun = tokio::time::Instant::now();
+    assert_eq!(bench.push(&body).await.0, 504);
+    let waited = begun.elapsed();
+    let expected = core::time::Duration::from_secs(1) + limits::DELIVERY_ANSWER_GRACE;
+    assert!(waited >= expected && waited < expected + core::time::Duration::from_millis(100), "{waited:?}");
+}
+
+#[tokio::test]
+async fn what_is_known_of_a_users_devices_is_told() {
+    let bench = Bench::new();
+    let (status, reply) = bench.get("/v1/users/alice").await;
+    let phone = json!({
+        "device": "phone", "online": true, "session_expiry_seconds": 60, "subscriptions": 2, "in_flight": 3,
+        "offset": 16, "epoch": "00000000000000ab",
+    });
+    assert_eq!((status, reply), (200, json!({ "user": "alice", "devices": [phone] })));
+    assert_eq!(bench.get("/v1/users/nobody").await, (200, json!({ "user": "nobody", "devices": [] })));
+    assert_eq!(bench.get("/v1/users/alice?app=nobody").await.0, 404);
+    assert_eq!(bench.get(&format!("/v1/users/{}", "u".repeat(limits::IDENTITY_BYTES_MAX + 1))).await.0, 400);
+    bench.behave(Behaviour::Refuse(CommandError::Busy));
+    assert_eq!(bench.get("/v1/users/alice").await.0, 429);
+    assert_eq!(bench.own("commands_pending"), 0);
+}
+
+/// Keys for everything, for `default`, and for `shop`.
+fn keys() -> ApiKeys {
+    let key = |apps, secret| ApiKey::new(apps, secret).expect("short");
+    ApiKeys::new(vec![
+        key(Apps::All, "key-to-everything"),
+        key(Apps::Some([AppId(0)].into()), "key-to-default-app"),
+        key(Apps::Some([AppId(1)].into()), "key-to-the-shop-app"),
+    ])
+}
+
+#[tokio::test]
+async fn a_key_speaks_for_its_apps_and_nobody_else() {
+    let bench = Bench::with_keys(true, 8, keys());
+    let ask = async |key: Option<&str>, path: &str, body: Option<Value>| {
+        let mut request = if body.is_some() { post(path) } else { Request::get(path) };
+        if let Some(key) = key {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
+        }
+        let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+        let request = request.header(header::HOST, "example.org").body(body).expect("a request");
+        let response = bench.send(request).await;
+        let challenge = response.headers().get(header::WWW_AUTHENTICATE).cloned();
+        let status = answer(response).await.0;
+        assert_eq!(challenge.is_some(), status == 401, "{path}");
+        status
+    };
+    let push = || Some(to_alice(json!("x")));
+    let in_app = |app: &str| {
+        let mut body = to_alice(json!("x"));
+        body["app"] = json!(app);
+        Some(body)
+    };
+    // With keys, no name of the host is asked for; but a request with two of them has none.
+    assert_eq!(ask(None, "/v1/push", push()).await, 401);
+    assert_eq!(ask(Some("key-to-nothing-here"), "/v1/push", push()).await, 401);
+    assert_eq!(ask(Some("key-to-everything"), "/v1/push", in_app("shop")).await, 200);
+    assert_eq!(ask(Some("key-to-the-shop-app"), "/v1/push", in_app("shop")).await, 200);
+    assert_eq!(ask(Some("key-to-the-shop-app"), "/v1/push", push()).await, 200);
+    assert_eq!(bench.pushed().app, AppId(1), "who names no app means its own");
+    assert_eq!(ask(Some("key-to-the-shop-app"), "/v1/push", in_app("default")).await, 403);
+    assert_eq!(ask(Some("key-to-default-app"), "/v1/users/alice?app=shop", None).await, 403);
+    assert_eq!(ask(Some("key-to-default-app"), "/v1/users/alice", None).await, 200);
+    let batch = json!({ "pushes": [push(), in_app("default")] });
+    assert_eq!(ask(Some("key-to-the-shop-app"), "/v1/push/batch", Some(batch)).await, 200);
+    // Figures are of all apps.
+    assert_eq!(ask(None, "/v1/stats", None).await, 401);
+    assert_eq!(ask(Some("key-to-default-app"), "/v1/stats", None).await, 403);
+    assert_eq!(ask(Some("key-to-everything"), "/v1/stats", None).await, 200);
+    assert_eq!(ask(Some("key-to-default-app"), "/v2/anything", None).await, 403);
+    assert_eq!(ask(None, "/readyz", None).await, 200);
 }

@@ -135,8 +135,7 @@ impl Gateway {
                         }
                     }
                 }
-                let result =
-                    PushResult { user: None, position: position(0), online: None, delivered: Vec::new() };
+                let result = PushResult { user: None, position: position(0), online: None, delivered: Vec::new() };
                 let pushed = Pushed { results: smallvec![result], duplicate };
                 self.tell(Event::Pushed { token, result: Ok(pushed) });
             }

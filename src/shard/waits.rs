@@ -194,13 +194,7 @@ impl Gateway {
     }
 
     /// A session is done with a logged message: it has it (`is_handed`), or will not get it.
-    pub(super) fn settled_for<D: Driver>(
-        &mut self,
-        core: &mut Core<D>,
-        id: SessionId,
-        at: LoggedAt,
-        is_handed: bool,
-    ) {
+    pub(super) fn settled_for<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, at: LoggedAt, is_handed: bool) {
         let LoggedAt::Inbox(offset) = at else { return };
         if !is_handed {
             self.waits.skip(id, offset);

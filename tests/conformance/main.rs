@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod client;
+mod delivered;
 mod draining;
 mod flows;
 mod inbox;
@@ -10,4 +11,5 @@ mod node;
 mod sessions;
 mod subscriptions;
 mod topics;
+mod watching;
 mod wills;

@@ -9,7 +9,9 @@ use kittiwake::base::ids::{AppId, Qos, ShardId};
 use kittiwake::base::message::Message;
 use kittiwake::io::probe::Choice;
 use kittiwake::io::sim::{Faults, SimDriver, SimNet};
-use kittiwake::shard::command::{CommandError, CommandToken, Event, Push, Pushed, ShardStats, Target};
+use kittiwake::shard::command::{
+    AppWatch, CommandError, CommandToken, Event, Notice, Push, Pushed, ShardStats, Target, Watch,
+};
 use kittiwake::shard::handle::Handle;
 use kittiwake::shard::launch::{Assembly, LogMail, Shard};
 use kittiwake::shard::settings::{Limits, Settings};
@@ -43,6 +45,7 @@ struct Plane {
     desk: Desk<MemoryStore>,
     mail: LogMail,
     events: Receiver<Event>,
+    notices: Receiver<Notice>,
     heard: Vec<Event>,
 }
 
@@ -76,10 +79,10 @@ impl Node {
         let net = SimNet::new(7, Faults::none());
         let log = Log::open(MemoryStore::new(retentions, KeyedHash::new(7)), 7).expect("a memory store opens");
         let (store, desk) = thread::open(log);
-        let Assembly { handle, events, seats, mail, .. } = Assembly::new(&settings, &store);
+        let Assembly { handle, events, notices, seats, mail } = Assembly::new(&settings, &store);
         let make = |seat| Shard::new(seat, net.driver()).expect("the simulated driver can be polled");
         let shards: Vec<_> = seats.into_iter().map(make).collect();
-        let plane = Plane { shards, desk, mail, events, heard: Vec::new() };
+        let plane = Plane { shards, desk, mail, events, notices, heard: Vec::new() };
         let (tokens, holding) = (Cell::new(0), Cell::new(false));
         let node = Self(Rc::new(Parts { net, address, handle, plane: RefCell::new(plane), tokens, holding }));
         for shard in 0..node.0.handle.shards() {
@@ -209,11 +212,25 @@ impl Node {
             publisher: None,
             properties: None,
         };
-        let mut push = Push { app: AppId(0), target, message: Arc::new(message), key: None };
+        let mut push = Push { app: AppId(0), target, message: Arc::new(message), key: None, deliver_within: None };
         change(&mut push);
         let token = self.token();
         self.0.handle.push(push, token)?;
         Ok(token)
+    }
+
+    /// Watches the one app, and nothing else.
+    pub fn watch(&self, watch: AppWatch) {
+        let is_nothing = watch == AppWatch::default();
+        let apps = if is_nothing { Vec::new() } else { vec![(AppId(0), watch)] };
+        self.0.handle.watch(&Arc::new(Watch { apps })).expect("there is room for it");
+        self.run();
+    }
+
+    /// What was told since this was last asked.
+    pub fn notices(&self) -> Vec<Notice> {
+        self.run();
+        self.0.plane.borrow().notices.try_iter().collect()
     }
 
     /// What came of a push, once.
@@ -299,6 +316,7 @@ impl Node {
             "installing",
             "committing_topics",
             "list_pushes",
+            "delivery_waits",
             "throttled_connections",
             "unsent_sessions",
             "lagging_sessions",

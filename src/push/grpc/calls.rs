@@ -174,7 +174,12 @@ mod tests {
         for size in 1..=bytes.len() {
             let (mut frame, mut steps) = (Frame::default(), Vec::new());
             for piece in bytes.chunks(size) {
-                frame.take(piece, |step| { steps.push(step); Ok(()) }).expect("nobody refuses");
+                frame
+                    .take(piece, |step| {
+                        steps.push(step);
+                        Ok(())
+                    })
+                    .expect("nobody refuses");
             }
             let begins = [3, 300, 1].map(Step::Begins);
             assert_eq!(steps, begins.into_iter().flat_map(|begin| [begin, Step::Ends]).collect::<Vec<_>>(), "{size}");

@@ -72,8 +72,7 @@ impl Gateway for Service {
         let call = Call::of(&request)?;
         let asking = self.api.asking(&call.caller, call.app.as_deref());
         let pb::GetUserRequest { app, user } = request.into_inner();
-        let found =
-            async { self.api.user(&user, translate::given(&app), &asking).await.map_err(status::of) };
+        let found = async { self.api.user(&user, translate::given(&app), &asking).await.map_err(status::of) };
         let devices = call.deadline.bound(found).await?.into_iter().map(translate::device).collect();
         Ok(Response::new(pb::User { user, devices }))
     }
@@ -100,10 +99,7 @@ impl Gateway for Service {
         Ok(Response::new(deadline.bound(begun).await?))
     }
 
-    async fn ack_events(
-        &self,
-        request: Request<pb::AckEventsRequest>,
-    ) -> Result<Response<pb::AckEventsReply>, Status> {
+    async fn ack_events(&self, request: Request<pb::AckEventsRequest>) -> Result<Response<pb::AckEventsReply>, Status> {
         let call = Call::of(&request)?;
         events::acknowledge(&self.api, &call, &request.into_inner()).map(Response::new)
     }

@@ -88,9 +88,7 @@ impl Session {
                 && matches!(flight.state, Flight::Committing | Flight::Queued | Flight::Sent)
         };
         let positions = &self.positions;
-        positions.inbox_epoch == epoch
-            && offset <= positions.inbox_delivered
-            && !self.flights().iter().any(is_waiting)
+        positions.inbox_epoch == epoch && offset <= positions.inbox_delivered && !self.flights().iter().any(is_waiting)
     }
 
     /// Up to where it has served its user's inbox; none when its filters do not cover the whole of it.
