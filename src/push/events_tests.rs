@@ -42,7 +42,9 @@ fn a_new_group_begins_now_and_a_known_one_behind_what_it_acknowledged() {
     assert_eq!(happens(&hub, "nobody listens"), 0);
     let mut first = subscribe(&hub, "g", None);
     assert_eq!(first.position(), (EPOCH, Offset(0)));
-    ["a", "b", "c"].iter().for_each(|device| { happens(&hub, device); });
+    ["a", "b", "c"].iter().for_each(|device| {
+        happens(&hub, device);
+    });
     assert_eq!(read(&mut first), ["a@1", "b@2", "c@3"]);
     assert_eq!(hub.acknowledge(APP, "g", (EPOCH, Offset(1))).expect("it is known"), (EPOCH, Offset(1)));
     drop(first);
@@ -59,7 +61,9 @@ fn a_new_group_begins_now_and_a_known_one_behind_what_it_acknowledged() {
 fn acknowledgements_never_go_back_and_never_beyond_the_end() {
     let hub = hub();
     let _consumer = subscribe(&hub, "g", None);
-    ["a", "b"].iter().for_each(|device| { happens(&hub, device); });
+    ["a", "b"].iter().for_each(|device| {
+        happens(&hub, device);
+    });
     let acknowledge = |offset| hub.acknowledge(APP, "g", (EPOCH, Offset(offset)));
     assert_eq!(acknowledge(2).expect("it is there"), (EPOCH, Offset(2)));
     assert_eq!(acknowledge(1).expect("it was there"), (EPOCH, Offset(2)));

@@ -114,4 +114,6 @@ impl Notices {
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
+mod more_tests;
+#[cfg(test)]
 mod tests;

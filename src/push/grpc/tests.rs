@@ -10,6 +10,7 @@ use crate::base::ids::{AppId, Qos};
 use crate::limits;
 use crate::shard::command::{CommandError, Happening, Notice, Target};
 use axum::http::{Request, Uri, header};
+use core::mem::discriminant;
 use core::time::Duration;
 use futures_util::StreamExt;
 use tonic::{Code, Status};
@@ -392,4 +393,30 @@ async fn a_foreign_host_and_an_unknown_service_get_a_status() {
         Request::post(path).header(header::CONTENT_TYPE, "application/grpc-web").header(header::HOST, "localhost");
     let web = bench.send(web.body(axum::body::Body::empty()).expect("a request")).await;
     assert_eq!(web.status().as_u16(), 400);
+}
+
+#[tokio::test]
+async fn reflection_of_both_versions_knows_the_service() {
+    use tonic_reflection::pb::{v1, v1alpha};
+    let bench = Bench::new();
+    let message = v1::server_reflection_request::MessageRequest::FileContainingSymbol(super::SERVICE.to_owned());
+    let asked = v1::ServerReflectionRequest { host: String::new(), message_request: Some(message) };
+    let mut client = v1::server_reflection_client::ServerReflectionClient::new(over(&bench, None));
+    let answers = client.server_reflection_info(futures_util::stream::iter([asked])).await.expect("it begins");
+    let answer = answers.into_inner().message().await.expect("it goes well").expect("an answer");
+    let found = v1::server_reflection_response::MessageResponse::FileDescriptorResponse;
+    assert!(
+        matches!(answer.message_response, Some(response) if discriminant(&response) == discriminant(&found(Default::default())))
+    );
+    let message = v1alpha::server_reflection_request::MessageRequest::ListServices(String::new());
+    let asked = v1alpha::ServerReflectionRequest { host: String::new(), message_request: Some(message) };
+    let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(over(&bench, None));
+    let answers = client.server_reflection_info(futures_util::stream::iter([asked])).await.expect("it begins");
+    let answer = answers.into_inner().message().await.expect("it goes well").expect("an answer");
+    let Some(v1alpha::server_reflection_response::MessageResponse::ListServicesResponse(list)) =
+        answer.message_response
+    else {
+        panic!("{answer:?} lists nothing")
+    };
+    assert!(list.service.iter().any(|service| service.name == super::SERVICE));
 }

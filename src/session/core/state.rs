@@ -476,18 +476,6 @@ impl Session {
     pub fn is_open(&self) -> bool {
         self.state == State::Open
     }
-    /// Whether its connection was told to close, with a reason.
-    pub fn is_closing(&self) -> bool {
-        self.state == State::Closing
-    }
-    /// Seconds it outlives its connection.
-    pub fn expiry_seconds(&self) -> u32 {
-        self.expiry
-    }
-    /// Messages sent and not acknowledged yet.
-    pub fn unacknowledged(&self) -> usize {
-        self.work.as_ref().map_or(0, |work| work.sent)
-    }
     /// Whether it has ended, so that its subscriptions are on their way out of the router.
     pub fn is_over(&self) -> bool {
         self.state == State::Ended
