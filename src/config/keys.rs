@@ -79,6 +79,12 @@ const fn duration(min: Duration, max: Duration) -> Kind {
 /// All keys, in the order of README's table. A key's place is its index in the loader's values.
 pub const KEYS: &[Key] = &[
     key("edge.listen", Kind::List, Default::List(&["127.0.0.1:1883"]), "addresses that devices connect to"),
+    key(
+        "edge.origins",
+        Kind::List,
+        Default::List(&[]),
+        "web pages that may connect, as origins such as https://example.com, or *; none: those of the same host",
+    ),
     key("api.listen", Kind::Text, Default::Text("127.0.0.1:7700"), "address of the API: HTTP with JSON, and gRPC"),
     key("api.keys", Kind::List, Default::List(&[]), "bearer keys of the API, each APPS:KEY with apps joined by + or *"),
     key(
@@ -101,6 +107,12 @@ pub const KEYS: &[Key] = &[
         Default::Duration(limits::DRAIN_TIMEOUT),
         "how long a stop waits for connections to close",
     ),
+    key(
+        "node.sys_interval",
+        duration(SECOND, HOUR),
+        Default::Duration(limits::SYS_INTERVAL),
+        "how often the node's figures are published on `$SYS/#`",
+    ),
     key("store.data_dir", Kind::Text, Default::Text(""), "not available yet: messages live in memory"),
     key(
         "auth.mode",
@@ -114,6 +126,7 @@ pub const KEYS: &[Key] = &[
         Default::Text("{username}"),
         "user of a device, from {username} and {client_id}; where there is no user name, the client id",
     ),
+    key("auth.sys_users", Kind::List, Default::List(&[]), "users of the default app who may subscribe to `$SYS/#`"),
     key(
         "limits.max_connections",
         integer(0, limits::NODE_CONNECTIONS_MAX as u64),

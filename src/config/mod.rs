@@ -12,6 +12,7 @@ use crate::auth::UserTemplate;
 use crate::io::probe::Choice;
 use crate::limits;
 use crate::push::ApiKey;
+use crate::wire::http::{OriginError, Origins};
 use core::fmt;
 use core::time::Duration;
 use layers::{Values, one_line};
@@ -87,6 +88,8 @@ pub struct Limits {
 pub struct Config {
     /// Where devices connect.
     pub edge_listen: Vec<SocketAddr>,
+    /// Web pages that may connect.
+    pub origins: Origins,
     /// Where the API listens.
     pub api_listen: SocketAddr,
     /// Who may use the API; none: whoever reaches it.
@@ -101,6 +104,10 @@ pub struct Config {
     pub apps: Vec<String>,
     /// How long a stop waits for connections.
     pub drain_timeout: Duration,
+    /// How often the node's figures are published on `$SYS`.
+    pub sys_interval: Duration,
+    /// Users who may subscribe to them.
+    pub sys_users: Vec<String>,
     /// Template of the user's name.
     pub user_template: UserTemplate,
     /// Bounds.
@@ -247,6 +254,7 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
     Ok(Config {
         edge_listen,
         api_keys: api_keys::parse(values.list("api.keys"), &apps)?,
+        origins: origins(values.list("edge.origins"))?,
         api_listen: address("api.listen (--api)", values.text("api.listen"))?,
         shards: whole(values, "node.shards"),
         driver: match values.text("node.driver") {
@@ -257,6 +265,8 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         insecure: values.bool("node.insecure"),
         apps,
         drain_timeout: values.duration("node.drain_timeout"),
+        sys_interval: values.duration("node.sys_interval"),
+        sys_users: values.list("auth.sys_users").to_vec(),
         user_template: user_template(values.text("auth.user"))?,
         limits,
     })
@@ -269,6 +279,13 @@ fn address(key: &str, text: &str) -> Result<SocketAddr, ConfigError> {
             format!("`{}` is not an address", one_line(text)),
             "IP:PORT, such as 127.0.0.1:1883 or [::1]:1883",
         )
+    })
+}
+
+fn origins(list: &[String]) -> Result<Origins, ConfigError> {
+    Origins::new(list).map_err(|OriginError(text)| {
+        let allowed = "SCHEME://HOST or SCHEME://HOST:PORT, such as https://example.com, or *";
+        ConfigError::new("edge.origins", format!("`{}` is not an origin", one_line(&text)), allowed)
     })
 }
 

@@ -290,3 +290,15 @@ fn keys_of_the_api_name_their_apps_and_no_error_repeats_a_secret() {
     };
     assert!(many(limits::API_KEYS_MAX - 1) && many(limits::API_KEYS_MAX) && !many(limits::API_KEYS_MAX + 1));
 }
+
+#[test]
+fn origins_are_checked_by_form() {
+    let origins = |value: &str| {
+        parse(None, [("KITTIWAKE_EDGE_ORIGINS".to_owned(), value.to_owned())], &Flags::default())
+            .map(|config| config.origins)
+    };
+    let listed = origins("https://a.example,http://localhost:3000").expect("they are origins");
+    assert!(listed.allow(Some(b"http://localhost:3000"), None) && !listed.allow(Some(b"http://a.example"), None));
+    let error = origins("a.example").expect_err("it has no scheme");
+    assert_eq!((error.key.as_str(), error.wrong.as_str()), ("edge.origins", "`a.example` is not an origin"));
+}

@@ -57,10 +57,11 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     let control = Arc::new(Control::new(Box::new(running.handle.clone())));
     let events = running.events.clone();
     let (events_thread, progress) = dispatcher::spawn(Arc::clone(&control), events).map_err(runtime_failure)?;
+    tokio::spawn(admin::sys::publish(Arc::clone(&control), sys(config)));
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let api = api(config, api_address, &control).map_err(runtime_failure)?;
     let notices_thread = dispatcher::spawn_notices(api.notices(), running.notices.clone()).map_err(runtime_failure)?;
-    let router = api.router(admin::router(Arc::clone(&control)));
+    let router = api.router(admin::router(Arc::clone(&control), config.apps.clone()));
     let listener = Bounded::new(listener, limits::API_CONNECTIONS_MAX);
     let api = tokio::spawn(api_server::serve(listener, router, api_stopped));
 
@@ -104,6 +105,11 @@ fn api(config: &Config, address: SocketAddr, control: &Arc<Control>) -> io::Resu
     let is_loopback = address.ip().to_canonical().is_loopback();
     let keys = ApiKeys::new(config.api_keys.clone());
     Ok(Api::new(Arc::clone(control), rules, sources, keys, is_loopback))
+}
+
+fn sys(config: &Config) -> admin::sys::Publishing {
+    let apps = u16::try_from(config.apps.len()).expect("the configuration bounds the apps");
+    admin::sys::Publishing { interval: config.sys_interval, apps, wall_ms }
 }
 
 /// A clock before 1970 says 0: messages then count as old, which is what such a clock asks for.

@@ -41,7 +41,7 @@ impl Gateway {
                 online: session.connection().is_some(),
                 expiry_seconds: session.expiry_seconds(),
                 subscriptions: count(session.subscriptions().len()),
-                in_flight: count(session.unacknowledged()),
+                in_flight: count(session.in_flight_count()),
                 inbox: (epoch != Epoch::default()).then_some((epoch, offset)),
             }
         };

@@ -28,7 +28,7 @@ impl Gateway {
                     self.counters.closed(reason);
                     self.notice_close(session, reason);
                     if let Some(connection) = connection {
-                        core.close(connection, Close::AfterFlush, CloseCause::Local);
+                        self.hang_up(core, connection, reason);
                     }
                 }
                 (Effect::PauseReading, _) => connection.into_iter().for_each(|id| core.pause_reading(id)),

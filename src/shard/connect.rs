@@ -15,6 +15,7 @@ use crate::engine::{Close, CloseCause, Departure, Room};
 use crate::io::Driver;
 use crate::session::mqtt::{self, ConnectRequest, Greeting, OpenAt, Refusal};
 use crate::session::{CloseReason, Identity};
+use crate::wire::websocket::Carrier;
 use std::sync::Arc;
 
 /// Tag of a connection that has not said who it is.
@@ -72,7 +73,7 @@ impl Gateway {
     }
 
     /// The guest's socket is free to go.
-    pub(super) fn departed<D: Driver>(&mut self, core: &mut Core<D>, tag: u32, departure: Departure) {
+    pub(super) fn departed<D: Driver>(&mut self, core: &mut Core<D>, tag: u32, departure: Departure<Carrier>) {
         let Moving { identity, request } = self.moving.remove((tag & !MOVING) as usize);
         let home = self.homes.user(identity.app, &identity.user);
         let arrival = Arrival { departure, identity, request };
@@ -120,7 +121,8 @@ impl Gateway {
             && self.directory.find(identity.app, &identity.user, &identity.device).is_some();
         let mut effects = self.take_effects();
         let packet_bytes = u32::try_from(self.settings.limits.packet_bytes).unwrap_or(u32::MAX);
-        let at = OpenAt { now, shard_seq: seq, inbox: None, packet_bytes };
+        let sees_node = self.may_see_node(&identity);
+        let at = OpenAt { now, shard_seq: seq, inbox: None, sees_node, packet_bytes };
         let opened = mqtt::open(&mut self.directory, &identity, &request, id, at, &mut effects);
         if let Some(session) = opened {
             core.set_tag(id, session.index);
@@ -132,6 +134,10 @@ impl Gateway {
         }
         self.apply(core, opened, Some(id), &mut effects);
         self.give_effects(effects);
+    }
+
+    fn may_see_node(&self, identity: &Identity) -> bool {
+        identity.app == AppId(0) && self.settings.sys_users.iter().any(|user| **user == *identity.user)
     }
 
     /// Milliseconds without a byte after which the connection ends: one and a half times the keep alive
@@ -160,6 +166,6 @@ impl Gateway {
         if !frames.is_empty() && core.write_bytes(id, Room::Control, frames).is_err() {
             return core.close(id, Close::Now, CloseCause::Local);
         }
-        core.close(id, Close::AfterFlush, CloseCause::Local);
+        self.hang_up(core, id, reason);
     }
 }

@@ -4,6 +4,7 @@
 use super::command::{Event, Notice};
 use super::committing::Committing;
 use super::connect::Moving;
+use super::connections::Survey;
 use super::fanout::{Parcel, Passing};
 use super::flavours::Flavours;
 use super::home::Homes;
@@ -30,6 +31,7 @@ use crate::router::subscribers::Subscribers;
 use crate::session::Effects;
 use crate::session::directory::Directory;
 use crate::store;
+use crate::wire::websocket::Carrier;
 use crossbeam_channel::{Sender, TrySendError};
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
@@ -37,7 +39,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// The engine as this handler sees it.
-pub(crate) type Core<D> = engine::Core<D, Letter>;
+pub(crate) type Core<D> = engine::Core<D, Letter, Carrier>;
 
 /// What a shard is made of.
 #[derive(Debug)]
@@ -109,6 +111,8 @@ pub(crate) struct Gateway {
     /// The first of them, which are being written, a share a turn.
     pub(super) dirty_due: usize,
     pub(super) dirty_since_ms: u64,
+    /// Questions for the slowest connections, each some way through the sessions.
+    pub(super) surveys: Vec<Survey>,
     /// Connections not read because the log or another shard is congested.
     pub(super) throttled: Vec<ConnectionId>,
 
@@ -174,6 +178,7 @@ impl Gateway {
             dirty: VecDeque::new(),
             dirty_due: 0,
             dirty_since_ms: 0,
+            surveys: Vec::new(),
             throttled: Vec::new(),
             refused: Vec::new(),
             draining: false,
@@ -245,6 +250,7 @@ impl Gateway {
 
 impl<D: Driver> Handler<D> for Gateway {
     type Letter = Letter;
+    type Transform = Carrier;
 
     fn on_accept(&mut self, core: &mut Core<D>, id: ConnectionId, _listener: ListenerId, _peer: SocketAddr) {
         self.guest_arrived(core, id);
@@ -254,7 +260,7 @@ impl<D: Driver> Handler<D> for Gateway {
         self.received(core, id, bytes)
     }
 
-    fn on_departed(&mut self, core: &mut Core<D>, id: ConnectionId, departure: Departure) {
+    fn on_departed(&mut self, core: &mut Core<D>, id: ConnectionId, departure: Departure<Carrier>) {
         let tag = core.tag(id).expect("the id is valid in this call");
         self.departed(core, tag, departure);
     }
@@ -297,6 +303,7 @@ impl<D: Driver> Handler<D> for Gateway {
             Letter::Listen(addresses) => self.to_listen = Some(addresses),
             Letter::Push { push, token } => self.on_push(core, push, token),
             Letter::Stats { token } => self.on_stats(core, token),
+            Letter::Connections { query, token } => self.on_connections(core, query, token),
             Letter::Disconnect { app, user, device, token } => {
                 self.on_disconnect(core, app, &user, device.as_deref(), token);
             }

@@ -27,10 +27,13 @@ impl Gateway {
         self.watching.tell_missed();
         self.write_lazily(core);
         let more_drain = self.drain_some(core);
+        self.go_on_surveying(core);
         let log_waits = !self.log.flush();
         self.release_throttled(core, log_waits);
         let answers_wait = self.tell_waiting();
-        answers_wait || more_drain || more_waits || more_fanout || !self.incoming.is_empty() || !self.pulls.is_empty()
+        let more_surveys = !self.surveys.is_empty();
+        let more_incoming = !self.incoming.is_empty() || !self.pulls.is_empty();
+        answers_wait || more_drain || more_waits || more_surveys || more_fanout || more_incoming
     }
 
     /// The earliest time at which there is work again without a letter or a completion.

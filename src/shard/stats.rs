@@ -15,6 +15,7 @@ pub(crate) struct Counters {
     pub(crate) dropped_outbox_full: u64,
     pub(crate) throttled: u64,
     pub(crate) refused_full: u64,
+    pub(crate) refused_http: u64,
     pub(crate) gaps: u64,
     pub(crate) failed_reads: u64,
     pub(crate) failed_writes: u64,
@@ -24,6 +25,7 @@ pub(crate) struct Counters {
     closed: [u64; CloseReason::ALL.len()],
     session: [u64; Counter::ALL.len()],
     peer_closed: u64,
+    misframed: u64,
 }
 
 impl Counters {
@@ -51,6 +53,7 @@ impl Counters {
 
     pub(crate) fn ended(&mut self, cause: CloseCause) {
         self.peer_closed += u64::from(cause != CloseCause::Local);
+        self.misframed += u64::from(cause == CloseCause::Misframed);
     }
 
     fn list(&self) -> Vec<(&'static str, u64)> {
@@ -65,11 +68,13 @@ impl Counters {
             ("dropped_outbox_full", self.dropped_outbox_full),
             ("throttled", self.throttled),
             ("refused_full", self.refused_full),
+            ("refused_http", self.refused_http),
             ("gap_entries", self.gaps),
             ("store_reads_failed", self.failed_reads),
             ("store_writes_failed", self.failed_writes),
             ("records_unreadable", self.unreadable_records),
             ("closed_by_peer", self.peer_closed),
+            ("closed_websocket_violation", self.misframed),
         ];
         list.extend(CloseReason::ALL.iter().map(|&reason| (reason.name(), self.closed[reason as usize])));
         list.extend(Counter::ALL.iter().map(|&counter| (counter.name(), self.session[counter as usize])));
@@ -119,6 +124,7 @@ fn engine_gauges(counts: &Counts) -> Vec<(&'static str, u64)> {
         slots,
         blocks,
         helds,
+        transforms,
         outboxes,
         segments,
         timers,
@@ -132,6 +138,7 @@ fn engine_gauges(counts: &Counts) -> Vec<(&'static str, u64)> {
         ("slots", slots),
         ("blocks", blocks),
         ("partial_frames", helds),
+        ("websockets", transforms),
         ("outboxes", outboxes),
         ("segments", segments),
         ("timers", timers),

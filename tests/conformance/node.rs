@@ -10,13 +10,15 @@ use kittiwake::base::message::Message;
 use kittiwake::io::probe::Choice;
 use kittiwake::io::sim::{Faults, SimDriver, SimNet};
 use kittiwake::shard::command::{
-    AppWatch, CommandError, CommandToken, Event, Notice, Push, Pushed, ShardStats, Target, Watch,
+    AppWatch, CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, Notice, Push, Pushed, ShardStats,
+    Target, Watch,
 };
 use kittiwake::shard::handle::Handle;
 use kittiwake::shard::launch::{Assembly, LogMail, Shard};
 use kittiwake::shard::settings::{Limits, Settings};
 use kittiwake::store::thread::Desk;
 use kittiwake::store::{Log, MemoryStore, Retentions, thread};
+use kittiwake::wire::http::Origins;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -24,6 +26,9 @@ use std::sync::Arc;
 
 /// Letters of one commit at most: its batch, and an answer for each of its requests.
 const COMMIT_LETTERS: usize = 1_025;
+
+/// Who may see the node's figures.
+pub const OPERATOR: &str = "operator";
 
 /// A node. Clones are handles to the same one.
 #[derive(Clone)]
@@ -61,6 +66,15 @@ impl Node {
 
     /// With other limits.
     pub fn with(shards: u16, change: impl FnOnce(&mut Limits)) -> Self {
+        Self::build(shards, change, Origins::default())
+    }
+
+    /// With a list of web pages.
+    pub fn with_origins(origins: Origins) -> Self {
+        Self::build(1, |_| {}, origins)
+    }
+
+    fn build(shards: u16, change: impl FnOnce(&mut Limits), origins: Origins) -> Self {
         let mut limits = Limits { connections: 64, ..Limits::default() };
         change(&mut limits);
         let mut retentions = Retentions::default();
@@ -72,6 +86,8 @@ impl Node {
             listen: vec![address],
             apps: vec!["default".into()],
             user: UserTemplate::default(),
+            sys_users: vec![OPERATOR.into()],
+            origins,
             hash_key: 7,
             random_seed: 7,
             limits,
@@ -277,6 +293,25 @@ impl Node {
             _ => unreachable!("the partition is of figures"),
         });
         stats.collect()
+    }
+
+    /// The connections that operators are told of.
+    pub fn connections(&self, query: ConnectionQuery) -> Vec<ConnectionFigures> {
+        let token = self.token();
+        self.0.handle.connections(query, token).expect("there is room for a question");
+        self.run();
+        let mut plane = self.0.plane.borrow_mut();
+        plane.hear();
+        let (mine, others): (Vec<Event>, Vec<Event>) = plane
+            .heard
+            .drain(..)
+            .partition(|event| matches!(event, Event::Connections { token: other, .. } if *other == token));
+        plane.heard = others;
+        let lists = mine.into_iter().map(|event| match event {
+            Event::Connections { connections, .. } => connections,
+            _ => unreachable!("the partition is of connections"),
+        });
+        lists.flatten().collect()
     }
 
     /// A gauge, summed over the shards.

@@ -4,6 +4,7 @@
 
 mod gateway;
 mod grpc;
+mod websocket;
 
 use gateway::Gateway;
 use serde_json::json;

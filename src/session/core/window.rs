@@ -24,8 +24,8 @@ impl Session {
         self.flights().iter().find(|flight| flight.delivery == delivery && flight.state != Flight::Settled)
     }
 
-    /// Messages sent and not acknowledged yet.
-    pub fn unacknowledged(&self) -> usize {
+    /// Messages sent and not settled.
+    pub fn in_flight_count(&self) -> usize {
         self.work.as_ref().map_or(0, |work| work.sent)
     }
 
