@@ -154,21 +154,24 @@ impl Gateway {
                 let tell = part.awaited.is_some().then_some(&mut delivered);
                 self.deliver_inbox(core, part.app, user, message, tell);
             }
-            counts.push(Counted { index: *index, online: self.online(part.app, user), delivered });
+            let counted = Counted { index: *index, online: self.online(part.app, user), delivered };
+            match &part.awaited {
+                Some(Awaited { deadline_ms, logged: Some(message), positions }) => {
+                    let (to, ticket) = (part.coordinator, part.ticket);
+                    let held = || Held::Part { to, ticket, counts: Vec::with_capacity(part.users.len()) };
+                    let wait = *part.wait.get_or_insert_with(|| self.hold_answer(held(), *deadline_ms));
+                    let place = self.count_into(wait, counted);
+                    self.wait_for_devices(core, wait, message, (place, user), &positions[*next]);
+                }
+                _ => counts.push(counted),
+            }
             *next += 1;
         }
-        let answer = Held::Part { to: part.coordinator, ticket: part.ticket, counts: std::mem::take(counts) };
-        self.answer_part(core, part, answer);
+        match part.wait {
+            Some(wait) => self.begin_wait(core, wait),
+            None => self.send_counts(core, part.coordinator, part.ticket, std::mem::take(counts)),
+        }
         true
-    }
-
-    /// Answers a part, now or when its users' devices have it.
-    fn answer_part<D: Driver>(&mut self, core: &mut Core<D>, part: &UsersPart, answer: Held) {
-        let Some(Awaited { deadline_ms, logged: Some(message), positions }) = &part.awaited else {
-            return self.answer_wait(core, answer);
-        };
-        let users = part.users.iter().map(|(_, user)| &**user);
-        self.wait_for_devices(core, message, users.zip(positions), *deadline_ms, answer);
     }
 
     pub(super) fn send_counts<D: Driver>(

@@ -117,6 +117,8 @@ pub(crate) struct UsersPart {
     pub(crate) message: Option<Arc<Message>>,
     /// Count when the devices have it.
     pub(crate) awaited: Option<Awaited>,
+    /// The answer that is held back for that, once it is being made.
+    pub(crate) wait: Option<usize>,
     /// Who collects the counts.
     pub(crate) coordinator: ShardId,
     pub(crate) ticket: u32,

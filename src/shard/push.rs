@@ -103,14 +103,13 @@ impl Gateway {
                 }
                 let online = Some(self.online(push.app, user));
                 let result = PushResult { user: Some(user.clone()), position: position(0), online, delivered };
-                let answer = Held::Push { token, pushed: Pushed { results: smallvec![result], duplicate } };
-                match deliver_by_ms {
-                    Some(deadline_ms) if !positions.is_empty() => {
-                        let users = [&**user].into_iter().zip(positions);
-                        self.wait_for_devices(core, &push.message, users, deadline_ms, answer);
-                    }
-                    _ => self.answer_wait(core, answer),
-                }
+                let pushed = Pushed { results: smallvec![result], duplicate };
+                let (Some(deadline_ms), Some(at)) = (deliver_by_ms, positions.first()) else {
+                    return self.tell(Event::Pushed { token, result: Ok(pushed) });
+                };
+                let wait = self.hold_answer(Held::Push { token, pushed }, deadline_ms);
+                self.wait_for_devices(core, wait, &push.message, (0, user), at);
+                self.begin_wait(core, wait);
             }
             Target::Users(users) => {
                 let results = users.iter().enumerate().map(|(index, user)| PushResult {
@@ -169,7 +168,8 @@ impl Gateway {
                 logged: all.logged.clone(),
                 positions: users.iter().filter_map(|&(index, _)| all.positions.get(index as usize).copied()).collect(),
             });
-            let part = Box::new(UsersPart { users, app, message, awaited, coordinator: self.shard, ticket });
+            let part =
+                Box::new(UsersPart { users, app, message, awaited, wait: None, coordinator: self.shard, ticket });
             if home == self.shard {
                 self.incoming.users(part);
             } else {

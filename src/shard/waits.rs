@@ -158,39 +158,56 @@ impl Waits {
 }
 
 impl Gateway {
-    /// Holds an answer back until the connected devices of these users have the message.
-    pub(super) fn wait_for_devices<'a, D: Driver>(
+    /// Holds an answer back. Its maker says with [`Gateway::begin_wait`] when all that is waited for is named.
+    pub(super) fn hold_answer(&mut self, answer: Held, deadline_ms: u64) -> usize {
+        // Its maker counts as one that is waited for.
+        self.waits.open.insert(Wait { answer, deadline_ms, sessions: Vec::new(), left: 1 })
+    }
+
+    /// All that a wait waits for is named.
+    pub(super) fn begin_wait<D: Driver>(&mut self, core: &mut Core<D>, at: usize) {
+        let wait = &mut self.waits.open[at];
+        wait.left -= 1;
+        if wait.left == 0 || wait.deadline_ms <= core.now().monotonic_ms {
+            return self.finish_wait(core, at);
+        }
+        self.waits.due.insert((wait.deadline_ms, at));
+    }
+
+    /// Waits for the connected devices of a user, whose place in the answer is `user`.
+    pub(super) fn wait_for_devices<D: Driver>(
         &mut self,
-        core: &mut Core<D>,
+        core: &Core<D>,
+        wait: usize,
         message: &Message,
-        users: impl Iterator<Item = (&'a str, &'a Position)>,
-        deadline_ms: u64,
-        answer: Held,
+        (user, name): (usize, &str),
+        at: &Position,
     ) {
-        let now = core.now();
-        let wait = self.waits.open.insert(Wait { answer, deadline_ms, sessions: Vec::new(), left: 0 });
-        self.waits.due.insert((deadline_ms, wait));
-        let is_expired = message.expires_ms.is_some_and(|at| at <= now.wall_ms);
-        for (user, (name, at)) in users.enumerate() {
-            for id in self.directory.sessions_of(message.app, name) {
-                let session = self.directory.get(id).expect("the user's list holds live sessions");
-                if !is_wanted(session, message) {
-                    continue;
+        let is_expired = message.expires_ms.is_some_and(|expires| expires <= core.now().wall_ms);
+        for id in self.directory.sessions_of(message.app, name) {
+            let session = self.directory.get(id).expect("the user's list holds live sessions");
+            if !is_wanted(session, message) {
+                continue;
+            }
+            if !session.is_done_with(at.epoch, at.offset) {
+                if self.waits.is_full() {
+                    self.waits.refused += 1;
+                } else {
+                    self.waits.expect(Expected { session: id, offset: at.offset, wait, user });
                 }
-                if !session.is_done_with(at.epoch, at.offset) {
-                    if self.waits.is_full() {
-                        self.waits.refused += 1;
-                    } else {
-                        self.waits.expect(Expected { session: id, offset: at.offset, wait, user });
-                    }
-                } else if !is_expired && !self.waits.has_skipped(id, at.offset) {
-                    self.waits.open[wait].answer.delivered(user).push(session.device().into());
-                }
+            } else if !is_expired && !self.waits.has_skipped(id, at.offset) {
+                self.waits.open[wait].answer.delivered(user).push(session.device().into());
             }
         }
-        if self.waits.open[wait].left == 0 || deadline_ms <= now.monotonic_ms {
-            self.finish_wait(core, wait);
-        }
+    }
+
+    /// Names the next user of a part that is held back; its place in the answer.
+    pub(super) fn count_into(&mut self, wait: usize, counted: Counted) -> usize {
+        let Held::Part { counts, .. } = &mut self.waits.open[wait].answer else {
+            unreachable!("only parts are counted")
+        };
+        counts.push(counted);
+        counts.len() - 1
     }
 
     /// A session is done with a logged message: it has it (`is_handed`), or will not get it.
