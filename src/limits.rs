@@ -275,6 +275,16 @@ pub const HELD_PUBLISHES_MAX: usize = 1_024;
 /// Answers of all shards that the control plane has not taken yet, in a queue that is allocated once. Beyond it they
 /// wait in their shard, which takes no letters meanwhile.
 pub const EVENTS_MAX: usize = 1_024;
+/// What shards tell watchers and the control plane has not taken yet, in a queue that is allocated once. Full: it is
+/// dropped, and whoever watches is told how many; no shard waits for a watcher.
+pub const NOTICES_MAX: usize = 4_096;
+/// Devices that one shard's pushes with `wait: delivered` wait for. Full: 429; what was committed meanwhile is answered
+/// without waiting, counted.
+pub const DELIVERY_WAITS_MAX: usize = 65_536;
+/// Inbox entries of the last moments that a session did not get although its position passed them (refused, expired, too
+/// large, dropped at QoS 0), kept per shard so that no push is reported as delivered there. The oldest go first: a push
+/// asks within a turn or two of its commit.
+pub const DELIVERY_SKIPS_MAX: usize = 1_024;
 /// Committed entries a shard keeps at hand for sessions that lag a little.
 pub const HOT_RING_ENTRIES_MAX: usize = 4_096;
 /// Unlogged QoS 1 and 2 messages a shard keeps for sessions whose window is full, and their payload bytes. Beyond
@@ -316,6 +326,46 @@ pub const PUSH_PACKET_OVERHEAD_BYTES: usize = 64;
 pub const API_BODY_BYTES_TOTAL_MAX: usize = 256 << 20;
 /// A request's body must have arrived this long after its head.
 pub const API_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// A push that waits for devices is answered by its shard at its timeout; this long after it the API gives up on that.
+pub const DELIVERY_ANSWER_GRACE: Duration = Duration::from_secs(2);
+/// Bytes of an API key.
+pub const API_KEY_BYTES_MAX: usize = 256;
+/// Shortest API key in bytes: 16 random letters and digits are 95 bits, beyond guessing.
+pub const API_KEY_BYTES_MIN: usize = 16;
+/// API keys of a node. Each request is compared with all of them.
+pub const API_KEYS_MAX: usize = 256;
+/// A request's head, or the next one of a connection that is kept, must have arrived after this long.
+pub const API_HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes of a request's head over HTTP/2.
+pub const API_HEAD_BYTES_MAX: u32 = 16 << 10;
+/// Calls of one HTTP/2 connection at a time. A client's further calls wait on its side.
+pub const API_STREAMS_PER_CONNECTION_MAX: u32 = 256;
+/// A silent HTTP/2 connection is asked whether it is there after this long.
+pub const API_KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// It has this long to answer.
+pub const API_KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes one HTTP/2 connection may send before they are read, over all its calls and for one of them.
+pub const API_WINDOW_BYTES: u32 = 1 << 20;
+/// gRPC calls at a time, streams included. Full: RESOURCE_EXHAUSTED.
+pub const GRPC_CALLS_MAX: usize = 4_096;
+/// Pushes of one `PushStream` that wait for their results. Full: the stream is not read, so its client waits.
+pub const PUSH_STREAM_IN_FLIGHT_MAX: usize = 4_000;
+/// Replies of a stream that wait for its client to read. Full: the stream waits.
+pub const GRPC_REPLIES_WAITING_MAX: usize = 8;
+/// Events kept of one app, for all its consumer groups. Full: the oldest go, and who has not read them is told.
+pub const EVENTS_KEPT_MAX: usize = 65_536;
+/// Bytes of those.
+pub const EVENTS_KEPT_BYTES_MAX: usize = 64 << 20;
+/// Consumer groups of one app. Full: RESOURCE_EXHAUSTED.
+pub const EVENTS_GROUPS_MAX: usize = 64;
+/// Filters of one consumer group.
+pub const EVENTS_FILTERS_MAX: usize = 64;
+/// A consumer group that nobody reads or acknowledges for this long is forgotten.
+pub const EVENTS_GROUP_IDLE: Duration = Duration::from_secs(3600);
+/// Events a consumer takes at a time.
+pub const EVENTS_READ_MAX: usize = 256;
+/// How often a health watcher's answer is looked at again.
+pub const HEALTH_WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Connections of the API. Full: new ones wait in the kernel's backlog.
 pub const API_CONNECTIONS_MAX: usize = 1_024;
 /// Commands that wait for their answer from shards. Full: 429.
@@ -372,6 +422,7 @@ const _: () = assert!(OUTBOX_CONTROL_BYTES_MAX < OUTBOX_BYTES_MAX);
 const _: () = assert!(API_BODY_BYTES_MAX <= API_BODY_BYTES_TOTAL_MAX);
 const _: () = assert!(SUB_PACKET_BYTES_MAX as usize == BLOCK_CLASSES[BLOCK_CLASSES.len() - 1]);
 const _: () = assert!(PUSH_BATCH_MAX <= PENDING_COMMANDS_MAX);
+const _: () = assert!(PUSH_BATCH_MAX <= PUSH_STREAM_IN_FLIGHT_MAX);
 const _: () = assert!(SHARDS_MAX.is_multiple_of(64) && SHARDS_MAX <= 1 << 16);
 const _: () = assert!(FANOUT_BATCH_MAX <= FANOUT_PENDING_MAX && FANOUT_SPARE_MESSAGES_MAX <= FANOUT_PENDING_MAX);
 const _: () = assert!(FANOUT_SLICE_VISITS_MAX <= TURN_FANOUT_VISITS_MAX);
@@ -386,6 +437,18 @@ mod tests {
         let rows = [
             ("API_BODY_BYTES_MAX", API_BODY_BYTES_MAX.to_string()),
             ("API_BODY_BYTES_TOTAL_MAX", API_BODY_BYTES_TOTAL_MAX.to_string()),
+            ("API_KEYS_MAX", API_KEYS_MAX.to_string()),
+            ("API_KEY_BYTES_MIN", API_KEY_BYTES_MIN.to_string()),
+            ("API_KEY_BYTES_MAX", API_KEY_BYTES_MAX.to_string()),
+            ("API_STREAMS_PER_CONNECTION_MAX", API_STREAMS_PER_CONNECTION_MAX.to_string()),
+            ("GRPC_CALLS_MAX", GRPC_CALLS_MAX.to_string()),
+            ("PUSH_STREAM_IN_FLIGHT_MAX", PUSH_STREAM_IN_FLIGHT_MAX.to_string()),
+            ("DELIVERY_WAITS_MAX", DELIVERY_WAITS_MAX.to_string()),
+            ("EVENTS_KEPT_MAX", EVENTS_KEPT_MAX.to_string()),
+            ("EVENTS_KEPT_BYTES_MAX", EVENTS_KEPT_BYTES_MAX.to_string()),
+            ("EVENTS_GROUPS_MAX", EVENTS_GROUPS_MAX.to_string()),
+            ("EVENTS_FILTERS_MAX", EVENTS_FILTERS_MAX.to_string()),
+            ("EVENTS_GROUP_IDLE", format!("{}s", EVENTS_GROUP_IDLE.as_secs())),
             ("API_CONNECTIONS_MAX", API_CONNECTIONS_MAX.to_string()),
             ("PENDING_COMMANDS_MAX", PENDING_COMMANDS_MAX.to_string()),
             ("PUSH_USERS_MAX", PUSH_USERS_MAX.to_string()),

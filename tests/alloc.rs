@@ -111,7 +111,7 @@ impl House {
         });
         let memory = MemoryStore::new(Retentions::default(), KeyedHash::new(7));
         let (store, desk) = store::thread::open(Log::open(memory, 7).expect("a memory store opens"));
-        let Assembly { handle, events, mut seats, mail } = Assembly::new(&settings, &store);
+        let Assembly { handle, events, mut seats, mail, .. } = Assembly::new(&settings, &store);
         let log = store::thread::run(&store, desk, mail, io::now).expect("there are threads");
         let seat = seats.pop().expect("one shard has one seat");
         let allocations: &'static AtomicU64 = Box::leak(Box::default());
@@ -141,8 +141,14 @@ impl House {
     /// Pushes and waits until the shard has said that each is done.
     fn push(&self, target: &Target, messages: &[Arc<Message>]) {
         for (token, message) in (0..).zip(messages) {
-            let push =
-                Push { app: AppId(0), target: target.clone(), message: Arc::clone(message), key: None, id: PushId(1) };
+            let push = Push {
+                app: AppId(0),
+                target: target.clone(),
+                message: Arc::clone(message),
+                key: None,
+                id: PushId(1),
+                deliver_within: None,
+            };
             self.handle.push(push, CommandToken(token)).expect("the mailbox has room");
         }
         for _ in messages {

@@ -54,7 +54,14 @@ fn push(app: AppId, topic: &str, text: &str, wall_ms: u64) -> Push {
         publisher: None,
         properties: None,
     };
-    Push { app, target: Target::Topic(topic), message: Arc::new(message), key: None, id: PushId::default() }
+    Push {
+        app,
+        target: Target::Topic(topic),
+        message: Arc::new(message),
+        key: None,
+        id: PushId::default(),
+        deliver_within: None,
+    }
 }
 
 /// Topics and payloads, named as mosquitto names them.

@@ -85,7 +85,8 @@ pub const KEYS: &[Key] = &[
         Default::List(&[]),
         "web pages that may connect, as origins such as https://example.com, or *; none: those of the same host",
     ),
-    key("api.listen", Kind::Text, Default::Text("127.0.0.1:7700"), "address of the HTTP API"),
+    key("api.listen", Kind::Text, Default::Text("127.0.0.1:7700"), "address of the API: HTTP with JSON, and gRPC"),
+    key("api.keys", Kind::List, Default::List(&[]), "bearer keys of the API, each APPS:KEY with apps joined by + or *"),
     key(
         "node.shards",
         integer(0, limits::SHARDS_MAX as u64),

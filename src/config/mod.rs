@@ -4,12 +4,14 @@
 //! Invariants: a key that is not in [`keys::KEYS`] is an error wherever it comes from; a flag beats the environment,
 //! which beats the file, which beats the default; a [`Config`] that exists can be served.
 
+mod api_keys;
 pub mod keys;
 mod layers;
 
 use crate::auth::UserTemplate;
 use crate::io::probe::Choice;
 use crate::limits;
+use crate::push::ApiKey;
 use crate::wire::http::{OriginError, Origins};
 use core::fmt;
 use core::time::Duration;
@@ -90,6 +92,8 @@ pub struct Config {
     pub origins: Origins,
     /// Where the API listens.
     pub api_listen: SocketAddr,
+    /// Who may use the API; none: whoever reaches it.
+    pub api_keys: Vec<ApiKey>,
     /// Shards; `None`: one per core.
     pub shards: Option<usize>,
     /// How shards wait on sockets.
@@ -225,8 +229,10 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
             format!("at least {}", limits.packet_bytes),
         ));
     }
+    let apps = apps(values.list("node.apps"))?;
     Ok(Config {
         edge_listen,
+        api_keys: api_keys::parse(values.list("api.keys"), &apps)?,
         origins: origins(values.list("edge.origins"))?,
         api_listen: address("api.listen (--api)", values.text("api.listen"))?,
         shards: whole(values, "node.shards"),
@@ -236,7 +242,7 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
             _ => Choice::Auto,
         },
         insecure: values.bool("node.insecure"),
-        apps: apps(values.list("node.apps"))?,
+        apps,
         drain_timeout: values.duration("node.drain_timeout"),
         sys_interval: values.duration("node.sys_interval"),
         sys_users: values.list("auth.sys_users").to_vec(),
@@ -309,18 +315,23 @@ fn user_template(text: &str) -> Result<UserTemplate, ConfigError> {
     UserTemplate::parse(text).map_err(|wrong| error(wrong.to_string()))
 }
 
-/// Nobody is authenticated yet, so an address that other hosts can reach is served only on demand.
+/// Who is not authenticated is served on an address that other hosts can reach only on demand: devices, who cannot be
+/// yet, and callers of an API without keys.
 fn check_exposure(config: &Config) -> Result<(), ConfigError> {
     if config.insecure {
         return Ok(());
     }
     let edge = config.edge_listen.iter().map(|address| ("edge.listen (--listen)", address));
-    for (key, address) in edge.chain([("api.listen (--api)", &config.api_listen)]) {
+    let api = config.api_keys.is_empty().then_some(("api.listen (--api)", &config.api_listen));
+    for (key, address) in edge.chain(api) {
         if !address.ip().to_canonical().is_loopback() {
             return Err(ConfigError::new(
                 key,
                 format!("{address} is reachable from other hosts and nobody is authenticated"),
-                "a loopback address, or --insecure",
+                match key {
+                    "api.listen (--api)" => "a loopback address, api.keys, or --insecure",
+                    _ => "a loopback address, or --insecure",
+                },
             ));
         }
     }

@@ -97,7 +97,7 @@ fn a_list_in_the_environment_is_separated_by_commas() {
 
 #[test]
 fn unknown_keys_are_errors_wherever_they_come_from() {
-    assert_eq!(line_of(from_file("[api]\nport = 1")), "api.port: there is no such key; allowed: api.listen",);
+    assert_eq!(line_of(from_file("[api]\nport = 1")), "api.port: there is no such key; allowed: api.listen, api.keys",);
     assert_eq!(
         line_of(from_file("[nodes]")),
         "nodes: there is no such key; allowed: [edge], [api], [node], [store], [auth], [limits]",
@@ -241,6 +241,10 @@ fn other_hosts_are_not_served_without_authentication() {
     let flags = Flags { api: Some("0.0.0.0:7700".to_owned()), ..flags() };
     assert!(line_of(parse(None, [], &flags)).starts_with("api.listen (--api): 0.0.0.0:7700 is reachable"));
     assert!(parse(None, environment(&[("KITTIWAKE_NODE_INSECURE", "true")]), &flags).is_ok());
+    let keyed = environment(&[("KITTIWAKE_API_KEYS", "*:0123456789abcdef")]);
+    assert!(parse(None, keyed.clone(), &flags).is_ok(), "whoever calls is authenticated");
+    let devices = Flags { listen: vec!["0.0.0.0:1883".to_owned()], ..flags.clone() };
+    assert!(line_of(parse(None, keyed, &devices)).starts_with("edge.listen"), "devices are not");
     let loopback = Flags { listen: vec!["[::1]:1".to_owned(), "127.9.9.9:1".to_owned()], ..Flags::default() };
     assert!(parse(None, [], &loopback).is_ok());
 }
@@ -272,6 +276,34 @@ fn an_outbox_must_hold_a_packet() {
         line_of(from_file(&format!("{text}65535"))),
         "limits.outbox_bytes: 65535 cannot hold a packet of limits.packet_bytes; allowed: at least 65536",
     );
+}
+
+#[test]
+fn keys_of_the_api_name_their_apps_and_no_error_repeats_a_secret() {
+    let keys = |list: &str| from_file(&format!("[node]\napps = [\"default\", \"shop\"]\n[api]\nkeys = {list}"));
+    assert!(from_file("").expect("valid").api_keys.is_empty());
+    let config = keys("[\"*:0123456789abcdef\", \"shop:0123456789abcdeg\", \"default+shop:0123456789:abcdef\"]");
+    assert_eq!(config.expect("valid").api_keys.len(), 3);
+    let long = "k".repeat(limits::API_KEY_BYTES_MAX);
+    assert!(keys(&format!("[\"*:{long}\"]")).is_ok());
+    for (list, wrong) in [
+        ("[\"0123456789abcdef\"]".to_owned(), "entry 1 has no `:` between its apps and its key"),
+        ("[\"*:0123456789abcde\"]".to_owned(), "the key of entry 1 is too short, too long, or has other characters"),
+        (format!("[\"*:{long}k\"]"), "the key of entry 1 is too short, too long, or has other characters"),
+        ("[\"*:0123456789 abcdef\"]".to_owned(), "the key of entry 1 is too short, too long, or has other characters"),
+        ("[\"*:0123456789abcdef\", \"shop:0123456789abcdef\"]".to_owned(), "the key of entry 2 is there twice"),
+        ("[\"shops:0123456789abcdef\"]".to_owned(), "`shops` is not an app of node.apps"),
+        ("[\":0123456789abcdef\"]".to_owned(), "`` is not an app of node.apps"),
+    ] {
+        let line = line_of(keys(&list));
+        assert!(line.starts_with(&format!("api.keys: {wrong}; allowed: ")), "{line}");
+        assert!(!line.contains("0123456789"), "{line}");
+    }
+    let many = |count: usize| {
+        let entries: Vec<String> = (0..count).map(|number| format!("\"*:{number:016}\"")).collect();
+        keys(&format!("[{}]", entries.join(","))).is_ok()
+    };
+    assert!(many(limits::API_KEYS_MAX - 1) && many(limits::API_KEYS_MAX) && !many(limits::API_KEYS_MAX + 1));
 }
 
 #[test]

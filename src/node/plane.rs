@@ -4,7 +4,7 @@ use super::capacity::Capacity;
 use crate::base::ids::AppId;
 use crate::config::Config;
 use crate::push::Gateway;
-use crate::shard::command::{CommandError, CommandToken, ConnectionQuery, Push};
+use crate::shard::command::{CommandError, CommandToken, ConnectionQuery, Push, Watch};
 use crate::shard::{Handle, Limits, Settings};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::io;
@@ -40,7 +40,7 @@ pub(super) fn settings(config: &Config, shards: u16, capacity: Capacity) -> io::
     })
 }
 
-fn random() -> io::Result<u64> {
+pub(super) fn random() -> io::Result<u64> {
     let mut bytes = [0; 8];
     let count = getrandom(&mut bytes[..], GetRandomFlags::empty())?;
     assert_eq!(count, bytes.len(), "the kernel gives up to 256 bytes at once, or none");
@@ -68,6 +68,14 @@ impl Gateway for Handle {
         token: CommandToken,
     ) -> Result<(), CommandError> {
         Self::disconnect(self, app, user, device, token)
+    }
+
+    fn user(&self, app: AppId, user: Arc<str>, token: CommandToken) -> Result<(), CommandError> {
+        Self::user(self, app, user, token)
+    }
+
+    fn watch(&self, watch: &Arc<Watch>) -> Result<(), CommandError> {
+        Self::watch(self, watch)
     }
 
     fn drain(&self) {

@@ -2,6 +2,7 @@
 
 use super::control::Failure;
 use super::fake::{Behaviour, Bench, NOW_MS, PACKET_BYTES, answer, post, to_alice};
+use super::keys::Caller;
 use super::*;
 use crate::base::ids::{AppId, Qos};
 use crate::shard::command::{CommandError, CommandToken, Event, Target};
@@ -146,7 +147,8 @@ async fn a_wrong_field_is_named() {
         (json!({ "to": user, "payload": "", "key": "" }), "key"),
         (json!({ "to": user, "payload": "", "content_type": "a\u{0}" }), "content_type"),
         (json!({ "to": user, "payload": "", "timeout_ms": 0 }), "timeout_ms"),
-        (json!({ "to": user, "payload": "", "wait": "delivered" }), "wait"),
+        (json!({ "to": { "topic": "t" }, "payload": "", "wait": "delivered" }), "wait"),
+        (json!({ "to": { "everyone": true }, "payload": "", "wait": "delivered" }), "wait"),
         (json!({ "to": user, "payload": "", "collapse": "c" }), "collapse"),
         (json!({ "to": user, "payload": "", "retain": true }), "retain"),
     ];
@@ -234,11 +236,13 @@ async fn limits_hold_at_and_beyond_their_edge() {
 async fn a_topics_length_is_bounded() {
     // The packet limit of the other tests is below that of a topic.
     let rules = Rules { apps: vec!["default".to_owned()], packet_bytes: limits::PACKET_BYTES_MAX };
+    let caller = Caller::anybody();
+    let asking = request::Asking { rules: &rules, caller: &caller, outside_app: None, wall_ms: NOW_MS };
     for (size, fits) in
         [(limits::TOPIC_BYTES_MAX - 1, true), (limits::TOPIC_BYTES_MAX, true), (limits::TOPIC_BYTES_MAX + 1, false)]
     {
         let body = json!({ "to": { "topic": "t".repeat(size) }, "payload": "" }).to_string();
-        assert_eq!(request::parse(body.as_bytes(), None, &rules, NOW_MS).is_ok(), fits, "{size}");
+        assert_eq!(request::read(body.as_bytes(), |draft| request::check(draft, &asking)).is_ok(), fits, "{size}");
     }
 }
 

@@ -65,6 +65,18 @@ pub enum Effect {
     DeliverOnce {
         /// What.
         message: Arc<Message>,
+        /// Where it stands in the log.
+        at: LoggedAt,
+    },
+    /// The device has an in-flight message (PUBACK, at QoS 2 PUBREC), or refused it. Refusals are always told, the rest
+    /// where [`Effects::tells_received`].
+    Received {
+        /// Where it stands in the log; none: nowhere.
+        at: Option<LoggedAt>,
+        /// As the device saw it.
+        topic: Arc<str>,
+        /// It did not take it.
+        refused: bool,
     },
     /// Retention removed entries before the session read them: send the `$inbox/$gap` notice if a filter covers it,
     /// mark the next message, and count it.
@@ -326,6 +338,8 @@ pub struct Effects {
     pub control: Vec<u8>,
     /// In order.
     pub list: Vec<Effect>,
+    /// Somebody wants [`Effect::Received`] also of what was taken.
+    pub tells_received: bool,
     /// Windows of sessions that have nothing in flight, for the next one that has.
     pub(in crate::session) spare: Spare,
     /// The operator's, at hand in every call.

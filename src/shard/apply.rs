@@ -26,6 +26,7 @@ impl Gateway {
                 (Effect::Frames(range), _) => self.write_control(core, connection, &control[range]),
                 (Effect::Close(reason), _) => {
                     self.counters.closed(reason);
+                    self.notice_close(session, reason);
                     if let Some(connection) = connection {
                         self.hang_up(core, connection, reason);
                     }
@@ -46,12 +47,17 @@ impl Gateway {
     fn apply_to<D: Driver>(&mut self, core: &mut Core<D>, session: SessionId, effect: Effect) {
         match effect {
             Effect::Deliver { delivery, dup } => self.deliver_in_flight(core, session, delivery, dup),
-            Effect::DeliverOnce { message } => self.deliver_once(core, session, &message),
+            Effect::DeliverOnce { message, at } => {
+                let is_handed = self.deliver_once(core, session, &message);
+                self.settled_for(core, session, at, is_handed);
+            }
+            Effect::Received { at, topic, refused } => self.on_received(core, session, at, topic, refused),
             Effect::Gap(gap) => self.deliver_gap(core, session, &gap),
             Effect::Publish { message, receipt, records } => {
                 let origin =
                     receipt.map_or(Origin::Nobody, |receipt| Origin::Client { shard: self.shard, session, receipt });
                 self.counters.published(message.qos);
+                self.notice_publish(session, &message);
                 self.throttle_if_congested(core, session, &message);
                 self.publish(core, Publish { message, origin, records, key: None });
             }

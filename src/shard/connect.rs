@@ -123,6 +123,9 @@ impl Gateway {
             // What waits unlogged was for the old connection.
             self.forget_lagging(old);
         }
+        let was_there = self.watching.any()
+            && !request.clean_start
+            && self.directory.find(identity.app, &identity.user, &identity.device).is_some();
         let mut effects = self.take_effects();
         let packet_bytes = u32::try_from(self.settings.limits.packet_bytes).unwrap_or(u32::MAX);
         let sees_node = self.may_see_node(&identity);
@@ -130,6 +133,7 @@ impl Gateway {
         let opened = mqtt::open(&mut self.directory, &identity, &request, id, at, &mut effects);
         if let Some(session) = opened {
             core.set_tag(id, session.index);
+            self.notice_connected(session, was_there);
             core.set_deadline(id, now.monotonic_ms + keep_alive_ms);
             self.offline.clear(session.index);
             // What was known of its inbox may have been lost with the process.

@@ -2,6 +2,7 @@
 
 use super::gateway::{Core, Gateway};
 use super::log_port::Waiting;
+use super::push::Answering;
 use crate::base::ids::SessionId;
 use crate::io::Driver;
 use crate::session::mqtt;
@@ -48,7 +49,9 @@ impl Gateway {
             Waiting::ReadMark { session } => self.on_read_mark(session, result),
             Waiting::InboxHead { session, mark } => self.on_inbox_head(core, session, mark, result),
             Waiting::Publish { publish, owed } => self.on_publish_committed(core, &publish, owed, result),
-            Waiting::Push { push, token } => self.on_push_committed(core, &push, token, result),
+            Waiting::Push { push, token, deliver_by_ms } => {
+                self.on_push_committed(core, &push, Answering { token, deliver_by_ms }, result);
+            }
             Waiting::RestoreSeq => self.on_log_position(core, result),
             Waiting::Restore { after } => self.on_records(core, after, result),
         }

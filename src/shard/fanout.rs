@@ -238,7 +238,7 @@ impl Gateway {
         let qos = effective.qos.min(parcel.message.qos);
         match self.offer(core, id, parcel, qos) {
             Offer::Send(delivery) => self.deliver_in_flight(core, id, delivery, false),
-            Offer::SendOnce => self.deliver_once(core, id, &parcel.message),
+            Offer::SendOnce => drop(self.deliver_once(core, id, &parcel.message)),
             Offer::Skipped(counter) => self.counters.session(counter),
             Offer::AfterCommit | Offer::Behind | Offer::Passed | Offer::Full => {}
         }

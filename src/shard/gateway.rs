@@ -1,7 +1,7 @@
 //! The state of one shard, and the engine's calls into it. It only dispatches: what happens stands in the file named
 //! after the event.
 
-use super::command::Event;
+use super::command::{Event, Notice};
 use super::committing::Committing;
 use super::connect::Moving;
 use super::connections::Survey;
@@ -20,6 +20,8 @@ use super::stats::Counters;
 use super::subscribe::Installing;
 use super::turning::Turning;
 use super::unsent::Unsent;
+use super::waits::Waits;
+use super::watching::Watching;
 use crate::base::hash::KeyedHash;
 use crate::base::ids::{ConnectionId, Seq, SessionId, ShardId};
 use crate::base::wheel::Wheel;
@@ -50,6 +52,7 @@ pub(crate) struct GatewaySettings {
     pub(crate) settings: Arc<Settings>,
     pub(crate) store: store::Handle,
     pub(crate) events: Sender<Event>,
+    pub(crate) notices: Sender<Notice>,
 }
 
 /// One shard's state: sessions, topics, and what is under way.
@@ -106,6 +109,10 @@ pub(crate) struct Gateway {
     pub(super) committing: Committing,
     pub(super) turning: Turning,
     pub(super) lists: Slab<ListPush>,
+    /// Pushes that are answered once devices have them.
+    pub(super) waits: Waits,
+    /// What the control plane wants to be told of.
+    pub(super) watching: Watching,
     /// Sessions whose record has a lazily written change, each once.
     pub(super) dirty: VecDeque<SessionId>,
     /// The first of them, which are being written, a share a turn.
@@ -140,7 +147,7 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn new(start: GatewaySettings) -> Self {
-        let GatewaySettings { shard, homes, hash, settings, store, events } = start;
+        let GatewaySettings { shard, homes, hash, settings, store, events, notices } = start;
         let sessions_max = settings.sessions_per_shard();
         Self {
             shard,
@@ -176,6 +183,8 @@ impl Gateway {
             turning: Turning::default(),
             hash,
             lists: Slab::new(),
+            waits: Waits::default(),
+            watching: Watching::new(notices),
             dirty: VecDeque::new(),
             dirty_due: 0,
             dirty_since_ms: 0,
@@ -233,7 +242,9 @@ impl Gateway {
 
     /// An empty list of effects, to be given back.
     pub(super) fn take_effects(&mut self) -> Effects {
-        self.spare_effects.pop().unwrap_or_else(|| Effects::new(self.settings.sessions()))
+        let mut effects = self.spare_effects.pop().unwrap_or_else(|| Effects::new(self.settings.sessions()));
+        effects.tells_received = self.watching.any() || !self.waits.is_empty();
+        effects
     }
 
     /// Takes an empty list of effects back.
@@ -293,7 +304,7 @@ impl<D: Driver> Handler<D> for Gateway {
             Letter::Deliver(message) => self.incoming.deliver(message),
             Letter::DeliverEveryone(message) => self.incoming.everyone(message),
             Letter::UsersPart(part) => self.incoming.users(part),
-            Letter::UsersCounted { ticket, counts } => self.on_users_counted(ticket, &counts),
+            Letter::UsersCounted { ticket, counts } => self.on_users_counted(ticket, counts),
             Letter::Interest(interest) => self.on_interest(core, &interest),
             Letter::InterestSet { ticket } => self.on_interest_set(core, ticket),
             Letter::Restored => self.restored_shards += 1,
@@ -306,6 +317,8 @@ impl<D: Driver> Handler<D> for Gateway {
             Letter::Disconnect { app, user, device, token } => {
                 self.on_disconnect(core, app, &user, device.as_deref(), token);
             }
+            Letter::User { app, user, token } => self.on_user(app, &user, token),
+            Letter::Watch(watch) => self.watching.set(watch),
             Letter::Drain => self.on_drain(core),
             Letter::Stop => self.stopped = true,
         }

@@ -15,13 +15,14 @@ use crate::store::{Answer, Request, StoreError};
 use std::sync::Arc;
 
 impl Gateway {
-    /// An unlogged push to a user who lives here.
+    /// An unlogged push to a user who lives here; `tell` gets the devices whose outbox took it.
     pub(super) fn deliver_inbox<D: Driver>(
         &mut self,
         core: &mut Core<D>,
         app: AppId,
         user: &str,
         message: &Arc<Message>,
+        mut tell: Option<&mut Vec<Arc<str>>>,
     ) {
         let mut next = self.directory.sessions_of(app, user).next();
         while let Some(id) = next {
@@ -29,7 +30,12 @@ impl Gateway {
             let session = self.directory.get(id).expect("the user's list holds live sessions");
             let is_meant = message.only_device.as_deref().is_none_or(|device| device == session.device());
             if is_meant && session.is_open() && session.effective(&message.topic, None).is_some() {
-                self.deliver_once(core, id, message);
+                let device: Option<Arc<str>> = tell.is_some().then(|| session.device().into());
+                if self.deliver_once(core, id, message)
+                    && let Some(tell) = &mut tell
+                {
+                    tell.extend(device);
+                }
             }
         }
     }
@@ -60,7 +66,10 @@ impl Gateway {
         let connection = session.connection();
         match session.offer_logged(at, entry.epoch, &entry.message, qos, &mut effects) {
             Offer::Send(delivery) => self.deliver_in_flight(core, id, delivery, false),
-            Offer::SendOnce => self.deliver_once(core, id, &entry.message),
+            Offer::SendOnce => {
+                let is_handed = self.deliver_once(core, id, &entry.message);
+                self.settled_for(core, id, at, is_handed);
+            }
             Offer::AfterCommit | Offer::Behind | Offer::Passed => {}
             Offer::Full => unreachable!("a logged message waits in the log"),
             Offer::Skipped(counter) => self.counters.session(counter),
@@ -323,7 +332,7 @@ impl Gateway {
         let offer = session.offer_volatile(message, qos, &mut effects);
         match offer {
             Offer::Send(delivery) => self.deliver_in_flight(core, id, delivery, false),
-            Offer::SendOnce => self.deliver_once(core, id, message),
+            Offer::SendOnce => drop(self.deliver_once(core, id, message)),
             Offer::Skipped(counter) => self.counters.session(counter),
             Offer::AfterCommit | Offer::Behind | Offer::Passed | Offer::Full => {}
         }

@@ -24,6 +24,8 @@ impl Gateway {
         self.catch_up_freed(core);
         self.go_on_restoring(core);
         self.expire_offline(core);
+        let more_waits = self.expire_waits(core);
+        self.watching.tell_missed();
         self.write_lazily(core);
         let more_drain = self.drain_some(core);
         let more_surveys = self.go_on_surveying(core);
@@ -32,7 +34,7 @@ impl Gateway {
         self.release_throttled(core, log_waits);
         let answers_wait = self.tell_waiting();
         let more_reads = !self.incoming.is_empty() || !self.pulls.is_empty();
-        answers_wait || more_drain || more_surveys || more_held || more_fanout || more_reads
+        answers_wait || more_drain || more_waits || more_surveys || more_held || more_fanout || more_reads
     }
 
     /// The earliest time at which there is work again without a letter or a completion.
@@ -50,7 +52,10 @@ impl Gateway {
         let freed = (!self.freed.is_empty()).then_some(self.turn_ms);
         // A turn frees connections after its jobs, and nothing else may happen when the last one is gone.
         let drains = (self.draining && !self.drained).then_some(self.turn_ms + RETRY_MS);
-        [self.offline.next_wake(), lazily, retry, reads, freed, drains, self.restoring.retry_ms()]
+        let notices = self.watching.misses().then_some(self.turn_ms + RETRY_MS);
+        let answers = self.waits.next_ms();
+        let restores = self.restoring.retry_ms();
+        [self.offline.next_wake(), lazily, retry, reads, freed, drains, notices, answers, restores]
             .into_iter()
             .flatten()
             .min()

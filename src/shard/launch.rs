@@ -1,6 +1,6 @@
 //! Starting and ending a node's data plane: the mailboxes, the log thread, one thread a shard.
 
-use super::command::Event;
+use super::command::{Event, Notice};
 use super::gateway::{Gateway, GatewaySettings};
 use super::handle::Handle;
 use super::home::Homes;
@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::engine::mail::{Mailbox, Post};
 use crate::io::probe::{self, Chosen};
 use crate::io::{self, Driver};
-use crate::limits::{EVENTS_MAX, MAILBOX_LETTERS_MAX};
+use crate::limits::{EVENTS_MAX, MAILBOX_LETTERS_MAX, NOTICES_MAX};
 use crate::store::{self, Address, Batch, Deliver, Done, Log, LogThread, MemoryStore};
 use crossbeam_channel::{Receiver, bounded};
 use std::fmt;
@@ -82,6 +82,8 @@ pub struct Assembly {
     pub handle: Handle,
     /// Answers out.
     pub events: Receiver<Event>,
+    /// What is watched.
+    pub notices: Receiver<Notice>,
     /// One a shard.
     pub seats: Vec<Seat>,
     /// Where the log's commits go.
@@ -102,6 +104,7 @@ impl Assembly {
         let mailboxes: Vec<Mailbox<Letter>> = (0..settings.shards).map(open).collect();
         let posts: Vec<Post<Letter>> = mailboxes.iter().map(Mailbox::post).collect();
         let (events_in, events) = bounded(EVENTS_MAX);
+        let (notices_in, notices) = bounded(NOTICES_MAX);
         let seat = |mailbox: Mailbox<Letter>| Seat {
             gateway: GatewaySettings {
                 shard: mailbox.shard(),
@@ -110,6 +113,7 @@ impl Assembly {
                 settings: Arc::clone(settings),
                 store: store.clone(),
                 events: events_in.clone(),
+                notices: notices_in.clone(),
             },
             mailbox,
             posts: posts.clone(),
@@ -117,7 +121,7 @@ impl Assembly {
         };
         let seats = mailboxes.into_iter().map(seat).collect();
         let handle = Handle::new(posts.clone(), homes, store.clone());
-        Self { handle, events, seats, mail: LogMail { posts } }
+        Self { handle, events, notices, seats, mail: LogMail { posts } }
     }
 }
 
@@ -157,6 +161,8 @@ pub struct Running {
     pub handle: Handle,
     /// Answers out.
     pub events: Receiver<Event>,
+    /// What is watched.
+    pub notices: Receiver<Notice>,
     /// Bound addresses, in the order of the settings.
     pub listening: Vec<SocketAddr>,
     /// The driver's name.
@@ -217,13 +223,14 @@ pub fn start(settings: Settings) -> Result<Running, StartError> {
     let memory = MemoryStore::new(settings.retentions(), hash);
     let log = Log::open(memory, settings.random_seed).expect("a memory store opens");
     let (store, desk) = store::thread::open(log);
-    let Assembly { handle, events, seats, mail } = Assembly::new(&settings, &store);
+    let Assembly { handle, events, notices, seats, mail } = Assembly::new(&settings, &store);
     let log = store::thread::run(&store, desk, mail, io::now).map_err(StartError::Io)?;
     drop(store);
 
     let mut running = Running {
         handle,
         events,
+        notices,
         listening: settings.listen.clone(),
         driver: choosing.chosen.name(),
         notice: choosing.fallback,

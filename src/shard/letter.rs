@@ -4,14 +4,14 @@
 //! posts the `Done` of any request in it, and a shard works batches and unlogged deliveries off in the order of
 //! arrival ([`super::incoming`]); so whoever sends an unlogged message after a `Done` knows that it will not overtake.
 
-use super::command::{CommandError, CommandToken, ConnectionQuery, Push};
+use super::command::{CommandError, CommandToken, ConnectionQuery, Push, Watch};
 use crate::base::ids::{AppId, PushId, SessionId, ShardId};
 use crate::base::message::Message;
 use crate::engine::Departure;
 use crate::router::interest::Level;
 use crate::session::mqtt::ConnectRequest;
 use crate::session::{Identity, Ticket};
-use crate::store::{Batch, Done, RecordChange};
+use crate::store::{Batch, Done, Position, RecordChange};
 use crate::wire::websocket::Carrier;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,8 +31,8 @@ pub(crate) enum Letter {
     DeliverEveryone(Arc<Message>),
     /// Part of a list push whose users live here.
     UsersPart(Box<UsersPart>),
-    /// What a part reached: the index in the push and the connected devices.
-    UsersCounted { ticket: u32, counts: Vec<(u32, u32)> },
+    /// What a part reached.
+    UsersCounted { ticket: u32, counts: Vec<Counted> },
     /// A shard's interest in a filter has changed. With a ticket, answer [`Letter::InterestSet`].
     Interest(Box<InterestLetter>),
     /// Interest is installed at one home.
@@ -53,6 +53,10 @@ pub(crate) enum Letter {
     Connections { query: ConnectionQuery, token: CommandToken },
     /// Close a user's connections, or one device's.
     Disconnect { app: AppId, user: Arc<str>, device: Option<Arc<str>>, token: CommandToken },
+    /// Say what is known of a user's devices.
+    User { app: AppId, user: Arc<str>, token: CommandToken },
+    /// Tell of these from now on.
+    Watch(Arc<Watch>),
     /// Stop accepting and close everybody politely.
     Drain,
     /// End the thread.
@@ -121,9 +125,35 @@ pub(crate) struct UsersPart {
     pub(crate) app: AppId,
     /// To deliver now (QoS 0); logged ones come with their batch and are only counted.
     pub(crate) message: Option<Arc<Message>>,
+    /// Count when the devices have it.
+    pub(crate) awaited: Option<Awaited>,
+    /// The answer that is held back for that, once it is being made.
+    pub(crate) wait: Option<usize>,
     /// Who collects the counts.
     pub(crate) coordinator: ShardId,
     pub(crate) ticket: u32,
+}
+
+/// What a part waits for.
+#[derive(Debug)]
+pub(crate) struct Awaited {
+    /// Until then, monotonic milliseconds.
+    pub(crate) deadline_ms: u64,
+    /// The message, if it was logged.
+    pub(crate) logged: Option<Arc<Message>>,
+    /// Where it stands, a position a user; none if it was not logged.
+    pub(crate) positions: Vec<Position>,
+}
+
+/// What one user's part of a list came to.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    /// Index in the push.
+    pub(crate) index: u32,
+    /// Connected devices.
+    pub(crate) online: u32,
+    /// Those that have it, if that was waited for.
+    pub(crate) delivered: Vec<Arc<str>>,
 }
 
 /// A change of interest.

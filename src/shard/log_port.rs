@@ -32,7 +32,7 @@ pub(crate) enum Waiting {
     /// This shard is the home of a topic whose message is being committed.
     Publish { publish: Box<Publish>, owed: bool },
     /// A push to users that is being committed.
-    Push { push: Box<Push>, token: CommandToken },
+    Push { push: Box<Push>, token: CommandToken, deliver_by_ms: Option<u64> },
     /// Lazily written positions and the removal of ended sessions: nobody waits.
     Nobody,
 }

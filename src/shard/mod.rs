@@ -11,8 +11,9 @@
 //! frames to sessions · `apply` what sessions ask for · `publish` a topic's home · `turning` its order ·
 //! `push` the control plane's messages · `log_port`, `done` requests to the log and their answers · `incoming` what came
 //! for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound` frames into outboxes · `gaps` what retention
-//! took · `lagging`, `unsent` what waits for a window or an outbox · `subscribe` interest · `jobs` the rest of the turn ·
-//! `restore` at start · `admin`, `connections`, `stats` the operator.
+//! took · `lagging`, `unsent` what waits for a window or an outbox · `waits` pushes that wait for devices · `subscribe`
+//! interest · `jobs` the rest of the turn · `restore` at start · `admin`, `connections`, `stats` the operator · `watching`
+//! what backends are told of devices.
 
 mod admin;
 mod apply;
@@ -45,6 +46,8 @@ mod stats;
 mod subscribe;
 mod turning;
 mod unsent;
+mod waits;
+mod watching;
 mod websocket;
 
 pub use handle::Handle;

@@ -111,32 +111,44 @@ impl Gateway {
         delivery: DeliveryId,
         why: Counter,
     ) {
+        let at = self.directory.get(id).and_then(|session| session.in_flight(delivery)?.at);
         self.tell_session(core, id, |session, effects| session.settle_unsent(delivery, why, effects));
         if self.lagging.is_behind(id.index) && self.freed.last() != Some(&id) {
             self.freed.push(id);
         }
+        if let Some(at) = at {
+            self.settled_for(core, id, at, false);
+        }
     }
 
-    /// Sends a message once, at QoS 0, to one session; what finds no room is dropped and counted.
-    pub(super) fn deliver_once<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, message: &Arc<Message>) {
+    /// Sends a message once, at QoS 0, to one session; what finds no room is dropped and counted. True: it goes.
+    pub(super) fn deliver_once<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: SessionId,
+        message: &Arc<Message>,
+    ) -> bool {
         let wall_ms = core.now().wall_ms;
-        let Some(session) = self.directory.get(id) else { return };
-        let Some(connection) = session.connection() else { return };
+        let Some(session) = self.directory.get(id) else { return false };
+        let Some(connection) = session.connection() else { return false };
         if is_expired(message, wall_ms) {
-            return self.counters.session(Counter::DroppedExpired);
+            self.counters.session(Counter::DroppedExpired);
+            return false;
         }
         let mut bytes = std::mem::take(&mut self.scratch);
-        match self.encode_for(id, message, Qos::AtMostOnce, message.publisher, wall_ms, &mut bytes) {
-            None => self.counters.session(Counter::DroppedTooLarge),
-            Some((frame, names_gaps)) => match write_frame(core, connection, &bytes, &frame, None) {
-                Ok(()) => {
-                    self.counters.sent(Qos::AtMostOnce);
-                    self.gaps_told(id, names_gaps);
-                }
-                Err(_) => self.counters.dropped_outbox_full += 1,
-            },
-        }
+        let encoded = self.encode_for(id, message, Qos::AtMostOnce, message.publisher, wall_ms, &mut bytes);
+        let is_written =
+            encoded.as_ref().is_some_and(|(frame, _)| write_frame(core, connection, &bytes, frame, None).is_ok());
         self.scratch = bytes;
+        match encoded {
+            None => self.counters.session(Counter::DroppedTooLarge),
+            Some((_, names_gaps)) if is_written => {
+                self.counters.sent(Qos::AtMostOnce);
+                self.gaps_told(id, names_gaps);
+            }
+            Some(_) => self.counters.dropped_outbox_full += 1,
+        }
+        is_written
     }
 
     /// Encodes a message for one session, and says whether it names the session's gaps. None: it is longer than the

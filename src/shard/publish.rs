@@ -115,7 +115,8 @@ impl Gateway {
                 let (id, duplicate) = (first.unwrap_or(id), first.is_some());
                 let result = result.map(|(position, _)| {
                     let position = position.map(|at| (at.epoch, at.offset));
-                    Pushed { results: smallvec![PushResult { user: None, position, online: None }], duplicate, id }
+                    let result = PushResult { user: None, position, online: None, delivered: Vec::new() };
+                    Pushed { results: smallvec![result], duplicate, id }
                 });
                 self.tell(Event::Pushed { token, result });
             }

@@ -112,6 +112,7 @@ impl Gateway {
             ("committing_topics", self.committing.topics() as u64),
             ("held_publishes", self.turning.held() as u64),
             ("list_pushes", self.lists.len() as u64),
+            ("delivery_waits", self.waits.len() as u64),
             ("installing", self.installing.len() as u64),
             ("moving", self.moving.len() as u64),
             ("dirty_records", self.dirty.len() as u64),
@@ -119,6 +120,7 @@ impl Gateway {
         ]);
         let mut counters = engine_counters(core.totals());
         counters.extend(self.counters.list());
+        counters.extend([("delivery_waits_refused", self.waits.refused), ("notices_dropped", self.watching.dropped)]);
         let stats = ShardStats { shard: self.shard.0, driver: core.driver().name(), gauges, counters };
         self.tell(Event::Stats { token, stats: Box::new(stats) });
     }

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod client;
+mod delivered;
 mod draining;
 mod flows;
 mod gaps;
@@ -14,5 +15,6 @@ mod operators;
 mod sessions;
 mod subscriptions;
 mod topics;
+mod watching;
 mod websocket;
 mod wills;

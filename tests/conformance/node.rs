@@ -10,7 +10,8 @@ use kittiwake::base::message::Message;
 use kittiwake::io::probe::Choice;
 use kittiwake::io::sim::{Faults, SimDriver, SimNet};
 use kittiwake::shard::command::{
-    CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, Push, Pushed, ShardStats, Target,
+    AppWatch, CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, Notice, Push, Pushed, ShardStats,
+    Target, Watch,
 };
 use kittiwake::shard::handle::Handle;
 use kittiwake::shard::launch::{Assembly, LogMail, Seat, Shard};
@@ -51,6 +52,7 @@ struct Plane {
     desk: Desk<MemoryStore>,
     mail: LogMail,
     events: Receiver<Event>,
+    notices: Receiver<Notice>,
     heard: Vec<Event>,
 }
 
@@ -106,8 +108,8 @@ impl Node {
         let net = SimNet::new(7, Faults::none());
         let log = Log::open(MemoryStore::new(retentions, KeyedHash::new(7)), 7).expect("a memory store opens");
         let (store, desk) = thread::open(log);
-        let Assembly { handle, events, seats, mail } = Assembly::new(&settings, &store);
-        let plane = Plane { shards: seated(seats, &net), desk, mail, events, heard: Vec::new() };
+        let Assembly { handle, events, notices, seats, mail } = Assembly::new(&settings, &store);
+        let plane = Plane { shards: seated(seats, &net), desk, mail, events, notices, heard: Vec::new() };
         let (handle, plane) = (RefCell::new(handle), RefCell::new(plane));
         let (tokens, holding) = (Cell::new(0), Cell::new(false));
         let node = Self(Rc::new(Parts { net, address, settings, store, handle, plane, tokens, holding }));
@@ -130,8 +132,9 @@ impl Node {
         plane.heard.clear();
         assert!(plane.desk.take_in(), "the node keeps the log's handle");
         plane.desk.log_mut().crash().expect("memory says where it ends");
-        let Assembly { handle, events, seats, mail } = Assembly::new(&Arc::new(settings), store);
+        let Assembly { handle, events, notices, seats, mail } = Assembly::new(&Arc::new(settings), store);
         (plane.shards, plane.events, plane.mail) = (seated(seats, net), events, mail);
+        plane.notices = notices;
         drop(plane);
         *self.0.handle.borrow_mut() = handle;
         self.listen();
@@ -265,11 +268,26 @@ impl Node {
             publisher: None,
             properties: None,
         };
-        let mut push = Push { app: AppId(0), target, message: Arc::new(message), key: None, id: PushId(7) };
+        let (id, deliver_within) = (PushId(7), None);
+        let mut push = Push { app: AppId(0), target, message: Arc::new(message), key: None, id, deliver_within };
         change(&mut push);
         let token = self.token();
         self.handle().push(push, token)?;
         Ok(token)
+    }
+
+    /// Watches the one app, and nothing else.
+    pub fn watch(&self, watch: AppWatch) {
+        let is_nothing = watch == AppWatch::default();
+        let apps = if is_nothing { Vec::new() } else { vec![(AppId(0), watch)] };
+        self.handle().watch(&Arc::new(Watch { apps })).expect("there is room for it");
+        self.run();
+    }
+
+    /// What was told since this was last asked.
+    pub fn notices(&self) -> Vec<Notice> {
+        self.run();
+        self.0.plane.borrow().notices.try_iter().collect()
     }
 
     /// What came of a push, once.
@@ -374,6 +392,7 @@ impl Node {
             "installing",
             "committing_topics",
             "list_pushes",
+            "delivery_waits",
             "throttled_connections",
             "unsent_sessions",
             "lagging_sessions",

@@ -81,7 +81,8 @@ impl Backend {
         if key.is_some() && qos == Qos::AtMostOnce {
             self.ledger.borrow_mut().coverage.hit(Seen::PushQos0Keyed);
         }
-        let push = Push { app: AppId(0), target, message: Arc::new(message), key, id: PushId(0) };
+        let (id_of_push, deliver_within) = (PushId(0), None);
+        let push = Push { app: AppId(0), target, message: Arc::new(message), key, id: id_of_push, deliver_within };
         let key_at = push.key.is_some().then(|| {
             self.keyed.push(Keyed { id, push: push.clone(), reply: None, is_first_answered: false, tries: 0 });
             self.keyed.len() - 1

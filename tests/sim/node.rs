@@ -112,7 +112,7 @@ impl Node {
             random_seed: random.bits(),
             limits,
         });
-        let Assembly { handle, events, seats, mail } =
+        let Assembly { handle, events, seats, mail, .. } =
             Assembly::with_mailboxes(&settings, &self.store, self.letters_max);
         let shards = seats.into_iter().map(|seat| Shard::new(seat, self.net.driver()).expect("the driver polls"));
         let shards: Vec<_> = shards.collect();

@@ -81,6 +81,16 @@ impl Session {
         (self.positions.inbox_epoch, self.prefix().inbox)
     }
 
+    /// Whether an inbox entry has left the session's hands: acknowledged, sent at QoS 0, or skipped.
+    pub fn is_done_with(&self, epoch: Epoch, offset: Offset) -> bool {
+        let is_waiting = |flight: &InFlight| {
+            flight.at == Some(LoggedAt::Inbox(offset))
+                && matches!(flight.state, Flight::Committing | Flight::Queued | Flight::Held | Flight::Sent)
+        };
+        let positions = &self.positions;
+        positions.inbox_epoch == epoch && offset <= positions.inbox_delivered && !self.flights().iter().any(is_waiting)
+    }
+
     /// Up to where it has served its user's inbox; none when its filters do not cover the whole of it, or when it has
     /// not learned yet where the inbox and the user's read mark stand, which may be further on.
     pub fn served(&self) -> Option<(Epoch, Offset)> {

@@ -298,7 +298,7 @@ impl Session {
         }
         let qos = effective.qos.min(message.qos);
         if qos == Qos::AtMostOnce {
-            effects.push(Effect::DeliverOnce { message: Arc::clone(message) });
+            effects.push(Effect::DeliverOnce { message: Arc::clone(message), at });
             return true;
         }
         if !self.has_room() {

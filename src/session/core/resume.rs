@@ -59,6 +59,16 @@ impl Session {
         self.positions.inbox_notified = self.positions.inbox_notified.max(head.last);
     }
 
+    /// Whether its connection was told to close, with a reason.
+    pub fn is_closing(&self) -> bool {
+        self.state == State::Closing
+    }
+
+    /// Seconds it outlives its connection.
+    pub fn expiry_seconds(&self) -> u32 {
+        self.expiry
+    }
+
     /// What must be committed before the greeting is answered; empty: nothing.
     pub(in crate::session) fn opening_records(&mut self, now: Now) -> Vec<RecordChange> {
         let mut records = Vec::new();

@@ -26,8 +26,18 @@ impl Session {
             effects.count(Counter::UnknownAck);
             return Acked::Unknown;
         }
+        self.tell_received(DeliveryId(id), refused, effects);
         self.settle(DeliveryId(id), if refused { Counter::RefusedByClient } else { Counter::Settled }, effects);
         Acked::Done
+    }
+
+    /// Tells the shard that the device has a message, before it is forgotten.
+    fn tell_received(&self, delivery: DeliveryId, refused: bool, effects: &mut Effects) {
+        if !refused && !effects.tells_received {
+            return;
+        }
+        let Some(InFlight { at, message: Some(message), .. }) = self.in_flight(delivery) else { return };
+        effects.push(Effect::Received { at: *at, topic: message.topic.clone(), refused });
     }
 
     /// The client has a QoS 2 message (PUBREC), or refused it. Durable point (2).
@@ -49,10 +59,12 @@ impl Session {
                 return Acked::Unknown;
             }
         }
+        self.tell_received(delivery, refused, effects);
         if refused {
             self.settle(delivery, Counter::RefusedByClient, effects);
             return Acked::Done;
         }
+        let flight = self.flight_mut(delivery).expect("it was just found");
         flight.message = None;
         let was = flight.state;
         let commits = durable && flight.at.is_some();

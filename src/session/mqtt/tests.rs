@@ -138,7 +138,8 @@ impl Shard {
                 Effect::Close(reason) => self.trace.push(format!("close {reason:?}")),
                 Effect::PauseReading => self.trace.push("pause".into()),
                 Effect::ResumeReading => self.trace.push("resume".into()),
-                Effect::DeliverOnce { message } => self.trace.push(format!("PUBLISH {} q0", message.topic)),
+                Effect::DeliverOnce { message, .. } => self.trace.push(format!("PUBLISH {} q0", message.topic)),
+                Effect::Received { .. } => self.trace.push("received".into()),
                 Effect::Count(_) | Effect::RecordDirty | Effect::InboxLeft { .. } | Effect::Unsubscribe { .. } => {}
             }
         }
