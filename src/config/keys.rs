@@ -100,6 +100,12 @@ pub const KEYS: &[Key] = &[
         Default::Duration(limits::DRAIN_TIMEOUT),
         "how long a stop waits for connections to close",
     ),
+    key(
+        "node.server_reference",
+        Kind::Text,
+        Default::Text(""),
+        "where MQTT 5 clients are sent while this node stops, in the words of their Server Reference",
+    ),
     key("store.data_dir", Kind::Text, Default::Text(""), "not available yet: messages live in memory"),
     key(
         "auth.mode",

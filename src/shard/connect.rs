@@ -117,7 +117,10 @@ impl Gateway {
         }
         let mut effects = self.take_effects();
         let packet_bytes = u32::try_from(self.settings.limits.packet_bytes).unwrap_or(u32::MAX);
-        let at = OpenAt { now, shard_seq: seq, inbox: None, packet_bytes };
+        // One and a half of it is the idle limit.
+        let keep_alive_instead_of_none = u16::try_from(self.settings.limits.idle_timeout.as_millis() / 1_500);
+        let keep_alive_instead_of_none = keep_alive_instead_of_none.unwrap_or(u16::MAX).max(1);
+        let at = OpenAt { now, shard_seq: seq, inbox: None, packet_bytes, keep_alive_instead_of_none };
         let opened = mqtt::open(&mut self.directory, &identity, &request, id, at, &mut effects);
         if let Some(session) = opened {
             core.set_tag(id, session.index);
@@ -147,7 +150,7 @@ impl Gateway {
         why: Refusal,
     ) {
         let mut frames = Vec::new();
-        mqtt::refuse(request, why, &mut frames);
+        mqtt::refuse(request, why, self.settings.server_reference.as_deref(), &mut frames);
         self.refuse(core, id, &frames, CloseReason::Refused);
     }
 

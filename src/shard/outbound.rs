@@ -1,19 +1,38 @@
 //! Messages into outboxes. What a turn brings a connection is copied, one frame behind the other, into the block that
 //! the turn flushes.
 
-use super::flavours::{Frame, encode_frame, is_expired};
+use super::flavours::{Frame, Wanted, encode_frame, is_expired};
 use super::gateway::{Core, Gateway};
 use crate::base::ids::{ConnectionId, Offset, Qos, SessionId};
 use crate::base::message::Message;
 use crate::engine::{Close, CloseCause, Refused, Room};
 use crate::io::Driver;
-use crate::session::{Counter, DeliveryId, Session};
+use crate::session::{Counter, DeliveryId, Naming, Session};
 use crate::wire::mqtt::{PacketId, Version};
 use std::sync::Arc;
 
 /// The version a session's connection speaks.
 pub(super) fn version_of(session: &Session) -> Version {
     if session.is_mqtt5() { Version::V5 } else { Version::V311 }
+}
+
+/// Encodes a message for one session alone, as its subscriptions and its client want it.
+fn encode_for(session: &Session, message: &Message, qos: Qos, wall_ms: u64, bytes: &mut Vec<u8>) -> (Frame, Naming) {
+    let effective = session.effective(&message.topic, message.publisher);
+    let identifiers = effective.as_ref().map_or(&[][..], |effective| &effective.identifiers[..]);
+    let retain = message.retain && effective.as_ref().is_some_and(|effective| effective.retain_as_published);
+    let naming = session.naming(&message.topic);
+    let wanted = Wanted { version: version_of(session), qos, retain, identifiers, naming };
+    bytes.clear();
+    let frame = encode_frame(message, wanted, wall_ms, bytes);
+    let is_longer = matches!(naming, Naming::NameAndAlias(_));
+    if is_longer && frame.layout.total_bytes > session.packet_bytes_max() as usize {
+        // Nothing is too large for the alias's sake.
+        bytes.clear();
+        let naming = Naming::Name;
+        return (encode_frame(message, Wanted { naming, ..wanted }, wall_ms, bytes), naming);
+    }
+    (frame, naming)
 }
 
 /// Copies an encoded frame into a connection's outbox, with its own few bytes in place.
@@ -81,12 +100,8 @@ impl Gateway {
             self.settle_unsent(core, id, delivery, Counter::DroppedExpired);
             return true;
         }
-        let effective = session.effective(&message.topic, None);
-        let identifiers = effective.as_ref().map_or(&[][..], |effective| &effective.identifiers[..]);
-        let retain = message.retain && effective.as_ref().is_some_and(|effective| effective.retain_as_published);
         let mut bytes = std::mem::take(&mut self.scratch);
-        bytes.clear();
-        let frame = encode_frame(version_of(session), &message, qos, retain, identifiers, wall_ms, &mut bytes);
+        let (frame, naming) = encode_for(session, &message, qos, wall_ms, &mut bytes);
         let too_large = frame.layout.total_bytes > session.packet_bytes_max() as usize;
         let written = if too_large {
             self.settle_unsent(core, id, delivery, Counter::DroppedTooLarge);
@@ -94,6 +109,7 @@ impl Gateway {
         } else {
             let written = write_frame(core, connection, &bytes, &frame, Some((delivery, dup))).is_ok();
             if written {
+                self.named(id, &message, naming);
                 self.counters.sent(qos);
             } else {
                 self.wait_for_outbox(core, connection);
@@ -122,18 +138,25 @@ impl Gateway {
         if is_expired(message, wall_ms) {
             return self.counters.session(Counter::DroppedExpired);
         }
-        let effective = session.effective(&message.topic, message.publisher);
-        let identifiers = effective.as_ref().map_or(&[][..], |effective| &effective.identifiers[..]);
-        let retain = message.retain && effective.as_ref().is_some_and(|effective| effective.retain_as_published);
-        self.scratch.clear();
-        let version = version_of(session);
-        let frame = encode_frame(version, message, Qos::AtMostOnce, retain, identifiers, wall_ms, &mut self.scratch);
+        let (frame, naming) = encode_for(session, message, Qos::AtMostOnce, wall_ms, &mut self.scratch);
         if frame.layout.total_bytes > session.packet_bytes_max() as usize {
             return self.counters.session(Counter::DroppedTooLarge);
         }
         match write_frame(core, connection, &self.scratch, &frame, None) {
-            Ok(()) => self.counters.sent(Qos::AtMostOnce),
+            Ok(()) => {
+                self.named(id, message, naming);
+                self.counters.sent(Qos::AtMostOnce);
+            }
             Err(_) => self.counters.dropped_outbox_full += 1,
+        }
+    }
+
+    /// A message has left under this name: an alias it introduced may be used from now on.
+    fn named(&mut self, id: SessionId, message: &Message, naming: Naming) {
+        if let Naming::NameAndAlias(_) = naming
+            && let Some(session) = self.directory.get_mut(id)
+        {
+            session.alias_sent(&message.topic);
         }
     }
 

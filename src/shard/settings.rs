@@ -18,6 +18,8 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// Tenants by name; the index is the [`crate::base::ids::AppId`].
     pub apps: Vec<String>,
+    /// Where clients are sent while this node drains; none: they are told that it shuts down.
+    pub server_reference: Option<Box<str>>,
     /// How mode `none` names users.
     pub user: UserTemplate,
     /// Key of the hash that decides homes; drawn at start.

@@ -69,6 +69,7 @@ impl Node {
             listen: vec![address],
             apps: vec!["default".into()],
             user: UserTemplate::default(),
+            server_reference: None,
             hash_key: 7,
             random_seed: 7,
             limits,

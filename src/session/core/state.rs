@@ -13,6 +13,7 @@
 //! ```
 
 use super::super::{Counter, DeliveryId, Effect, Effects, Identity, Ticket};
+use super::aliases::AliasesOut;
 use super::cursor::Positions;
 use super::expiry::Will;
 use crate::base::ids::{AppId, ConnectionId, Offset, Qos, Seq};
@@ -270,6 +271,8 @@ pub(in crate::session) mod flag {
     pub const INBOX_STALE: u16 = 1 << 12;
     /// An unlogged message waits at the shard that comes before what is read next of the topics.
     pub const TOPICS_HELD: u16 = 1 << 13;
+    /// The client wants no words about what was wrong.
+    pub const UNEXPLAINED: u16 = 1 << 14;
     /// Any reason for a pause.
     pub const PAUSED: u16 = PAUSED_OPENING | PAUSED_FILTERS | PAUSED_RECEIVE;
 }
@@ -312,6 +315,9 @@ pub(in crate::session) struct Welcome {
     pub assigned: bool,
     pub expiry_lowered: bool,
     pub packet_bytes: u32,
+    /// Seconds, where the client's own keep alive does not hold.
+    pub server_keep_alive: Option<u16>,
+    pub response_information: bool,
 }
 
 /// What only some sessions need, for as long as they do.
@@ -319,6 +325,7 @@ pub(in crate::session) struct Welcome {
 pub(in crate::session) struct Extra {
     pub will: Option<Box<Will>>,
     pub aliases: Vec<Option<Arc<str>>>,
+    pub aliases_out: AliasesOut,
     /// 0: the client did not say.
     pub packet_bytes_max: u32,
     pub received: Vec<Received>,
