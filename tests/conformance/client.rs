@@ -4,12 +4,12 @@ use crate::node::Node;
 use core::num::{NonZeroU16, NonZeroU32};
 use kittiwake::base::ids::Qos;
 use kittiwake::io::sim::{Peer, PeerState};
-use kittiwake::wire::mqtt::properties::{PublishProperties, SubscriptionId, TopicAlias};
+use kittiwake::wire::mqtt::properties::{AckProperties, PublishProperties, SubscriptionId, TopicAlias};
 use kittiwake::wire::mqtt::{
     Ack, AckKind, Connect, Disconnect, Encode, Filter, FilterNames, Filters, FrameLen, Packet, PacketId, PingReq,
     Publish, Reason, Subscribe, Unsubscribe, Version, Will, decode, frame_len,
 };
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
 
 /// A CONNECT under construction.
@@ -62,6 +62,22 @@ impl<'a> Hello<'a> {
         self
     }
 
+    pub fn alias_maximum(mut self, aliases: u16) -> Self {
+        self.0.properties.topic_alias_maximum = Some(aliases);
+        self
+    }
+
+    /// Whether it wants to be told what was wrong.
+    pub fn problems(mut self, wanted: bool) -> Self {
+        self.0.properties.request_problem_information = Some(wanted);
+        self
+    }
+
+    pub fn responses(mut self, wanted: bool) -> Self {
+        self.0.properties.request_response_information = Some(wanted);
+        self
+    }
+
     pub fn will(mut self, will: Will<'a>) -> Self {
         self.0.will = Some(will);
         self
@@ -106,7 +122,11 @@ pub fn with_alias<'a>(mut publish: Publish<'a>, alias: u16) -> Publish<'a> {
 /// A message that arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrived {
+    /// As it is called, or as its alias was said to stand for.
     pub topic: String,
+    pub alias: Option<u16>,
+    /// The topic itself was there.
+    pub is_named: bool,
     pub payload: Vec<u8>,
     pub qos: Qos,
     pub dup: bool,
@@ -115,6 +135,11 @@ pub struct Arrived {
     pub id: u16,
     pub subscriptions: Vec<u32>,
     pub expiry: Option<u32>,
+    pub is_utf8: Option<bool>,
+    pub content_type: Option<String>,
+    pub response_topic: Option<String>,
+    pub correlation: Option<Vec<u8>>,
+    pub user: Vec<(String, String)>,
 }
 
 impl Arrived {
@@ -149,6 +174,11 @@ pub struct Welcome {
     pub packet_bytes: Option<u32>,
     pub expiry: Option<u32>,
     pub alias_maximum: Option<u16>,
+    pub keep_alive: Option<u16>,
+    pub responses: Option<String>,
+    pub server_reference: Option<String>,
+    pub maximum_qos: Option<Qos>,
+    pub authentication_method: Option<String>,
 }
 
 /// A connection and what came over it.
@@ -160,13 +190,27 @@ pub struct Client {
     /// Messages that came before the SUBACK they were not to wait for (§3.8.4).
     early: VecDeque<Got>,
     next_id: u16,
+    /// What the server's aliases stand for.
+    aliases: BTreeMap<u16, String>,
+    last: Vec<u8>,
+    longest: usize,
 }
 
 impl Client {
     pub fn dial(node: &Node) -> Self {
         let peer = Peer::connect(node.net(), node.address());
         node.run();
-        Self { node: node.clone(), peer, version: Version::V5, unread: Vec::new(), early: VecDeque::new(), next_id: 0 }
+        Self {
+            node: node.clone(),
+            peer,
+            version: Version::V5,
+            unread: Vec::new(),
+            early: VecDeque::new(),
+            next_id: 0,
+            aliases: BTreeMap::new(),
+            last: Vec::new(),
+            longest: 0,
+        }
     }
 
     /// Sends a CONNECT and remembers its version.
@@ -336,7 +380,38 @@ impl Client {
             _ => return None,
         };
         let frame: Vec<u8> = self.unread.drain(..total).collect();
-        Some(got(&decode(self.version, &frame).expect("the server encodes well"), &frame))
+        self.longest = self.longest.max(frame.len());
+        let packet = decode(self.version, &frame).expect("the server encodes well");
+        let got = match &packet {
+            Packet::Publish(publish) => Got::Publish(arrived(publish, &mut self.aliases)),
+            other => got(other, &frame),
+        };
+        self.last = frame;
+        Some(got)
+    }
+
+    /// The bytes of the packet that was looked at last.
+    pub fn last_frame(&self) -> &[u8] {
+        &self.last
+    }
+
+    /// Bytes of the longest packet so far.
+    pub fn longest_frame(&self) -> usize {
+        self.longest
+    }
+
+    /// What the last packet says for people, and how many user properties it has.
+    #[track_caller]
+    pub fn last_words(&self) -> (Option<&str>, usize) {
+        let of_ack = |properties: &AckProperties<'_>| properties.user.iter().count();
+        match decode(self.version, &self.last).expect("it was read before") {
+            Packet::ConnAck(ack) => (ack.properties.reason_string, ack.properties.user.iter().count()),
+            Packet::Ack(ack) => (ack.properties.reason_string, of_ack(&ack.properties)),
+            Packet::SubAck(ack) => (ack.properties.reason_string, of_ack(&ack.properties)),
+            Packet::UnsubAck(ack) => (ack.properties.reason_string, of_ack(&ack.properties)),
+            Packet::Disconnect(goodbye) => (goodbye.properties.reason_string, goodbye.properties.user.iter().count()),
+            other => panic!("{other:?} says nothing"),
+        }
     }
 
     /// All packets that have come.
@@ -441,6 +516,35 @@ impl Client {
     }
 }
 
+fn arrived(publish: &Publish<'_>, aliases: &mut BTreeMap<u16, String>) -> Arrived {
+    let properties = &publish.properties;
+    let alias = properties.topic_alias.map(|alias| alias.0.get());
+    if let Some(alias) = alias.filter(|_| !publish.topic.is_empty()) {
+        aliases.insert(alias, publish.topic.into());
+    }
+    let topic = match alias {
+        Some(alias) => aliases.get(&alias).expect("an alias is said before it is used").clone(),
+        None => publish.topic.into(),
+    };
+    Arrived {
+        topic,
+        alias,
+        is_named: !publish.topic.is_empty(),
+        payload: publish.payload.into(),
+        qos: publish.qos,
+        dup: publish.dup,
+        retain: publish.retain,
+        id: publish.packet_id.map_or(0, PacketId::get),
+        subscriptions: properties.subscription_ids.iter().map(SubscriptionId::get).collect(),
+        expiry: properties.message_expiry_seconds,
+        is_utf8: properties.payload_is_utf8,
+        content_type: properties.content_type.map(Into::into),
+        response_topic: properties.response_topic.map(Into::into),
+        correlation: properties.correlation_data.map(Into::into),
+        user: properties.user.iter().map(|(name, value)| (name.into(), value.into())).collect(),
+    }
+}
+
 fn got(packet: &Packet<'_>, frame: &[u8]) -> Got {
     match packet {
         Packet::ConnAck(ack) => Got::ConnAck(Welcome {
@@ -451,16 +555,11 @@ fn got(packet: &Packet<'_>, frame: &[u8]) -> Got {
             packet_bytes: ack.properties.maximum_packet_bytes.map(NonZeroU32::get),
             expiry: ack.properties.session_expiry_seconds,
             alias_maximum: ack.properties.topic_alias_maximum,
-        }),
-        Packet::Publish(publish) => Got::Publish(Arrived {
-            topic: publish.topic.into(),
-            payload: publish.payload.into(),
-            qos: publish.qos,
-            dup: publish.dup,
-            retain: publish.retain,
-            id: publish.packet_id.map_or(0, PacketId::get),
-            subscriptions: publish.properties.subscription_ids.iter().map(SubscriptionId::get).collect(),
-            expiry: publish.properties.message_expiry_seconds,
+            keep_alive: ack.properties.server_keep_alive_seconds,
+            responses: ack.properties.response_information.map(Into::into),
+            server_reference: ack.properties.server_reference.map(Into::into),
+            maximum_qos: ack.properties.maximum_qos,
+            authentication_method: ack.properties.authentication_method.map(Into::into),
         }),
         Packet::Ack(ack) => {
             let (id, code) = (ack.packet_id.get(), ack.reason.code());

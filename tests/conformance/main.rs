@@ -2,12 +2,18 @@
 //! test's. A name that begins with a clause is that clause's test.
 
 mod bad_input;
+mod clauses;
 mod client;
+mod delivery;
 mod draining;
+mod explained;
 mod flows;
+mod greetings;
 mod inbox;
 mod node;
+mod properties;
 mod sessions;
 mod subscriptions;
 mod topics;
+mod unaltered;
 mod wills;

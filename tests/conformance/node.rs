@@ -58,12 +58,13 @@ impl Node {
 
     /// With other limits.
     pub fn with(shards: u16, change: impl FnOnce(&mut Limits)) -> Self {
-        let mut limits = Limits { connections: 64, ..Limits::default() };
-        change(&mut limits);
-        let mut retentions = Retentions::default();
-        retentions.inbox.entries = limits.inbox_entries;
+        Self::with_settings(shards, |settings| change(&mut settings.limits))
+    }
+
+    /// With other settings.
+    pub fn with_settings(shards: u16, change: impl FnOnce(&mut Settings)) -> Self {
         let address: SocketAddr = "10.0.0.1:1883".parse().expect("an address");
-        let settings = Arc::new(Settings {
+        let mut settings = Settings {
             shards,
             driver: Choice::default(),
             listen: vec![address],
@@ -72,8 +73,12 @@ impl Node {
             server_reference: None,
             hash_key: 7,
             random_seed: 7,
-            limits,
-        });
+            limits: Limits { connections: 64, ..Limits::default() },
+        };
+        change(&mut settings);
+        let settings = Arc::new(settings);
+        let mut retentions = Retentions::default();
+        retentions.inbox.entries = settings.limits.inbox_entries;
         let net = SimNet::new(7, Faults::none());
         let log = Log::open(MemoryStore::new(retentions, KeyedHash::new(7)), 7).expect("a memory store opens");
         let (store, desk) = thread::open(log);
