@@ -414,6 +414,14 @@ impl Client {
         }
     }
 
+    /// Takes what has come without a look at it.
+    pub fn swallow(&mut self) {
+        self.unread.clear();
+        while !self.peer.read_all().is_empty() {
+            self.node.run();
+        }
+    }
+
     /// All packets that have come.
     pub fn all(&mut self) -> Vec<Got> {
         core::iter::from_fn(|| self.next()).collect()

@@ -62,8 +62,7 @@ impl Session {
             self.end(now, effects);
             return;
         }
-        self.set(flag::CURSOR_DIRTY, true);
-        effects.push(Effect::RecordDirty);
+        self.cursor_moved(effects);
         self.tidy(effects);
     }
 
@@ -114,7 +113,7 @@ impl Session {
             self.end(now, effects);
         } else if will_at.is_some_and(|at| now.monotonic_ms >= at) {
             self.publish_will(now, effects);
-            effects.push(Effect::RecordDirty);
+            self.cursor_moved(effects);
             self.tidy(effects);
         }
     }
