@@ -42,6 +42,8 @@ struct Link {
     held: BTreeMap<u16, Held>,
     /// Its own publishes that have no answer yet, per QoS.
     asked: [VecDeque<u16>; 2],
+    /// What it said PUBREC to without holding it; 3.1.1 answers with a PUBREL like any other.
+    stray: BTreeSet<u16>,
 }
 
 /// A delivery from its PUBLISH, or its PUBREL on a later connection, to its end.
@@ -296,6 +298,7 @@ impl World {
             bytes_max: if version == Version::V5 && bytes_max > 0 { bytes_max as usize } else { usize::MAX },
             held: BTreeMap::new(),
             asked: Default::default(),
+            stray: BTreeSet::new(),
         });
         let identity = Identity { app: AppId(0), user: "ann".into(), device: DEVICES[device].into() };
         let inbox = draw.flag().then(|| (Offset(0), self.head()));
@@ -678,7 +681,7 @@ impl Link {
             match ack.kind {
                 AckKind::PubAck => assert_eq!(self.asked[0].pop_front(), Some(id), "answers have the publishes' order"),
                 AckKind::PubRec => assert_eq!(self.asked[1].pop_front(), Some(id), "answers have the publishes' order"),
-                AckKind::PubRel if ack.reason == Reason::Success => {
+                AckKind::PubRel if ack.reason == Reason::Success && !self.stray.contains(&id) => {
                     let fresh = Held { qos: Qos::ExactlyOnce, is_counted: false, is_received: true, is_released: true };
                     let held = self.held.entry(id).or_insert(fresh);
                     assert!(held.qos == Qos::ExactlyOnce && held.is_received, "released before it was received");
@@ -698,7 +701,10 @@ impl Link {
             }
             Ok(Packet::Ack(ack)) => {
                 let id = ack.packet_id.get();
-                let Some(held) = self.held.get_mut(&id) else { return };
+                let Some(held) = self.held.get_mut(&id) else {
+                    self.stray.insert(id);
+                    return;
+                };
                 // From here on the session may use the identifier for another message.
                 let is_over = match (ack.kind, held.qos) {
                     (AckKind::PubAck, Qos::AtLeastOnce) => true,
@@ -718,6 +724,7 @@ impl Link {
 
     fn takes(&mut self, delivery: DeliveryId, qos: Qos, dup: bool) {
         assert!(self.is_greeted && !self.is_closing, "a message is for an open connection");
+        self.stray.remove(&delivery.0);
         let held = Held { qos, is_counted: true, is_received: false, is_released: false };
         assert!(self.held.insert(delivery.0, held).is_none(), "an identifier in use is not given again, dup: {dup}");
         let counted = self.held.values().filter(|held| held.is_counted).count();

@@ -77,7 +77,7 @@ fn codec_oracle() {
 
 #[test]
 fn session() {
-    run("session", 3_000, session::run);
+    run("session", 600, session::run);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::super::core::expiry::Will;
 use super::super::core::state::{Purpose, State, Welcome, flag};
 use super::super::directory::Directory;
 use super::super::{Close, CloseReason, DeliveryId, Effect, Effects, Identity, Session};
-use super::{ConnectRequest, Refusal, WillRequest, frame, refuse};
+use super::{ConnectRequest, Refusal, WillRequest, frame, on_subscribe, refuse};
 use crate::base::clock::Now;
 use crate::base::ids::{ConnectionId, Offset, Seq, SessionId};
 use crate::base::log::StreamHead;
@@ -113,6 +113,10 @@ pub fn open(
         server_keep_alive,
         response_information: request.request_response_information,
     }));
+    if at.inbox.is_some() {
+        // A SUBSCRIBE of an earlier connection may have waited for just that.
+        on_subscribe::on_inbox_known(session, effects);
+    }
     let mut records = session.opening_records();
     // The new records have some of the old ones' keys: removals go first.
     core::mem::swap(&mut records, &mut removed);
