@@ -258,3 +258,17 @@ fn an_outbox_must_hold_a_packet() {
         "limits.outbox_bytes: 65535 cannot hold a packet of limits.packet_bytes; allowed: at least 65536",
     );
 }
+
+#[test]
+fn a_server_reference_is_bounded_and_nothing_is_none() {
+    let most = crate::limits::SERVER_REFERENCE_BYTES_MAX;
+    for bytes in [1, most - 1, most] {
+        let text = "s".repeat(bytes);
+        let config = from_file(&format!("[node]\nserver_reference = \"{text}\"")).expect("it is within the bound");
+        assert_eq!(config.server_reference.as_deref(), Some(text.as_str()));
+    }
+    let text = "s".repeat(most + 1);
+    let line = line_of(from_file(&format!("[node]\nserver_reference = \"{text}\"")));
+    assert!(line.starts_with("node.server_reference: it is too long"), "{line}");
+    assert_eq!(from_file("").expect("the defaults are right").server_reference, None);
+}

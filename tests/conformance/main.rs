@@ -2,6 +2,7 @@
 //! test's. A name that begins with a clause is that clause's test.
 
 mod bad_input;
+mod bounds;
 mod clauses;
 mod client;
 mod delivery;

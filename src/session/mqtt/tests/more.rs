@@ -281,3 +281,25 @@ fn mqtt311_4_8_0_2_a_publish_that_cannot_be_stored_ends_the_connection() {
         }
     }
 }
+
+#[test]
+fn a_session_is_kept_for_the_longest_expiry_at_most_also_when_a_disconnect_asks_for_more() {
+    let bound = u32::try_from(crate::limits::SESSION_EXPIRY_MAX.as_secs()).expect("it fits");
+    for wanted in [bound - 1, bound, bound + 1, u32::MAX] {
+        for at_the_end in [false, true] {
+            let mut shard = Shard::new(Version::V5);
+            shard.connect(if at_the_end { 1 } else { wanted }, false);
+            if at_the_end {
+                let properties = wire::properties::DisconnectProperties {
+                    session_expiry_seconds: Some(wanted),
+                    ..Default::default()
+                };
+                shard.send(&wire::Disconnect { properties, ..wire::Disconnect::new(Reason::Success) });
+            }
+            shard.drop_connection();
+            let lives_ms = u64::from(wanted.min(bound)) * 1_000;
+            let deadline = shard.now.monotonic_ms / 100 * 100 + lives_ms;
+            assert_eq!(shard.session().offline_deadline(), Some(deadline), "{wanted}, {at_the_end}");
+        }
+    }
+}
