@@ -20,6 +20,10 @@ pub const TURN_FANOUT_VISITS_MAX: usize = 256;
 pub const TURN_PULLS_MAX: usize = 64;
 /// Sessions whose changed position is written in one turn: a few hundred bytes and about 1 µs each (an estimate).
 pub const TURN_LAZY_WRITES_MAX: usize = 256;
+/// Sessions looked at in one turn for the slowest connections: some 10 ns each where nothing waits (an estimate).
+pub const TURN_SURVEY_MAX: u32 = 8_192;
+/// Questions for the slowest connections a shard has at hand. Full: the newest is answered with none of its.
+pub const SURVEYS_MAX: usize = 16;
 /// Wheel tick. Deadlines are kept to this precision; a finer one only costs wake-ups.
 pub const TICK: Duration = Duration::from_millis(100);
 /// Receives one shard has in flight. Each borrows a receive block, so this bounds what a burst of ready sockets
@@ -145,6 +149,18 @@ pub const RING_DROP_PATIENCE: Duration = Duration::from_secs(1);
 /// Sends of one epoll driver that wait for room in their socket's buffer. Full: the send fails with ENOBUFS.
 pub const EPOLL_PARKED_SENDS_MAX: usize = 1 << 20;
 
+// --- HTTP on the edge port ------------------------------------------------------------------------------------
+
+/// Bytes of a request's head: what browsers send with their cookies, and what one receive block holds. Longer: 431.
+pub const HTTP_HEAD_BYTES_MAX: usize = RECEIVE_BLOCK_BYTES;
+/// Bytes of a request's target: RFC 9110 §4.1 asks for 8,000 at the least. Longer: 414.
+pub const HTTP_TARGET_BYTES_MAX: usize = 8_192;
+/// Headers of a request; they are looked at on the stack, 32 bytes each. More: 431.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// Payload of one WebSocket frame. Frames' bounds mean nothing to what they carry, which has bounds of its own, so
+/// this only keeps a length within the 32 bits it is counted down in. Longer: 1009.
+pub const WEBSOCKET_FRAME_BYTES_MAX: u32 = 1 << 30;
+
 // --- sessions -------------------------------------------------------------------------------------------------
 
 /// Default `limits.packet_bytes`: a whole MQTT packet. Longer: 0x95 and close.
@@ -239,6 +255,9 @@ pub const RECORD_KEY_BYTES_MAX: usize = u16::MAX as usize;
 /// Commits, unlogged messages and list parts a shard has taken in and not yet worked off. Beyond it the shard takes no
 /// letters, so its mailbox fills and its senders are slowed down.
 pub const INCOMING_MAX: usize = 1_024;
+/// Publishes a topic's home holds while unlogged messages are on their way before them. From there on it reads no
+/// publisher and answers 429; what others have sent already is bounded by their receive maximum.
+pub const HELD_PUBLISHES_MAX: usize = 1_024;
 /// Answers of all shards that the control plane has not taken yet, in a queue that is allocated once. Beyond it they
 /// wait in their shard, which takes no letters meanwhile.
 pub const EVENTS_MAX: usize = 1_024;
@@ -292,6 +311,14 @@ pub const RETRY_AFTER_SECONDS: u32 = 1;
 /// A shard that has not answered a question for its figures after this long counts as not working. A turn is
 /// bounded to milliseconds, so this is far beyond a busy one.
 pub const STATS_TIMEOUT: Duration = Duration::from_secs(2);
+/// Slowest connections that are listed when nobody says how many.
+pub const SLOWEST_DEFAULT: usize = 20;
+/// Slowest connections that are listed at most; more: 400.
+pub const SLOWEST_MAX: usize = 1_000;
+/// A survey of a million sessions takes some hundred turns, each of which may be a long one under load.
+pub const SURVEY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two rounds of figures on `$SYS`; what mosquitto does as well.
+pub const SYS_INTERVAL: Duration = Duration::from_secs(10);
 
 // --- the node -------------------------------------------------------------------------------------------------
 
@@ -351,6 +378,7 @@ mod tests {
             ("PUSH_TIMEOUT_DEFAULT", format!("{}s", PUSH_TIMEOUT_DEFAULT.as_secs())),
             ("PUSH_TIMEOUT_MAX", format!("{}s", PUSH_TIMEOUT_MAX.as_secs())),
             ("PUSH_TTL_MS_MAX", PUSH_TTL_MS_MAX.to_string()),
+            ("SLOWEST_MAX", SLOWEST_MAX.to_string()),
             ("KEY_BYTES_MAX", KEY_BYTES_MAX.to_string()),
             ("KEY_AGE_MAX", format!("{}s", KEY_AGE_MAX.as_secs())),
             ("KEYS_MAX", KEYS_MAX.to_string()),

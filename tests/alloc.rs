@@ -104,6 +104,8 @@ impl House {
             apps: vec!["default".into()],
             user: UserTemplate::default(),
             server_reference: None,
+            sys_users: Vec::new(),
+            origins: Default::default(),
             hash_key: 7,
             random_seed: 7,
             limits: Limits { connections: 1_000, ..Limits::default() },

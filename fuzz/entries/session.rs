@@ -306,6 +306,7 @@ impl World {
             now: self.now,
             shard_seq: self.seq,
             inbox,
+            sees_node: draw.flag(),
             packet_bytes: 10_000,
             keep_alive_instead_of_none: 2_400,
         };

@@ -13,3 +13,5 @@ mod node;
 pub mod oracle;
 #[path = "../../tests/packets/mod.rs"]
 mod packets;
+#[path = "../../tests/conformance/websocket.rs"]
+mod websocket;

@@ -79,6 +79,12 @@ const fn duration(min: Duration, max: Duration) -> Kind {
 /// All keys, in the order of README's table. A key's place is its index in the loader's values.
 pub const KEYS: &[Key] = &[
     key("edge.listen", Kind::List, Default::List(&["127.0.0.1:1883"]), "addresses that devices connect to"),
+    key(
+        "edge.origins",
+        Kind::List,
+        Default::List(&[]),
+        "web pages that may connect, as origins such as https://example.com, or *; none: those of the same host",
+    ),
     key("api.listen", Kind::Text, Default::Text("127.0.0.1:7700"), "address of the HTTP API"),
     key(
         "node.shards",
@@ -106,6 +112,12 @@ pub const KEYS: &[Key] = &[
         Default::Text(""),
         "where MQTT 5 clients are sent while this node stops, in the words of their Server Reference",
     ),
+    key(
+        "node.sys_interval",
+        duration(SECOND, HOUR),
+        Default::Duration(limits::SYS_INTERVAL),
+        "how often the node's figures are published on `$SYS/#`",
+    ),
     key("store.data_dir", Kind::Text, Default::Text(""), "not available yet: messages live in memory"),
     key(
         "auth.mode",
@@ -119,6 +131,7 @@ pub const KEYS: &[Key] = &[
         Default::Text("{username}"),
         "user of a device, from {username} and {client_id}; where there is no user name, the client id",
     ),
+    key("auth.sys_users", Kind::List, Default::List(&[]), "users of the default app who may subscribe to `$SYS/#`"),
     key(
         "limits.max_connections",
         integer(0, limits::NODE_CONNECTIONS_MAX as u64),

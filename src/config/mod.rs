@@ -10,6 +10,7 @@ mod layers;
 use crate::auth::UserTemplate;
 use crate::io::probe::Choice;
 use crate::limits;
+use crate::wire::http::{OriginError, Origins};
 use core::fmt;
 use core::time::Duration;
 use layers::{Values, one_line};
@@ -85,6 +86,8 @@ pub struct Limits {
 pub struct Config {
     /// Where devices connect.
     pub edge_listen: Vec<SocketAddr>,
+    /// Web pages that may connect.
+    pub origins: Origins,
     /// Where the API listens.
     pub api_listen: SocketAddr,
     /// Shards; `None`: one per core.
@@ -99,6 +102,10 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Where MQTT 5 clients are sent while the node stops.
     pub server_reference: Option<Box<str>>,
+    /// How often the node's figures are published on `$SYS`.
+    pub sys_interval: Duration,
+    /// Users who may subscribe to them.
+    pub sys_users: Vec<String>,
     /// Template of the user's name.
     pub user_template: UserTemplate,
     /// Bounds.
@@ -243,6 +250,7 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
     }
     Ok(Config {
         edge_listen,
+        origins: origins(values.list("edge.origins"))?,
         api_listen: address("api.listen (--api)", values.text("api.listen"))?,
         shards: whole(values, "node.shards"),
         driver: match values.text("node.driver") {
@@ -254,6 +262,8 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         apps: apps(values.list("node.apps"))?,
         drain_timeout: values.duration("node.drain_timeout"),
         server_reference: server_reference(values.text("node.server_reference"))?,
+        sys_interval: values.duration("node.sys_interval"),
+        sys_users: values.list("auth.sys_users").to_vec(),
         user_template: user_template(values.text("auth.user"))?,
         limits,
     })
@@ -266,6 +276,13 @@ fn address(key: &str, text: &str) -> Result<SocketAddr, ConfigError> {
             format!("`{}` is not an address", one_line(text)),
             "IP:PORT, such as 127.0.0.1:1883 or [::1]:1883",
         )
+    })
+}
+
+fn origins(list: &[String]) -> Result<Origins, ConfigError> {
+    Origins::new(list).map_err(|OriginError(text)| {
+        let allowed = "SCHEME://HOST or SCHEME://HOST:PORT, such as https://example.com, or *";
+        ConfigError::new("edge.origins", format!("`{}` is not an origin", one_line(&text)), allowed)
     })
 }
 

@@ -272,3 +272,15 @@ fn a_server_reference_is_bounded_and_nothing_is_none() {
     assert!(line.starts_with("node.server_reference: it is too long"), "{line}");
     assert_eq!(from_file("").expect("the defaults are right").server_reference, None);
 }
+
+#[test]
+fn origins_are_checked_by_form() {
+    let origins = |value: &str| {
+        parse(None, [("KITTIWAKE_EDGE_ORIGINS".to_owned(), value.to_owned())], &Flags::default())
+            .map(|config| config.origins)
+    };
+    let listed = origins("https://a.example,http://localhost:3000").expect("they are origins");
+    assert!(listed.allow(Some(b"http://localhost:3000"), None) && !listed.allow(Some(b"http://a.example"), None));
+    let error = origins("a.example").expect_err("it has no scheme");
+    assert_eq!((error.key.as_str(), error.wrong.as_str()), ("edge.origins", "`a.example` is not an origin"));
+}

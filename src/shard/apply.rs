@@ -27,7 +27,7 @@ impl Gateway {
                 (Effect::Close(reason), _) => {
                     self.counters.closed(reason);
                     if let Some(connection) = connection {
-                        core.close(connection, Close::AfterFlush, CloseCause::Local);
+                        self.hang_up(core, connection, reason);
                     }
                 }
                 (Effect::PauseReading, _) => connection.into_iter().for_each(|id| core.pause_reading(id)),
@@ -128,7 +128,7 @@ impl Gateway {
         message: &crate::base::message::Message,
     ) {
         let home = self.homes.topic(message.app, &message.topic);
-        if !self.log.congested() && !self.incoming.is_full() && !core.congested(home) {
+        if !self.is_log_congested() && !self.incoming.is_full() && !core.congested(home) {
             return;
         }
         if let Some(connection) = self.directory.get(session).and_then(Session::connection) {

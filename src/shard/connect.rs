@@ -15,6 +15,7 @@ use crate::engine::{Close, CloseCause, Departure, Room};
 use crate::io::Driver;
 use crate::session::mqtt::{self, ConnectRequest, Greeting, OpenAt, Refusal};
 use crate::session::{CloseReason, Identity};
+use crate::wire::websocket::Carrier;
 use std::sync::Arc;
 
 /// Tag of a connection that has not said who it is.
@@ -72,7 +73,7 @@ impl Gateway {
     }
 
     /// The guest's socket is free to go.
-    pub(super) fn departed<D: Driver>(&mut self, core: &mut Core<D>, tag: u32, departure: Departure) {
+    pub(super) fn departed<D: Driver>(&mut self, core: &mut Core<D>, tag: u32, departure: Departure<Carrier>) {
         let Moving { identity, request } = self.moving.remove((tag & !MOVING) as usize);
         let home = self.homes.user(identity.app, &identity.user);
         let arrival = Arrival { departure, identity, request };
@@ -102,6 +103,10 @@ impl Gateway {
         let Moving { identity, request } =
             self.moving.remove((core.tag(id).expect("it was just installed") & !MOVING) as usize);
         core.set_tag(id, GUEST);
+        if self.draining {
+            // It was on its way when the drain began, so nobody would close it.
+            return self.refuse_request(core, id, &request, Refusal::Unavailable);
+        }
         let keep_alive_ms = self.keep_alive_ms(&request);
         let (now, seq) = (core.now(), self.position());
         if let Some(old) = self.directory.find(identity.app, &identity.user, &identity.device) {
@@ -120,7 +125,8 @@ impl Gateway {
         // One and a half of it is the idle limit.
         let keep_alive_instead_of_none = u16::try_from(self.settings.limits.idle_timeout.as_millis() / 1_500);
         let keep_alive_instead_of_none = keep_alive_instead_of_none.unwrap_or(u16::MAX).max(1);
-        let at = OpenAt { now, shard_seq: seq, inbox: None, packet_bytes, keep_alive_instead_of_none };
+        let sees_node = self.may_see_node(&identity);
+        let at = OpenAt { now, shard_seq: seq, inbox: None, sees_node, packet_bytes, keep_alive_instead_of_none };
         let opened = mqtt::open(&mut self.directory, &identity, &request, id, at, &mut effects);
         if let Some(session) = opened {
             core.set_tag(id, session.index);
@@ -131,6 +137,10 @@ impl Gateway {
         }
         self.apply(core, opened, Some(id), &mut effects);
         self.give_effects(effects);
+    }
+
+    fn may_see_node(&self, identity: &Identity) -> bool {
+        identity.app == AppId(0) && self.settings.sys_users.iter().any(|user| **user == *identity.user)
     }
 
     /// Milliseconds without a byte after which the connection ends: one and a half times the keep alive
@@ -159,6 +169,6 @@ impl Gateway {
         if !frames.is_empty() && core.write_bytes(id, Room::Control, frames).is_err() {
             return core.close(id, Close::Now, CloseCause::Local);
         }
-        core.close(id, Close::AfterFlush, CloseCause::Local);
+        self.hang_up(core, id, reason);
     }
 }

@@ -253,6 +253,13 @@ impl Gateway {
         });
     }
 
+    /// Uses the windows that were freed without a word of the client.
+    pub(super) fn catch_up_freed<D: Driver>(&mut self, core: &mut Core<D>) {
+        for id in std::mem::take(&mut self.freed) {
+            self.catch_up(core, id);
+        }
+    }
+
     /// Logged messages up to this seq may be read: what is unlogged and comes before them has reached all it concerns.
     fn readable(&self) -> Seq {
         self.passing.first_unlogged().unwrap_or_else(|| self.offered.max(self.passing.newest()))

@@ -4,7 +4,7 @@
 //! posts the `Done` of any request in it, and a shard works batches and unlogged deliveries off in the order of
 //! arrival ([`super::incoming`]); so whoever sends an unlogged message after a `Done` knows that it will not overtake.
 
-use super::command::{CommandError, CommandToken, Push};
+use super::command::{CommandError, CommandToken, ConnectionQuery, Push};
 use crate::base::ids::{AppId, SessionId, ShardId};
 use crate::base::message::Message;
 use crate::engine::Departure;
@@ -12,6 +12,7 @@ use crate::router::interest::Level;
 use crate::session::mqtt::ConnectRequest;
 use crate::session::{Identity, Ticket};
 use crate::store::{Batch, Done, RecordChange};
+use crate::wire::websocket::Carrier;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -48,6 +49,8 @@ pub(crate) enum Letter {
     Push { push: Box<Push>, token: CommandToken },
     /// Copy the figures out.
     Stats { token: CommandToken },
+    /// Look connections up.
+    Connections { query: ConnectionQuery, token: CommandToken },
     /// Close a user's connections, or one device's.
     Disconnect { app: AppId, user: Arc<str>, device: Option<Arc<str>>, token: CommandToken },
     /// Stop accepting and close everybody politely.
@@ -60,7 +63,7 @@ pub(crate) enum Letter {
 #[derive(Debug)]
 pub(crate) struct Arrival {
     /// The socket with its unread bytes.
-    pub(crate) departure: Departure,
+    pub(crate) departure: Departure<Carrier>,
     /// Who.
     pub(crate) identity: Identity,
     /// What CONNECT said.

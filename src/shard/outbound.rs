@@ -120,6 +120,8 @@ impl Gateway {
         written
     }
 
+    /// Settles what cannot be sent. The window's room is for what waits unlogged, but not here: this may be in the middle
+    /// of an offer of just that.
     pub(super) fn settle_unsent<D: Driver>(
         &mut self,
         core: &mut Core<D>,
@@ -128,6 +130,9 @@ impl Gateway {
         why: Counter,
     ) {
         self.tell_session(core, id, |session, effects| session.settle_unsent(delivery, why, effects));
+        if self.lagging.is_behind(id.index) && self.freed.last() != Some(&id) {
+            self.freed.push(id);
+        }
     }
 
     /// Sends a message once, at QoS 0, to one session; what finds no room is dropped and counted.

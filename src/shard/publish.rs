@@ -31,15 +31,29 @@ impl Gateway {
     }
 
     /// This shard is the topic's home: log it or hand it over.
-    pub(super) fn on_publish_at_home<D: Driver>(&mut self, core: &mut Core<D>, mut publish: Publish) {
+    pub(super) fn on_publish_at_home<D: Driver>(&mut self, core: &mut Core<D>, publish: Publish) {
         let message = &publish.message;
         let waits_for_acknowledgement = message.qos >= Qos::AtLeastOnce;
         let owed = waits_for_acknowledgement && self.interest.lookup(message.app, &message.topic).owed;
+        if waits_for_acknowledgement && self.turning.holds(owed) {
+            self.counters.held += 1;
+            return self.turning.hold(publish, owed);
+        }
+        self.log_or_hand_over(core, publish, owed);
+    }
+
+    /// Its turn has come.
+    pub(super) fn log_or_hand_over<D: Driver>(&mut self, core: &mut Core<D>, mut publish: Publish, owed: bool) {
+        let message = &publish.message;
+        let waits_for_acknowledgement = message.qos >= Qos::AtLeastOnce;
         let must_not_overtake = waits_for_acknowledgement && self.committing.is_under_way(message);
         if !owed && !must_not_overtake && publish.records.is_empty() && publish.key.is_none() {
             return self.hand_over(core, &publish);
         }
         self.committing.begin(message);
+        if waits_for_acknowledgement && !owed {
+            self.turning.submit();
+        }
         let stream = StreamKey::Topic(message.app, message.topic.clone());
         let entries = if owed { vec![NewEntry { stream, message: message.clone() }] } else { Vec::new() };
         let key =
@@ -58,6 +72,9 @@ impl Gateway {
         result: Result<Answer, StoreError>,
     ) {
         self.committing.end(&publish.message);
+        if publish.message.qos >= Qos::AtLeastOnce && !owed {
+            self.turning.answer();
+        }
         match result {
             Ok(Answer::Appended { positions, duplicate, .. }) if owed || duplicate => {
                 // A duplicate may have been logged when it was new although nobody is owed it now.
@@ -77,6 +94,9 @@ impl Gateway {
                 self.incoming.deliver(Arc::clone(message));
             } else {
                 core.send_control(shard, Letter::Deliver(Arc::clone(message)));
+                if message.qos >= Qos::AtLeastOnce {
+                    self.turning.mailed(shard, core.written(shard));
+                }
             }
         }
         self.answer(core, publish.origin, Ok((None, !interested.shards.is_empty())), false);
@@ -111,6 +131,13 @@ impl Gateway {
                 }
             }
         }
+    }
+}
+
+impl Gateway {
+    /// Logged messages find no room at the moment: their publishers are not to be read.
+    pub(super) fn is_log_congested(&self) -> bool {
+        self.log.congested() || self.turning.is_full()
     }
 }
 

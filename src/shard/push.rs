@@ -32,7 +32,7 @@ impl Gateway {
         }
         // A topic's home must know who is owed its messages.
         let is_early = !self.is_serving();
-        if is_early || self.log.congested() && (push.qos() >= Qos::AtLeastOnce || push.key.is_some()) {
+        if is_early || self.is_log_congested() && (push.qos() >= Qos::AtLeastOnce || push.key.is_some()) {
             return self.tell(Event::Pushed { token, result: Err(CommandError::Busy) });
         }
         if let Target::Topic(_) = push.target {

@@ -4,6 +4,7 @@ use crate::auth::UserTemplate;
 use crate::io::probe::Choice;
 use crate::limits;
 use crate::store::Retentions;
+use crate::wire::http::Origins;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -22,6 +23,10 @@ pub struct Settings {
     pub server_reference: Option<Box<str>>,
     /// How mode `none` names users.
     pub user: UserTemplate,
+    /// Users of the first app who may subscribe to the node's figures.
+    pub sys_users: Vec<Box<str>>,
+    /// Web pages that may connect.
+    pub origins: Origins,
     /// Key of the hash that decides homes; drawn at start.
     pub hash_key: u64,
     /// Seed of epochs and server-assigned client identifiers; drawn at start.

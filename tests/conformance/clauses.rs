@@ -113,7 +113,7 @@ const THREE: &[(&str, u32)] = &[
 ];
 
 /// What is being built elsewhere.
-const PENDING: [&str; 3] = ["retained", "shared", "websocket"];
+const PENDING: [&str; 2] = ["retained", "shared"];
 
 /// A version as the table names it, and a clause.
 type Clause<'a> = (&'a str, &'a str);

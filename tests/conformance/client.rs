@@ -1,6 +1,12 @@
 //! A client whose every byte is the test's: it sends what it is told and shows what it got.
 
+#[path = "client/got.rs"]
+mod got;
+
+pub use got::{Arrived, Got, Welcome};
+
 use crate::node::Node;
+use crate::websocket::{self, WebSocket};
 use core::num::{NonZeroU16, NonZeroU32};
 use kittiwake::base::ids::Qos;
 use kittiwake::io::sim::{Peer, PeerState};
@@ -9,6 +15,7 @@ use kittiwake::wire::mqtt::{
     Ack, AckKind, Connect, Disconnect, Encode, Filter, FilterNames, Filters, FrameLen, Packet, PacketId, PingReq,
     Publish, Reason, Subscribe, Unsubscribe, Version, Will, decode, frame_len,
 };
+use kittiwake::wire::websocket::Opcode;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
 
@@ -119,74 +126,14 @@ pub fn with_alias<'a>(mut publish: Publish<'a>, alias: u16) -> Publish<'a> {
     publish
 }
 
-/// A message that arrived.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Arrived {
-    /// As it is called, or as its alias was said to stand for.
-    pub topic: String,
-    pub alias: Option<u16>,
-    /// The topic itself was there.
-    pub is_named: bool,
-    pub payload: Vec<u8>,
-    pub qos: Qos,
-    pub dup: bool,
-    pub retain: bool,
-    /// 0 at QoS 0.
-    pub id: u16,
-    pub subscriptions: Vec<u32>,
-    pub expiry: Option<u32>,
-    pub is_utf8: Option<bool>,
-    pub content_type: Option<String>,
-    pub response_topic: Option<String>,
-    pub correlation: Option<Vec<u8>>,
-    pub user: Vec<(String, String)>,
-}
-
-impl Arrived {
-    pub fn text(&self) -> &str {
-        std::str::from_utf8(&self.payload).expect("tests send text")
-    }
-}
-
-/// A packet that arrived, with what tests look at; reasons by their codes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Got {
-    ConnAck(Welcome),
-    Publish(Arrived),
-    PubAck(u16, u8),
-    PubRec(u16, u8),
-    PubRel(u16, u8),
-    PubComp(u16, u8),
-    SubAck(u16, Vec<u8>),
-    UnsubAck(u16, Vec<u8>),
-    PingResp,
-    Disconnect(u8),
-}
-
-/// A CONNACK.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Welcome {
-    pub session_present: bool,
-    /// The return code of 3.1.1, the reason code of 5.
-    pub code: u8,
-    pub assigned: Option<String>,
-    pub receive_maximum: Option<u16>,
-    pub packet_bytes: Option<u32>,
-    pub expiry: Option<u32>,
-    pub alias_maximum: Option<u16>,
-    pub keep_alive: Option<u16>,
-    pub responses: Option<String>,
-    pub server_reference: Option<String>,
-    pub maximum_qos: Option<Qos>,
-    pub authentication_method: Option<String>,
-}
-
 /// A connection and what came over it.
 pub struct Client {
     node: Node,
     peer: Peer,
     version: Version,
     unread: Vec<u8>,
+    /// Its packets come and go inside of one.
+    websocket: Option<WebSocket>,
     /// Messages that came before the SUBACK they were not to wait for (§3.8.4).
     early: VecDeque<Got>,
     next_id: u16,
@@ -205,6 +152,7 @@ impl Client {
             peer,
             version: Version::V5,
             unread: Vec::new(),
+            websocket: None,
             early: VecDeque::new(),
             next_id: 0,
             aliases: BTreeMap::new(),
@@ -224,8 +172,33 @@ impl Client {
         self.version = version;
     }
 
-    /// Sends all the bytes, unless the other side has gone.
-    pub fn send(&mut self, mut bytes: &[u8]) {
+    /// A WebSocket, agreed upon: packets that are sent become a binary message each.
+    pub fn dial_websocket(node: &Node) -> Self {
+        let mut client = Self::dial(node);
+        client.send(websocket::request("/mqtt", &[]).as_bytes());
+        let answer = String::from_utf8(client.take_bytes()).expect("an answer is text");
+        websocket::assert_accepted(&answer);
+        client.websocket = Some(WebSocket::default());
+        client
+    }
+
+    /// What its WebSocket was told beside packets.
+    #[track_caller]
+    pub fn websocket(&mut self) -> &mut WebSocket {
+        self.websocket.as_mut().expect("it is one")
+    }
+
+    /// Sends all the bytes, unless the other side has gone; in one binary message, if it has a WebSocket.
+    pub fn send(&mut self, bytes: &[u8]) {
+        if self.websocket.is_some() {
+            self.send_raw(&websocket::frame(true, Opcode::Binary, bytes));
+        } else {
+            self.send_raw(bytes);
+        }
+    }
+
+    /// As [`Client::send`], as they are.
+    pub fn send_raw(&mut self, mut bytes: &[u8]) {
         for _ in 0..10_000 {
             match self.peer.write(bytes) {
                 Ok(count) => bytes = &bytes[count..],
@@ -307,6 +280,18 @@ impl Client {
         self.unread.first().copied()
     }
 
+    /// All bytes that have come, whatever they are.
+    pub fn take_bytes(&mut self) -> Vec<u8> {
+        loop {
+            self.node.run();
+            let more = self.peer.read_all();
+            if more.is_empty() {
+                return core::mem::take(&mut self.unread);
+            }
+            self.unread.extend_from_slice(&more);
+        }
+    }
+
     /// Sends an UNSUBSCRIBE and returns its packet identifier.
     pub fn unsubscribe(&mut self, filters: &[&str]) -> u16 {
         let packet_id = self.next_id();
@@ -369,7 +354,10 @@ impl Client {
         // Reading makes room for more, which may be waiting.
         loop {
             let more = self.peer.read_all();
-            self.unread.extend_from_slice(&more);
+            match &mut self.websocket {
+                Some(websocket) => websocket.take(&more, &mut self.unread),
+                None => self.unread.extend_from_slice(&more),
+            }
             if more.is_empty() {
                 break;
             }
@@ -383,8 +371,8 @@ impl Client {
         self.longest = self.longest.max(frame.len());
         let packet = decode(self.version, &frame).expect("the server encodes well");
         let got = match &packet {
-            Packet::Publish(publish) => Got::Publish(arrived(publish, &mut self.aliases)),
-            other => got(other, &frame),
+            Packet::Publish(publish) => Got::Publish(got::arrived(publish, &mut self.aliases)),
+            other => got::got(other, &frame),
         };
         self.last = frame;
         Some(got)
@@ -411,14 +399,6 @@ impl Client {
             Packet::UnsubAck(ack) => (ack.properties.reason_string, of_ack(&ack.properties)),
             Packet::Disconnect(goodbye) => (goodbye.properties.reason_string, goodbye.properties.user.iter().count()),
             other => panic!("{other:?} says nothing"),
-        }
-    }
-
-    /// Takes what has come without a look at it.
-    pub fn swallow(&mut self) {
-        self.unread.clear();
-        while !self.peer.read_all().is_empty() {
-            self.node.run();
         }
     }
 
@@ -521,68 +501,5 @@ impl Client {
     pub fn expect_pong(&mut self) {
         self.send_packet(&PingReq);
         self.expect(&Got::PingResp);
-    }
-}
-
-fn arrived(publish: &Publish<'_>, aliases: &mut BTreeMap<u16, String>) -> Arrived {
-    let properties = &publish.properties;
-    let alias = properties.topic_alias.map(|alias| alias.0.get());
-    if let Some(alias) = alias.filter(|_| !publish.topic.is_empty()) {
-        aliases.insert(alias, publish.topic.into());
-    }
-    let topic = match alias {
-        Some(alias) => aliases.get(&alias).expect("an alias is said before it is used").clone(),
-        None => publish.topic.into(),
-    };
-    Arrived {
-        topic,
-        alias,
-        is_named: !publish.topic.is_empty(),
-        payload: publish.payload.into(),
-        qos: publish.qos,
-        dup: publish.dup,
-        retain: publish.retain,
-        id: publish.packet_id.map_or(0, PacketId::get),
-        subscriptions: properties.subscription_ids.iter().map(SubscriptionId::get).collect(),
-        expiry: properties.message_expiry_seconds,
-        is_utf8: properties.payload_is_utf8,
-        content_type: properties.content_type.map(Into::into),
-        response_topic: properties.response_topic.map(Into::into),
-        correlation: properties.correlation_data.map(Into::into),
-        user: properties.user.iter().map(|(name, value)| (name.into(), value.into())).collect(),
-    }
-}
-
-fn got(packet: &Packet<'_>, frame: &[u8]) -> Got {
-    match packet {
-        Packet::ConnAck(ack) => Got::ConnAck(Welcome {
-            session_present: ack.session_present,
-            code: frame[3],
-            assigned: ack.properties.assigned_client_id.map(Into::into),
-            receive_maximum: ack.properties.receive_maximum.map(NonZeroU16::get),
-            packet_bytes: ack.properties.maximum_packet_bytes.map(NonZeroU32::get),
-            expiry: ack.properties.session_expiry_seconds,
-            alias_maximum: ack.properties.topic_alias_maximum,
-            keep_alive: ack.properties.server_keep_alive_seconds,
-            responses: ack.properties.response_information.map(Into::into),
-            server_reference: ack.properties.server_reference.map(Into::into),
-            maximum_qos: ack.properties.maximum_qos,
-            authentication_method: ack.properties.authentication_method.map(Into::into),
-        }),
-        Packet::Ack(ack) => {
-            let (id, code) = (ack.packet_id.get(), ack.reason.code());
-            match ack.kind {
-                AckKind::PubAck => Got::PubAck(id, code),
-                AckKind::PubRec => Got::PubRec(id, code),
-                AckKind::PubRel => Got::PubRel(id, code),
-                AckKind::PubComp => Got::PubComp(id, code),
-            }
-        }
-        // The last bytes of the frame, as written: 3.1.1 has its own codes.
-        Packet::SubAck(ack) => Got::SubAck(ack.packet_id.get(), frame[frame.len() - ack.reasons.len()..].into()),
-        Packet::UnsubAck(ack) => Got::UnsubAck(ack.packet_id.get(), frame[frame.len() - ack.reasons.len()..].into()),
-        Packet::PingResp => Got::PingResp,
-        Packet::Disconnect(goodbye) => Got::Disconnect(goodbye.reason.code()),
-        other => panic!("a server does not send {other:?}"),
     }
 }

@@ -10,11 +10,20 @@ mod draining;
 mod explained;
 mod flows;
 mod greetings;
+mod http;
 mod inbox;
 mod node;
+mod operators;
 mod properties;
 mod sessions;
 mod subscriptions;
 mod topics;
 mod unaltered;
+mod websocket;
+#[path = "websocket/carried.rs"]
+mod websocket_carried;
+#[path = "websocket/ending.rs"]
+mod websocket_ending;
+#[path = "websocket/opening.rs"]
+mod websocket_opening;
 mod wills;

@@ -9,12 +9,15 @@ use kittiwake::base::ids::{AppId, Qos, ShardId};
 use kittiwake::base::message::Message;
 use kittiwake::io::probe::Choice;
 use kittiwake::io::sim::{Faults, SimDriver, SimNet};
-use kittiwake::shard::command::{CommandError, CommandToken, Event, Push, Pushed, ShardStats, Target};
+use kittiwake::shard::command::{
+    CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, Push, Pushed, ShardStats, Target,
+};
 use kittiwake::shard::handle::Handle;
 use kittiwake::shard::launch::{Assembly, LogMail, Shard};
 use kittiwake::shard::settings::{Limits, Settings};
 use kittiwake::store::thread::Desk;
 use kittiwake::store::{Log, MemoryStore, Retentions, thread};
+use kittiwake::wire::http::Origins;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -22,6 +25,9 @@ use std::sync::Arc;
 
 /// Letters of one commit at most: its batch, and an answer for each of its requests.
 const COMMIT_LETTERS: usize = 1_025;
+
+/// Who may see the node's figures.
+pub const OPERATOR: &str = "operator";
 
 /// A node. Clones are handles to the same one.
 #[derive(Clone)]
@@ -61,6 +67,11 @@ impl Node {
         Self::with_settings(shards, |settings| change(&mut settings.limits))
     }
 
+    /// With a list of web pages.
+    pub fn with_origins(origins: Origins) -> Self {
+        Self::with_settings(1, |settings| settings.origins = origins)
+    }
+
     /// With other settings.
     pub fn with_settings(shards: u16, change: impl FnOnce(&mut Settings)) -> Self {
         let address: SocketAddr = "10.0.0.1:1883".parse().expect("an address");
@@ -71,6 +82,8 @@ impl Node {
             apps: vec!["default".into()],
             user: UserTemplate::default(),
             server_reference: None,
+            sys_users: vec![OPERATOR.into()],
+            origins: Origins::default(),
             hash_key: 7,
             random_seed: 7,
             limits: Limits { connections: 64, ..Limits::default() },
@@ -266,6 +279,25 @@ impl Node {
             _ => unreachable!("the partition is of figures"),
         });
         stats.collect()
+    }
+
+    /// The connections that operators are told of.
+    pub fn connections(&self, query: ConnectionQuery) -> Vec<ConnectionFigures> {
+        let token = self.token();
+        self.0.handle.connections(query, token).expect("there is room for a question");
+        self.run();
+        let mut plane = self.0.plane.borrow_mut();
+        plane.hear();
+        let (mine, others): (Vec<Event>, Vec<Event>) = plane
+            .heard
+            .drain(..)
+            .partition(|event| matches!(event, Event::Connections { token: other, .. } if *other == token));
+        plane.heard = others;
+        let lists = mine.into_iter().map(|event| match event {
+            Event::Connections { connections, .. } => connections,
+            _ => unreachable!("the partition is of connections"),
+        });
+        lists.flatten().collect()
     }
 
     /// A gauge, summed over the shards.

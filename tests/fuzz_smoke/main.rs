@@ -15,6 +15,9 @@ mod node;
 mod oracle;
 #[path = "../packets/mod.rs"]
 mod packets;
+#[allow(dead_code, reason = "the conformance tests use the rest of it")]
+#[path = "../conformance/websocket.rs"]
+mod websocket;
 
 use entries::{decode, session, shard};
 use kittiwake::wire::mqtt::Version;

@@ -105,6 +105,8 @@ impl Node {
             apps: vec!["default".to_owned()],
             user: Default::default(),
             server_reference: None,
+            sys_users: Vec::new(),
+            origins: Default::default(),
             hash_key: random.bits(),
             random_seed: random.bits(),
             limits,
@@ -183,6 +185,13 @@ impl Node {
             return;
         }
         self.desk.commit(self.net.now(), &mut self.outbox);
+    }
+
+    /// Asks it to end; false: it is not the moment, for a mailbox is full.
+    pub fn drain(&self) -> bool {
+        let Some(running) = self.running.as_ref().filter(|running| running.mail.has_room(1)) else { return false };
+        running.handle.drain();
+        true
     }
 
     /// The next write or read fails.

@@ -1,7 +1,7 @@
 //! The memory store with faults, telling the ledger what it has.
 
 use crate::coverage::Seen;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Main};
 use kittiwake::base::clock::Now;
 use kittiwake::base::ids::{AppId, Offset, Seq};
 use kittiwake::base::log::StreamHead;
@@ -72,7 +72,7 @@ impl Flaky {
         self.inner.append_many(group, now)?;
         let ledger = &mut self.ledger.borrow_mut();
         for entry in group.entries {
-            ledger.committed(entry);
+            ledger.committed(entry, now);
             if let StreamKey::Inbox(..) = entry.stream {
                 ledger.first_kept.insert(entry.stream.clone(), self.inner.head(&entry.stream)?.first);
             }
@@ -86,8 +86,13 @@ impl Flaky {
                 format!("log: record {:?} {value:?}", String::from_utf8_lossy(&change.key))
             });
             match (kind(&change.key), &change.value) {
-                (Some(MAIN), Some(value)) => drop(ledger.mains.insert(names(&change.key), value.to_vec())),
-                (Some(MAIN), None) => drop(ledger.mains.remove(&names(&change.key))),
+                (Some(MAIN), Some(value)) => {
+                    drop(ledger.mains.insert(names(&change.key), Main { value: value.to_vec(), gone_at: None }));
+                }
+                (Some(MAIN), None) => {
+                    let step = ledger.step;
+                    ledger.mains.entry(names(&change.key)).and_modify(|main| main.gone_at = Some(step));
+                }
                 (Some(FLIGHT), Some(value)) if has_message(value) => {
                     ledger.coverage.hit(Seen::Point1FlightRecorded);
                 }

@@ -72,7 +72,8 @@ fn write_positions(session: &Session, out: &mut Vec<u8>) {
     out.number(topics.0);
 }
 
-fn cursor(session: &Session, now: Now) -> RecordChange {
+/// Positions, marks, and since when it is away.
+pub(in crate::session) fn cursor(session: &Session, now: Now) -> RecordChange {
     let mut out = vec![VERSION];
     write_positions(session, &mut out);
     out.flag(session.has(flag::INBOX_UNKNOWN));

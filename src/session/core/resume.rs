@@ -3,6 +3,7 @@
 use super::super::{DeliveryId, Effect, Effects};
 use super::record;
 use super::state::{Flight, Link, Session, State, flag};
+use crate::base::clock::Now;
 use crate::base::ids::{ConnectionId, Offset, Seq};
 use crate::base::log::{RecordChange, StreamHead};
 use crate::limits::RECEIVE_MAXIMUM_OUT;
@@ -59,12 +60,17 @@ impl Session {
     }
 
     /// What must be committed before the greeting is answered; empty: nothing.
-    pub(in crate::session) fn opening_records(&mut self) -> Vec<RecordChange> {
+    pub(in crate::session) fn opening_records(&mut self, now: Now) -> Vec<RecordChange> {
         let mut records = Vec::new();
         if self.is_durable() {
+            let resumes = self.has(flag::RECORDED);
             self.set(flag::RECORDED, true);
             self.set(flag::MAIN_DIRTY, false);
             records.push(record::main(self));
+            if resumes {
+                // It may say since when the session is away, and perhaps nothing else writes it again for long.
+                records.push(record::cursor(self, now));
+            }
         } else if self.has(flag::RECORDED) {
             record::removals(self, &mut records);
             self.set(flag::RECORDED, false);

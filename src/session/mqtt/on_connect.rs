@@ -23,6 +23,8 @@ pub struct OpenAt {
     pub shard_seq: Seq,
     /// The user's read mark and inbox if they are at hand, else [`Session::on_inbox_known`] follows.
     pub inbox: Option<(Offset, StreamHead)>,
+    /// Its user may subscribe to the node's figures.
+    pub sees_node: bool,
     /// Longest packet the server takes, bytes.
     pub packet_bytes: u32,
     /// Seconds of silence to allow a client that asked for any, as a keep alive.
@@ -93,6 +95,7 @@ pub fn open(
         }
     }
     session.attach(connection, request.mqtt5, request.receive_maximum, effects);
+    session.set(flag::SEES_NODE, at.sees_node);
     session.expiry = request.session_expiry;
     session.keep_alive = request.keep_alive;
     session.set(flag::UNEXPLAINED, !request.request_problem_information);
@@ -117,7 +120,7 @@ pub fn open(
         // A SUBSCRIBE of an earlier connection may have waited for just that.
         on_subscribe::on_inbox_known(session, effects);
     }
-    let mut records = session.opening_records();
+    let mut records = session.opening_records(at.now);
     // The new records have some of the old ones' keys: removals go first.
     core::mem::swap(&mut records, &mut removed);
     records.append(&mut removed);

@@ -214,6 +214,7 @@ impl Shard {
             now: self.now,
             shard_seq: self.seq,
             inbox,
+            sees_node: false,
             packet_bytes: 1_000,
             keep_alive_instead_of_none: 2_400,
         };

@@ -2,6 +2,24 @@
 
 use super::*;
 
+#[test]
+fn an_absence_that_is_over_does_not_count_after_a_restart() {
+    let mut shard = Shard::new(Version::V5);
+    shard.connect(60, false);
+    shard.drop_connection();
+    shard.flush();
+    shard.now.monotonic_ms += 50_000;
+    shard.now.wall_ms += 50_000;
+    assert_eq!(shard.connect(60, false), ["pause", "CONNACK 00 present", "resume"]);
+    // Nothing moves its positions, so nothing is written lazily.
+    shard.now.monotonic_ms += 30_000;
+    shard.now.wall_ms += 30_000;
+    shard.crash();
+    let session = shard.id.and_then(|id| shard.directory.get(id)).expect("it was restored");
+    let deadline = session.offline_deadline().expect("it is away");
+    assert!(deadline >= shard.now.monotonic_ms + 60_000 - 100, "its absence began when the process ended: {deadline}");
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 
