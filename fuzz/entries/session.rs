@@ -80,7 +80,7 @@ struct World {
 /// Runs the operations that `bytes` say, then lets everything come to an end.
 pub fn run(bytes: &[u8]) {
     let mut world = World {
-        directory: Directory::new(KeyedHash::new(7), 8),
+        directory: Directory::new(KeyedHash::new(7), 8, 8),
         links: [None, None],
         spare: Vec::new(),
         connections: 0,
@@ -543,7 +543,7 @@ impl World {
             }
             let entries: Vec<_> = self.topics.iter().filter(|entry| entry.seq > after).take(limit).cloned().collect();
             let through = if entries.len() == limit { entries[limit - 1].seq } else { self.seq };
-            self.call(id, |session, now, effects| session.on_topics_pulled(&entries, through, now, effects));
+            self.call(id, |session, now, effects| session.on_topics_pulled(&entries, &[], through, now, effects));
         }
     }
 
@@ -578,7 +578,7 @@ impl World {
 
     fn tell_inbox(&mut self, device: usize) {
         let Some(id) = self.session_of(device) else { return };
-        let mark = self.directory.read_mark(AppId(0), "ann").unwrap_or(Offset(0));
+        let mark = self.directory.read_mark(AppId(0), "ann").map_or(Offset(0), |(_, mark)| mark);
         let head = self.head();
         let session = self.directory.get(id).expect("it was just found");
         if session.wants_inbox_start() || session.wants_inbox_end() {

@@ -117,6 +117,9 @@ impl Gateway {
                 self.apply(core, Some(old), Some(connection), &mut effects);
             }
             self.give_effects(effects);
+            if request.clean_start {
+                self.gap_notes.forget(old.index);
+            }
             // What waits unlogged was for the old connection.
             self.forget_lagging(old);
         }

@@ -7,6 +7,7 @@ use super::connect::Moving;
 use super::connections::Survey;
 use super::fanout::{Parcel, Passing};
 use super::flavours::Flavours;
+use super::gaps::GapNotes;
 use super::home::Homes;
 use super::incoming::{HotRing, Incoming};
 use super::lagging::Lagging;
@@ -86,6 +87,7 @@ pub(crate) struct Gateway {
     /// Sessions whose window has room again because something could not be sent, with unlogged messages waiting for it.
     /// Worked off each turn.
     pub(super) freed: Vec<SessionId>,
+    pub(super) gap_notes: GapNotes,
     pub(super) incoming: Incoming,
     pub(super) hot: HotRing,
     /// The last seq whose batch has come.
@@ -145,7 +147,7 @@ impl Gateway {
             homes,
             events,
             untold: VecDeque::new(),
-            directory: Directory::new(hash.clone(), sessions_max),
+            directory: Directory::new(hash.clone(), sessions_max, settings.limits.devices_per_user),
             offline: Wheel::new(u32::try_from(sessions_max).expect("sessions are numbered with 32 bits"), 0),
             moving: Slab::new(),
             assigned: 0,
@@ -160,6 +162,7 @@ impl Gateway {
             lagging: Lagging::default(),
             unsent: Unsent::default(),
             freed: Vec::new(),
+            gap_notes: GapNotes::default(),
             incoming: Incoming::default(),
             hot: HotRing::default(),
             seq: Seq(0),
@@ -230,7 +233,7 @@ impl Gateway {
 
     /// An empty list of effects, to be given back.
     pub(super) fn take_effects(&mut self) -> Effects {
-        self.spare_effects.pop().unwrap_or_default()
+        self.spare_effects.pop().unwrap_or_else(|| Effects::new(self.settings.sessions()))
     }
 
     /// Takes an empty list of effects back.

@@ -10,9 +10,9 @@
 //! and requests · `websocket` its beginning and end · `connect` from accept to an open session · `inbound` bytes to
 //! frames to sessions · `apply` what sessions ask for · `publish` a topic's home · `turning` its order ·
 //! `push` the control plane's messages · `log_port`, `done` requests to the log and their answers · `incoming` what came
-//! for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound` frames into outboxes · `lagging`, `unsent`
-//! what waits for a window or an outbox · `subscribe` interest · `jobs` the rest of the turn · `restore` at start ·
-//! `admin`, `connections`, `stats` the operator.
+//! for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound` frames into outboxes · `gaps` what retention
+//! took · `lagging`, `unsent` what waits for a window or an outbox · `subscribe` interest · `jobs` the rest of the turn ·
+//! `restore` at start · `admin`, `connections`, `stats` the operator.
 
 mod admin;
 mod apply;
@@ -23,6 +23,7 @@ mod connections;
 mod done;
 mod fanout;
 mod flavours;
+mod gaps;
 mod gateway;
 pub mod handle;
 mod home;

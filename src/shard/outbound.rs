@@ -3,7 +3,7 @@
 
 use super::flavours::{Frame, Wanted, encode_frame, is_expired};
 use super::gateway::{Core, Gateway};
-use crate::base::ids::{ConnectionId, Offset, Qos, SessionId};
+use crate::base::ids::{ConnectionId, Qos, SessionId};
 use crate::base::message::Message;
 use crate::engine::{Close, CloseCause, Refused, Room};
 use crate::io::Driver;
@@ -14,25 +14,6 @@ use std::sync::Arc;
 /// The version a session's connection speaks.
 pub(super) fn version_of(session: &Session) -> Version {
     if session.is_mqtt5() { Version::V5 } else { Version::V311 }
-}
-
-/// Encodes a message for one session alone, as its subscriptions and its client want it.
-fn encode_for(session: &Session, message: &Message, qos: Qos, wall_ms: u64, bytes: &mut Vec<u8>) -> (Frame, Naming) {
-    let effective = session.effective(&message.topic, message.publisher);
-    let identifiers = effective.as_ref().map_or(&[][..], |effective| &effective.identifiers[..]);
-    let retain = message.retain && effective.as_ref().is_some_and(|effective| effective.retain_as_published);
-    let naming = session.naming(&message.topic);
-    let wanted = Wanted { version: version_of(session), qos, retain, identifiers, naming };
-    bytes.clear();
-    let frame = encode_frame(message, wanted, wall_ms, bytes);
-    let is_longer = matches!(naming, Naming::NameAndAlias(_));
-    if is_longer && frame.layout.total_bytes > session.packet_bytes_max() as usize {
-        // Nothing is too large for the alias's sake.
-        bytes.clear();
-        let naming = Naming::Name;
-        return (encode_frame(message, Wanted { naming, ..wanted }, wall_ms, bytes), naming);
-    }
-    (frame, naming)
 }
 
 /// Copies an encoded frame into a connection's outbox, with its own few bytes in place.
@@ -101,20 +82,22 @@ impl Gateway {
             return true;
         }
         let mut bytes = std::mem::take(&mut self.scratch);
-        let (frame, naming) = encode_for(session, &message, qos, wall_ms, &mut bytes);
-        let too_large = frame.layout.total_bytes > session.packet_bytes_max() as usize;
-        let written = if too_large {
-            self.settle_unsent(core, id, delivery, Counter::DroppedTooLarge);
-            true
-        } else {
-            let written = write_frame(core, connection, &bytes, &frame, Some((delivery, dup))).is_ok();
-            if written {
-                self.named(id, &message, naming);
-                self.counters.sent(qos);
-            } else {
-                self.wait_for_outbox(core, connection);
+        let written = match self.encode_for(id, &message, qos, wall_ms, &mut bytes) {
+            None => {
+                self.settle_unsent(core, id, delivery, Counter::DroppedTooLarge);
+                true
             }
-            written
+            Some((frame, naming, names_gaps)) => {
+                let written = write_frame(core, connection, &bytes, &frame, Some((delivery, dup))).is_ok();
+                if written {
+                    self.counters.sent(qos);
+                    self.named(id, &message, naming);
+                    self.gaps_told(id, names_gaps);
+                } else {
+                    self.wait_for_outbox(core, connection);
+                }
+                written
+            }
         };
         self.scratch = bytes;
         written
@@ -143,17 +126,19 @@ impl Gateway {
         if is_expired(message, wall_ms) {
             return self.counters.session(Counter::DroppedExpired);
         }
-        let (frame, naming) = encode_for(session, message, Qos::AtMostOnce, wall_ms, &mut self.scratch);
-        if frame.layout.total_bytes > session.packet_bytes_max() as usize {
-            return self.counters.session(Counter::DroppedTooLarge);
+        let mut bytes = std::mem::take(&mut self.scratch);
+        match self.encode_for(id, message, Qos::AtMostOnce, wall_ms, &mut bytes) {
+            None => self.counters.session(Counter::DroppedTooLarge),
+            Some((frame, naming, names_gaps)) => match write_frame(core, connection, &bytes, &frame, None) {
+                Ok(()) => {
+                    self.counters.sent(Qos::AtMostOnce);
+                    self.named(id, message, naming);
+                    self.gaps_told(id, names_gaps);
+                }
+                Err(_) => self.counters.dropped_outbox_full += 1,
+            },
         }
-        match write_frame(core, connection, &self.scratch, &frame, None) {
-            Ok(()) => {
-                self.named(id, message, naming);
-                self.counters.sent(Qos::AtMostOnce);
-            }
-            Err(_) => self.counters.dropped_outbox_full += 1,
-        }
+        self.scratch = bytes;
     }
 
     /// A message has left under this name: an alias it introduced may be used from now on.
@@ -165,28 +150,43 @@ impl Gateway {
         }
     }
 
-    /// Tells a device what retention took from it.
-    pub(super) fn deliver_gap<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, first: Offset, entries: u64) {
-        let Some(session) = self.directory.get(id) else { return };
-        self.counters.gaps += entries;
-        const NOTICE: &str = "$inbox/$gap";
-        if session.effective(NOTICE, None).is_none() {
-            return;
-        }
-        let payload = format!("{{\"first\":{first},\"entries\":{entries}}}");
-        let notice = Message {
-            app: session.app(),
-            topic: NOTICE.into(),
-            only_device: None,
-            payload: payload.into_bytes().into(),
-            qos: Qos::AtMostOnce,
-            retain: false,
-            created_ms: core.now().wall_ms,
-            expires_ms: None,
-            publisher: None,
-            properties: None,
+    /// Encodes a message for one session, as its subscriptions and its client want it: the frame, how it names the
+    /// topic, and whether it names the session's gaps. None: it is longer than the client takes.
+    fn encode_for(
+        &self,
+        id: SessionId,
+        message: &Message,
+        qos: Qos,
+        wall_ms: u64,
+        bytes: &mut Vec<u8>,
+    ) -> Option<(Frame, Naming, bool)> {
+        let session = self.directory.get(id)?;
+        let effective = session.effective(&message.topic, message.publisher);
+        let identifiers = effective.as_ref().map_or(&[][..], |effective| &effective.identifiers[..]);
+        let retain = message.retain && effective.as_ref().is_some_and(|effective| effective.retain_as_published);
+        let naming = session.naming(&message.topic);
+        // An alias that is new makes a message longer; nothing is too long for its sake.
+        let namings = if matches!(naming, Naming::NameAndAlias(_)) { 2 } else { 1 };
+        let mut encode = |message: &Message| {
+            [naming, Naming::Name].into_iter().take(namings).find_map(|naming| {
+                bytes.clear();
+                let wanted = Wanted { version: version_of(session), qos, retain, identifiers, naming };
+                let frame = encode_frame(message, wanted, wall_ms, bytes);
+                (frame.layout.total_bytes <= session.packet_bytes_max() as usize).then_some((frame, naming))
+            })
         };
-        self.deliver_once(core, id, &Arc::new(notice));
+        // What is too long with the gaps goes without them, and they with a later one.
+        let noted = self.gap_notes.noted(id.index, message).and_then(|noted| encode(&noted));
+        match noted {
+            Some((frame, naming)) => Some((frame, naming, true)),
+            None => encode(message).map(|(frame, naming)| (frame, naming, false)),
+        }
+    }
+
+    fn gaps_told(&mut self, id: SessionId, names_gaps: bool) {
+        if names_gaps {
+            self.gap_notes.forget(id.index);
+        }
     }
 
     /// A message of a window was refused: it goes when the outbox has drained or, if that is empty and the pool was

@@ -12,7 +12,7 @@ use super::command::{CommandError, Event, PushResult, Pushed};
 use super::gateway::{Core, Gateway};
 use super::letter::{Letter, Origin, Publish, PublishOutcome};
 use super::log_port::Waiting;
-use crate::base::ids::Qos;
+use crate::base::ids::{PushId, Qos};
 use crate::base::message::StreamKey;
 use crate::io::Driver;
 use crate::store::{Answer, IdempotencyKey, NewEntry, Position, Request, StoreError};
@@ -56,8 +56,8 @@ impl Gateway {
         }
         let stream = StreamKey::Topic(message.app, message.topic.clone());
         let entries = if owed { vec![NewEntry { stream, message: message.clone() }] } else { Vec::new() };
-        let key =
-            publish.key.take().map(|(key, body_hash)| IdempotencyKey { app: publish.message.app, key, body_hash });
+        let (app, id) = (publish.message.app, publish.origin.push());
+        let key = publish.key.take().map(|(key, body_hash)| IdempotencyKey { app, key, body_hash, id });
         let records = std::mem::take(&mut publish.records);
         let waiting = Waiting::Publish { publish: Box::new(publish), owed };
         self.log.submit(Request::Append { key, entries, records }, waiting);
@@ -76,12 +76,12 @@ impl Gateway {
             self.turning.answer();
         }
         match result {
-            Ok(Answer::Appended { positions, duplicate, .. }) if owed || duplicate => {
+            Ok(Answer::Appended { positions, duplicate, .. }) if owed || duplicate.is_some() => {
                 // A duplicate may have been logged when it was new although nobody is owed it now.
                 self.answer(core, publish.origin, Ok((positions.first().copied(), true)), duplicate);
             }
             Ok(_) => self.hand_over(core, publish),
-            Err(error) => self.answer(core, publish.origin, Err(command_error(error)), false),
+            Err(error) => self.answer(core, publish.origin, Err(command_error(error)), None),
         }
     }
 
@@ -99,7 +99,7 @@ impl Gateway {
                 }
             }
         }
-        self.answer(core, publish.origin, Ok((None, !interested.shards.is_empty())), false);
+        self.answer(core, publish.origin, Ok((None, !interested.shards.is_empty())), None);
     }
 
     fn answer<D: Driver>(
@@ -107,14 +107,15 @@ impl Gateway {
         core: &mut Core<D>,
         origin: Origin,
         result: Result<(Option<Position>, bool), CommandError>,
-        duplicate: bool,
+        first: Option<PushId>,
     ) {
         match origin {
             Origin::Nobody => {}
-            Origin::Control(token) => {
+            Origin::Control(token, id) => {
+                let (id, duplicate) = (first.unwrap_or(id), first.is_some());
                 let result = result.map(|(position, _)| {
                     let position = position.map(|at| (at.epoch, at.offset));
-                    Pushed { results: smallvec![PushResult { user: None, position, online: None }], duplicate }
+                    Pushed { results: smallvec![PushResult { user: None, position, online: None }], duplicate, id }
                 });
                 self.tell(Event::Pushed { token, result });
             }

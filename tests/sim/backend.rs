@@ -3,7 +3,7 @@
 use crate::client::TTLS;
 use crate::coverage::Seen;
 use crate::ledger::{Aim, Author, Ledger, MessageId};
-use kittiwake::base::ids::{AppId, Qos};
+use kittiwake::base::ids::{AppId, PushId, Qos};
 use kittiwake::base::message::Message;
 use kittiwake::io::sim::Random;
 use kittiwake::shard::Handle;
@@ -81,7 +81,7 @@ impl Backend {
         if key.is_some() && qos == Qos::AtMostOnce {
             self.ledger.borrow_mut().coverage.hit(Seen::PushQos0Keyed);
         }
-        let push = Push { app: AppId(0), target, message: Arc::new(message), key };
+        let push = Push { app: AppId(0), target, message: Arc::new(message), key, id: PushId(0) };
         let key_at = push.key.is_some().then(|| {
             self.keyed.push(Keyed { id, push: push.clone(), reply: None, is_first_answered: false, tries: 0 });
             self.keyed.len() - 1
@@ -139,6 +139,7 @@ impl Backend {
 
     fn call(&mut self, handle: &Handle, push: Push, id: MessageId, key: Option<usize>, conflicts: bool) {
         self.next_token += 1;
+        let push = Push { id: PushId(u128::from(self.next_token)), ..push };
         match handle.push(push, CommandToken(self.next_token)) {
             Ok(()) => {
                 if let Some(at) = key {
@@ -174,10 +175,12 @@ impl Backend {
                 let positions = |pushed: &Pushed| pushed.results.iter().map(|one| one.position).collect::<Vec<_>>();
                 // The answers to two calls may come in any order, but one call at most was the first.
                 assert!(pushed.duplicate || !known.is_first_answered, "m{id} was taken twice under one key");
+                assert!(pushed.duplicate || pushed.id == PushId(u128::from(token.0)), "m{id} was given another name");
                 known.is_first_answered |= !pushed.duplicate;
                 match &known.reply {
                     Some(first) => {
                         assert_eq!(positions(first), positions(&pushed), "m{id}: another answer under the same key");
+                        assert_eq!(first.id, pushed.id, "m{id}: another name under the same key");
                     }
                     None => known.reply = Some(pushed),
                 }

@@ -395,10 +395,21 @@ impl Conversation {
         }
     }
 
+    fn heard_of_gap(&self, gap: &str) {
+        if gap.contains("kept_from") {
+            self.ledger.borrow_mut().coverage.hit(Seen::TopicGapTold);
+        }
+    }
+
     fn on_publish(&mut self, publish: &Publish<'_>) {
         let client = self.traits.index;
         if publish.topic == "$inbox/$gap" {
+            self.heard_of_gap(&String::from_utf8_lossy(publish.payload));
             return self.ledger.borrow_mut().coverage.hit(Seen::GapNotice);
+        }
+        for (_, gap) in publish.properties.user.iter().filter(|(name, _)| *name == "gap") {
+            self.heard_of_gap(gap);
+            self.ledger.borrow_mut().coverage.hit(Seen::GapNamed);
         }
         let message = Ledger::payload_id(publish.payload);
         if self.version == Version::V5 {

@@ -27,6 +27,8 @@ seen! {
     SubscribePending,
     WindowFull,
     GapNotice,
+    TopicGapTold,
+    GapNamed,
     /// The durable points of exactly once.
     Point1FlightRecorded,
     Point2ReleaseRecorded,

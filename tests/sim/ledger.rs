@@ -73,7 +73,7 @@ pub struct Life {
     pub has_unsubscribed: bool,
     got: HashMap<MessageId, u32>,
     got_twice: HashSet<MessageId>,
-    last_offset: HashMap<(StreamKey, Qos), (Offset, MessageId)>,
+    last_offset: HashMap<StreamKey, (Offset, MessageId)>,
     last_of_author: HashMap<(Author, String, Qos), MessageId>,
 }
 
@@ -97,10 +97,8 @@ pub struct Ledger {
     pub is_told: bool,
     /// Main records of sessions in the store, by user and device.
     pub mains: HashMap<(String, String), Main>,
-    /// The oldest entry that retention has left of an inbox.
+    /// The oldest entry that retention has left of a stream. What is gone is owed no more, which is said by a gap.
     pub first_kept: HashMap<StreamKey, Offset>,
-    /// Retention takes entries that are still owed, which is said by a gap notice.
-    pub trims: bool,
     /// The last step at which the node was killed or stopped.
     pub died_at: Option<usize>,
     pub wills: Wills,
@@ -330,13 +328,15 @@ impl Ledger {
     /// Acked messages that have not arrived where they are owed.
     pub fn missing(&self) -> Vec<(MessageId, usize)> {
         let mut missing = Vec::new();
-        let kept = |message: &&Message| !self.trims || matches!(message.aim, Aim::Topic | Aim::Everyone);
         let lasts = |message: &&Message| message.lives_ms.is_none_or(|lives_ms| lives_ms > LASTING_MS);
-        let owed = |message: &&Message| message.acked && kept(message) && lasts(message);
+        let owed = |message: &&Message| message.acked && lasts(message);
         for (&id, message) in self.messages.iter().filter(|(_, message)| owed(message)) {
             for &(client, number, _) in &message.owed {
                 let life = &self.lives[client];
-                if life.takes(message) && life.number == number && id >= life.owed_from && !life.got.contains_key(&id) {
+                let mut entries = message.entries.iter().filter(|(stream, _)| life.is_its(stream));
+                let is_gone = entries.any(|(stream, offset)| self.first_kept[stream] > *offset);
+                let is_owed = life.takes(message) && life.number == number && id >= life.owed_from && !is_gone;
+                if is_owed && !life.got.contains_key(&id) {
                     missing.push((id, client));
                 }
             }
@@ -387,13 +387,15 @@ impl Life {
         }
     }
 
+    /// Whether it may read a stream: not another user's inbox.
+    fn is_its(&self, stream: &StreamKey) -> bool {
+        !matches!(stream, StreamKey::Inbox(_, user) if **user != *self.user)
+    }
+
     /// First deliveries come in offset order per stream, and in the author's order per topic and QoS.
     fn check_order(&mut self, client: usize, id: MessageId, message: &Message, qos: Qos, died_at: Option<usize>) {
-        let is_mine = |stream: &StreamKey| !matches!(stream, StreamKey::Inbox(_, user) if **user != *self.user);
-        if let Some((stream, offset)) = message.entries.iter().find(|(stream, _)| is_mine(stream)) {
-            // After a restart what was in flight at QoS 2 is sent before the rest is read again.
-            let kind = if died_at.is_some() { qos } else { Qos::AtMostOnce };
-            let last = self.last_offset.entry((stream.clone(), kind)).or_default();
+        if let Some((stream, offset)) = message.entries.iter().find(|(stream, _)| self.is_its(stream)) {
+            let last = self.last_offset.entry(stream.clone()).or_default();
             assert!(
                 last.0 < *offset,
                 "client {client}: m{id} at {stream:?} {offset} after m{} at {} (died at {died_at:?}, {message:?})",

@@ -4,7 +4,7 @@ use crate::coverage::Seen;
 use crate::ledger::{Ledger, Main};
 use kittiwake::base::clock::Now;
 use kittiwake::base::ids::{AppId, Offset, Seq};
-use kittiwake::base::log::StreamHead;
+use kittiwake::base::log::{StreamGap, StreamHead};
 use kittiwake::base::message::{Entry, StreamKey};
 use kittiwake::store::{Group, KnownKey, MemoryStore, Record, Store, StoreFault, Usage};
 use std::cell::{Cell, RefCell};
@@ -73,9 +73,7 @@ impl Flaky {
         let ledger = &mut self.ledger.borrow_mut();
         for entry in group.entries {
             ledger.committed(entry, now);
-            if let StreamKey::Inbox(..) = entry.stream {
-                ledger.first_kept.insert(entry.stream.clone(), self.inner.head(&entry.stream)?.first);
-            }
+            ledger.first_kept.insert(entry.stream.clone(), self.inner.head(&entry.stream)?.first);
         }
         if group.entries.len() + group.records.len() > 1 {
             ledger.coverage.hit(Seen::CommitOfMany);
@@ -155,9 +153,13 @@ impl Store for Flaky {
         self.inner.read_stream(stream, after, limit)
     }
 
-    fn read_topics(&self, app: AppId, after: Seq, limit: usize) -> Result<(Vec<Entry>, Seq), StoreFault> {
+    fn read_topics(&self, app: AppId, after: Seq, limit: usize) -> Result<Vec<Entry>, StoreFault> {
         self.readable()?;
         self.inner.read_topics(app, after, limit)
+    }
+
+    fn read_gaps(&self, app: AppId, after: Seq, limit: usize) -> Result<Vec<StreamGap>, StoreFault> {
+        self.inner.read_gaps(app, after, limit)
     }
 
     fn read_records(&self, prefix: &[u8], after: &[u8], limit: usize) -> Result<Vec<Record>, StoreFault> {

@@ -10,7 +10,7 @@ use crate::base::clock::Now;
 use crate::base::ids::{ConnectionId, Offset, Seq, SessionId};
 use crate::base::log::StreamHead;
 use crate::base::message::Message;
-use crate::limits::{DEVICES_PER_USER_MAX, RECEIVE_MAXIMUM_IN, TOPIC_ALIAS_MAX};
+use crate::limits::TOPIC_ALIAS_MAX;
 use crate::wire::mqtt::{AckKind, ConnAck, Reason};
 use core::num::{NonZeroU16, NonZeroU32};
 
@@ -55,7 +55,7 @@ pub fn open(
     let known = directory.find(*app, user, device);
     let no_room = if known.is_some() {
         None
-    } else if directory.devices_of(*app, user) >= DEVICES_PER_USER_MAX {
+    } else if directory.devices_of(*app, user) >= directory.devices_max() {
         Some(Refusal::QuotaExceeded)
     } else {
         directory.is_full().then_some(Refusal::Unavailable)
@@ -96,7 +96,8 @@ pub fn open(
     }
     session.attach(connection, request.mqtt5, request.receive_maximum, effects);
     session.set(flag::SEES_NODE, at.sees_node);
-    session.expiry = request.session_expiry;
+    session.expiry = request.session_expiry.min(effects.bounds.expiry);
+    let expiry_lowered = request.expiry_lowered || session.expiry < request.session_expiry;
     session.keep_alive = request.keep_alive;
     session.set(flag::UNEXPLAINED, !request.request_problem_information);
     let (app, publisher) = (session.app(), session.publisher());
@@ -105,7 +106,7 @@ pub fn open(
     extra.will = will;
     extra.packet_bytes_max = if request.packet_bytes_max == u32::MAX { 0 } else { request.packet_bytes_max };
     extra.aliases_out = AliasesOut::new(request.topic_alias_max);
-    let (assigned, expiry_lowered) = (request.assigned, request.expiry_lowered);
+    let assigned = request.assigned;
     // A silent connection ends all the same, so its client must be told [MQTT-3.2.2-22].
     let server_keep_alive = (request.keep_alive == 0).then_some(at.keep_alive_instead_of_none);
     extra.welcome = Some(Box::new(Welcome {
@@ -159,7 +160,7 @@ pub(super) fn welcome(session: &mut Session, effects: &mut Effects) {
     if session.is_mqtt5() {
         let properties = &mut ack.properties;
         properties.session_expiry_seconds = welcome.expiry_lowered.then_some(session.expiry);
-        properties.receive_maximum = NonZeroU16::new(RECEIVE_MAXIMUM_IN);
+        properties.receive_maximum = NonZeroU16::new(effects.bounds.receive_maximum_in);
         properties.retain_available = Some(false);
         properties.maximum_packet_bytes = NonZeroU32::new(welcome.packet_bytes);
         properties.assigned_client_id = assigned.as_deref();

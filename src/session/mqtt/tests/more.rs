@@ -179,7 +179,7 @@ fn topic_entries_from_before_the_subscription_are_not_for_it_and_a_full_window_p
     let asked = effects.list.iter().any(|effect| matches!(effect, Effect::PullTopics { after: Seq(49), .. }));
     assert!(asked, "{:?}", effects.list);
     effects.clear();
-    session.on_topics_pulled(&[entry(9), entry(50)], Seq(60), now, &mut effects);
+    session.on_topics_pulled(&[entry(9), entry(50)], &[], Seq(60), now, &mut effects);
     let sent = effects.list.iter().filter(|effect| matches!(effect, Effect::Deliver { .. })).count();
     assert_eq!(sent, 1);
     assert!(session.effective_from("t", None, Seq(9)).is_none());
@@ -320,4 +320,27 @@ fn a_session_is_kept_for_the_longest_expiry_at_most_also_when_a_disconnect_asks_
             assert_eq!(shard.session().offline_deadline(), Some(deadline), "{wanted}, {at_the_end}");
         }
     }
+}
+
+#[test]
+fn a_received_id_committed_after_its_session_ended_is_not_the_next_sessions() {
+    let mut shard = durable(Version::V5);
+    let before = shard.records.clone();
+    shard.publish("t", Qos::ExactlyOnce, 9);
+    // The publish is committed at its topic's home, and that may be after a clean start has removed the session.
+    let late: Vec<_> = shard.records.clone().into_iter().filter(|(key, _)| !before.contains_key(key)).collect();
+    assert_eq!(late.len(), 1);
+    shard.drop_connection();
+    shard.connect(3600, true);
+    shard.records.extend(late.clone());
+    shard.crash();
+    assert!(shard.records.keys().all(|key| *key != late[0].0), "it is removed");
+    shard.connect(3600, false);
+    assert_eq!(shard.publish("t", Qos::ExactlyOnce, 9), ["route t"]);
+    // Nor does it take the place of the next session's own.
+    shard.answer(1, Ok(true));
+    shard.records.extend(late);
+    shard.crash();
+    shard.connect(3600, false);
+    assert_eq!(shard.publish("t", Qos::ExactlyOnce, 9), ["PubRec 9 00"]);
 }
