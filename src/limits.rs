@@ -410,6 +410,7 @@ mod tests {
             ("TOPIC_BYTES_MAX", TOPIC_BYTES_MAX.to_string()),
             ("TOPIC_LEVELS_MAX", TOPIC_LEVELS_MAX.to_string()),
             ("TOPIC_ALIAS_MAX", TOPIC_ALIAS_MAX.to_string()),
+            ("TOPIC_ALIAS_OUT_MAX", TOPIC_ALIAS_OUT_MAX.to_string()),
             ("GUESTS_MAX", GUESTS_MAX.to_string()),
             ("OUTBOX_CONTROL_BYTES_MAX", OUTBOX_CONTROL_BYTES_MAX.to_string()),
             ("TOPIC_ENTRIES_MAX", TOPIC_ENTRIES_MAX.to_string()),

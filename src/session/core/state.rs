@@ -319,7 +319,6 @@ pub(in crate::session) struct Welcome {
     pub assigned: bool,
     pub expiry_lowered: bool,
     pub packet_bytes: u32,
-    /// Seconds, where the client's own keep alive does not hold.
     pub server_keep_alive: Option<u16>,
     pub response_information: bool,
 }
@@ -479,7 +478,6 @@ impl Session {
     pub fn keep_alive(&self) -> u16 {
         self.keep_alive
     }
-
     /// Its connection while it has one.
     pub fn connection(&self) -> Option<ConnectionId> {
         self.link.connection()
@@ -523,12 +521,10 @@ impl Session {
     pub(in crate::session) fn has(&self, flags: u16) -> bool {
         self.flags & flags != 0
     }
-
     pub(in crate::session) fn set(&mut self, flags: u16, on: bool) {
         self.flags = if on { self.flags | flags } else { self.flags & !flags };
     }
 
-    /// Leaves frames unread while any reason lasts.
     /// Whether it waits for something, so that its connection is not to be read.
     pub fn is_paused(&self) -> bool {
         self.has(flag::PAUSED)
