@@ -194,6 +194,11 @@ pub const TOPIC_BYTES_MAX: usize = 4_096;
 pub const IDENTITY_BYTES_MAX: usize = 256;
 /// Topic aliases accepted from a client.
 pub const TOPIC_ALIAS_MAX: u16 = 16;
+/// Topic aliases towards a client, however many it takes: each keeps a topic's name for as long as the connection
+/// lasts, and is looked for in a list. Further topics are sent by their names.
+pub const TOPIC_ALIAS_OUT_MAX: u16 = 16;
+/// Bytes of `node.server_reference`: it has to fit into a DISCONNECT that small clients take.
+pub const SERVER_REFERENCE_BYTES_MAX: usize = 256;
 /// Default of `limits.session_expiry_max`: the longest session expiry granted, also to 3.1.1 sessions with clean session
 /// 0.
 pub const SESSION_EXPIRY_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -468,6 +473,7 @@ mod tests {
             ("TOPIC_BYTES_MAX", TOPIC_BYTES_MAX.to_string()),
             ("TOPIC_LEVELS_MAX", TOPIC_LEVELS_MAX.to_string()),
             ("TOPIC_ALIAS_MAX", TOPIC_ALIAS_MAX.to_string()),
+            ("TOPIC_ALIAS_OUT_MAX", TOPIC_ALIAS_OUT_MAX.to_string()),
             ("GUESTS_MAX", GUESTS_MAX.to_string()),
             ("OUTBOX_CONTROL_BYTES_MAX", OUTBOX_CONTROL_BYTES_MAX.to_string()),
             ("TOPIC_ENTRIES_MAX", TOPIC_ENTRIES_MAX.to_string()),

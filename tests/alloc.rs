@@ -103,6 +103,7 @@ impl House {
             listen: Vec::new(),
             apps: vec!["default".into()],
             user: UserTemplate::default(),
+            server_reference: None,
             sys_users: Vec::new(),
             origins: Default::default(),
             hash_key: 7,

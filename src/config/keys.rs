@@ -108,6 +108,12 @@ pub const KEYS: &[Key] = &[
         "how long a stop waits for connections to close",
     ),
     key(
+        "node.server_reference",
+        Kind::Text,
+        Default::Text(""),
+        "where MQTT 5 clients are sent while this node stops, in the words of their Server Reference",
+    ),
+    key(
         "node.sys_interval",
         duration(SECOND, HOUR),
         Default::Duration(limits::SYS_INTERVAL),

@@ -104,6 +104,8 @@ pub struct Config {
     pub apps: Vec<String>,
     /// How long a stop waits for connections.
     pub drain_timeout: Duration,
+    /// Where MQTT 5 clients are sent while the node stops.
+    pub server_reference: Option<Box<str>>,
     /// How often the node's figures are published on `$SYS`.
     pub sys_interval: Duration,
     /// Users who may subscribe to them.
@@ -244,6 +246,7 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         insecure: values.bool("node.insecure"),
         apps,
         drain_timeout: values.duration("node.drain_timeout"),
+        server_reference: server_reference(values.text("node.server_reference"))?,
         sys_interval: values.duration("node.sys_interval"),
         sys_users: values.list("auth.sys_users").to_vec(),
         user_template: user_template(values.text("auth.user"))?,
@@ -301,6 +304,16 @@ fn apps(names: &[String]) -> Result<Vec<String>, ConfigError> {
         }
     }
     Ok(names.to_vec())
+}
+
+/// Nothing is none.
+fn server_reference(text: &str) -> Result<Option<Box<str>>, ConfigError> {
+    if text.len() > limits::SERVER_REFERENCE_BYTES_MAX || text.contains('\0') {
+        let wrong = "it is too long or has the character U+0000";
+        let allowed = format!("a text of at most {} bytes", limits::SERVER_REFERENCE_BYTES_MAX);
+        return Err(ConfigError::new("node.server_reference", wrong, allowed));
+    }
+    Ok((!text.is_empty()).then(|| text.into()))
 }
 
 fn user_template(text: &str) -> Result<UserTemplate, ConfigError> {

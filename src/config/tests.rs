@@ -307,6 +307,20 @@ fn keys_of_the_api_name_their_apps_and_no_error_repeats_a_secret() {
 }
 
 #[test]
+fn a_server_reference_is_bounded_and_nothing_is_none() {
+    let most = crate::limits::SERVER_REFERENCE_BYTES_MAX;
+    for bytes in [1, most - 1, most] {
+        let text = "s".repeat(bytes);
+        let config = from_file(&format!("[node]\nserver_reference = \"{text}\"")).expect("it is within the bound");
+        assert_eq!(config.server_reference.as_deref(), Some(text.as_str()));
+    }
+    let text = "s".repeat(most + 1);
+    let line = line_of(from_file(&format!("[node]\nserver_reference = \"{text}\"")));
+    assert!(line.starts_with("node.server_reference: it is too long"), "{line}");
+    assert_eq!(from_file("").expect("the defaults are right").server_reference, None);
+}
+
+#[test]
 fn origins_are_checked_by_form() {
     let origins = |value: &str| {
         parse(None, [("KITTIWAKE_EDGE_ORIGINS".to_owned(), value.to_owned())], &Flags::default())

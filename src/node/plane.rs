@@ -18,6 +18,7 @@ pub(super) fn settings(config: &Config, shards: u16, capacity: Capacity) -> io::
         driver: config.driver,
         listen: config.edge_listen.clone(),
         apps: config.apps.clone(),
+        server_reference: config.server_reference.clone(),
         user: config.user_template.clone(),
         sys_users: config.sys_users.iter().map(|user| user.as_str().into()).collect(),
         origins: config.origins.clone(),

@@ -17,7 +17,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use self::core::Spare;
-pub use self::core::{Close, Effective, Flight, InFlight, LoggedAt, Offer, Session, Subscription, Text};
+pub use self::core::{Close, Effective, Flight, InFlight, LoggedAt, Naming, Offer, Session, Subscription, Text};
 pub use directory::{Directory, Full, Record, SessionsOf, Thawed};
 
 /// Names an in-flight message towards the client; on MQTT it is the packet identifier. Never 0.

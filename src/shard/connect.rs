@@ -128,8 +128,11 @@ impl Gateway {
             && self.directory.find(identity.app, &identity.user, &identity.device).is_some();
         let mut effects = self.take_effects();
         let packet_bytes = u32::try_from(self.settings.limits.packet_bytes).unwrap_or(u32::MAX);
+        // One and a half of it is the idle limit.
+        let keep_alive_instead_of_none = u16::try_from(self.settings.limits.idle_timeout.as_millis() / 1_500);
+        let keep_alive_instead_of_none = keep_alive_instead_of_none.unwrap_or(u16::MAX).max(1);
         let sees_node = self.may_see_node(&identity);
-        let at = OpenAt { now, shard_seq: seq, inbox: None, sees_node, packet_bytes };
+        let at = OpenAt { now, shard_seq: seq, inbox: None, sees_node, packet_bytes, keep_alive_instead_of_none };
         let opened = mqtt::open(&mut self.directory, &identity, &request, id, at, &mut effects);
         if let Some(session) = opened {
             core.set_tag(id, session.index);
@@ -164,7 +167,7 @@ impl Gateway {
         why: Refusal,
     ) {
         let mut frames = Vec::new();
-        mqtt::refuse(request, why, &mut frames);
+        mqtt::refuse(request, why, self.settings.server_reference.as_deref(), &mut frames);
         self.refuse(core, id, &frames, CloseReason::Refused);
     }
 

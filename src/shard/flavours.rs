@@ -7,7 +7,8 @@ use crate::base::message::Message;
 use crate::limits::SHARED_SEGMENT_BYTES_MIN;
 use crate::router::fanout::PassId;
 use crate::router::subscribers::Options;
-use crate::wire::mqtt::properties::{PublishProperties, SubscriptionId, SubscriptionIds, UserProperties};
+use crate::session::Naming;
+use crate::wire::mqtt::properties::{PublishProperties, SubscriptionId, SubscriptionIds, TopicAlias, UserProperties};
 use crate::wire::mqtt::{PacketId, Publish, PublishLayout, Version};
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -80,7 +81,9 @@ impl Flavour {
             let message = &*parcel.message;
             let qos = message.qos.min(options.qos());
             let retain = message.retain && options.retain_as_published();
-            let frame = encode_frame(version, message, qos, retain, &[], wall_ms, &mut self.bytes);
+            // Copied to many connections, so without aliases, which are each connection's own.
+            let wanted = Wanted { version, qos, retain, identifiers: &[], naming: Naming::Name };
+            let frame = encode_frame(message, wanted, wall_ms, &mut self.bytes);
             self.is_plain &= qos == Qos::AtMostOnce && frame.payload.is_none() && !is_expired(message, wall_ms);
             self.frames.push(frame);
         }
@@ -92,17 +95,26 @@ pub(crate) fn is_expired(message: &Message, wall_ms: u64) -> bool {
     message.expires_ms.is_some_and(|at| at <= wall_ms)
 }
 
+/// How a client gets a message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) version: Version,
+    pub(crate) qos: Qos,
+    pub(crate) retain: bool,
+    /// Of its subscriptions that match.
+    pub(crate) identifiers: &'a [u32],
+    pub(crate) naming: Naming,
+}
+
 /// Appends one PUBLISH to `bytes`: all of it, or its head when the payload is to be sent by reference. Its packet
 /// identifier, if it has one, is to be patched.
-pub(crate) fn encode_frame(
-    version: Version,
-    message: &Message,
-    qos: Qos,
-    retain: bool,
-    identifiers: &[u32],
-    wall_ms: u64,
-    bytes: &mut Vec<u8>,
-) -> Frame {
+pub(crate) fn encode_frame(message: &Message, wanted: Wanted<'_>, wall_ms: u64, bytes: &mut Vec<u8>) -> Frame {
+    let Wanted { version, qos, retain, identifiers, naming } = wanted;
+    let (topic, alias) = match naming {
+        Naming::Name => (&*message.topic, None),
+        Naming::NameAndAlias(alias) => (&*message.topic, Some(TopicAlias(alias))),
+        Naming::Alias(alias) => ("", Some(TopicAlias(alias))),
+    };
     let properties = message.properties.as_deref();
     let identifiers: SmallVec<[SubscriptionId; 4]> =
         identifiers.iter().filter_map(|&identifier| SubscriptionId::new(identifier)).collect();
@@ -110,7 +122,7 @@ pub(crate) fn encode_frame(
         dup: false,
         qos,
         retain,
-        topic: &message.topic,
+        topic,
         packet_id: (qos != Qos::AtMostOnce).then_some(PacketId::MIN),
         properties: PublishProperties {
             payload_is_utf8: properties.and_then(|p| p.payload_is_utf8),
@@ -120,7 +132,7 @@ pub(crate) fn encode_frame(
             correlation_data: properties.and_then(|p| p.correlation_data.as_deref()),
             subscription_ids: SubscriptionIds::list(&identifiers),
             user: UserProperties::owned(properties.map_or(&[], |p| &p.user)),
-            topic_alias: None,
+            topic_alias: alias,
         },
         payload: &message.payload,
     };

@@ -85,7 +85,8 @@ impl Gateway {
         let Some(connection) = session.connection() else { return };
         let mut effects = self.take_effects();
         let session = self.directory.get_mut(id).expect("it was there a moment ago");
-        mqtt::disconnect(session, reason, &mut effects);
+        let elsewhere = self.settings.server_reference.as_deref().filter(|_| reason == CloseReason::Draining);
+        mqtt::disconnect(session, reason, elsewhere, &mut effects);
         self.apply(core, Some(id), Some(connection), &mut effects);
         self.give_effects(effects);
     }

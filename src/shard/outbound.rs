@@ -1,13 +1,13 @@
 //! Messages into outboxes. What a turn brings a connection is copied, one frame behind the other, into the block that
 //! the turn flushes.
 
-use super::flavours::{Frame, encode_frame, is_expired};
+use super::flavours::{Frame, Wanted, encode_frame, is_expired};
 use super::gateway::{Core, Gateway};
 use crate::base::ids::{ConnectionId, Qos, SessionId};
 use crate::base::message::Message;
 use crate::engine::{Close, CloseCause, Refused, Room};
 use crate::io::Driver;
-use crate::session::{Counter, DeliveryId, Session};
+use crate::session::{Counter, DeliveryId, Naming, Session};
 use crate::wire::mqtt::{PacketId, Version};
 use std::sync::Arc;
 
@@ -82,15 +82,16 @@ impl Gateway {
             return true;
         }
         let mut bytes = std::mem::take(&mut self.scratch);
-        let written = match self.encode_for(id, &message, qos, None, wall_ms, &mut bytes) {
+        let written = match self.encode_for(id, &message, qos, wall_ms, &mut bytes) {
             None => {
                 self.settle_unsent(core, id, delivery, Counter::DroppedTooLarge);
                 true
             }
-            Some((frame, names_gaps)) => {
+            Some((frame, naming, names_gaps)) => {
                 let written = write_frame(core, connection, &bytes, &frame, Some((delivery, dup))).is_ok();
                 if written {
                     self.counters.sent(qos);
+                    self.named(id, &message, naming);
                     self.gaps_told(id, names_gaps);
                 } else {
                     self.wait_for_outbox(core, connection);
@@ -136,14 +137,15 @@ impl Gateway {
             return false;
         }
         let mut bytes = std::mem::take(&mut self.scratch);
-        let encoded = self.encode_for(id, message, Qos::AtMostOnce, message.publisher, wall_ms, &mut bytes);
+        let encoded = self.encode_for(id, message, Qos::AtMostOnce, wall_ms, &mut bytes);
         let is_written =
-            encoded.as_ref().is_some_and(|(frame, _)| write_frame(core, connection, &bytes, frame, None).is_ok());
+            encoded.as_ref().is_some_and(|(frame, ..)| write_frame(core, connection, &bytes, frame, None).is_ok());
         self.scratch = bytes;
         match encoded {
             None => self.counters.session(Counter::DroppedTooLarge),
-            Some((_, names_gaps)) if is_written => {
+            Some((_, naming, names_gaps)) if is_written => {
                 self.counters.sent(Qos::AtMostOnce);
+                self.named(id, message, naming);
                 self.gaps_told(id, names_gaps);
             }
             Some(_) => self.counters.dropped_outbox_full += 1,
@@ -151,31 +153,45 @@ impl Gateway {
         is_written
     }
 
-    /// Encodes a message for one session, and says whether it names the session's gaps. None: it is longer than the
-    /// client takes.
+    /// A message has left under this name: an alias it introduced may be used from now on.
+    fn named(&mut self, id: SessionId, message: &Message, naming: Naming) {
+        if let Naming::NameAndAlias(_) = naming
+            && let Some(session) = self.directory.get_mut(id)
+        {
+            session.alias_sent(&message.topic);
+        }
+    }
+
+    /// Encodes a message for one session, as its subscriptions and its client want it: the frame, how it names the
+    /// topic, and whether it names the session's gaps. None: it is longer than the client takes.
     fn encode_for(
         &self,
         id: SessionId,
         message: &Message,
         qos: Qos,
-        publisher: Option<u64>,
         wall_ms: u64,
         bytes: &mut Vec<u8>,
-    ) -> Option<(Frame, bool)> {
+    ) -> Option<(Frame, Naming, bool)> {
         let session = self.directory.get(id)?;
-        let effective = session.effective(&message.topic, publisher);
+        let effective = session.effective(&message.topic, message.publisher);
         let identifiers = effective.as_ref().map_or(&[][..], |effective| &effective.identifiers[..]);
         let retain = message.retain && effective.as_ref().is_some_and(|effective| effective.retain_as_published);
+        let naming = session.naming(&message.topic);
+        // An alias that is new makes a message longer; nothing is too long for its sake.
+        let namings = if matches!(naming, Naming::NameAndAlias(_)) { 2 } else { 1 };
         let mut encode = |message: &Message| {
-            bytes.clear();
-            let frame = encode_frame(version_of(session), message, qos, retain, identifiers, wall_ms, bytes);
-            (frame.layout.total_bytes <= session.packet_bytes_max() as usize).then_some(frame)
+            [naming, Naming::Name].into_iter().take(namings).find_map(|naming| {
+                bytes.clear();
+                let wanted = Wanted { version: version_of(session), qos, retain, identifiers, naming };
+                let frame = encode_frame(message, wanted, wall_ms, bytes);
+                (frame.layout.total_bytes <= session.packet_bytes_max() as usize).then_some((frame, naming))
+            })
         };
         // What is too long with the gaps goes without them, and they with a later one.
         let noted = self.gap_notes.noted(id.index, message).and_then(|noted| encode(&noted));
         match noted {
-            Some(frame) => Some((frame, true)),
-            None => encode(message).map(|frame| (frame, false)),
+            Some((frame, naming)) => Some((frame, naming, true)),
+            None => encode(message).map(|(frame, naming)| (frame, naming, false)),
         }
     }
 

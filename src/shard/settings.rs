@@ -20,6 +20,8 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// Tenants by name; the index is the [`crate::base::ids::AppId`].
     pub apps: Vec<String>,
+    /// Where clients are sent while this node drains; none: they are told that it shuts down.
+    pub server_reference: Option<Box<str>>,
     /// How mode `none` names users.
     pub user: UserTemplate,
     /// Users of the first app who may subscribe to the node's figures.
@@ -142,6 +144,7 @@ mod tests {
         for (away, topic_age, forgotten_after) in [(DAY, 7 * DAY, 30 * DAY), (90 * DAY, 90 * DAY, 90 * DAY)] {
             let limits = Limits { session_expiry: away, ..Limits::default() };
             let settings = Settings {
+                server_reference: None,
                 shards: 1,
                 driver: Choice::default(),
                 listen: Vec::new(),

@@ -68,43 +68,44 @@ impl Node {
 
     /// With other limits.
     pub fn with(shards: u16, change: impl FnOnce(&mut Limits)) -> Self {
-        Self::build(shards, change, |_| {}, Origins::default())
+        Self::build(shards, |settings| change(&mut settings.limits), |_| {})
     }
 
     /// With a list of web pages.
     pub fn with_origins(origins: Origins) -> Self {
-        Self::build(1, |_| {}, |_| {}, origins)
+        Self::with_settings(1, |settings| settings.origins = origins)
+    }
+
+    /// With other settings.
+    pub fn with_settings(shards: u16, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::build(shards, change, |_| {})
     }
 
     /// With other limits, and a store that keeps other than it would.
     pub fn with_retention(shards: u16, change: impl FnOnce(&mut Limits), keep: impl FnOnce(&mut Retentions)) -> Self {
-        Self::build(shards, change, keep, Origins::default())
+        Self::build(shards, |settings| change(&mut settings.limits), keep)
     }
 
-    fn build(
-        shards: u16,
-        change: impl FnOnce(&mut Limits),
-        keep: impl FnOnce(&mut Retentions),
-        origins: Origins,
-    ) -> Self {
-        let mut limits = Limits { connections: 64, ..Limits::default() };
-        change(&mut limits);
-        let mut retentions = Retentions::default();
-        retentions.inbox.entries = limits.inbox_entries;
-        keep(&mut retentions);
+    fn build(shards: u16, change: impl FnOnce(&mut Settings), keep: impl FnOnce(&mut Retentions)) -> Self {
         let address: SocketAddr = "10.0.0.1:1883".parse().expect("an address");
-        let settings = Arc::new(Settings {
+        let mut settings = Settings {
             shards,
             driver: Choice::default(),
             listen: vec![address],
             apps: vec!["default".into()],
             user: UserTemplate::default(),
+            server_reference: None,
             sys_users: vec![OPERATOR.into()],
-            origins,
+            origins: Origins::default(),
             hash_key: 7,
             random_seed: 7,
-            limits,
-        });
+            limits: Limits { connections: 64, ..Limits::default() },
+        };
+        change(&mut settings);
+        let settings = Arc::new(settings);
+        let mut retentions = Retentions::default();
+        retentions.inbox.entries = settings.limits.inbox_entries;
+        keep(&mut retentions);
         let net = SimNet::new(7, Faults::none());
         let log = Log::open(MemoryStore::new(retentions, KeyedHash::new(7)), 7).expect("a memory store opens");
         let (store, desk) = thread::open(log);

@@ -295,3 +295,23 @@ fn packets_after_connect_are_answered_in_order_although_they_came_with_it() {
         }
     }
 }
+
+#[test]
+fn a_session_that_comes_and_goes_waits_once_for_the_writing_of_its_record() {
+    let node = Node::new();
+    for hello in [Hello::lasting("phone"), Hello::lasting("tablet")] {
+        for _ in 0..20 {
+            node.hello(&hello).hang_up();
+        }
+    }
+    assert_eq!(node.gauge("dirty_records"), 2);
+    node.advance(2_000);
+    assert_eq!(node.gauge("dirty_records"), 0);
+    // Also one whose delayed will is published meanwhile.
+    let mut last = crate::client::will("a", b"w", Qos::AtLeastOnce);
+    last.properties.delay_seconds = Some(0);
+    for _ in 0..20 {
+        node.hello(&Hello::lasting("phone").will(last)).hang_up();
+    }
+    assert_eq!(node.gauge("dirty_records"), 1);
+}

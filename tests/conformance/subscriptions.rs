@@ -169,7 +169,7 @@ fn mqtt5_4_7_2_1_wildcards_do_not_match_our_own_names() {
 }
 
 #[test]
-fn mqtt5_3_2_2_20_shared_subscriptions_are_refused_as_connack_said() {
+fn shared_subscriptions_are_refused_as_connack_said() {
     let node = Node::new();
     let mut phone = node.connect("phone");
     let id =

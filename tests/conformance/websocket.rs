@@ -1,9 +1,5 @@
 //! WebSocket on the edge port: RFC 6455 by clause, and MQTT over it.
 
-mod carried;
-mod ending;
-mod opening;
-
 use kittiwake::base::transform::Passage;
 use kittiwake::wire::websocket::{
     CloseCode, Event, HEAD_BYTES_MAX, Opcode, Reader, Role, Rules, accept_value, apply_mask, encode_head,

@@ -1,6 +1,7 @@
 //! The end of a connection and of a session: will delay, session expiry.
 
 use super::super::{Effect, Effects};
+use super::aliases::AliasesOut;
 use super::record;
 use super::state::{Flight, Link, Session, State, flag};
 use crate::base::clock::Now;
@@ -52,6 +53,7 @@ impl Session {
         }
         if let Some(extra) = self.extra.as_mut() {
             extra.aliases = Vec::new();
+            extra.aliases_out = AliasesOut::default();
             extra.welcome = None;
             extra.packet_bytes_max = 0;
         }
@@ -60,8 +62,7 @@ impl Session {
             self.end(now, effects);
             return;
         }
-        self.set(flag::CURSOR_DIRTY, true);
-        effects.push(Effect::RecordDirty);
+        self.cursor_moved(effects);
         self.tidy(effects);
     }
 
@@ -112,7 +113,7 @@ impl Session {
             self.end(now, effects);
         } else if will_at.is_some_and(|at| now.monotonic_ms >= at) {
             self.publish_will(now, effects);
-            effects.push(Effect::RecordDirty);
+            self.cursor_moved(effects);
             self.tidy(effects);
         }
     }

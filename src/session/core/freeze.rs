@@ -2,6 +2,7 @@
 //! id, the directory's links) is given again at the thaw.
 
 use super::super::{DeliveryId, GrantedFilter, Identity, Ticket};
+use super::aliases::AliasesOut;
 use super::bytes::{Reader, Write};
 use super::cursor::Positions;
 use super::state::{
@@ -85,6 +86,9 @@ fn freeze_extra(out: &mut Vec<u8>, extra: &Extra) {
     out.option(extra.will.as_deref(), Vec::will);
     out.count(extra.aliases.len());
     extra.aliases.iter().for_each(|alias| out.option(alias.as_deref(), Vec::text));
+    out.u16(extra.aliases_out.max);
+    out.count(extra.aliases_out.topics.len());
+    extra.aliases_out.topics.iter().for_each(|topic| out.text(topic));
     out.u32(extra.packet_bytes_max);
     out.count(extra.received.len());
     for received in &extra.received {
@@ -116,6 +120,8 @@ fn freeze_extra(out: &mut Vec<u8>, extra: &Extra) {
         out.flag(welcome.assigned);
         out.flag(welcome.expiry_lowered);
         out.u32(welcome.packet_bytes);
+        out.option(welcome.server_keep_alive, Vec::u16);
+        out.flag(welcome.response_information);
     });
 }
 
@@ -123,6 +129,7 @@ fn thaw_extra(reader: &mut Reader<'_>) -> Option<Extra> {
     Some(Extra {
         will: reader.option(Reader::will)?.map(Box::new),
         aliases: reader.list(|reader| reader.option(|reader| reader.text().map(Arc::from)))?,
+        aliases_out: AliasesOut { max: reader.u16()?, topics: reader.list(|reader| reader.text().map(Arc::from))? },
         packet_bytes_max: reader.u32()?,
         received: reader.list(|reader| Some(Received { id: reader.u16()?, routed: reader.flag()? }))?,
         filters: reader.option(thaw_filters)?.map(Box::new),
@@ -133,6 +140,8 @@ fn thaw_extra(reader: &mut Reader<'_>) -> Option<Extra> {
                     assigned: reader.flag()?,
                     expiry_lowered: reader.flag()?,
                     packet_bytes: reader.u32()?,
+                    server_keep_alive: reader.option(Reader::u16)?,
+                    response_information: reader.flag()?,
                 })
             })?
             .map(Box::new),

@@ -4,6 +4,7 @@
 //! Invariants: an identifier names one in-flight message at a time; a position never passes an entry that was neither
 //! delivered nor skipped for a counted reason; the durable cursor is the settled prefix.
 
+pub mod aliases;
 mod bytes;
 pub mod cursor;
 pub mod deliver;
@@ -18,5 +19,6 @@ pub mod state;
 pub mod subscriptions;
 pub mod window;
 
+pub use aliases::Naming;
 pub use expiry::Close;
 pub use state::{Effective, Flight, InFlight, LoggedAt, Offer, Session, Spare, Subscription, Text};

@@ -127,7 +127,8 @@ impl Session {
     /// up to which every entry has been offered to every session of this shard.
     pub fn record_lazy(&mut self, shard_seq: Seq, now: Now, records: &mut Vec<RecordChange>) {
         if !self.is_durable() || !self.has(flag::RECORDED) {
-            return;
+            // It is on nobody's list any more.
+            return self.set(flag::MAIN_DIRTY | flag::CURSOR_DIRTY, false);
         }
         self.positions.stand_at(shard_seq);
         if self.has(flag::MAIN_DIRTY) {

@@ -13,6 +13,7 @@
 //! ```
 
 use super::super::{Counter, DeliveryId, Effect, Effects, Identity, Ticket};
+use super::aliases::AliasesOut;
 use super::cursor::Positions;
 use super::expiry::Will;
 use crate::base::ids::{AppId, ConnectionId, Offset, Qos, Seq};
@@ -274,6 +275,8 @@ pub(in crate::session) mod flag {
     pub const TOPICS_HELD: u16 = 1 << 13;
     /// It may subscribe to the node's figures.
     pub const SEES_NODE: u16 = 1 << 14;
+    /// The client wants no words about what was wrong.
+    pub const UNEXPLAINED: u16 = 1 << 15;
     /// Any reason for a pause.
     pub const PAUSED: u16 = PAUSED_OPENING | PAUSED_FILTERS | PAUSED_RECEIVE;
 }
@@ -316,6 +319,8 @@ pub(in crate::session) struct Welcome {
     pub assigned: bool,
     pub expiry_lowered: bool,
     pub packet_bytes: u32,
+    pub server_keep_alive: Option<u16>,
+    pub response_information: bool,
 }
 
 /// What only some sessions need, for as long as they do.
@@ -323,6 +328,7 @@ pub(in crate::session) struct Welcome {
 pub(in crate::session) struct Extra {
     pub will: Option<Box<Will>>,
     pub aliases: Vec<Option<Arc<str>>>,
+    pub aliases_out: AliasesOut,
     /// 0: the client did not say.
     pub packet_bytes_max: u32,
     pub received: Vec<Received>,
@@ -472,7 +478,6 @@ impl Session {
     pub fn keep_alive(&self) -> u16 {
         self.keep_alive
     }
-
     /// Its connection while it has one.
     pub fn connection(&self) -> Option<ConnectionId> {
         self.link.connection()
@@ -516,12 +521,10 @@ impl Session {
     pub(in crate::session) fn has(&self, flags: u16) -> bool {
         self.flags & flags != 0
     }
-
     pub(in crate::session) fn set(&mut self, flags: u16, on: bool) {
         self.flags = if on { self.flags | flags } else { self.flags & !flags };
     }
 
-    /// Leaves frames unread while any reason lasts.
     /// Whether it waits for something, so that its connection is not to be read.
     pub fn is_paused(&self) -> bool {
         self.has(flag::PAUSED)

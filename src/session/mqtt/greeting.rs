@@ -29,7 +29,10 @@ pub fn greet(bytes: &[u8], packet_bytes_max: usize) -> Greeting {
     match wire::decode(Version::V5, &bytes[..total]) {
         Ok(Packet::Connect(connect)) => match check(&connect) {
             Ok(()) => Greeting::Connect(Box::new(request(&connect)), total),
-            Err(reason) => refused(Some(connect.version), reason),
+            Err(reason) => {
+                let bytes_max = connect.properties.maximum_packet_bytes.map_or(u32::MAX, Into::into);
+                refused(Some(connect.version), reason, bytes_max)
+            }
         },
         Ok(_) => unreachable!("the first byte is a CONNECT's"),
         Err(error) => {
@@ -37,7 +40,7 @@ pub fn greet(bytes: &[u8], packet_bytes_max: usize) -> Greeting {
                 DecodeError::ClientIdentifier(_) => Some(Version::V311),
                 _ => level(bytes),
             });
-            refused(version, error.reason())
+            refused(version, error.reason(), u32::MAX)
         }
     }
 }
@@ -70,6 +73,7 @@ fn check(connect: &Connect<'_>) -> Result<(), Reason> {
         },
         // [MQTT-3.2.2-13].
         Some(will) if will.retain && connect.version == Version::V5 => Err(Reason::RetainNotSupported),
+        Some(will) => will.check_payload_format().map_err(DecodeError::reason),
         _ => Ok(()),
     }
 }
@@ -124,24 +128,36 @@ fn will_request(will: &Will<'_>) -> WillRequest {
     }
 }
 
-fn refused(version: Option<Version>, reason: Reason) -> Greeting {
+fn refused(version: Option<Version>, reason: Reason, bytes_max: u32) -> Greeting {
     let mut frames = Vec::new();
     if let Some(version) = version {
-        encode_refusal(version, reason, &mut frames);
+        encode_refusal(version, reason, None, bytes_max, &mut frames);
     }
     Greeting::Refuse { frames, reason: CloseReason::Refused }
 }
 
-fn encode_refusal(version: Version, reason: Reason, out: &mut Vec<u8>) {
+/// At most `bytes_max` of them: what is larger is left out, first the reference, then the CONNACK `[MQTT-3.1.2-24]`.
+fn encode_refusal(version: Version, reason: Reason, reference: Option<&str>, bytes_max: u32, out: &mut Vec<u8>) {
     // Where 3.1.1 has no return code the connection closes without a CONNACK [MQTT-3.2.2-6].
-    if version == Version::V5 || reason.to_v3_connack().is_some() {
-        ConnAck::refused(reason).encode_to(version, out);
+    if version == Version::V311 && reason.to_v3_connack().is_none() {
+        return;
+    }
+    let fits = |ack: &ConnAck<'_>| u32::try_from(ack.encoded_len(version)).is_ok_and(|bytes| bytes <= bytes_max);
+    let mut ack = ConnAck::refused(reason);
+    ack.properties.server_reference = reference;
+    if !fits(&ack) {
+        ack.properties.server_reference = None;
+    }
+    if fits(&ack) {
+        ack.encode_to(version, out);
     }
 }
 
-/// Refuses a CONNECT that was read but is not authorized, or that there is no room for: appends the CONNACK.
-pub fn refuse(request: &ConnectRequest, why: Refusal, out: &mut Vec<u8>) {
+/// Refuses a CONNECT that was read but is not authorized, or that there is no room for: appends the CONNACK. With a
+/// server reference an unavailable server says which one to use instead (§4.11).
+pub fn refuse(request: &ConnectRequest, why: Refusal, server_reference: Option<&str>, out: &mut Vec<u8>) {
     let reason = match (why, request.mqtt5) {
+        (Refusal::Unavailable, true) if server_reference.is_some() => Reason::UseAnotherServer,
         (Refusal::BadCredentials, _) => Reason::BadUserNameOrPassword,
         (Refusal::NotAuthorized, _) => Reason::NotAuthorized,
         (Refusal::ClientIdentifier, _) => Reason::ClientIdentifierNotValid,
@@ -149,5 +165,7 @@ pub fn refuse(request: &ConnectRequest, why: Refusal, out: &mut Vec<u8>) {
         (Refusal::RateExceeded, true) => Reason::ConnectionRateExceeded,
         (Refusal::QuotaExceeded | Refusal::RateExceeded | Refusal::Unavailable, _) => Reason::ServerUnavailable,
     };
-    encode_refusal(if request.mqtt5 { Version::V5 } else { Version::V311 }, reason, out);
+    let version = if request.mqtt5 { Version::V5 } else { Version::V311 };
+    let reference = server_reference.filter(|_| reason == Reason::UseAnotherServer);
+    encode_refusal(version, reason, reference, request.packet_bytes_max, out);
 }

@@ -5,6 +5,7 @@ use super::super::core::state::{PendingFilters, Purpose, flag};
 use super::super::{Effect, Effects, GrantedFilter, Session, Ticket};
 use super::frame;
 use crate::base::ids::{Qos, Seq};
+use crate::wire::mqtt::properties::AckProperties;
 use crate::wire::mqtt::suback::Reasons;
 use crate::wire::mqtt::{Filter, PacketId, Reason, SubAck, Subscribe, UnsubAck, topic};
 
@@ -139,16 +140,29 @@ pub(super) fn answer(session: &mut Session, ticket: Ticket, effects: &mut Effect
         let packet_id = PacketId::new(pending.id).expect("0 is never a packet identifier");
         let codes = pending.codes.iter().copied();
         let reasons: Vec<Reason> = codes.filter_map(Reason::from_code).collect();
-        let (properties, reasons) = (Default::default(), Reasons::borrowed(&reasons));
+        let why = reasons.iter().find_map(|&reason| text(reason));
+        let reasons = Reasons::borrowed(&reasons);
+        let properties = |why| AckProperties { reason_string: why, ..AckProperties::default() };
         if pending.is_subscribe {
-            frame::send(session, &SubAck { packet_id, properties, reasons }, effects);
+            let with = |why| SubAck { packet_id, properties: properties(why), reasons };
+            frame::answer(session, why, with, effects);
         } else {
-            frame::send(session, &UnsubAck { packet_id, properties, reasons }, effects);
+            frame::answer(session, None, |why| UnsubAck { packet_id, properties: properties(why), reasons }, effects);
         }
     }
     session.pause(flag::PAUSED_FILTERS, false, effects);
     session.refill(effects);
     session.tidy(effects);
+}
+
+/// What is wrong with the first filter that was refused; the others' codes say enough.
+fn text(reason: Reason) -> Option<&'static str> {
+    match reason {
+        Reason::QuotaExceeded => Some("the session has as many subscriptions as it may"),
+        Reason::TopicFilterInvalid => Some("the filter has more levels or bytes than are taken"),
+        Reason::SharedSubscriptionsNotSupported => Some("shared subscriptions are not supported"),
+        _ => None,
+    }
 }
 
 /// The commit failed: nobody is answered, the filters stand in memory and are written with the next change.

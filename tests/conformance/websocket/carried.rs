@@ -1,8 +1,8 @@
 //! MQTT over WebSocket (MQTT 5 §6): packets come through however they are framed.
 
-use super::frame;
 use crate::client::{Client, Got, Hello, encoded, publish};
 use crate::node::Node;
+use crate::websocket::frame;
 use kittiwake::base::ids::Qos;
 use kittiwake::wire::mqtt::{AckKind, PingReq, Version};
 use kittiwake::wire::websocket::Opcode;

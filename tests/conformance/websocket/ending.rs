@@ -1,8 +1,8 @@
 //! How a WebSocket ends (RFC 6455 §7), and what ends it.
 
-use super::frame;
 use crate::bad_input::Scene;
 use crate::client::{Client, Got, Hello, will};
+use crate::websocket::frame;
 use kittiwake::base::ids::Qos;
 use kittiwake::wire::mqtt::{Disconnect, Reason, Version};
 use kittiwake::wire::websocket::Opcode;

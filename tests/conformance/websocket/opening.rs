@@ -1,10 +1,9 @@
 //! The handshake (RFC 6455 §4.2).
 
-use super::{assert_accepted, request};
 use crate::bad_input::Scene;
 use crate::client::{Client, Got, Hello};
 use crate::node::Node;
-use crate::websocket::{WebSocket, frame};
+use crate::websocket::{WebSocket, assert_accepted, frame, request};
 use kittiwake::limits::HANDSHAKE_TIMEOUT;
 use kittiwake::wire::http::Origins;
 use kittiwake::wire::websocket::Opcode;

@@ -136,6 +136,7 @@ fn an_inbox_that_has_begun_anew_keeps_nothing_back() {
         inbox: Some((Offset(0), head)),
         packet_bytes: 1_000,
         sees_node: false,
+        keep_alive_instead_of_none: 2_400,
     };
     let mut effects = core::mem::take(&mut shard.effects);
     let connection = ConnectionId { index: 1, generation: 1 };
