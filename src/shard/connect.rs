@@ -103,6 +103,10 @@ impl Gateway {
         let Moving { identity, request } =
             self.moving.remove((core.tag(id).expect("it was just installed") & !MOVING) as usize);
         core.set_tag(id, GUEST);
+        if self.draining {
+            // It was on its way when the drain began, so nobody would close it.
+            return self.refuse_request(core, id, &request, Refusal::Unavailable);
+        }
         let keep_alive_ms = self.keep_alive_ms(&request);
         let (now, seq) = (core.now(), self.position());
         if let Some(old) = self.directory.find(identity.app, &identity.user, &identity.device) {
@@ -113,12 +117,16 @@ impl Gateway {
                 self.apply(core, Some(old), Some(connection), &mut effects);
             }
             self.give_effects(effects);
+            if request.clean_start {
+                self.gap_notes.forget(old.index);
+            }
             // What waits unlogged was for the old connection.
             self.forget_lagging(old);
         }
         let mut effects = self.take_effects();
         let packet_bytes = u32::try_from(self.settings.limits.packet_bytes).unwrap_or(u32::MAX);
-        let at = OpenAt { now, shard_seq: seq, inbox: None, packet_bytes };
+        let sees_node = self.may_see_node(&identity);
+        let at = OpenAt { now, shard_seq: seq, inbox: None, sees_node, packet_bytes };
         let opened = mqtt::open(&mut self.directory, &identity, &request, id, at, &mut effects);
         if let Some(session) = opened {
             core.set_tag(id, session.index);
@@ -129,6 +137,10 @@ impl Gateway {
         }
         self.apply(core, opened, Some(id), &mut effects);
         self.give_effects(effects);
+    }
+
+    fn may_see_node(&self, identity: &Identity) -> bool {
+        identity.app == AppId(0) && self.settings.sys_users.iter().any(|user| **user == *identity.user)
     }
 
     /// Milliseconds without a byte after which the connection ends: one and a half times the keep alive

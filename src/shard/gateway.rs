@@ -4,8 +4,10 @@
 use super::command::Event;
 use super::committing::Committing;
 use super::connect::Moving;
+use super::connections::Survey;
 use super::fanout::{Parcel, Passing};
 use super::flavours::Flavours;
+use super::gaps::GapNotes;
 use super::home::Homes;
 use super::incoming::{HotRing, Incoming};
 use super::lagging::Lagging;
@@ -16,6 +18,7 @@ use super::restore::Restoring;
 use super::settings::Settings;
 use super::stats::Counters;
 use super::subscribe::Installing;
+use super::turning::Turning;
 use super::unsent::Unsent;
 use crate::base::hash::KeyedHash;
 use crate::base::ids::{ConnectionId, Seq, SessionId, ShardId};
@@ -81,6 +84,10 @@ pub(crate) struct Gateway {
     pub(super) passing: Passing,
     pub(super) lagging: Lagging,
     pub(super) unsent: Unsent,
+    /// Sessions whose window has room again because something could not be sent, with unlogged messages waiting for it.
+    /// Worked off each turn.
+    pub(super) freed: Vec<SessionId>,
+    pub(super) gap_notes: GapNotes,
     pub(super) incoming: Incoming,
     pub(super) hot: HotRing,
     /// The last seq whose batch has come.
@@ -97,12 +104,15 @@ pub(crate) struct Gateway {
 
     pub(super) log: LogPort,
     pub(super) committing: Committing,
+    pub(super) turning: Turning,
     pub(super) lists: Slab<ListPush>,
     /// Sessions whose record has a lazily written change, each once.
     pub(super) dirty: VecDeque<SessionId>,
     /// The first of them, which are being written, a share a turn.
     pub(super) dirty_due: usize,
     pub(super) dirty_since_ms: u64,
+    /// Questions for the slowest connections, each some way through the sessions.
+    pub(super) surveys: Vec<Survey>,
     /// Connections not read because the log or another shard is congested.
     pub(super) throttled: Vec<ConnectionId>,
 
@@ -137,7 +147,7 @@ impl Gateway {
             homes,
             events,
             untold: VecDeque::new(),
-            directory: Directory::new(hash.clone(), sessions_max),
+            directory: Directory::new(hash.clone(), sessions_max, settings.limits.devices_per_user),
             offline: Wheel::new(u32::try_from(sessions_max).expect("sessions are numbered with 32 bits"), 0),
             moving: Slab::new(),
             assigned: 0,
@@ -151,6 +161,8 @@ impl Gateway {
             passing: Passing::default(),
             lagging: Lagging::default(),
             unsent: Unsent::default(),
+            freed: Vec::new(),
+            gap_notes: GapNotes::default(),
             incoming: Incoming::default(),
             hot: HotRing::default(),
             seq: Seq(0),
@@ -161,11 +173,13 @@ impl Gateway {
             retry_reads_ms: 0,
             log: LogPort::new(store, shard),
             committing: Committing::new(hash.clone()),
+            turning: Turning::default(),
             hash,
             lists: Slab::new(),
             dirty: VecDeque::new(),
             dirty_due: 0,
             dirty_since_ms: 0,
+            surveys: Vec::new(),
             throttled: Vec::new(),
             refused: Vec::new(),
             draining: false,
@@ -219,7 +233,7 @@ impl Gateway {
 
     /// An empty list of effects, to be given back.
     pub(super) fn take_effects(&mut self) -> Effects {
-        self.spare_effects.pop().unwrap_or_default()
+        self.spare_effects.pop().unwrap_or_else(|| Effects::new(self.settings.sessions()))
     }
 
     /// Takes an empty list of effects back.
@@ -288,6 +302,7 @@ impl<D: Driver> Handler<D> for Gateway {
             Letter::Listen(addresses) => self.to_listen = Some(addresses),
             Letter::Push { push, token } => self.on_push(core, push, token),
             Letter::Stats { token } => self.on_stats(core, token),
+            Letter::Connections { query, token } => self.on_connections(core, query, token),
             Letter::Disconnect { app, user, device, token } => {
                 self.on_disconnect(core, app, &user, device.as_deref(), token);
             }

@@ -4,8 +4,8 @@
 //! posts the `Done` of any request in it, and a shard works batches and unlogged deliveries off in the order of
 //! arrival ([`super::incoming`]); so whoever sends an unlogged message after a `Done` knows that it will not overtake.
 
-use super::command::{CommandError, CommandToken, Push};
-use crate::base::ids::{AppId, SessionId, ShardId};
+use super::command::{CommandError, CommandToken, ConnectionQuery, Push};
+use crate::base::ids::{AppId, PushId, SessionId, ShardId};
 use crate::base::message::Message;
 use crate::engine::Departure;
 use crate::router::interest::Level;
@@ -49,6 +49,8 @@ pub(crate) enum Letter {
     Push { push: Box<Push>, token: CommandToken },
     /// Copy the figures out.
     Stats { token: CommandToken },
+    /// Look connections up.
+    Connections { query: ConnectionQuery, token: CommandToken },
     /// Close a user's connections, or one device's.
     Disconnect { app: AppId, user: Arc<str>, device: Option<Arc<str>>, token: CommandToken },
     /// Stop accepting and close everybody politely.
@@ -86,8 +88,18 @@ pub(crate) enum Origin {
     Nobody,
     /// A client's session.
     Client { shard: ShardId, session: SessionId, receipt: Ticket },
-    /// The API.
-    Control(CommandToken),
+    /// The API, with this push.
+    Control(CommandToken, PushId),
+}
+
+impl Origin {
+    /// The id of the push it is; only pushes have keys.
+    pub(crate) fn push(self) -> PushId {
+        match self {
+            Self::Control(_, id) => id,
+            Self::Nobody | Self::Client { .. } => PushId::default(),
+        }
+    }
 }
 
 /// What became of a client's publish.

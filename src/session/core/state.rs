@@ -62,6 +62,8 @@ pub enum Flight {
     Committing,
     /// Sent on an earlier connection; waits until this one's window has room for it.
     Queued,
+    /// QoS 2, and the process has begun anew since it was recorded: waits until what is read again gets to it.
+    Held,
     /// Sent, or handed to the shard for sending.
     Sent,
     /// QoS 2: PUBREC has come, that is being committed, PUBREL has not left.
@@ -270,6 +272,8 @@ pub(in crate::session) mod flag {
     pub const INBOX_STALE: u16 = 1 << 12;
     /// An unlogged message waits at the shard that comes before what is read next of the topics.
     pub const TOPICS_HELD: u16 = 1 << 13;
+    /// It may subscribe to the node's figures.
+    pub const SEES_NODE: u16 = 1 << 14;
     /// Any reason for a pause.
     pub const PAUSED: u16 = PAUSED_OPENING | PAUSED_FILTERS | PAUSED_RECEIVE;
 }
@@ -334,6 +338,7 @@ pub(in crate::session) struct Work {
     /// Those that count against Receive Maximum.
     pub sent: usize,
     pub queued: usize,
+    pub held: usize,
     /// In order of arrival.
     pub pending: VecDeque<PendingPublish>,
     /// Deliveries whose records are to be removed with the next lazy write.
@@ -442,7 +447,7 @@ impl Session {
             attachment: 0,
             last_delivery: 0,
             state: State::Offline,
-            window: u8::try_from(RECEIVE_MAXIMUM_OUT).expect("fits"),
+            window: RECEIVE_MAXIMUM_OUT as u8,
             keep_alive: 0,
             flags: flag::INBOX_UNKNOWN,
         }
