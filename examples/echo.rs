@@ -201,11 +201,14 @@ impl Echo {
 impl Peer {
     /// The next event; the message's bytes so far are at the buffer's front.
     fn next(&mut self) -> Result<Event, kittiwake::wire::websocket::Violation> {
-        let left = MESSAGE_BYTES_MAX - self.plain;
-        let frame_bytes_max = u32::try_from(left).expect("messages are shorter than 4 GiB");
-        let rules = Rules { role: Role::Server, text: true, frame_bytes_max };
+        const RULES: Rules = Rules {
+            role: Role::Server,
+            text: true,
+            frame_bytes_max: MESSAGE_BYTES_MAX as u32,
+            message_bytes_max: Some(MESSAGE_BYTES_MAX as u32),
+        };
         let mut at = Passage { read: self.plain, write: self.plain };
-        let event = self.reader.read(&mut self.buffer, &mut at, &rules);
+        let event = self.reader.read(&mut self.buffer, &mut at, &RULES);
         self.buffer.drain(at.write..at.read);
         self.plain = at.write;
         if self.buffer.is_empty() {

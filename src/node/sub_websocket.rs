@@ -69,7 +69,12 @@ impl WebSocket {
             }
             self.agreed = true;
         }
-        const RULES: Rules = Rules { role: Role::Client, text: false, frame_bytes_max: WEBSOCKET_FRAME_BYTES_MAX };
+        const RULES: Rules = Rules {
+            role: Role::Client,
+            text: false,
+            frame_bytes_max: WEBSOCKET_FRAME_BYTES_MAX,
+            message_bytes_max: None,
+        };
         loop {
             let mut at = Passage::default();
             let event = self.reader.read(&mut self.buffer, &mut at, &RULES);

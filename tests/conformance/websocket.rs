@@ -65,7 +65,8 @@ impl WebSocket {
     /// Takes what the server sent apart; payload goes to the end of `into`.
     #[track_caller]
     pub fn take(&mut self, bytes: &[u8], into: &mut Vec<u8>) {
-        const RULES: Rules = Rules { role: Role::Client, text: false, frame_bytes_max: u32::MAX };
+        const RULES: Rules =
+            Rules { role: Role::Client, text: false, frame_bytes_max: u32::MAX, message_bytes_max: None };
         self.bytes += bytes.len();
         self.raw.extend_from_slice(bytes);
         loop {

@@ -12,7 +12,8 @@ pub struct Carrier {
     reader: Reader,
 }
 
-const RULES: Rules = Rules { role: Role::Server, text: false, frame_bytes_max: WEBSOCKET_FRAME_BYTES_MAX };
+const RULES: Rules =
+    Rules { role: Role::Server, text: false, frame_bytes_max: WEBSOCKET_FRAME_BYTES_MAX, message_bytes_max: None };
 
 impl Transform for Carrier {
     /// Two bytes and a length of eight; servers do not mask.

@@ -30,8 +30,10 @@ pub struct Rules {
     pub role: Role,
     /// Whether messages of text are taken.
     pub text: bool,
-    /// Longest payload of a frame that begins now; at most 4 GiB − 1.
+    /// Longest payload of a frame; at most 4 GiB − 1.
     pub frame_bytes_max: u32,
+    /// Longest message, for a caller who gathers each at the front of the bytes; none where messages mean nothing.
+    pub message_bytes_max: Option<u32>,
 }
 
 /// What a message is.
@@ -100,7 +102,7 @@ pub enum Violation {
     Utf8,
     /// Text, where only bytes are taken.
     Text,
-    /// A frame longer than is taken.
+    /// A frame or a message longer than is taken.
     TooBig,
 }
 
@@ -148,7 +150,7 @@ impl Reader {
             let Some(head) = decode_head(unread)? else {
                 return self.check_start(unread, rules).map(|()| Event::NeedMore);
             };
-            self.check(&head, rules)?;
+            self.check(&head, at.write, rules)?;
             if head.opcode.is_control() {
                 let Some(control) = control(&unread[head.bytes..], &head) else { return Ok(Event::NeedMore) };
                 if head.opcode == Opcode::Close {
@@ -221,10 +223,11 @@ impl Reader {
         }
     }
 
-    fn check(&self, head: &FrameHead, rules: &Rules) -> Result<(), Violation> {
+    fn check(&self, head: &FrameHead, gathered: usize, rules: &Rules) -> Result<(), Violation> {
         self.check_order(head.opcode as u8, rules)?;
         check_masking(head.mask.is_some(), rules)?;
-        let too_big = head.payload > u64::from(rules.frame_bytes_max);
+        let too_long = |max: u32| head.payload.saturating_add(gathered as u64) > u64::from(max);
+        let too_big = head.payload > u64::from(rules.frame_bytes_max) || rules.message_bytes_max.is_some_and(too_long);
         if too_big && !head.opcode.is_control() { Err(Violation::TooBig) } else { Ok(()) }
     }
 

@@ -2,7 +2,7 @@ use super::super::frame::{HEAD_BYTES_MAX, encode_head};
 use super::*;
 use proptest::prelude::*;
 
-const RULES: Rules = Rules { role: Role::Server, text: true, frame_bytes_max: 1 << 20 };
+const RULES: Rules = Rules { role: Role::Server, text: true, frame_bytes_max: 1 << 20, message_bytes_max: None };
 
 /// A frame as a client sends it.
 fn frame(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
@@ -137,6 +137,21 @@ fn frames_are_bounded_at_n_and_refused_at_n_plus_one() {
     assert_eq!(read(&[7; 10]), Ok(Event::Message(Kind::Binary)));
     assert_eq!(read(&[7; 11]), Err(Violation::TooBig));
     assert_eq!(Violation::TooBig.code(), CloseCode::TOO_BIG);
+}
+
+#[test]
+fn messages_are_bounded_over_all_their_fragments_also_when_they_come_at_once() {
+    for (last, read) in [(4, Ok(Event::Message(Kind::Binary))), (5, Err(Violation::TooBig))] {
+        let rules = Rules { message_bytes_max: Some(10), ..RULES };
+        let fragments = [
+            frame(false, Opcode::Binary, &[7; 6]),
+            frame(true, Opcode::Pong, &[7; 20]),
+            frame(true, Opcode::Continuation, &vec![7; last]),
+        ];
+        let (mut bytes, mut reader, mut at) = (fragments.concat(), Reader::default(), Passage::default());
+        assert!(matches!(reader.read(&mut bytes, &mut at, &rules), Ok(Event::Pong(_))));
+        assert_eq!(reader.read(&mut bytes, &mut at, &rules), read);
+    }
 }
 
 #[test]

@@ -200,3 +200,45 @@ fn a_flood_of_pings_that_nobody_reads_answers_of_ends_the_connection() {
     client.hang_up();
     scene.ends();
 }
+
+#[test]
+fn random_bytes_as_frames_and_inside_of_frames_never_hurt_anybody() {
+    let mut scene = Scene::new();
+    let mut state = 0x2545_F491_4F6C_DD1D_u64;
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    for round in 0..100_usize {
+        let bytes: Vec<u8> = (0..1 + round * 7 % 300).map(|_| random()).collect();
+        // As a guest and as a session, the frames themselves and what they carry.
+        let mut guest = Client::dial_websocket(&scene.node);
+        guest.send_raw(&bytes);
+        let mut carried = Client::dial_websocket(&scene.node);
+        carried.send(&bytes);
+        let mut client = connected(&scene, &Hello::v5("random"));
+        client.send_raw(&bytes);
+        let mut carried = connected(&scene, &Hello::v5("random"));
+        carried.send(&bytes);
+        if round % 20 == 0 {
+            scene.bystander_is_served();
+        }
+    }
+    scene.node.advance(kittiwake::limits::HANDSHAKE_TIMEOUT.as_millis() as u64);
+    scene.bystander_is_served();
+    scene.node.assert_holds_no_buffers();
+    assert_eq!(scene.node.gauge("websockets"), 0);
+    scene.ends();
+}
+
+#[test]
+fn who_asks_for_a_websocket_in_a_drain_is_told_to_come_back() {
+    let scene = Scene::new();
+    let mut guest = scene.node.dial();
+    scene.node.handle().drain();
+    scene.node.run();
+    guest.send(super::request("/mqtt", &[]).as_bytes());
+    let answer = String::from_utf8(guest.take_bytes()).expect("an answer is text");
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: 1\r\n"), "{answer}");
+    assert!(guest.is_closed());
+}
