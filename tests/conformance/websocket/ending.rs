@@ -237,7 +237,7 @@ fn who_asks_for_a_websocket_in_a_drain_is_told_to_come_back() {
     let mut guest = scene.node.dial();
     scene.node.handle().drain();
     scene.node.run();
-    guest.send(super::request("/mqtt", &[]).as_bytes());
+    guest.send(crate::websocket::request("/mqtt", &[]).as_bytes());
     let answer = String::from_utf8(guest.take_bytes()).expect("an answer is text");
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: 1\r\n"), "{answer}");
     assert!(guest.is_closed());
