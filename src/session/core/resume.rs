@@ -63,11 +63,11 @@ impl Session {
         let mut records = Vec::new();
         if self.is_durable() {
             self.set(flag::RECORDED, true);
-            self.set(flag::MAIN_DIRTY, false);
             records.push(record::main(self));
+            self.main_recorded();
         } else if self.has(flag::RECORDED) {
             record::removals(self, &mut records);
-            self.set(flag::RECORDED, false);
+            self.set(flag::RECORDED | flag::CURSOR_RECORDED, false);
         }
         records
     }

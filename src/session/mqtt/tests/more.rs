@@ -183,3 +183,46 @@ fn a_clean_session_moves_the_read_mark_when_it_ends() {
     let mark = shard.records.get(&key).and_then(|value| super::super::super::core::record::parse_read_mark(value));
     assert_eq!(mark, Some((Epoch(5), Offset(1))), "what was not acknowledged is for the next one");
 }
+
+#[test]
+fn an_idle_session_has_one_record_until_something_is_settled() {
+    let mut shard = durable(Version::V5);
+    shard.flush();
+    assert_eq!(shard.records.len(), 1, "the main record says where it stands: {:?}", shard.records.keys());
+    shard.push("a", Qos::AtLeastOnce);
+    shard.push("b", Qos::AtLeastOnce);
+    shard.ack(AckKind::PubAck, 1);
+    shard.ack(AckKind::PubAck, 2);
+    shard.flush();
+    let sessions = |shard: &Shard| shard.records.keys().filter(|key| key.starts_with(b"s")).count();
+    assert_eq!(sessions(&shard), 2, "what is settled is written");
+    // Another main record is no reason to leave the cursor's behind.
+    shard.push("c", Qos::AtLeastOnce);
+    shard.ack(AckKind::PubAck, 3);
+    shard.subscribe("t", Qos::AtLeastOnce);
+    shard.flush();
+    shard.crash();
+    let seen = shard.connect(3600, false);
+    assert!(!seen.iter().any(|line| line.starts_with("PUBLISH")), "all was settled: {seen:?}");
+}
+
+#[test]
+fn a_device_named_as_its_user_is_found_again_by_its_record() {
+    let record = super::super::super::core::record::main;
+    let identities = [("alice", "alice"), ("alice", "phone"), ("bob", "bob"), ("", "x")];
+    let named = |(user, device): (&str, &str)| Identity { app: AppId(3), user: user.into(), device: device.into() };
+    let mut page: Vec<_> = identities
+        .into_iter()
+        .map(|names| record(&Session::new(&named(names))))
+        .map(|change| (change.key, change.value.expect("it is written")))
+        .collect();
+    page.sort();
+    let mut directory = Directory::new(KeyedHash::new(8), 16);
+    let now = Now { monotonic_ms: 0, wall_ms: 0 };
+    directory.thaw_records(&page, now).expect("our own records");
+    directory.thaw_records(&[], now).expect("the end");
+    for (user, device) in identities {
+        assert!(directory.find(AppId(3), user, device).is_some(), "{user}/{device}");
+    }
+    assert_eq!(directory.sessions(), identities.len());
+}
