@@ -17,6 +17,7 @@ use super::cursor::Positions;
 use super::expiry::Will;
 use crate::base::ids::{AppId, ConnectionId, Offset, Qos, Seq};
 use crate::base::message::Message;
+use crate::base::text::ShortText;
 use crate::limits::RECEIVE_MAXIMUM_OUT;
 use core::hash::BuildHasher;
 use core::ops::{Deref, DerefMut};
@@ -362,7 +363,11 @@ pub struct Spare {
 const SPARE_WORKS_MAX: usize = 1_024;
 
 impl Spare {
+    /// Takes the other's works, by moving the fewer ones.
     pub(in crate::session) fn take_over(&mut self, other: &mut Self) {
+        if other.works.len() > self.works.len() {
+            core::mem::swap(&mut self.works, &mut other.works);
+        }
         let room = SPARE_WORKS_MAX - self.works.len();
         let from = other.works.len().saturating_sub(room);
         self.works.extend(other.works.drain(from..));
@@ -389,11 +394,11 @@ impl Spare {
     }
 }
 
-/// One device's conversation. 144 bytes and its names; what most do not need is boxed.
+/// One device's conversation. 152 bytes, and its names if they are long; what most do not need is boxed.
 #[derive(Debug)]
 pub struct Session {
     /// The user's name, then the device's; both in one when they are the same.
-    pub(in crate::session) name: Box<str>,
+    pub(in crate::session) name: ShortText,
     pub(in crate::session) subscriptions: Subscriptions,
     pub(in crate::session) extra: Option<Box<Extra>>,
     pub(in crate::session) work: Option<Box<Work>>,
@@ -419,7 +424,7 @@ pub struct Session {
     pub(in crate::session) flags: u16,
 }
 
-const _: () = assert!(size_of::<Session>() <= 144);
+const _: () = assert!(size_of::<Session>() <= 152);
 
 impl Session {
     /// One that has never had a connection.
@@ -428,7 +433,7 @@ impl Session {
         let is_one = identity.user == identity.device;
         let device = if is_one { "" } else { &identity.device };
         Self {
-            name: [&*identity.user, device].concat().into(),
+            name: [&*identity.user, device].concat().as_str().into(),
             subscriptions: Subscriptions::None,
             extra: None,
             work: None,
