@@ -21,6 +21,8 @@ pub struct Departure {
     pub socket: Socket,
     /// Bytes received and not used.
     pub unread: Box<[u8]>,
+    /// The peer's address.
+    pub peer: SocketAddr,
 }
 
 /// A connection was not opened: the table is full.
@@ -109,7 +111,7 @@ impl<D: Driver, L> Core<D, L> {
         tag: u32,
     ) -> Result<ConnectionId, ConnectRefused> {
         let flags = flag::OPENING | flag::OUTGOING;
-        let connection = Connection::new(State::Connecting, flags, tag);
+        let connection = Connection::new(State::Connecting, flags, tag, remote);
         let id = id_of(self.table.insert(connection).map_err(|_| ConnectRefused)?);
         self.driver.submit(Op::Connect { local, remote, token: token(Purpose::Connect, id) });
         Ok(id)
@@ -134,16 +136,16 @@ impl<D: Driver, L> Core<D, L> {
         if self.table.is_full() {
             return Err(departure);
         }
-        let Departure { socket, unread } = departure;
+        let Departure { socket, unread, peer } = departure;
         let held = if unread.is_empty() {
             NONE
         } else {
             match self.take_data_block(unread.len()) {
                 Some(block) => self.insert_held(Held::copied(block, &unread)),
-                None => return Err(Departure { socket, unread }),
+                None => return Err(Departure { socket, unread, peer }),
             }
         };
-        let mut connection = Connection::new(State::Installing, flag::OPENING, tag);
+        let mut connection = Connection::new(State::Installing, flag::OPENING, tag, peer);
         connection.held = held;
         let Ok(entry) = self.table.insert(connection) else { unreachable!("the table was looked at above") };
         self.totals.adopted += 1;
@@ -193,14 +195,14 @@ impl<D: Driver, L> Core<D, L> {
     pub(super) fn let_depart(&mut self, id: ConnectionId) -> Departure {
         let connection = self.table.at_mut(id.index);
         assert!(!connection.has(flag::IN_FLIGHT), "a guest departs when nothing of it is in flight");
-        let slot = connection.open_slot();
+        let (slot, peer) = (connection.open_slot(), connection.peer());
         let held = core::mem::replace(&mut connection.held, NONE);
         connection.slot = None;
         let socket = self.driver.detach(slot);
         let unread = if held == NONE { Box::default() } else { self.drop_held(held) };
         self.wheel.clear(id.index);
         self.totals.departed += 1;
-        Departure { socket, unread }
+        Departure { socket, unread, peer }
     }
 }
 
@@ -248,7 +250,7 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
     fn admit(&mut self, listener: ListenerId, socket: Socket, peer: SocketAddr) {
         let core = &mut self.core;
         let slot = core.driver.attach(socket);
-        let mut connection = Connection::new(State::Open, flag::GUEST, 0);
+        let mut connection = Connection::new(State::Open, flag::GUEST, 0, peer);
         connection.slot = Some(slot);
         let id = id_of(core.table.insert(connection).expect("the caller has looked for room"));
         core.guests += 1;

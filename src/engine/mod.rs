@@ -2,7 +2,7 @@
 //! In: completions of a [`Driver`], letters. Out: calls of a [`Handler`], ops.
 //! Must not: know a protocol, a session or a topic; call the handler from within a [`Core`] method.
 //! Invariants: a connection that was announced is told closed or departed exactly once; its slot and entry are freed
-//! in one place, when nothing of it is in flight; an idle connection has an entry of 40 bytes, 16 in the wheel, and
+//! in one place, when nothing of it is in flight; an idle connection has an entry of 64 bytes, 16 in the wheel, and
 //! no block, outbox or heap; at most one receive and one send of it are in flight; control output is never dropped.
 //!
 //! # Files
@@ -133,8 +133,7 @@ pub trait Handler<D: Driver>: Sized {
     /// What shards mail each other; departed sockets travel in it.
     type Letter: Send;
 
-    /// A guest has come; its handshake deadline is set. Its tag is 0 until [`Core::set_tag`]. Who needs the peer's
-    /// address later keeps it: most never do, and here it would cost every idle connection.
+    /// A guest has come; its handshake deadline is set. Its tag is 0 until [`Core::set_tag`].
     fn on_accept(&mut self, core: &mut Core<D, Self::Letter>, id: ConnectionId, listener: ListenerId, peer: SocketAddr);
 
     /// Bytes have arrived. Returns how many of them were used; the others are kept, and offered again with what came
@@ -333,6 +332,11 @@ impl<D: Driver, L> Core<D, L> {
         if let Some(connection) = self.table.get_mut(key(id)) {
             connection.tag = tag;
         }
+    }
+
+    /// The peer's address.
+    pub fn peer(&self, id: ConnectionId) -> Option<SocketAddr> {
+        self.table.get(key(id)).map(Connection::peer)
     }
 
     /// Whether it can still be written to.

@@ -11,13 +11,14 @@
 //! `push` the control plane's messages · `log_port`, `done` requests to the log and their answers · `incoming` what came
 //! for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound` frames into outboxes · `lagging`, `unsent`
 //! what waits for a window or an outbox · `subscribe` interest · `jobs` the rest of the turn · `restore` at start ·
-//! `admin`, `stats` the operator.
+//! `admin`, `connections`, `stats` the operator.
 
 mod admin;
 mod apply;
 pub mod command;
 mod committing;
 mod connect;
+mod connections;
 mod done;
 mod fanout;
 mod flavours;

@@ -7,6 +7,7 @@ mod draining;
 mod flows;
 mod inbox;
 mod node;
+mod operators;
 mod sessions;
 mod subscriptions;
 mod topics;

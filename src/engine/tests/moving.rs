@@ -21,7 +21,7 @@ fn a_moved_connection_keeps_every_byte_and_its_peer() {
     assert_eq!(peer.read_all(), b"before and after");
     let home = rig.shards.iter_mut().find(|shard| shard.core.totals.adopted == 1).expect("it has moved");
     let id = home.handler.installed[0];
-    assert_eq!(home.core.tag(id), Some(7));
+    assert_eq!((home.core.tag(id), home.core.peer(id)), (Some(7), Some(peer.address())));
     assert_eq!(home.core.counts().guests, 0);
     drop(peer);
     rig.assert_at_rest();
@@ -102,9 +102,10 @@ fn a_full_table_gives_the_departure_back() {
             }
         }
     }
-    let departure = Departure { socket: socket.expect("accepted"), unread: [1, 2].as_slice().into() };
+    let departure =
+        Departure { socket: socket.expect("accepted"), unread: [1, 2].as_slice().into(), peer: peer.address() };
     let refused = rig.shards[0].core.adopt(departure, 1).expect_err("there is no room");
-    assert_eq!(&*refused.unread, [1, 2].as_slice());
+    assert_eq!((&*refused.unread, refused.peer), ([1, 2].as_slice(), peer.address()));
     drop((refused, peer));
     rig.assert_at_rest();
 }

@@ -133,7 +133,7 @@ impl Session {
         }
         if self.has(flag::CURSOR_DIRTY) {
             records.push(cursor(self, now));
-            self.set(flag::CURSOR_RECORDED, true);
+            self.has_cursor_record = true;
             let gone = self.work.as_mut().map(|work| core::mem::take(&mut work.gone)).unwrap_or_default();
             records.extend(gone.into_iter().map(|id| change(self, FLIGHT, Some(id), None)));
         }
@@ -144,7 +144,7 @@ impl Session {
     /// positions there are the cursor's, and a record of its own would say nothing more.
     pub(in crate::session) fn main_recorded(&mut self) {
         self.set(flag::MAIN_DIRTY, false);
-        if self.link.connection().is_some() && self.work.is_none() && !self.has(flag::CURSOR_RECORDED) {
+        if self.link.connection().is_some() && self.work.is_none() && !self.has_cursor_record {
             self.set(flag::CURSOR_DIRTY, false);
         }
     }
@@ -272,7 +272,7 @@ fn read_cursor(session: &mut Session, reader: &mut Reader<'_>, now: Now) -> Opti
     } else {
         session.set(flag::INBOX_UNKNOWN, false);
     }
-    session.set(flag::CURSOR_RECORDED, true);
+    session.has_cursor_record = true;
     if let Some(since_wall_ms) = reader.option(Reader::u64)? {
         // The monotonic clock began with this process, so an absence from before it is brought forward in expiry.
         let away = now.wall_ms.saturating_sub(since_wall_ms);

@@ -67,7 +67,8 @@ impl Session {
             self.main_recorded();
         } else if self.has(flag::RECORDED) {
             record::removals(self, &mut records);
-            self.set(flag::RECORDED | flag::CURSOR_RECORDED, false);
+            self.set(flag::RECORDED, false);
+            self.has_cursor_record = false;
         }
         records
     }

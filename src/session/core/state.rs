@@ -271,8 +271,8 @@ pub(in crate::session) mod flag {
     pub const INBOX_STALE: u16 = 1 << 12;
     /// An unlogged message waits at the shard that comes before what is read next of the topics.
     pub const TOPICS_HELD: u16 = 1 << 13;
-    /// A cursor record exists; until then the main record says all of it.
-    pub const CURSOR_RECORDED: u16 = 1 << 14;
+    /// It may subscribe to the node's figures.
+    pub const SEES_NODE: u16 = 1 << 14;
     /// Any reason for a pause.
     pub const PAUSED: u16 = PAUSED_OPENING | PAUSED_FILTERS | PAUSED_RECEIVE;
 }
@@ -412,8 +412,8 @@ pub struct Session {
     pub(in crate::session) expiry: u32,
     pub(in crate::session) app: AppId,
     pub(in crate::session) user_bytes: u16,
-    /// Where in `name` the device's begins.
-    pub(in crate::session) device_start: u16,
+    /// A cursor's record exists; until then the main record says all of it.
+    pub(in crate::session) has_cursor_record: bool,
     /// Counts connections, so that late answers to an earlier one are known.
     pub(in crate::session) attachment: u16,
     pub(in crate::session) last_delivery: u16,
@@ -445,7 +445,7 @@ impl Session {
             expiry: 0,
             app: identity.app,
             user_bytes,
-            device_start: if is_one { 0 } else { user_bytes },
+            has_cursor_record: false,
             attachment: 0,
             last_delivery: 0,
             state: State::Offline,
@@ -464,7 +464,9 @@ impl Session {
     }
     /// Device of the user.
     pub fn device(&self) -> &str {
-        &self.name[usize::from(self.device_start)..]
+        let user_bytes = usize::from(self.user_bytes);
+        // No device's name is empty: where there is only one name it is both.
+        if self.name.len() == user_bytes { &self.name } else { &self.name[user_bytes..] }
     }
     /// The hash messages carry as their publisher. Unkeyed, as it is stored; who makes collisions loses own messages.
     pub fn publisher(&self) -> u64 {
