@@ -10,4 +10,5 @@ pub mod log;
 pub mod message;
 pub mod slab;
 pub mod text;
+pub mod transform;
 pub mod wheel;

@@ -3,7 +3,9 @@
 use crate::auth::UserTemplate;
 use crate::io::probe::Choice;
 use crate::limits;
+use crate::session::Bounds;
 use crate::store::Retentions;
+use crate::wire::http::Origins;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -22,6 +24,8 @@ pub struct Settings {
     pub user: UserTemplate,
     /// Users of the first app who may subscribe to the node's figures.
     pub sys_users: Vec<Box<str>>,
+    /// Web pages that may connect.
+    pub origins: Origins,
     /// Key of the hash that decides homes; drawn at start.
     pub hash_key: u64,
     /// Seed of epochs and server-assigned client identifiers; drawn at start.
@@ -82,12 +86,29 @@ impl Settings {
         }
     }
 
-    /// What the store keeps.
+    /// What sessions may have.
+    pub(super) fn sessions(&self) -> Bounds {
+        let limits = &self.limits;
+        let fits = "the configuration bounds it";
+        Bounds {
+            receive_maximum_out: u8::try_from(limits.receive_maximum_out).expect(fits),
+            receive_maximum_in: limits.receive_maximum_in,
+            subscriptions: u16::try_from(limits.subscriptions).expect(fits),
+            expiry: u32::try_from(limits.session_expiry.as_secs()).expect(fits),
+        }
+    }
+
+    /// What the store keeps: of each stream at least what a session that was away as long as it may has missed by then.
     pub(super) fn retentions(&self) -> Retentions {
         let mut retentions = Retentions::default();
         retentions.inbox.entries = self.limits.inbox_entries;
         retentions.inbox.age = self.limits.inbox_age;
-        retentions.inbox.forget_after = retentions.inbox.forget_after.max(self.limits.inbox_age);
+        let away = self.limits.session_expiry;
+        retentions.inbox.forget_after = retentions.inbox.forget_after.max(self.limits.inbox_age).max(away);
+        for topics in [&mut retentions.topic, &mut retentions.everyone] {
+            topics.age = topics.age.max(away);
+            topics.forget_after = topics.forget_after.max(topics.age);
+        }
         retentions
     }
 }
@@ -107,6 +128,37 @@ impl Default for Limits {
             devices_per_user: limits::DEVICES_PER_USER_MAX,
             inbox_entries: limits::INBOX_ENTRIES_MAX,
             inbox_age: limits::INBOX_AGE_MAX,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_are_kept_for_as_long_as_a_session_may_be_away() {
+        const DAY: Duration = Duration::from_secs(24 * 3_600);
+        for (away, topic_age, forgotten_after) in [(DAY, 7 * DAY, 30 * DAY), (90 * DAY, 90 * DAY, 90 * DAY)] {
+            let limits = Limits { session_expiry: away, ..Limits::default() };
+            let settings = Settings {
+                shards: 1,
+                driver: Choice::default(),
+                listen: Vec::new(),
+                apps: Vec::new(),
+                user: UserTemplate::default(),
+                sys_users: Vec::new(),
+                origins: Default::default(),
+                hash_key: 0,
+                random_seed: 0,
+                limits,
+            };
+            let kept = settings.retentions();
+            for topics in [kept.topic, kept.everyone] {
+                assert!(topics.age == topic_age && topics.forget_after >= topic_age, "{topics:?}");
+            }
+            assert_eq!(kept.inbox.forget_after, forgotten_after);
+            assert_eq!(settings.sessions().expiry, u32::try_from(away.as_secs()).expect("it is short"));
         }
     }
 }
