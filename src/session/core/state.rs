@@ -467,9 +467,8 @@ impl Session {
     }
     /// Device of the user.
     pub fn device(&self) -> &str {
-        let user_bytes = usize::from(self.user_bytes);
         // No device's name is empty: where there is only one name it is both.
-        if self.name.len() == user_bytes { &self.name } else { &self.name[user_bytes..] }
+        Some(&self.name[usize::from(self.user_bytes)..]).filter(|name| !name.is_empty()).unwrap_or(&self.name)
     }
     /// The hash messages carry as their publisher. Unkeyed, as it is stored; who makes collisions loses own messages.
     pub fn publisher(&self) -> u64 {
@@ -528,7 +527,6 @@ impl Session {
         self.flags = if on { self.flags | flags } else { self.flags & !flags };
     }
 
-    /// Leaves frames unread while any reason lasts.
     /// Whether it waits for something, so that its connection is not to be read.
     pub fn is_paused(&self) -> bool {
         self.has(flag::PAUSED)
