@@ -120,7 +120,7 @@ impl House {
         let memory = MemoryStore::new(Retentions::default(), KeyedHash::new(7));
         let (store, desk) = store::thread::open(Log::open(memory, 7).expect("a memory store opens"));
         let Assembly { handle, events, mut seats, mail, .. } = Assembly::new(&settings, &store);
-        let log = store::thread::run(&store, desk, mail, io::now).expect("there are threads");
+        let log = store::thread::run(&store, desk, mail, io::now, || {}).expect("there are threads");
         let seat = seats.pop().expect("one shard has one seat");
         let allocations: &'static AtomicU64 = Box::leak(Box::default());
         let ending = Arc::new(AtomicBool::new(false));

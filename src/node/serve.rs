@@ -24,7 +24,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
 /// Serves until a signal says to stop.
-pub(super) fn run(config: &Config) -> Result<(), Failure> {
+pub(super) fn run(config: &Config, give_back: fn()) -> Result<(), Failure> {
     // Colours only where a person looks at them.
     let ansi = io::IsTerminal::is_terminal(&io::stderr());
     tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(ansi).with_target(false).init();
@@ -34,13 +34,13 @@ pub(super) fn run(config: &Config) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::Runtime(format!("cannot start the control plane's threads: {error}")))?;
-    let result = runtime.block_on(serve(config));
+    let result = runtime.block_on(serve(config, give_back));
     // A request that hangs must not keep the process: it has had its time.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(config: &Config) -> Result<(), Failure> {
+async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
     // The API's address and the signals come first: where they fail, no shard has to be stopped again.
     let listener = TcpListener::bind(config.api_listen)
         .await
@@ -53,7 +53,7 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     let io_uring = matches!(probe::choose(config.driver), Ok(Choosing { chosen: Chosen::Uring, .. }));
     let capacity = capacity::estimate(machine, io_uring, usize::from(shards), config.limits.max_connections);
     let settings = plane::settings(config, shards, capacity).map_err(runtime_failure)?;
-    let running = shard::start(settings).map_err(|error| Failure::Runtime(error.to_string()))?;
+    let running = shard::start(settings, give_back).map_err(|error| Failure::Runtime(error.to_string()))?;
 
     let control = Arc::new(Control::new(Box::new(running.handle.clone())));
     let events = running.events.clone();

@@ -178,19 +178,19 @@ impl Gateway {
         let packet_bytes_max = session.packet_bytes_max() as usize;
         let version = version_of(session);
         let wall_ms = core.now().wall_ms;
-        let mut flavours = std::mem::take(&mut self.flavours);
-        let flavour = flavours.get(visit.pass, version, visit.options, visit.messages, wall_ms);
+        let kind = self.flavours.find(visit.pass, version, visit.options, visit.messages, wall_ms);
+        let flavour = self.flavours.of(kind);
         // A logged message moves the session's position, also at QoS 0.
         let is_plain = flavour.is_plain
             && visit.messages.iter().all(|parcel| parcel.at.is_none())
             && flavour.bytes.len() <= packet_bytes_max;
         if is_plain && core.write_bytes(connection, Room::Data, &flavour.bytes).is_ok() {
             self.counters.sent_many(Qos::AtMostOnce, flavour.frames.len());
-            self.flavours = flavours;
             return;
         }
-        for (parcel, frame) in visit.messages.iter().zip(&flavour.frames) {
-            let offer = self.offer(core, id, parcel, frame.qos);
+        for (index, parcel) in visit.messages.iter().enumerate() {
+            let qos = self.flavours.of(kind).frames[index].qos;
+            let offer = self.offer(core, id, parcel, qos);
             let delivery = match offer {
                 Offer::Send(delivery) => Some((delivery, false)),
                 Offer::SendOnce => None,
@@ -200,6 +200,8 @@ impl Gateway {
                 }
                 Offer::AfterCommit | Offer::Behind | Offer::Passed | Offer::Full => continue,
             };
+            let flavour = self.flavours.of(kind);
+            let frame = &flavour.frames[index];
             let why_not = if is_expired(&parcel.message, wall_ms) {
                 Some(Counter::DroppedExpired)
             } else if frame.layout.total_bytes > packet_bytes_max {
@@ -218,7 +220,7 @@ impl Gateway {
                     let is_sent = !self.unsent.has(id.index)
                         && write_frame(core, connection, &flavour.bytes, frame, Some((delivery, dup))).is_ok();
                     if is_sent {
-                        self.counters.sent(frame.qos);
+                        self.counters.sent(qos);
                     } else {
                         self.unsent.push(id.index, delivery, dup);
                         self.wait_for_outbox(core, connection);
@@ -226,7 +228,6 @@ impl Gateway {
                 }
             }
         }
-        self.flavours = flavours;
     }
 
     /// Several subscriptions, identifiers, or No Local: the session says what it wants of each message.

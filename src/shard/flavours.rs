@@ -22,6 +22,10 @@ pub(crate) struct Flavours {
 
 const KINDS: usize = 2 * 3 * 2;
 
+/// Which flavour.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kind(usize);
+
 /// One flavour. Its buffers are used again for the next pass.
 #[derive(Debug, Default)]
 pub(crate) struct Flavour {
@@ -47,15 +51,15 @@ pub(crate) struct Frame {
 }
 
 impl Flavours {
-    /// The flavour of a subscriber, encoded at its first call in a pass.
-    pub(crate) fn get(
+    /// Where the flavour of a subscriber is kept; it is encoded at its first call in a pass.
+    pub(crate) fn find(
         &mut self,
         pass: PassId,
         version: Version,
         options: Options,
         parcels: &[Parcel],
         wall_ms: u64,
-    ) -> &Flavour {
+    ) -> Kind {
         if self.pass != pass {
             self.pass = pass;
             self.kept.iter_mut().for_each(|flavour| flavour.is_encoded = false);
@@ -67,7 +71,12 @@ impl Flavours {
         if !flavour.is_encoded {
             flavour.encode(version, options, parcels, wall_ms);
         }
-        flavour
+        Kind(kind)
+    }
+
+    /// A flavour of the pass visited last.
+    pub(crate) fn of(&self, Kind(kind): Kind) -> &Flavour {
+        &self.kept[kind]
     }
 }
 

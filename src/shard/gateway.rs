@@ -142,7 +142,9 @@ pub(crate) struct Gateway {
     pub(super) scratch: Vec<u8>,
     stopped: bool,
     pub(super) counters: Counters,
-    spare_effects: Vec<Effects>,
+    /// Boxed, for they come and go with every call of a session.
+    #[expect(clippy::vec_box, reason = "the box itself is what is used again")]
+    spare_effects: Vec<Box<Effects>>,
 }
 
 impl Gateway {
@@ -241,14 +243,14 @@ impl Gateway {
     }
 
     /// An empty list of effects, to be given back.
-    pub(super) fn take_effects(&mut self) -> Effects {
-        let mut effects = self.spare_effects.pop().unwrap_or_else(|| Effects::new(self.settings.sessions()));
+    pub(super) fn take_effects(&mut self) -> Box<Effects> {
+        let mut effects = self.spare_effects.pop().unwrap_or_else(|| Box::new(Effects::new(self.settings.sessions())));
         effects.tells_received = self.watching.any() || !self.waits.is_empty();
         effects
     }
 
     /// Takes an empty list of effects back.
-    pub(super) fn give_effects(&mut self, mut effects: Effects) {
+    pub(super) fn give_effects(&mut self, mut effects: Box<Effects>) {
         effects.control.clear();
         effects.list.clear();
         if let Some(inner) = self.spare_effects.last_mut() {

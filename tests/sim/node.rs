@@ -64,7 +64,7 @@ impl Node {
     pub fn new(net: &SimNet, address: SocketAddr, ledger: &Rc<RefCell<Ledger>>, random: &mut Random) -> Self {
         let mut retentions = Retentions::default();
         if random.below(4) == 0 {
-            let entries = random.within(1, 4) as usize;
+            let entries = random.within(1, 3) as usize;
             retentions.inbox.entries = entries;
             retentions.topic.entries = entries + 1;
             retentions.everyone.entries = entries;
@@ -73,7 +73,7 @@ impl Node {
         let flaky = Flaky { inner, next_write: Write::Works, reads_fail: Cell::new(false), ledger: Rc::clone(ledger) };
         let log = Log::open(flaky, random.bits()).expect("memory opens");
         let (store, desk) = thread::open(log);
-        let letters_max = if random.below(2) == 0 { random.within(1, 8) as usize } else { 1_000 };
+        let letters_max = if random.below(2) == 0 { random.within(1, 4) as usize } else { 1_000 };
         Self {
             net: net.clone(),
             ledger: Rc::clone(ledger),

@@ -27,6 +27,7 @@ impl Session {
         out.u8(self.state as u8);
         out.u8(self.window);
         out.u16(self.flags);
+        out.flag(self.has_cursor_record);
         match self.link {
             Link::Online { .. } => out.u8(0),
             Link::Offline { since_tick } => {
@@ -64,6 +65,7 @@ impl Session {
             .copied()?;
         session.window = reader.u8()?;
         session.flags = reader.u16()?;
+        session.has_cursor_record = reader.flag()?;
         session.link = match reader.u8()? {
             0 => Link::online(connection?),
             _ => Link::Offline { since_tick: reader.u32()? },

@@ -2,8 +2,8 @@
 //! main (expiry, will, filters), cursor (positions, marks; lazy), one per durable QoS 2 delivery in flight (with the
 //! message, which pins it against retention), one per QoS 2 identifier received.
 //!
-//! Key: `s`, app, user, 0, device, 0, kind; for the last two kinds also the incarnation and the identifier. Names never
-//! hold 0 [MQTT-1.5.4-2].
+//! Key: `s`, app, user, 0, device (nothing if it is the user's name), 0, kind; for the last two kinds also the incarnation
+//! and the identifier. Names never hold 0 [MQTT-1.5.4-2], and no device's is empty.
 //!
 //! A publish of a session is committed at its topic's home, and that may be after the session's removal. The
 //! incarnation, which the main record names, tells what was committed for an earlier session of the same device.
@@ -32,7 +32,10 @@ fn key(session: &Session, kind: u8, id: Option<u16>) -> Box<[u8]> {
     key.u16(session.app.0);
     key.extend_from_slice(session.user().as_bytes());
     key.push(0);
-    key.extend_from_slice(session.device().as_bytes());
+    // Often a user has one device of the same name. A session's records are kept in RAM.
+    if session.device() != session.user() {
+        key.extend_from_slice(session.device().as_bytes());
+    }
     key.extend_from_slice(&[0, kind]);
     if let Some(id) = id {
         key.u32(session.generation);
@@ -133,13 +136,24 @@ impl Session {
         self.positions.stand_at(shard_seq);
         if self.has(flag::MAIN_DIRTY) {
             records.push(main(self));
+            self.main_recorded();
         }
         if self.has(flag::CURSOR_DIRTY) {
             records.push(cursor(self, now));
+            self.has_cursor_record = true;
             let gone = self.work.as_mut().map(|work| core::mem::take(&mut work.gone)).unwrap_or_default();
             records.extend(gone.into_iter().map(|id| change(self, FLIGHT, Some(id), None)));
         }
         self.set(flag::MAIN_DIRTY | flag::CURSOR_DIRTY, false);
+    }
+
+    /// The main record is being written: while a connected session has no cursor's record and nothing in flight, the
+    /// positions there are the cursor's, and a record of its own would say nothing more.
+    pub(in crate::session) fn main_recorded(&mut self) {
+        self.set(flag::MAIN_DIRTY, false);
+        if self.link.connection().is_some() && self.work.is_none() && !self.has_cursor_record {
+            self.set(flag::CURSOR_DIRTY, false);
+        }
     }
 }
 
@@ -201,6 +215,7 @@ impl Rebuild {
         let mut parts = reader.0.splitn(3, |&byte| byte == 0);
         let mut name = || core::str::from_utf8(parts.next()?).ok();
         let (user, device) = (name()?, name()?);
+        let device = if device.is_empty() { user } else { device };
         let mut rest = Reader(parts.next()?);
         let whose = &key[..key.len() - rest.0.len()];
         let kind = rest.u8()?;
@@ -288,6 +303,7 @@ fn read_cursor(session: &mut Session, reader: &mut Reader<'_>, now: Now) -> Opti
     } else {
         session.set(flag::INBOX_UNKNOWN, false);
     }
+    session.has_cursor_record = true;
     if let Some(since_wall_ms) = reader.option(Reader::u64)? {
         // The monotonic clock began with this process, so an absence from before it is brought forward in expiry.
         let away = now.wall_ms.saturating_sub(since_wall_ms);

@@ -75,15 +75,17 @@ impl Session {
         if self.is_durable() {
             let resumes = self.has(flag::RECORDED);
             self.set(flag::RECORDED, true);
-            self.set(flag::MAIN_DIRTY, false);
             records.push(record::main(self));
+            self.main_recorded();
             if resumes {
                 // It may say since when the session is away, and perhaps nothing else writes it again for long.
                 records.push(record::cursor(self, now));
+                self.has_cursor_record = true;
             }
         } else if self.has(flag::RECORDED) {
             record::removals(self, &mut records);
             self.set(flag::RECORDED, false);
+            self.has_cursor_record = false;
         }
         records
     }

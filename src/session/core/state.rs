@@ -18,6 +18,7 @@ use super::cursor::Positions;
 use super::expiry::Will;
 use crate::base::ids::{AppId, ConnectionId, Offset, Qos, Seq};
 use crate::base::message::Message;
+use crate::base::text::ShortText;
 use crate::limits::RECEIVE_MAXIMUM_OUT;
 use core::hash::BuildHasher;
 use core::ops::{Deref, DerefMut};
@@ -371,7 +372,11 @@ pub struct Spare {
 const SPARE_WORKS_MAX: usize = 1_024;
 
 impl Spare {
+    /// Takes the other's works, by moving the fewer ones.
     pub(in crate::session) fn take_over(&mut self, other: &mut Self) {
+        if other.works.len() > self.works.len() {
+            core::mem::swap(&mut self.works, &mut other.works);
+        }
         let room = SPARE_WORKS_MAX - self.works.len();
         let from = other.works.len().saturating_sub(room);
         self.works.extend(other.works.drain(from..));
@@ -398,11 +403,11 @@ impl Spare {
     }
 }
 
-/// One device's conversation. 144 bytes and its names; what most do not need is boxed.
+/// One device's conversation. 152 bytes, and its names if they are long; what most do not need is boxed.
 #[derive(Debug)]
 pub struct Session {
     /// The user's name, then the device's; both in one when they are the same.
-    pub(in crate::session) name: Box<str>,
+    pub(in crate::session) name: ShortText,
     pub(in crate::session) subscriptions: Subscriptions,
     pub(in crate::session) extra: Option<Box<Extra>>,
     pub(in crate::session) work: Option<Box<Work>>,
@@ -416,8 +421,8 @@ pub struct Session {
     pub(in crate::session) expiry: u32,
     pub(in crate::session) app: AppId,
     pub(in crate::session) user_bytes: u16,
-    /// Where in `name` the device's begins.
-    pub(in crate::session) device_start: u16,
+    /// A cursor's record exists; until then the main record says all of it.
+    pub(in crate::session) has_cursor_record: bool,
     /// Counts connections, so that late answers to an earlier one are known.
     pub(in crate::session) attachment: u16,
     pub(in crate::session) last_delivery: u16,
@@ -428,7 +433,7 @@ pub struct Session {
     pub(in crate::session) flags: u16,
 }
 
-const _: () = assert!(size_of::<Session>() <= 144);
+const _: () = assert!(size_of::<Session>() <= 152);
 
 impl Session {
     /// One that has never had a connection.
@@ -437,7 +442,7 @@ impl Session {
         let is_one = identity.user == identity.device;
         let device = if is_one { "" } else { &identity.device };
         Self {
-            name: [&*identity.user, device].concat().into(),
+            name: [&*identity.user, device].concat().as_str().into(),
             subscriptions: Subscriptions::None,
             extra: None,
             work: None,
@@ -449,7 +454,7 @@ impl Session {
             expiry: 0,
             app: identity.app,
             user_bytes,
-            device_start: if is_one { 0 } else { user_bytes },
+            has_cursor_record: false,
             attachment: 0,
             last_delivery: 0,
             state: State::Offline,
@@ -468,7 +473,8 @@ impl Session {
     }
     /// Device of the user.
     pub fn device(&self) -> &str {
-        &self.name[usize::from(self.device_start)..]
+        // No device's name is empty: where there is only one name it is both.
+        Some(&self.name[usize::from(self.user_bytes)..]).filter(|name| !name.is_empty()).unwrap_or(&self.name)
     }
     /// The hash messages carry as their publisher. Unkeyed, as it is stored; who makes collisions loses own messages.
     pub fn publisher(&self) -> u64 {

@@ -120,6 +120,7 @@ pub(super) fn commit_or_answer(session: &mut Session, ticket: Ticket, effects: &
     if session.is_durable() {
         session.set(flag::RECORDED, true);
         let records = vec![record::main(session)];
+        session.main_recorded();
         effects.push(Effect::Commit { ticket, records });
     } else {
         answer(session, ticket, effects);

@@ -323,6 +323,49 @@ fn a_session_is_kept_for_the_longest_expiry_at_most_also_when_a_disconnect_asks_
 }
 
 #[test]
+fn an_idle_session_has_one_record_until_something_is_settled() {
+    let mut shard = durable(Version::V5);
+    shard.flush();
+    assert_eq!(shard.records.len(), 1, "the main record says where it stands: {:?}", shard.records.keys());
+    shard.push("a", Qos::AtLeastOnce);
+    shard.push("b", Qos::AtLeastOnce);
+    shard.ack(AckKind::PubAck, 1);
+    shard.ack(AckKind::PubAck, 2);
+    shard.flush();
+    let sessions = |shard: &Shard| shard.records.keys().filter(|key| key.starts_with(b"s")).count();
+    assert_eq!(sessions(&shard), 2, "what is settled is written");
+    // Another main record is no reason to leave the cursor's behind.
+    shard.push("c", Qos::AtLeastOnce);
+    shard.ack(AckKind::PubAck, 3);
+    shard.subscribe("t", Qos::AtLeastOnce);
+    shard.flush();
+    shard.crash();
+    let seen = shard.connect(3600, false);
+    assert!(!seen.iter().any(|line| line.starts_with("PUBLISH")), "all was settled: {seen:?}");
+}
+
+#[test]
+fn a_device_named_as_its_user_is_found_again_by_its_record() {
+    let record = super::super::super::core::record::main;
+    let identities = [("alice", "alice"), ("alice", "phone"), ("bob", "bob"), ("", "x")];
+    let named = |(user, device): (&str, &str)| Identity { app: AppId(3), user: user.into(), device: device.into() };
+    let mut page: Vec<_> = identities
+        .into_iter()
+        .map(|names| record(&Session::new(&named(names))))
+        .map(|change| (change.key, change.value.expect("it is written")))
+        .collect();
+    page.sort();
+    let mut directory = Directory::new(KeyedHash::new(8), 16, 16);
+    let now = Now { monotonic_ms: 0, wall_ms: 0 };
+    assert_eq!(directory.thaw_records(&page, now), Default::default());
+    assert_eq!(directory.thaw_records(&[], now), Default::default());
+    for (user, device) in identities {
+        assert!(directory.find(AppId(3), user, device).is_some(), "{user}/{device}");
+    }
+    assert_eq!(directory.sessions(), identities.len());
+}
+
+#[test]
 fn a_received_id_committed_after_its_session_ended_is_not_the_next_sessions() {
     let mut shard = durable(Version::V5);
     let before = shard.records.clone();
