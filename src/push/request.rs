@@ -120,7 +120,7 @@ pub fn parse(json: &[u8], app: Option<&str>, rules: &Rules, wall_ms: u64) -> Res
         only_device,
         payload,
         qos,
-        retain: false,
+        retain: body.retain.unwrap_or(false),
         created_ms: wall_ms,
         expires_ms: ttl_ms.map(|ttl| wall_ms.saturating_add(ttl)),
         publisher: None,
@@ -142,8 +142,8 @@ fn check_availability(body: &Body) -> Result<(), Problem> {
     if body.collapse.is_some() {
         return Err(Problem::field("collapse", "is not available yet"));
     }
-    if body.retain == Some(true) {
-        return Err(Problem::field("retain", "`true` is not available yet"));
+    if body.retain == Some(true) && !matches!(body.to, To::Topic(_)) {
+        return Err(Problem::field("retain", "is for topics; an inbox keeps what is pushed to it"));
     }
     Ok(())
 }
@@ -346,6 +346,10 @@ fn body_hash(target: &Target, message: &Message, ttl_ms: Option<u64>) -> u64 {
         .part(&[message.qos as u8])
         .part(content_type.unwrap_or_default().as_bytes())
         .part(&ttl_ms.unwrap_or_default().to_le_bytes());
+    if message.retain {
+        // Only then, so that keys of other pushes stand for what they did before there was such a thing.
+        hash.part(b"retain");
+    }
     hash.0
 }
 

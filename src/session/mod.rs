@@ -116,6 +116,23 @@ pub enum Effect {
         /// Entries.
         limit: usize,
     },
+    /// Read what is retained under a filter, of topics behind this one, in their order; answer with `on_retained_read`.
+    /// One at a time.
+    ReadRetained {
+        /// Of one of its subscriptions.
+        filter: Arc<str>,
+        /// Exclusive; empty: from the first.
+        after: Arc<str>,
+        /// Messages.
+        limit: usize,
+    },
+    /// Send this retained message once, at QoS 0.
+    DeliverRetained {
+        /// What.
+        message: Arc<Message>,
+        /// Of the subscription that it is sent for; 0: none.
+        identifier: u32,
+    },
     /// Leave the connection's further frames unread until `ResumeReading`.
     PauseReading,
     /// Read on.
@@ -146,6 +163,8 @@ pub struct GrantedFilter {
     pub retain_as_published: bool,
     /// MQTT 5 Subscription Identifier; 0: none.
     pub identifier: u32,
+    /// What is retained is to be sent for it.
+    pub retained: bool,
     /// The session already had this filter: its place in the router, whose options are updated.
     pub replaces: Option<(u32, u32)>,
 }
@@ -238,11 +257,15 @@ pub enum Counter {
     Settled,
     /// An acknowledgement for something not in flight.
     UnknownAck,
+    /// A retained message was not sent to a new subscription, because a newer live one of its topic came first.
+    RetainedOvertaken,
+    /// That a live message came of a topic was forgotten: its retained one may follow it.
+    RetainedUnnoted,
 }
 
 impl Counter {
     /// All, in order: the index of each is its number.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::DroppedExpired,
         Self::DroppedTooLarge,
         Self::DroppedWindowFull,
@@ -253,6 +276,8 @@ impl Counter {
         Self::DuplicateReceived,
         Self::Settled,
         Self::UnknownAck,
+        Self::RetainedOvertaken,
+        Self::RetainedUnnoted,
     ];
 
     /// Its name in figures.
@@ -268,6 +293,8 @@ impl Counter {
             Self::DuplicateReceived => "duplicate_received",
             Self::Settled => "settled",
             Self::UnknownAck => "unknown_ack",
+            Self::RetainedOvertaken => "retained_overtaken",
+            Self::RetainedUnnoted => "retained_unnoted",
         }
     }
 }
@@ -280,6 +307,7 @@ impl From<&Subscription> for GrantedFilter {
             no_local: subscription.no_local,
             retain_as_published: subscription.retain_as_published,
             identifier: subscription.identifier,
+            retained: false,
             replaces: None,
         }
     }

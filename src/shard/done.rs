@@ -48,7 +48,7 @@ impl Gateway {
             Waiting::Publish { publish, owed } => self.on_publish_committed(core, &publish, owed, result),
             Waiting::Push { push, token } => self.on_push_committed(core, &push, token, result),
             Waiting::RestoreSeq => self.on_log_position(core, result),
-            Waiting::Restore { after } => self.on_records(core, after, result),
+            Waiting::Restore(what) => self.on_records(core, what, result),
         }
     }
 

@@ -142,6 +142,10 @@ impl Gateway {
         let Some(connection) = session.connection().filter(|_| session.is_open()) else {
             return self.pass_by(core, id, visit);
         };
+        if session.is_replaying() {
+            self.note_live(id, visit);
+        }
+        let session = self.directory.get(id).expect("as above");
         let is_simple = visit.lists.len() == 1 && visit.topic != EVERYONE && !visit.options.no_local();
         if is_simple && session.subscriptions().iter().all(|subscription| subscription.identifier == 0) {
             return self.visit_simple(core, id, connection, visit);
@@ -163,6 +167,17 @@ impl Gateway {
         };
         let position = self.position();
         self.tell_session(core, id, |session, effects| session.miss_topics(seq, position, effects));
+    }
+
+    /// A session that is being sent retained messages must not have older ones behind these.
+    fn note_live(&mut self, id: SessionId, visit: &Visit<'_, Parcel>) {
+        let session = self.directory.get_mut(id).expect("it is visited");
+        let newest = visit.messages.last().expect("a visit brings something");
+        if session.effective(visit.topic, newest.message.publisher).is_some()
+            && !session.note_live(&newest.message.topic)
+        {
+            self.counters.session(Counter::RetainedUnnoted);
+        }
     }
 
     /// One subscription, so its options are those of the list: the pass's encoded frames are copied.

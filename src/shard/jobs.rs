@@ -19,6 +19,7 @@ impl Gateway {
             let Some((session, after)) = self.pulls.pop_front() else { break };
             self.serve_pull(core, session, after);
         }
+        self.answer_retained(core);
         self.retry_reads(core);
         self.retry_refused(core);
         self.go_on_restoring(core);
@@ -28,7 +29,7 @@ impl Gateway {
         let log_waits = !self.log.flush();
         self.release_throttled(core, log_waits);
         let answers_wait = self.tell_waiting();
-        answers_wait || more_drain || more_fanout || !self.incoming.is_empty() || !self.pulls.is_empty()
+        answers_wait || more_drain || more_fanout || !self.incoming.is_empty() || !self.pulls.is_empty() || self.reads.is_asked()
     }
 
     /// The earliest time at which there is work again without a letter or a completion.

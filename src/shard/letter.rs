@@ -4,6 +4,7 @@
 //! posts the `Done` of any request in it, and a shard works batches and unlogged deliveries off in the order of
 //! arrival ([`super::incoming`]); so whoever sends an unlogged message after a `Done` knows that it will not overtake.
 
+use super::retained::{RetainedFound, RetainedRead};
 use super::command::{CommandError, CommandToken, Push};
 use crate::base::ids::{AppId, SessionId, ShardId};
 use crate::base::message::Message;
@@ -36,6 +37,10 @@ pub(crate) enum Letter {
     Interest(Box<InterestLetter>),
     /// Interest is installed at one home.
     InterestSet { ticket: u32 },
+    /// For a home: what is retained under a filter? Answer with [`Letter::RetainedFound`].
+    RetainedRead(Box<RetainedRead>),
+    /// What one home has.
+    RetainedFound(Box<RetainedFound>),
     /// A shard's sessions are back and their interest is installed.
     Restored,
     /// What a group commit brought.

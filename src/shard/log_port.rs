@@ -6,6 +6,7 @@
 
 use super::command::{CommandToken, Push};
 use super::letter::Publish;
+use super::restore::Next;
 use crate::base::ids::{Epoch, Offset, SessionId, ShardId};
 use crate::session::Ticket;
 use crate::store::{Address, Handle, Request, RequestToken};
@@ -27,8 +28,8 @@ pub(crate) enum Waiting {
     InboxHead { session: SessionId, mark: (Epoch, Offset) },
     /// Where the log stands, at start.
     RestoreSeq,
-    /// A page of records behind this key, at start.
-    Restore { after: Box<[u8]> },
+    /// A page of records, at start.
+    Restore(Next),
     /// This shard is the home of a topic whose message is being committed.
     Publish { publish: Box<Publish>, owed: bool },
     /// A push to users that is being committed.

@@ -7,8 +7,9 @@ use crate::base::ids::{ConnectionId, Offset, Qos, SessionId};
 use crate::base::message::Message;
 use crate::engine::{Close, CloseCause, Refused, Room};
 use crate::io::Driver;
-use crate::session::{Counter, DeliveryId, Session};
+use crate::session::{Counter, DeliveryId, Effective, LoggedAt, Session};
 use crate::wire::mqtt::{PacketId, Version};
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// The version a session's connection speaks.
@@ -46,6 +47,30 @@ pub(super) fn write_frame<D: Driver>(
     Ok(())
 }
 
+/// What a delivery says besides its message.
+struct Wanted {
+    identifiers: SmallVec<[u32; 1]>,
+    retain: bool,
+}
+
+impl Wanted {
+    /// As all of the session's matching subscriptions together want it [MQTT-3.3.1-12], [MQTT-3.3.1-13].
+    fn live(session: &Session, message: &Message, publisher: Option<u64>) -> Self {
+        match session.effective(&message.topic, publisher) {
+            Some(Effective { retain_as_published, identifiers, .. }) => {
+                Self { identifiers, retain: message.retain && retain_as_published }
+            }
+            None => Self { identifiers: SmallVec::new(), retain: false },
+        }
+    }
+
+    /// Retained, and sent because of one new subscription [MQTT-3.3.1-8].
+    fn retained(identifier: u32) -> Self {
+        let identifiers = (identifier > 0).then_some(identifier).into_iter().collect();
+        Self { identifiers, retain: true }
+    }
+}
+
 impl Gateway {
     /// Sends, or sends again, a message of a session's window.
     pub(super) fn deliver_in_flight<D: Driver>(
@@ -71,9 +96,11 @@ impl Gateway {
         let wall_ms = core.now().wall_ms;
         let Some(session) = self.directory.get(id) else { return true };
         let Some(connection) = session.connection() else { return true };
-        let Some((message, qos)) =
-            session.in_flight(delivery).and_then(|flight| Some((Arc::clone(flight.message.as_ref()?), flight.qos)))
-        else {
+        let found = session.in_flight(delivery).and_then(|flight| {
+            let message = Arc::clone(flight.message.as_ref()?);
+            Some((message, flight.qos, flight.at))
+        });
+        let Some((message, qos, place)) = found else {
             // Acknowledged while it waited for the outbox.
             return true;
         };
@@ -81,9 +108,11 @@ impl Gateway {
             self.settle_unsent(core, id, delivery, Counter::DroppedExpired);
             return true;
         }
-        let effective = session.effective(&message.topic, None);
-        let identifiers = effective.as_ref().map_or(&[][..], |effective| &effective.identifiers[..]);
-        let retain = message.retain && effective.as_ref().is_some_and(|effective| effective.retain_as_published);
+        let wanted = match place {
+            Some(LoggedAt::Retained(identifier)) => Wanted::retained(identifier),
+            _ => Wanted::live(session, &message, None),
+        };
+        let (identifiers, retain) = (&wanted.identifiers[..], wanted.retain);
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
         let frame = encode_frame(version_of(session), &message, qos, retain, identifiers, wall_ms, &mut bytes);
@@ -116,15 +145,30 @@ impl Gateway {
 
     /// Sends a message once, at QoS 0, to one session; what finds no room is dropped and counted.
     pub(super) fn deliver_once<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, message: &Arc<Message>) {
+        let Some(session) = self.directory.get(id) else { return };
+        let wanted = Wanted::live(session, message, message.publisher);
+        self.send_once(core, id, message, &wanted);
+    }
+
+    /// As [`Gateway::deliver_once`], of a retained message for a subscription with this identifier.
+    pub(super) fn deliver_retained<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: SessionId,
+        message: &Arc<Message>,
+        identifier: u32,
+    ) {
+        self.send_once(core, id, message, &Wanted::retained(identifier));
+    }
+
+    fn send_once<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, message: &Arc<Message>, wanted: &Wanted) {
         let wall_ms = core.now().wall_ms;
         let Some(session) = self.directory.get(id) else { return };
         let Some(connection) = session.connection() else { return };
         if is_expired(message, wall_ms) {
             return self.counters.session(Counter::DroppedExpired);
         }
-        let effective = session.effective(&message.topic, message.publisher);
-        let identifiers = effective.as_ref().map_or(&[][..], |effective| &effective.identifiers[..]);
-        let retain = message.retain && effective.as_ref().is_some_and(|effective| effective.retain_as_published);
+        let (identifiers, retain) = (&wanted.identifiers[..], wanted.retain);
         self.scratch.clear();
         let version = version_of(session);
         let frame = encode_frame(version, message, Qos::AtMostOnce, retain, identifiers, wall_ms, &mut self.scratch);
@@ -179,6 +223,7 @@ impl Gateway {
     /// A connection's outbox has drained: send what waited for it.
     pub(super) fn drained<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId) {
         let Some(session) = core.tag(id).and_then(|tag| self.session_of(id, tag)) else { return };
+        self.go_on_reading_retained(core, session);
         let mut waiting = self.unsent.take(session.index);
         while let Some((delivery, dup)) = waiting.pop_front() {
             if !self.send_in_flight(core, session, delivery, dup) {

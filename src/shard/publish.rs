@@ -32,6 +32,9 @@ impl Gateway {
 
     /// This shard is the topic's home: log it or hand it over.
     pub(super) fn on_publish_at_home<D: Driver>(&mut self, core: &mut Core<D>, mut publish: Publish) {
+        if publish.message.retain && !self.retain(core, &mut publish) {
+            return;
+        }
         let message = &publish.message;
         let waits_for_acknowledgement = message.qos >= Qos::AtLeastOnce;
         let owed = waits_for_acknowledgement && self.interest.lookup(message.app, &message.topic).owed;
@@ -58,6 +61,10 @@ impl Gateway {
         result: Result<Answer, StoreError>,
     ) {
         self.committing.end(&publish.message);
+        if publish.message.retain {
+            let committed = matches!(result, Ok(Answer::Appended { duplicate: false, .. }));
+            self.retained.settle(&publish.message, committed);
+        }
         match result {
             Ok(Answer::Appended { positions, duplicate, .. }) if owed || duplicate => {
                 // A duplicate may have been logged when it was new although nobody is owed it now.
@@ -82,7 +89,7 @@ impl Gateway {
         self.answer(core, publish.origin, Ok((None, !interested.shards.is_empty())), false);
     }
 
-    fn answer<D: Driver>(
+    pub(super) fn answer<D: Driver>(
         &mut self,
         core: &mut Core<D>,
         origin: Origin,

@@ -19,6 +19,7 @@ pub(crate) struct Counters {
     pub(crate) failed_reads: u64,
     pub(crate) failed_writes: u64,
     pub(crate) unreadable_records: u64,
+    pub(crate) retained_refused: u64,
     published: [u64; 3],
     sent: [u64; 3],
     closed: [u64; CloseReason::ALL.len()],
@@ -69,6 +70,7 @@ impl Counters {
             ("store_reads_failed", self.failed_reads),
             ("store_writes_failed", self.failed_writes),
             ("records_unreadable", self.unreadable_records),
+            ("retained_refused", self.retained_refused),
             ("closed_by_peer", self.peer_closed),
         ];
         list.extend(CloseReason::ALL.iter().map(|&reason| (reason.name(), self.closed[reason as usize])));
@@ -99,6 +101,9 @@ impl Gateway {
             ("list_pushes", self.lists.len() as u64),
             ("installing", self.installing.len() as u64),
             ("moving", self.moving.len() as u64),
+            ("retained_messages", self.retained.len() as u64),
+            ("retained_bytes", self.retained.bytes() as u64),
+            ("retained_reads", self.reads.len() as u64),
             ("dirty_records", self.dirty.len() as u64),
             ("throttled_connections", self.throttled.len() as u64),
         ]);

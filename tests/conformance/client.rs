@@ -149,6 +149,8 @@ pub struct Welcome {
     pub packet_bytes: Option<u32>,
     pub expiry: Option<u32>,
     pub alias_maximum: Option<u16>,
+    pub retain_available: Option<bool>,
+    pub shared_available: Option<bool>,
 }
 
 /// A connection and what came over it.
@@ -451,6 +453,8 @@ fn got(packet: &Packet<'_>, frame: &[u8]) -> Got {
             packet_bytes: ack.properties.maximum_packet_bytes.map(NonZeroU32::get),
             expiry: ack.properties.session_expiry_seconds,
             alias_maximum: ack.properties.topic_alias_maximum,
+            retain_available: ack.properties.retain_available,
+            shared_available: ack.properties.shared_available,
         }),
         Packet::Publish(publish) => Got::Publish(Arrived {
             topic: publish.topic.into(),

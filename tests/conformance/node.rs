@@ -11,7 +11,7 @@ use kittiwake::io::probe::Choice;
 use kittiwake::io::sim::{Faults, SimDriver, SimNet};
 use kittiwake::shard::command::{CommandError, CommandToken, Event, Push, Pushed, ShardStats, Target};
 use kittiwake::shard::handle::Handle;
-use kittiwake::shard::launch::{Assembly, LogMail, Shard};
+use kittiwake::shard::launch::{Assembly, LogMail, Seat, Shard};
 use kittiwake::shard::settings::{Limits, Settings};
 use kittiwake::store::thread::Desk;
 use kittiwake::store::{Log, MemoryStore, Retentions, thread};
@@ -30,7 +30,9 @@ pub struct Node(Rc<Parts>);
 struct Parts {
     net: SimNet,
     address: SocketAddr,
-    handle: Handle,
+    settings: Arc<Settings>,
+    store: kittiwake::store::Handle,
+    handle: RefCell<Handle>,
     plane: RefCell<Plane>,
     tokens: Cell<u64>,
     /// Commits wait until they are let go.
@@ -77,16 +79,35 @@ impl Node {
         let log = Log::open(MemoryStore::new(retentions, KeyedHash::new(7)), 7).expect("a memory store opens");
         let (store, desk) = thread::open(log);
         let Assembly { handle, events, seats, mail } = Assembly::new(&settings, &store);
-        let make = |seat| Shard::new(seat, net.driver()).expect("the simulated driver can be polled");
-        let shards: Vec<_> = seats.into_iter().map(make).collect();
-        let plane = Plane { shards, desk, mail, events, heard: Vec::new() };
+        let plane = Plane { shards: seated(seats, &net), desk, mail, events, heard: Vec::new() };
+        let (handle, plane) = (RefCell::new(handle), RefCell::new(plane));
         let (tokens, holding) = (Cell::new(0), Cell::new(false));
-        let node = Self(Rc::new(Parts { net, address, handle, plane: RefCell::new(plane), tokens, holding }));
-        for shard in 0..node.0.handle.shards() {
-            node.0.handle.listen(ShardId(shard as u16), vec![address]);
-        }
-        node.run();
+        let node = Self(Rc::new(Parts { net, address, settings, store, handle, plane, tokens, holding }));
+        node.listen();
         node
+    }
+
+    /// Kills it, with all that is not committed, and starts it again over what the store holds.
+    pub fn restart(&self) {
+        let Parts { settings, store, net, .. } = &*self.0;
+        let mut plane = self.0.plane.borrow_mut();
+        plane.shards.clear();
+        plane.heard.clear();
+        assert!(plane.desk.take_in(), "the node keeps the log's handle");
+        plane.desk.log_mut().crash().expect("memory says where it ends");
+        let Assembly { handle, events, seats, mail } = Assembly::new(settings, store);
+        (plane.shards, plane.events, plane.mail) = (seated(seats, net), events, mail);
+        drop(plane);
+        *self.0.handle.borrow_mut() = handle;
+        self.listen();
+    }
+
+    fn listen(&self) {
+        let handle = self.handle();
+        for shard in 0..handle.shards() {
+            handle.listen(ShardId(shard as u16), vec![self.0.address]);
+        }
+        self.run();
     }
 
     pub fn net(&self) -> &SimNet {
@@ -98,8 +119,8 @@ impl Node {
     }
 
     /// The control plane's end.
-    pub fn handle(&self) -> &Handle {
-        &self.0.handle
+    pub fn handle(&self) -> Handle {
+        self.0.handle.borrow().clone()
     }
 
     /// Runs until nothing is left to do at this moment.
@@ -212,7 +233,7 @@ impl Node {
         let mut push = Push { app: AppId(0), target, message: Arc::new(message), key: None };
         change(&mut push);
         let token = self.token();
-        self.0.handle.push(push, token)?;
+        self.handle().push(push, token)?;
         Ok(token)
     }
 
@@ -246,7 +267,7 @@ impl Node {
     /// All shards' figures.
     pub fn stats(&self) -> Vec<ShardStats> {
         let token = self.token();
-        self.0.handle.stats(token).expect("there is room for a question");
+        self.handle().stats(token).expect("there is room for a question");
         self.run();
         let mut plane = self.0.plane.borrow_mut();
         plane.hear();
@@ -342,6 +363,10 @@ impl Plane {
     fn hear(&mut self) {
         self.heard.extend(self.events.try_iter());
     }
+}
+
+fn seated(seats: Vec<Seat>, net: &SimNet) -> Vec<Shard<SimDriver>> {
+    seats.into_iter().map(|seat| Shard::new(seat, net.driver()).expect("the simulated driver can be polled")).collect()
 }
 
 fn value(figures: &[(&'static str, u64)], name: &str) -> u64 {

@@ -75,6 +75,7 @@ impl<'a> Reader<'a> {
         match self.u8()? {
             0 => self.u64().map(|offset| LoggedAt::Inbox(Offset(offset))),
             1 => self.u64().map(|seq| LoggedAt::Topics(Seq(seq))),
+            2 => self.u32().map(LoggedAt::Retained),
             _ => None,
         }
     }
@@ -184,6 +185,10 @@ pub(super) trait Write {
             LoggedAt::Topics(seq) => {
                 self.u8(1);
                 self.u64(seq.0);
+            }
+            LoggedAt::Retained(identifier) => {
+                self.u8(2);
+                self.u32(identifier);
             }
         }
     }

@@ -11,6 +11,7 @@ pub mod expiry;
 pub mod freeze;
 pub mod record;
 pub mod resume;
+pub mod retained;
 pub mod settle;
 pub mod state;
 pub mod subscriptions;

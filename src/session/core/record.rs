@@ -1,16 +1,19 @@
-//! What the store keeps of a session, in four kinds of records under one prefix, so that what changes often is small:
-//! main (expiry, will, filters), cursor (positions, marks; lazy), one per durable QoS 2 delivery in flight (with the
-//! message, which pins it against retention), one per QoS 2 identifier received.
+//! What the store keeps of a session, in five kinds of records under one prefix, so that what changes often is small:
+//! main (expiry, will, filters), cursor (positions, marks; lazy), one per durable QoS 2 or retained delivery in flight
+//! (with the message, which pins it against retention), one per QoS 2 identifier received, and how far retained
+//! messages were sent.
 //!
 //! Key: `s`, app, user, 0, device, 0, kind, identifier. Names never hold 0 [MQTT-1.5.4-2].
 
 use super::super::Identity;
 use super::bytes::{Reader, Write};
 use super::cursor::Prefix;
+use super::retained::{Pending, Replay};
 use super::state::{Flight, InFlight, Link, LoggedAt, Received, Session, flag};
 use crate::base::clock::Now;
 use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq};
 use crate::base::log::RecordChange;
+use crate::base::message::Message;
 use crate::limits::TICK;
 use std::sync::Arc;
 
@@ -21,6 +24,7 @@ const MAIN: u8 = 0;
 const CURSOR: u8 = 1;
 const FLIGHT: u8 = 2;
 const RECEIVED: u8 = 3;
+const REPLAY: u8 = 4;
 
 fn key(session: &Session, kind: u8, id: Option<u16>) -> Box<[u8]> {
     let mut key = Vec::with_capacity(session.user().len() + session.device().len() + 8);
@@ -87,10 +91,13 @@ fn cursor(session: &Session, now: Now) -> RecordChange {
     change(session, CURSOR, None, Some(out))
 }
 
-/// A durable QoS 2 delivery, sent or released.
+/// A durable QoS 2 delivery, sent or released, or a retained one.
 pub(in crate::session) fn flight(session: &Session, flight: &InFlight) -> RecordChange {
     let mut out = vec![VERSION];
-    out.at(flight.at.expect("only logged deliveries are recorded"));
+    out.at(flight.at.expect("only deliveries with a place are recorded"));
+    if let Some(LoggedAt::Retained(_)) = flight.at {
+        out.u8(flight.qos as u8);
+    }
     out.option(flight.message.as_deref(), Vec::message);
     change(session, FLIGHT, Some(flight.delivery.0), Some(out))
 }
@@ -100,6 +107,18 @@ pub(in crate::session) fn received(session: &Session, id: u16, held: bool) -> Re
     change(session, RECEIVED, Some(id), held.then(|| vec![VERSION]))
 }
 
+/// What is left of the retained messages for new subscriptions; nothing: its removal.
+pub(in crate::session) fn replay<'a>(session: &Session, left: impl Iterator<Item = &'a Pending> + Clone) -> RecordChange {
+    let count = left.clone().count();
+    let mut out = vec![VERSION];
+    out.number(count as u64);
+    for Pending { filter, after, .. } in left {
+        out.text(filter);
+        out.text(after);
+    }
+    change(session, REPLAY, None, (count > 0).then_some(out))
+}
+
 /// Removes whatever may be there.
 pub(in crate::session) fn removals(session: &Session, records: &mut Vec<RecordChange>) {
     if !session.has(flag::RECORDED) {
@@ -107,12 +126,16 @@ pub(in crate::session) fn removals(session: &Session, records: &mut Vec<RecordCh
     }
     records.push(change(session, MAIN, None, None));
     records.push(change(session, CURSOR, None, None));
-    let recorded = |flight: &&InFlight| flight.qos == Qos::ExactlyOnce && flight.delivery.0 != 0;
+    let recorded = |flight: &&InFlight| flight.is_recorded() && flight.delivery.0 != 0;
     let flights = session.flights().iter().filter(recorded).map(|flight| flight.delivery.0);
     let gone = session.work.iter().flat_map(|work| work.gone.iter().copied());
     records.extend(flights.chain(gone).map(|id| change(session, FLIGHT, Some(id), None)));
     let ids = session.extra.iter().flat_map(|extra| &extra.received);
     records.extend(ids.map(|held| received(session, held.id, false)));
+    let replay = session.extra.as_ref().and_then(|extra| extra.replay.as_ref());
+    if replay.is_some_and(|replay| replay.recorded) {
+        records.push(change(session, REPLAY, None, None));
+    }
 }
 
 impl Session {
@@ -130,9 +153,38 @@ impl Session {
             records.push(cursor(self, now));
             let gone = self.work.as_mut().map(|work| core::mem::take(&mut work.gone)).unwrap_or_default();
             records.extend(gone.into_iter().map(|id| change(self, FLIGHT, Some(id), None)));
+            records.extend(self.forget_replay());
         }
         self.set(flag::MAIN_DIRTY | flag::CURSOR_DIRTY, false);
     }
+}
+
+/// The prefix of all records of retained messages.
+pub const RETAINED_PREFIX: &[u8] = b"t";
+
+/// A topic's retained message, or the removal of the record when it has no payload. Key: `t`, app, topic.
+pub fn retained(message: &Message) -> RecordChange {
+    let mut key = RETAINED_PREFIX.to_vec();
+    key.u16(message.app.0);
+    key.extend_from_slice(message.topic.as_bytes());
+    let value = (!message.payload.is_empty()).then(|| {
+        let mut out = vec![VERSION];
+        out.message(message);
+        out.into_boxed_slice()
+    });
+    RecordChange { key: key.into_boxed_slice(), value }
+}
+
+/// The removal of a topic's retained message.
+pub fn not_retained(message: &Message) -> RecordChange {
+    RecordChange { value: None, ..retained(message) }
+}
+
+/// Reads the value of a retained message's record.
+pub fn parse_retained(value: &[u8]) -> Option<Message> {
+    let reader = &mut Reader(value);
+    (reader.u8()? == VERSION).then_some(())?;
+    reader.message()
 }
 
 /// The key of a user's read mark: `r`, app, user, 0, so that no user's key begins another's.
@@ -195,6 +247,7 @@ impl Rebuild {
         match kind {
             CURSOR => read_cursor(session, &mut value, now)?,
             FLIGHT => read_flight(session, rest.u16()?, &mut value)?,
+            REPLAY => read_replay(session, &mut value)?,
             RECEIVED => session.extra().received.push(Received { id: rest.u16()?, routed: true }),
             _ => return None,
         }
@@ -281,6 +334,7 @@ fn read_cursor(session: &mut Session, reader: &mut Reader<'_>, now: Now) -> Opti
 
 fn read_flight(session: &mut Session, id: u16, reader: &mut Reader<'_>) -> Option<()> {
     let at: LoggedAt = reader.at()?;
+    let qos = if matches!(at, LoggedAt::Retained(_)) { reader.qos()? } else { Qos::ExactlyOnce };
     let message = reader.option(Reader::message)?.map(Arc::new);
     let work = session.work.get_or_insert_default();
     let state = if message.is_some() { Flight::Queued } else { Flight::Released };
@@ -289,8 +343,16 @@ fn read_flight(session: &mut Session, id: u16, reader: &mut Reader<'_>) -> Optio
         _ => work.sent += 1,
     }
     let delivery = super::super::DeliveryId(id);
-    work.window.push(InFlight { delivery, state, qos: Qos::ExactlyOnce, at: Some(at), message });
+    work.window.push(InFlight { delivery, state, qos, at: Some(at), message });
     session.last_delivery = session.last_delivery.max(id);
+    Some(())
+}
+
+fn read_replay(session: &mut Session, reader: &mut Reader<'_>) -> Option<()> {
+    let filters = list(reader, |reader| {
+        Some(Pending { filter: reader.text()?.into(), after: reader.text()?.into(), resumed: true })
+    })?;
+    session.extra().replay = Some(Box::new(Replay { filters: filters.into(), recorded: true, ..Replay::default() }));
     Some(())
 }
 

@@ -30,6 +30,7 @@ impl Session {
         if filters_pending {
             effects.push(Effect::PauseReading);
         }
+        self.resume_replay();
         self.queue_sent();
     }
 

@@ -94,7 +94,7 @@ impl Session {
         let mut is_first = true;
         for flight in &mut work.window[first..] {
             let waits = flight.state == Flight::Committing;
-            if waits && flight.qos == Qos::ExactlyOnce && !is_first {
+            if waits && flight.is_recorded() && !is_first {
                 break;
             }
             is_first = false;
@@ -144,7 +144,7 @@ impl Session {
             _ => work.sent -= 1,
         }
         let logged = flight.at.is_some();
-        if logged && durable && flight.qos == Qos::ExactlyOnce {
+        if durable && flight.is_recorded() {
             work.gone.push(delivery.0);
         }
         if logged {

@@ -15,6 +15,7 @@
 use super::super::{Counter, DeliveryId, Effect, Effects, Identity, Ticket};
 use super::cursor::Positions;
 use super::expiry::Will;
+use super::retained::Replay;
 use crate::base::ids::{AppId, ConnectionId, Offset, Qos, Seq};
 use crate::base::message::Message;
 use crate::limits::RECEIVE_MAXIMUM_OUT;
@@ -32,6 +33,8 @@ pub enum LoggedAt {
     Inbox(Offset),
     /// In a topic or everyone.
     Topics(Seq),
+    /// Not in the log but retained, sent because of a subscription with this identifier (0: none).
+    Retained(u32),
 }
 
 /// What became of an offered message.
@@ -324,6 +327,7 @@ pub(in crate::session) struct Extra {
     pub received: Vec<Received>,
     pub filters: Option<Box<PendingFilters>>,
     pub welcome: Option<Box<Welcome>>,
+    pub replay: Option<Box<Replay>>,
 }
 
 /// What a session has while something is in flight in either direction.

@@ -137,7 +137,7 @@ pub(super) fn welcome(session: &mut Session, effects: &mut Effects) {
         let properties = &mut ack.properties;
         properties.session_expiry_seconds = welcome.expiry_lowered.then_some(session.expiry);
         properties.receive_maximum = NonZeroU16::new(RECEIVE_MAXIMUM_IN);
-        properties.retain_available = Some(false);
+        properties.retain_available = Some(true);
         properties.maximum_packet_bytes = NonZeroU32::new(welcome.packet_bytes);
         properties.assigned_client_id = welcome.assigned.then(|| session.device());
         properties.topic_alias_maximum = Some(TOPIC_ALIAS_MAX);

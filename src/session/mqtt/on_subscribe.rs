@@ -2,12 +2,13 @@
 
 use super::super::core::record;
 use super::super::core::state::{PendingFilters, Purpose, flag};
+use super::super::core::subscriptions::is_inbox;
 use super::super::{Effect, Effects, GrantedFilter, Session, Ticket};
 use super::frame;
 use crate::base::ids::{Qos, Seq};
 use crate::limits::SUBSCRIPTIONS_MAX;
 use crate::wire::mqtt::suback::Reasons;
-use crate::wire::mqtt::{Filter, PacketId, Reason, SubAck, Subscribe, UnsubAck, topic};
+use crate::wire::mqtt::{Filter, PacketId, Reason, RetainHandling, SubAck, Subscribe, UnsubAck, topic};
 
 pub(super) fn handle(session: &mut Session, subscribe: &Subscribe<'_>, effects: &mut Effects) {
     let identifier = subscribe.properties.subscription_id.map_or(0, |id| id.get());
@@ -57,12 +58,19 @@ fn grant(
         }
         *new += 1;
     }
+    let retained = !is_inbox(filter.filter)
+        && match filter.retain_handling {
+            RetainHandling::Send => true,
+            RetainHandling::SendIfNew => known.is_none() && again.is_none_or(|at| granted[at].retained),
+            RetainHandling::DoNotSend => false,
+        };
     let made = GrantedFilter {
         filter: effects.spare.filter(filter.filter),
         qos: filter.qos,
         no_local: filter.no_local,
         retain_as_published: filter.retain_as_published,
         identifier,
+        retained,
         replaces: known.map(|known| (known.filter, known.position)),
     };
     match again {
@@ -84,6 +92,7 @@ pub fn on_subscribed(session: &mut Session, ticket: Ticket, places: &[(u32, u32)
         && pending.ticket == ticket
     {
         session.install(&pending.granted, places);
+        session.begin_replay(&pending.granted);
     }
     session.extra().filters = pending;
 }
@@ -115,7 +124,9 @@ pub fn on_inbox_known(session: &mut Session, effects: &mut Effects) {
 pub(super) fn commit_or_answer(session: &mut Session, ticket: Ticket, effects: &mut Effects) {
     if session.is_durable() {
         session.set(flag::RECORDED, true);
-        let records = vec![record::main(session)];
+        let mut records = vec![record::main(session)];
+        // What is retained is promised with SUBACK, like what comes.
+        records.extend(session.record_replay());
         effects.push(Effect::Commit { ticket, records });
     } else {
         answer(session, ticket, effects);

@@ -21,6 +21,7 @@ pub(super) fn handle(session: &mut Session, unsubscribe: &Unsubscribe<'_>, effec
         codes.push(reason.code());
     }
     session.replace_subscriptions(left);
+    session.narrow_replay(effects);
     if let Some(served) = served.filter(|_| !session.covers_inbox()) {
         effects.push(Effect::InboxLeft { served });
     }
