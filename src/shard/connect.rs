@@ -117,7 +117,8 @@ impl Gateway {
         }
         let mut effects = self.take_effects();
         let packet_bytes = u32::try_from(self.settings.limits.packet_bytes).unwrap_or(u32::MAX);
-        let at = OpenAt { now, shard_seq: seq, inbox: None, packet_bytes };
+        let sees_node = self.may_see_node(&identity);
+        let at = OpenAt { now, shard_seq: seq, inbox: None, sees_node, packet_bytes };
         let opened = mqtt::open(&mut self.directory, &identity, &request, id, at, &mut effects);
         if let Some(session) = opened {
             core.set_tag(id, session.index);
@@ -128,6 +129,10 @@ impl Gateway {
         }
         self.apply(core, opened, Some(id), &mut effects);
         self.give_effects(effects);
+    }
+
+    fn may_see_node(&self, identity: &Identity) -> bool {
+        identity.app == AppId(0) && self.settings.sys_users.iter().any(|user| **user == *identity.user)
     }
 
     /// Milliseconds without a byte after which the connection ends: one and a half times the keep alive

@@ -10,15 +10,15 @@
 //! open session · `inbound` bytes to frames to sessions · `apply` what sessions ask for · `publish` a topic's home ·
 //! `push` the control plane's messages · `log_port`, `done` requests to the log and their answers · `incoming` what came
 //! for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound` frames into outboxes · `lagging`, `unsent`
-//! what waits for a window or an outbox · `subscribe` interest · `retained` what is
-//! kept for who subscribes · `jobs` the rest of the turn · `restore` at start ·
-//! `admin`, `stats` the operator.
+//! what waits for a window or an outbox · `subscribe` interest · `retained` what is kept for who subscribes · `jobs` the
+//! rest of the turn · `restore` at start · `admin`, `connections`, `stats` the operator.
 
 mod admin;
 mod apply;
 pub mod command;
 mod committing;
 mod connect;
+mod connections;
 mod done;
 mod fanout;
 mod flavours;

@@ -114,12 +114,7 @@ impl Gateway {
     }
 
     /// One page of records, in key order. Each shard reads all and keeps its own: homes may have changed since.
-    pub(super) fn on_records<D: Driver>(
-        &mut self,
-        core: &mut Core<D>,
-        what: Next,
-        result: Result<Answer, StoreError>,
-    ) {
+    pub(super) fn on_records<D: Driver>(&mut self, core: &mut Core<D>, what: Next, result: Result<Answer, StoreError>) {
         let Ok(Answer::Records(page)) = result else { return self.try_again(core, what) };
         match what {
             Next::Retained(_) => self.on_retained_records(core, &page),

@@ -7,6 +7,8 @@ mod draining;
 mod flows;
 mod inbox;
 mod node;
+mod operators;
+mod retained;
 mod sessions;
 mod subscriptions;
 mod topics;

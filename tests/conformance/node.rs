@@ -9,12 +9,14 @@ use kittiwake::base::ids::{AppId, Qos, ShardId};
 use kittiwake::base::message::Message;
 use kittiwake::io::probe::Choice;
 use kittiwake::io::sim::{Faults, SimDriver, SimNet};
-use kittiwake::shard::command::{CommandError, CommandToken, Event, Push, Pushed, ShardStats, Target};
+use kittiwake::shard::command::{
+    CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, Push, Pushed, ShardStats, Target,
+};
 use kittiwake::shard::handle::Handle;
 use kittiwake::shard::launch::{Assembly, LogMail, Seat, Shard};
 use kittiwake::shard::settings::{Limits, Settings};
 use kittiwake::store::thread::Desk;
-use kittiwake::store::{Log, MemoryStore, Retentions, thread};
+use kittiwake::store::{Log, MemoryStore, Retentions, Store, thread};
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -22,6 +24,9 @@ use std::sync::Arc;
 
 /// Letters of one commit at most: its batch, and an answer for each of its requests.
 const COMMIT_LETTERS: usize = 1_025;
+
+/// Who may see the node's figures.
+pub const OPERATOR: &str = "operator";
 
 /// A node. Clones are handles to the same one.
 #[derive(Clone)]
@@ -71,6 +76,7 @@ impl Node {
             listen: vec![address],
             apps: vec!["default".into()],
             user: UserTemplate::default(),
+            sys_users: vec![OPERATOR.into()],
             hash_key: 7,
             random_seed: 7,
             limits,
@@ -281,6 +287,32 @@ impl Node {
             _ => unreachable!("the partition is of figures"),
         });
         stats.collect()
+    }
+
+    /// The connections that operators are told of.
+    pub fn connections(&self, query: ConnectionQuery) -> Vec<ConnectionFigures> {
+        let token = self.token();
+        self.handle().connections(query, token).expect("there is room for a question");
+        self.run();
+        let mut plane = self.0.plane.borrow_mut();
+        plane.hear();
+        let (mine, others): (Vec<Event>, Vec<Event>) = plane
+            .heard
+            .drain(..)
+            .partition(|event| matches!(event, Event::Connections { token: other, .. } if *other == token));
+        plane.heard = others;
+        let lists = mine.into_iter().map(|event| match event {
+            Event::Connections { connections, .. } => connections,
+            _ => unreachable!("the partition is of connections"),
+        });
+        lists.flatten().collect()
+    }
+
+    /// Session records in the store.
+    pub fn session_records(&self) -> usize {
+        let mut plane = self.0.plane.borrow_mut();
+        let store = plane.desk.log_mut().store_mut();
+        store.read_records(b"s", &[], usize::MAX).expect("memory can be read").len()
     }
 
     /// A gauge, summed over the shards.

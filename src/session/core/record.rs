@@ -108,7 +108,10 @@ pub(in crate::session) fn received(session: &Session, id: u16, held: bool) -> Re
 }
 
 /// What is left of the retained messages for new subscriptions; nothing: its removal.
-pub(in crate::session) fn replay<'a>(session: &Session, left: impl Iterator<Item = &'a Pending> + Clone) -> RecordChange {
+pub(in crate::session) fn replay<'a>(
+    session: &Session,
+    left: impl Iterator<Item = &'a Pending> + Clone,
+) -> RecordChange {
     let count = left.clone().count();
     let mut out = vec![VERSION];
     out.number(count as u64);
