@@ -58,12 +58,16 @@ pub struct Retained {
     bytes: usize,
     /// Of those on their way through the log.
     reserved: Capacity,
+    /// Reservations ever made, and ever settled.
+    reservations: u64,
+    settled: u64,
 }
 
 impl Retained {
     /// Nothing retained.
     pub fn new(capacity: Capacity) -> Self {
-        Self { apps: Vec::new(), capacity, messages: 0, bytes: 0, reserved: Capacity { messages: 0, bytes: 0 } }
+        let reserved = Capacity { messages: 0, bytes: 0 };
+        Self { apps: Vec::new(), capacity, messages: 0, bytes: 0, reserved, reservations: 0, settled: 0 }
     }
 
     /// Makes room for a message that is about to be committed; [`Retained::settle`] follows. What it replaces counts
@@ -77,11 +81,13 @@ impl Retained {
         }
         self.reserved.messages += 1;
         self.reserved.bytes += size(message);
+        self.reservations += 1;
         Ok(())
     }
 
-    /// A reserved message was committed, or was not.
+    /// A reserved message was committed, or was not. In the order of the reservations.
     pub fn settle(&mut self, message: &Arc<Message>, committed: bool) {
+        self.settled += 1;
         self.reserved.messages -= 1;
         self.reserved.bytes -= size(message);
         if committed {
@@ -143,6 +149,16 @@ impl Retained {
             self.remove(gone.app, &gone.topic);
         }
         found
+    }
+
+    /// Reservations ever made.
+    pub fn reservations(&self) -> u64 {
+        self.reservations
+    }
+
+    /// How many of them have been settled.
+    pub fn settled(&self) -> u64 {
+        self.settled
     }
 
     /// Messages at the moment.

@@ -142,10 +142,6 @@ impl Gateway {
         let Some(connection) = session.connection().filter(|_| session.is_open()) else {
             return self.pass_by(core, id, visit);
         };
-        if session.is_replaying() {
-            self.note_live(id, visit);
-        }
-        let session = self.directory.get(id).expect("as above");
         let is_simple = visit.lists.len() == 1 && visit.topic != EVERYONE && !visit.options.no_local();
         if is_simple && session.subscriptions().iter().all(|subscription| subscription.identifier == 0) {
             return self.visit_simple(core, id, connection, visit);
@@ -169,17 +165,6 @@ impl Gateway {
         self.tell_session(core, id, |session, effects| session.miss_topics(seq, position, effects));
     }
 
-    /// A session that is being sent retained messages must not have older ones behind these.
-    fn note_live(&mut self, id: SessionId, visit: &Visit<'_, Parcel>) {
-        let session = self.directory.get_mut(id).expect("it is visited");
-        let newest = visit.messages.last().expect("a visit brings something");
-        if session.effective(visit.topic, newest.message.publisher).is_some()
-            && !session.note_live(&newest.message.topic)
-        {
-            self.counters.session(Counter::RetainedUnnoted);
-        }
-    }
-
     /// One subscription, so its options are those of the list: the pass's encoded frames are copied.
     fn visit_simple<D: Driver>(
         &mut self,
@@ -196,6 +181,7 @@ impl Gateway {
         let flavour = flavours.get(visit.pass, version, visit.options, visit.messages, wall_ms);
         // A logged message moves the session's position, also at QoS 0.
         let is_plain = flavour.is_plain
+            && !session.is_replaying()
             && visit.messages.iter().all(|parcel| parcel.at.is_none())
             && flavour.bytes.len() <= packet_bytes_max;
         if is_plain && core.write_bytes(connection, Room::Data, &flavour.bytes).is_ok() {
@@ -258,8 +244,21 @@ impl Gateway {
         }
     }
 
-    /// Offers a message of a pass to a session.
+    /// Offers a message of a pass to a session. One that is being sent retained messages must not have older ones of the
+    /// topic behind this one.
     fn offer<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, parcel: &Parcel, qos: Qos) -> Offer {
+        let offer = self.offer_parcel(core, id, parcel, qos);
+        let session = self.directory.get_mut(id).filter(|session| session.is_replaying());
+        if let Some(session) = session
+            && !matches!(offer, Offer::Skipped(_) | Offer::Passed)
+            && !session.note_live(&parcel.message.topic)
+        {
+            self.counters.session(Counter::RetainedUnnoted);
+        }
+        offer
+    }
+
+    fn offer_parcel<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, parcel: &Parcel, qos: Qos) -> Offer {
         let Some((epoch, _, seq)) = parcel.at else {
             if qos == Qos::AtMostOnce {
                 return Offer::SendOnce;

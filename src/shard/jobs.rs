@@ -30,7 +30,7 @@ impl Gateway {
         let log_waits = !self.log.flush();
         self.release_throttled(core, log_waits);
         let answers_wait = self.tell_waiting();
-        let more_surveys = !self.surveys.is_empty() || self.reads.is_asked();
+        let more_surveys = !self.surveys.is_empty() || self.reads.is_asked(&self.retained);
         answers_wait || more_drain || more_surveys || more_fanout || !self.incoming.is_empty() || !self.pulls.is_empty()
     }
 

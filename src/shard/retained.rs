@@ -5,8 +5,10 @@
 //!               ▲                (waits while the outbox is not empty)            (merged by topic)            │
 //!               └────────────────────── the next piece, as the window has room ◄───────────────────────────────┘
 //! ```
-//! Homes answer a bounded number of topics a turn. All answers are cut at the topic up to which every home has looked,
-//! so where a reader stands is one topic, which means the same to any number of shards.
+//! A home answers once all that was on its way to be retained when it was asked is: a batch may have brought that to the
+//! asker's other subscribers before the new one was there, so the answer has to have it. Homes answer a bounded number
+//! of topics a turn. All answers are cut at the topic up to which every home has looked, so where a reader stands is one
+//! topic, which means the same to any number of shards.
 
 use super::command::CommandError;
 use super::gateway::{Core, Gateway};
@@ -17,7 +19,7 @@ use crate::base::message::Message;
 use crate::io::Driver;
 use crate::limits::{RETAINED_PIECE_BYTES_MAX, RETAINED_STEP_VISITS_MAX, RETAINED_SWEEP_VISITS_MAX};
 use crate::router::filter::is_wildcard;
-use crate::router::retained::{Found, Step};
+use crate::router::retained::{Found, Retained, Step};
 use crate::session::core::record;
 use crate::store::{Record, Request};
 use slab::Slab;
@@ -68,8 +70,8 @@ pub(crate) struct RetainedFound {
 pub(crate) struct RetainedReads {
     /// At most one a session, and one more for each connection that it has had since.
     under_way: Slab<Reading>,
-    /// Questions to this home, at most one for each read under way anywhere.
-    asked: VecDeque<RetainedRead>,
+    /// Questions to this home, at most one for each read under way anywhere, and how many commits had been asked for.
+    asked: VecDeque<(u64, RetainedRead)>,
     /// Wishes of sessions whose outbox is not empty, by session index.
     waiting: HashMap<u32, Wish>,
     /// Where the search for messages over their time goes on when there is no room.
@@ -82,9 +84,9 @@ impl RetainedReads {
         self.under_way.len() + self.asked.len() + self.waiting.len()
     }
 
-    /// Whether this home has questions to answer.
-    pub(crate) fn is_asked(&self) -> bool {
-        !self.asked.is_empty()
+    /// Whether this home has a question to answer now.
+    pub(crate) fn is_asked(&self, retained: &Retained) -> bool {
+        self.asked.front().is_some_and(|(reservations, _)| *reservations <= retained.settled())
     }
 
     /// The session's connection is gone.
@@ -188,7 +190,7 @@ impl Gateway {
         let question = RetainedRead { app, filter, after, limit, asker: self.shard, ticket };
         for home in self.homes.all().filter(|home| exact.is_none_or(|exact| exact == *home)) {
             if home == self.shard {
-                self.reads.asked.push_back(question.clone());
+                self.on_retained_asked(question.clone());
             } else {
                 core.send_control(home, Letter::RetainedRead(Box::new(question.clone())));
             }
@@ -197,14 +199,14 @@ impl Gateway {
 
     /// A question to this home: answered in its turn.
     pub(super) fn on_retained_asked(&mut self, question: RetainedRead) {
-        self.reads.asked.push_back(question);
+        self.reads.asked.push_back((self.retained.reservations(), question));
     }
 
     /// Answers questions, up to a bounded number of topics looked at.
     pub(super) fn answer_retained<D: Driver>(&mut self, core: &mut Core<D>) {
         let mut visits_left = RETAINED_STEP_VISITS_MAX;
-        while visits_left > 0 {
-            let Some(question) = self.reads.asked.pop_front() else { return };
+        while visits_left > 0 && self.reads.is_asked(&self.retained) {
+            let (_, question) = self.reads.asked.pop_front().expect("there is one");
             let RetainedRead { app, filter, after, limit, asker, ticket } = question;
             let step = Step { visits: visits_left, messages: limit, bytes: RETAINED_PIECE_BYTES_MAX };
             let found = self.retained.read(app, &filter, &after, step, core.now().wall_ms);

@@ -7,7 +7,7 @@ use kittiwake::base::ids::Qos;
 use kittiwake::io::sim::{Peer, PeerState, Random, SimNet};
 use kittiwake::wire::mqtt::{
     Ack, AckKind, Connect, Disconnect, Encode, Filter, FilterNames, Filters, PacketId, PingReq, Publish, Reason,
-    Subscribe, Unsubscribe, Version,
+    RetainHandling, Subscribe, Unsubscribe, Version,
 };
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -15,7 +15,10 @@ use std::rc::Rc;
 
 /// What clients publish to and subscribe to.
 const TOPICS: [&str; 5] = ["a", "rooms/1", "rooms/2", "rooms/1/x", "news"];
-const FILTERS: [&str; 8] = ["a", "rooms/1", "rooms/+", "rooms/#", "#", "news", "$inbox/#", "$inbox/orders/+"];
+const FILTERS: [&str; 10] =
+    ["a", "rooms/1", "rooms/+", "rooms/#", "#", "news", "$inbox/#", "$inbox/orders/+", "kept/+", "kept/2"];
+/// What they publish to with RETAIN, and only so.
+const KEPT: [&str; 4] = ["kept/1", "kept/2", "kept/3", "kept"];
 /// Session expiry of durable MQTT 5 clients, seconds: shorter than a long absence in a run.
 const EXPIRY: u32 = 60;
 /// A clean start that was not answered may still be taken in for this long.
@@ -258,15 +261,21 @@ impl Client {
         if self.talk.flights() >= 8 {
             return;
         }
-        let topic = TOPICS[random.below(TOPICS.len() as u64) as usize];
+        let retain = random.below(6) == 0;
+        let topics = if retain { &KEPT[..] } else { &TOPICS[..] };
+        let topic = topics[random.below(topics.len() as u64) as usize];
         let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][random.below(3) as usize];
         let padding = if random.below(40) == 0 { 5_000 } else { random.below(30) as usize };
-        let (id, payload) =
+        let (id, mut payload) =
             self.ledger.borrow_mut().begin(Author::Client(self.traits.index), Aim::Topic, topic, qos, padding);
         if padding >= 4_096 {
             self.ledger.borrow_mut().coverage.hit(Seen::LargePayload);
         }
-        let out = Out { id, topic: topic.to_owned(), payload, qos, released: false };
+        if retain && random.below(6) == 0 {
+            payload.clear();
+            self.ledger.borrow_mut().empties(id);
+        }
+        let out = Out { id, topic: topic.to_owned(), payload, qos, retain, released: false };
         self.talk.publish(out);
     }
 
@@ -276,10 +285,15 @@ impl Client {
         }
         let filter = FILTERS[random.below(FILTERS.len() as u64) as usize];
         let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce, Qos::ExactlyOnce][random.below(4) as usize];
-        self.talk.begin_subscribe(Subscription { filter: filter.to_owned(), qos, acked: false });
+        let is_new = self.talk.begin_subscribe(Subscription { filter: filter.to_owned(), qos, acked: false });
         let packet_id = self.talk.next_packet_id();
         self.talk.waiting = Waiting::SubAck(packet_id, filter.to_owned(), qos);
-        let filters = [Filter::new(filter, qos)];
+        let mut filters = [Filter::new(filter, qos)];
+        if self.traits.version == Version::V5 {
+            filters[0].retain_handling =
+                [RetainHandling::Send, RetainHandling::SendIfNew, RetainHandling::DoNotSend][random.below(3) as usize];
+        }
+        self.talk.begin_retained(filter, filters[0].retain_handling, is_new);
         self.talk.send(&Subscribe { packet_id, properties: Default::default(), filters: Filters::borrowed(&filters) });
     }
 
@@ -357,7 +371,7 @@ pub fn publish_of(out: &Out, packet_id: Option<PacketId>, dup: bool, version: Ve
     let publish = Publish {
         dup,
         qos: out.qos,
-        retain: false,
+        retain: out.retain,
         topic: &out.topic,
         packet_id,
         properties: Default::default(),

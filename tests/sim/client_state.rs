@@ -6,7 +6,8 @@ use crate::ledger::{Ledger, MessageId, Subscription};
 use kittiwake::base::ids::Qos;
 use kittiwake::io::sim::Random;
 use kittiwake::wire::mqtt::{
-    Ack, AckKind, ConnAck, Encode, FrameLen, Packet, PacketId, Publish, Reason, Version, decode, frame_len,
+    Ack, AckKind, ConnAck, Encode, FrameLen, Packet, PacketId, Publish, Reason, RetainHandling, Version, decode,
+    frame_len,
 };
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,6 +21,7 @@ pub struct Out {
     pub topic: String,
     pub payload: Vec<u8>,
     pub qos: Qos,
+    pub retain: bool,
     /// QoS 2: PUBREC has come.
     pub released: bool,
 }
@@ -46,6 +48,8 @@ pub struct Conversation {
     clean_start: bool,
     may_have_expired: bool,
     pub waiting: Waiting,
+    /// The SUBSCRIBE under way asks for what is retained.
+    must_come: bool,
     last_packet_id: u16,
     /// In the order of first sending.
     flights: VecDeque<(PacketId, Out)>,
@@ -73,6 +77,7 @@ impl Conversation {
             clean_start: false,
             may_have_expired: false,
             waiting: Waiting::Nothing,
+            must_come: false,
             last_packet_id: 0,
             flights: VecDeque::new(),
             unanswered: Default::default(),
@@ -168,15 +173,28 @@ impl Conversation {
         self.flights.push_back((id, out));
     }
 
-    pub fn begin_subscribe(&mut self, wanted: Subscription) {
+    /// True: the client did not have this filter.
+    pub fn begin_subscribe(&mut self, wanted: Subscription) -> bool {
         let ledger = &mut *self.ledger.borrow_mut();
         let life = &mut ledger.lives[self.traits.index];
         if let Some(at) = life.subscriptions.iter().position(|known| known.filter == wanted.filter) {
             life.subscriptions[at] = wanted;
             // At another QoS what is under way may come at either.
             ledger.forgive(self.traits.index);
-        } else {
-            life.subscriptions.push(wanted);
+            return false;
+        }
+        life.subscriptions.push(wanted);
+        true
+    }
+
+    /// What is retained is to come for the SUBSCRIBE that is about to be sent, or not.
+    pub fn begin_retained(&mut self, filter: &str, handling: RetainHandling, is_new: bool) {
+        // A filter that was asked for on a connection that broke may be new to the server, or not.
+        let may_come = handling != RetainHandling::DoNotSend;
+        let must_come = handling == RetainHandling::Send || handling == RetainHandling::SendIfNew && is_new;
+        self.must_come = must_come;
+        if may_come {
+            self.ledger.borrow_mut().asks_retained(self.traits.index, filter);
         }
     }
 
@@ -248,6 +266,9 @@ impl Conversation {
                 let known = known.iter_mut().find(|known| known.filter == filter).expect("it was asked for");
                 known.acked = true;
                 ledger.check_suback(client, &filter);
+                if self.must_come {
+                    ledger.owes_retained(client, &filter, qos);
+                }
             }
             Packet::UnsubAck(unsuback) => {
                 let waited = std::mem::replace(&mut self.waiting, Waiting::Nothing);
@@ -313,13 +334,11 @@ impl Conversation {
         if publish.topic == "$inbox/$gap" {
             return self.ledger.borrow_mut().coverage.hit(Seen::GapNotice);
         }
-        let message = Ledger::payload_id(publish.payload);
-        if publish.dup {
+        let message = if publish.payload.is_empty() { 0 } else { Ledger::payload_id(publish.payload) };
+        if publish.dup && message > 0 && !publish.retain {
             self.ledger.borrow_mut().sent_again(message);
         }
-        let Some(id) = publish.packet_id else {
-            return self.ledger.borrow_mut().delivered(client, publish.topic, publish.payload, publish.qos);
-        };
+        let Some(id) = publish.packet_id else { return self.delivered(publish) };
         assert!(self.outstanding.insert(id), "client {client}: m{message} under the identifier {id}, which is in use");
         assert!(
             self.outstanding.len() <= usize::from(self.traits.receive_maximum),
@@ -335,13 +354,25 @@ impl Conversation {
                 assert!(publish.dup && publish.qos == Qos::ExactlyOnce, "client {client}: {id} again without DUP");
             }
             None => {
-                self.ledger.borrow_mut().delivered(client, publish.topic, publish.payload, publish.qos);
+                self.delivered(publish);
                 if publish.qos == Qos::ExactlyOnce {
                     self.held.insert(id, message);
                 }
             }
         }
         self.acks.push((kind, id));
+    }
+
+    /// The application has it. Of an empty one, which leaves nothing retained, nobody keeps account.
+    fn delivered(&self, publish: &Publish<'_>) {
+        let (client, ledger) = (self.traits.index, &mut *self.ledger.borrow_mut());
+        match (publish.payload.is_empty(), publish.retain) {
+            (true, retain) => assert!(!retain, "client {client}: an empty message is not retained"),
+            (false, true) => {
+                ledger.delivered_retained(client, publish.topic, publish.payload, publish.qos, publish.dup);
+            }
+            (false, false) => ledger.delivered(client, publish.topic, publish.payload, publish.qos),
+        }
     }
 
     fn on_ack(&mut self, ack: &Ack<'_>) {

@@ -21,6 +21,8 @@ seen! {
     OwedDurableQos1Arrived,
     OwedDurableQos2Arrived,
     OwedCleanArrived,
+    OwedRetainedArrived,
+    RetainedDelivered,
     /// Waiting states.
     Moved,
     Opening,

@@ -1,6 +1,7 @@
 //! What was said, what was committed and what arrived: the checkers. It knows nothing of the node but its contract.
 
 use crate::coverage::{Coverage, Seen};
+use crate::kept::Kept;
 use kittiwake::base::ids::{Offset, Qos};
 use kittiwake::base::message::{Entry, StreamKey};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -65,6 +66,7 @@ pub struct Life {
     pub has_unsubscribed: bool,
     got: HashMap<MessageId, u32>,
     got_twice: HashSet<MessageId>,
+    pub kept: Kept,
     last_offset: HashMap<(StreamKey, Qos), (Offset, MessageId)>,
     last_of_author: HashMap<(Author, String, Qos), MessageId>,
 }
@@ -85,6 +87,8 @@ pub struct Ledger {
     pub first_kept: HashMap<StreamKey, Offset>,
     /// Retention takes entries that are still owed, which is said by a gap notice.
     pub trims: bool,
+    /// What was retained of each topic, in the order of its commits; none: nothing.
+    pub retained: HashMap<String, Vec<Option<MessageId>>>,
     /// The last step at which the node was killed.
     pub crashed_at: Option<usize>,
 }
@@ -141,6 +145,11 @@ impl Ledger {
         self.message(id).acked = true;
     }
 
+    /// It is sent without a payload: nobody keeps account of who gets it.
+    pub fn empties(&mut self, id: MessageId) {
+        self.message(id).owed.clear();
+    }
+
     fn message(&mut self, id: MessageId) -> &mut Message {
         self.messages.get_mut(&id).expect("only what was begun is spoken of")
     }
@@ -154,6 +163,9 @@ impl Ledger {
 
     /// The store has an entry.
     pub fn committed(&mut self, entry: &Entry) {
+        if entry.message.payload.is_empty() {
+            return;
+        }
         let id = Self::payload_id(&entry.message.payload);
         let message = self.message(id);
         if let Some(step) = message.first_delivery
@@ -180,7 +192,7 @@ impl Ledger {
     pub fn delivered(&mut self, client: usize, topic: &str, payload: &[u8], qos: Qos) {
         let id = Self::payload_id(payload);
         self.tell(|| format!("client {client}: m{id} delivered at {qos:?}"));
-        let Self { messages, lives, step, crashed_at, .. } = self;
+        let Self { messages, lives, step, crashed_at, retained, .. } = self;
         let message = messages.get_mut(&id).unwrap_or_else(|| panic!("m{id} came from nowhere"));
         let life = &mut lives[client];
         assert_eq!(message.topic, topic, "m{id} came under another topic");
@@ -196,6 +208,7 @@ impl Ledger {
             assert!(!message.entries.is_empty(), "m{id} reached client {client} before its commit: {message:?}");
         }
         message.first_delivery.get_or_insert(*step);
+        life.kept.came(retained, topic, id, qos);
         let times = life.got.entry(id).or_default();
         *times += 1;
         if qos == Qos::ExactlyOnce {
@@ -237,6 +250,7 @@ impl Ledger {
     /// Filters change: what is owed from before is not asked for any more.
     pub fn forgive(&mut self, client: usize) {
         self.lives[client].owed_from = self.next + 1;
+        self.lives[client].kept.forgive();
     }
 
     /// Acked messages that have not arrived where they are owed.
@@ -250,6 +264,9 @@ impl Ledger {
                     missing.push((id, client));
                 }
             }
+        }
+        for (client, life) in self.lives.iter().enumerate() {
+            missing.extend(life.kept.missing(&self.retained, &self.messages).map(|id| (id, client)));
         }
         missing
     }
@@ -269,6 +286,8 @@ impl Ledger {
                 }
             }
         }
+        let proven = self.lives.iter().map(|life| life.kept.proven).sum::<u32>();
+        (0..proven).for_each(|_| self.coverage.hit(Seen::OwedRetainedArrived));
     }
 }
 
@@ -315,7 +334,7 @@ impl Life {
 }
 
 /// MQTT's matching, written a second time.
-fn matches(filter: &str, topic: &str) -> bool {
+pub fn matches(filter: &str, topic: &str) -> bool {
     if topic.starts_with('$') != filter.starts_with('$') {
         return false;
     }

@@ -7,6 +7,7 @@ mod backend;
 mod client;
 mod client_state;
 mod coverage;
+mod kept;
 mod ledger;
 mod node;
 mod store;
