@@ -228,6 +228,16 @@ pub const RETAINED_NOTES_MAX: usize = 256;
 /// Records of retained messages read at a time at start: at most so many times the largest packet is in memory.
 pub const RETAINED_RECORDS_PAGE: usize = 64;
 
+// --- share groups ---------------------------------------------------------------------------------------------
+
+/// Messages that wait in one share group for a member with room. Of what is logged there is never more, for it is read
+/// only when somebody has room; of the rest the oldest go, counted.
+pub const SHARE_QUEUE_MAX: usize = 1_024;
+/// Logged messages a share group reads at a time.
+pub const SHARE_READ_MESSAGES_MAX: usize = 64;
+/// Messages one shard assigns to members of its share groups in a turn.
+pub const TURN_SHARE_ASSIGNMENTS_MAX: usize = 256;
+
 // --- log and store --------------------------------------------------------------------------------------------
 
 /// Requests waiting for the log thread. Full: shards keep theirs in a backlog, the API answers 429.

@@ -13,6 +13,7 @@ pub mod filter;
 mod filters;
 pub mod interest;
 pub mod retained;
+pub mod share;
 pub mod subscribers;
 mod trie;
 

@@ -9,7 +9,7 @@ pub mod core;
 pub mod directory;
 pub mod mqtt;
 
-use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq};
+use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq, SessionId};
 use crate::base::log::RecordChange;
 use crate::base::message::Message;
 use std::ops::Range;
@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use self::core::Spare;
 pub use self::core::{Close, Effective, Flight, InFlight, LoggedAt, Offer, Session, Subscription, Text};
+pub use self::core::{RETAIN_AS_PUBLISHED, share_of};
 pub use directory::{Directory, Full, Record, SessionsOf, Unreadable};
 
 /// Names an in-flight message towards the client; on MQTT it is the packet identifier. Never 0.
@@ -88,6 +89,23 @@ pub enum Effect {
         /// Place in the filter's list.
         position: u32,
     },
+    /// Take a session out of a share group.
+    LeaveShare {
+        /// Tenant, and `$share/group/filter`.
+        share: (AppId, Text),
+        /// Whose membership; none: that of the session that says so.
+        member: Option<SessionId>,
+    },
+    /// Tell the session's share groups that it has room for so many messages; 0: it has no connection any more.
+    ShareOpen {
+        /// At a time.
+        window: u16,
+    },
+    /// A message that a share group assigned under this number is done with.
+    ShareSettled {
+        /// The group's.
+        number: u64,
+    },
     /// Its filters cover the inbox no longer: this is how far it has read, for the user's read mark.
     InboxLeft {
         /// Up to where it has served its user's inbox.
@@ -153,7 +171,7 @@ pub enum Effect {
 /// A filter that passed all checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrantedFilter {
-    /// Without `$share/…/`.
+    /// With `$share/group/` if it is shared.
     pub filter: Text,
     /// Granted QoS.
     pub qos: Qos,

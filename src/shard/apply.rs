@@ -37,6 +37,11 @@ impl Gateway {
                 (Effect::Unsubscribe { filter, position }, _) => {
                     self.unsubscribe(core, session, filter, position, &mut everyone_left);
                 }
+                (Effect::LeaveShare { share, member }, _) => {
+                    self.subscription_count -= 1;
+                    let member = member.or(session).expect("whose it was is known");
+                    self.leave_share(core, &share, member);
+                }
                 (effect, Some(session)) => self.apply_to(core, session, effect),
                 (effect, None) => unreachable!("{effect:?} needs a session"),
             }
@@ -79,6 +84,8 @@ impl Gateway {
                 }
                 self.dirty.push_back(session);
             }
+            Effect::ShareOpen { window } => self.open_shares(core, session, window),
+            Effect::ShareSettled { number } => self.settle_share(core, number, true),
             Effect::ReadRetained { filter, after, limit } => self.read_retained(core, session, filter, after, limit),
             Effect::DeliverRetained { message, identifier } => {
                 self.deliver_retained(core, session, &message, identifier);

@@ -48,6 +48,9 @@ impl Gateway {
             Waiting::Publish { publish, owed } => self.on_publish_committed(core, &publish, owed, result),
             Waiting::Push { push, token } => self.on_push_committed(core, &push, token, result),
             Waiting::RestoreSeq => self.on_log_position(core, result),
+            Waiting::ShareRead { index, share } => self.on_share_read(core, index, &share, result),
+            Waiting::ShareWritten { index, share } => self.on_share_written(core, index, &share),
+            Waiting::ShareTopics { index, share } => self.on_share_topics(core, index, &share, result),
             Waiting::Restore(what) => self.on_records(core, what, result),
         }
     }

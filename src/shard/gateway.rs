@@ -16,6 +16,7 @@ use super::push::ListPush;
 use super::restore::Restoring;
 use super::retained::RetainedReads;
 use super::settings::Settings;
+use super::share::Shares;
 use super::stats::Counters;
 use super::subscribe::Installing;
 use super::unsent::Unsent;
@@ -81,6 +82,7 @@ pub(crate) struct Gateway {
     /// Of the topics whose home this is.
     pub(super) retained: Retained,
     pub(super) reads: RetainedReads,
+    pub(super) shares: Shares,
 
     pub(super) fanout: Fanout<Parcel>,
     pub(super) flavours: Flavours,
@@ -156,6 +158,7 @@ impl Gateway {
             on_the_way: HashMap::new(),
             retained: Retained::new(settings.retained_per_shard()),
             reads: RetainedReads::default(),
+            shares: Shares::default(),
             fanout: Fanout::new(hash.clone()),
             flavours: Flavours::default(),
             passing: Passing::default(),
@@ -294,6 +297,7 @@ impl<D: Driver> Handler<D> for Gateway {
             Letter::InterestSet { ticket } => self.on_interest_set(core, ticket),
             Letter::RetainedRead(question) => self.on_retained_asked(*question),
             Letter::RetainedFound(found) => self.on_retained_found(core, *found),
+            Letter::Share(letter) => self.on_share(core, *letter),
             Letter::Restored => self.restored_shards += 1,
             Letter::Batch(batch) => self.on_batch(batch),
             Letter::Done(done) => self.on_done(core, done),

@@ -20,6 +20,7 @@ impl Gateway {
             self.serve_pull(core, session, after);
         }
         self.answer_retained(core);
+        self.run_shares(core);
         self.retry_reads(core);
         self.retry_refused(core);
         self.go_on_restoring(core);
@@ -30,7 +31,7 @@ impl Gateway {
         let log_waits = !self.log.flush();
         self.release_throttled(core, log_waits);
         let answers_wait = self.tell_waiting();
-        let more_surveys = !self.surveys.is_empty() || self.reads.is_asked(&self.retained);
+        let more_surveys = !self.surveys.is_empty() || self.reads.is_asked(&self.retained) || self.shares.has_work();
         answers_wait || more_drain || more_surveys || more_fanout || !self.incoming.is_empty() || !self.pulls.is_empty()
     }
 
@@ -46,7 +47,10 @@ impl Gateway {
         let reads = (!self.failed_reads.is_empty()).then_some(self.retry_reads_ms);
         // A turn frees connections after its jobs, and nothing else may happen when the last one is gone.
         let drains = (self.draining && !self.drained).then_some(self.turn_ms + RETRY_MS);
-        [self.offline.next_wake(), lazily, retry, reads, drains, self.restoring.retry_ms()].into_iter().flatten().min()
+        [self.offline.next_wake(), lazily, retry, reads, drains, self.restoring.retry_ms(), self.shares.write_ms()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn expire_offline<D: Driver>(&mut self, core: &mut Core<D>) {

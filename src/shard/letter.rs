@@ -6,6 +6,7 @@
 
 use super::command::{CommandError, CommandToken, ConnectionQuery, Push};
 use super::retained::{RetainedFound, RetainedRead};
+use super::share::ShareLetter;
 use crate::base::ids::{AppId, SessionId, ShardId};
 use crate::base::message::Message;
 use crate::engine::Departure;
@@ -41,6 +42,8 @@ pub(crate) enum Letter {
     RetainedRead(Box<RetainedRead>),
     /// What one home has.
     RetainedFound(Box<RetainedFound>),
+    /// Between a share group's home and its members' shards.
+    Share(Box<ShareLetter>),
     /// A shard's sessions are back and their interest is installed.
     Restored,
     /// What a group commit brought.

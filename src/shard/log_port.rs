@@ -12,6 +12,7 @@ use crate::session::Ticket;
 use crate::store::{Address, Handle, Request, RequestToken};
 use slab::Slab;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// What an answer is for.
 #[derive(Debug)]
@@ -28,6 +29,12 @@ pub(crate) enum Waiting {
     InboxHead { session: SessionId, mark: (Epoch, Offset) },
     /// Where the log stands, at start.
     RestoreSeq,
+    /// The record of a share group.
+    ShareRead { index: usize, share: Arc<str> },
+    /// A share group's first record.
+    ShareWritten { index: usize, share: Arc<str> },
+    /// A share group reads its topics.
+    ShareTopics { index: usize, share: Arc<str> },
     /// A page of records, at start.
     Restore(Next),
     /// This shard is the home of a topic whose message is being committed.

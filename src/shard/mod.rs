@@ -10,8 +10,8 @@
 //! open session · `inbound` bytes to frames to sessions · `apply` what sessions ask for · `publish` a topic's home ·
 //! `push` the control plane's messages · `log_port`, `done` requests to the log and their answers · `incoming` what came
 //! for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound` frames into outboxes · `lagging`, `unsent`
-//! what waits for a window or an outbox · `subscribe` interest · `retained` what is kept for who subscribes · `jobs` the
-//! rest of the turn · `restore` at start · `admin`, `connections`, `stats` the operator.
+//! what waits for a window or an outbox · `subscribe` interest · `retained` what is kept for who subscribes · `share`
+//! share groups · `jobs` the rest of the turn · `restore` at start · `admin`, `connections`, `stats` the operator.
 
 mod admin;
 mod apply;
@@ -39,6 +39,7 @@ mod push;
 mod restore;
 mod retained;
 pub mod settings;
+mod share;
 mod stats;
 mod subscribe;
 mod unsent;

@@ -7,7 +7,7 @@ use crate::base::ids::{ConnectionId, Offset, Qos, SessionId};
 use crate::base::message::Message;
 use crate::engine::{Close, CloseCause, Refused, Room};
 use crate::io::Driver;
-use crate::session::{Counter, DeliveryId, Effective, LoggedAt, Session};
+use crate::session::{Counter, DeliveryId, Effective, LoggedAt, RETAIN_AS_PUBLISHED, Session};
 use crate::wire::mqtt::{PacketId, Version};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -69,6 +69,12 @@ impl Wanted {
         let identifiers = (identifier > 0).then_some(identifier).into_iter().collect();
         Self { identifiers, retain: true }
     }
+
+    /// As one shared subscription wants it.
+    fn shared(message: &Message, mark: u32) -> Self {
+        let retain = message.retain && mark & RETAIN_AS_PUBLISHED != 0;
+        Self { retain, ..Self::retained(mark & !RETAIN_AS_PUBLISHED) }
+    }
 }
 
 impl Gateway {
@@ -110,6 +116,7 @@ impl Gateway {
         }
         let wanted = match place {
             Some(LoggedAt::Retained(identifier)) => Wanted::retained(identifier),
+            Some(LoggedAt::Shared { mark, .. }) => Wanted::shared(&message, mark),
             _ => Wanted::live(session, &message, None),
         };
         let (identifiers, retain) = (&wanted.identifiers[..], wanted.retain);
@@ -159,6 +166,17 @@ impl Gateway {
         identifier: u32,
     ) {
         self.send_once(core, id, message, &Wanted::retained(identifier));
+    }
+
+    /// As [`Gateway::deliver_once`], for a shared subscription of this mark.
+    pub(super) fn deliver_shared_once<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: SessionId,
+        message: &Arc<Message>,
+        mark: u32,
+    ) {
+        self.send_once(core, id, message, &Wanted::shared(message, mark));
     }
 
     fn send_once<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, message: &Arc<Message>, wanted: &Wanted) {

@@ -20,6 +20,7 @@ pub(crate) struct Counters {
     pub(crate) failed_writes: u64,
     pub(crate) unreadable_records: u64,
     pub(crate) retained_refused: u64,
+    pub(crate) share_dropped: u64,
     published: [u64; 3],
     sent: [u64; 3],
     closed: [u64; CloseReason::ALL.len()],
@@ -71,6 +72,7 @@ impl Counters {
             ("store_writes_failed", self.failed_writes),
             ("records_unreadable", self.unreadable_records),
             ("retained_refused", self.retained_refused),
+            ("dropped_share_full", self.share_dropped),
             ("closed_by_peer", self.peer_closed),
         ];
         list.extend(CloseReason::ALL.iter().map(|&reason| (reason.name(), self.closed[reason as usize])));
@@ -104,6 +106,8 @@ impl Gateway {
             ("retained_messages", self.retained.len() as u64),
             ("retained_bytes", self.retained.bytes() as u64),
             ("retained_reads", self.reads.len() as u64),
+            ("share_groups", self.shares.groups() as u64),
+            ("share_messages", self.shares.held() as u64),
             ("dirty_records", self.dirty.len() as u64),
             ("throttled_connections", self.throttled.len() as u64),
         ]);

@@ -10,6 +10,7 @@ mod node;
 mod operators;
 mod retained;
 mod sessions;
+mod shared;
 mod subscriptions;
 mod topics;
 mod wills;

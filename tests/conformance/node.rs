@@ -310,9 +310,18 @@ impl Node {
 
     /// Session records in the store.
     pub fn session_records(&self) -> usize {
+        self.records(b"s")
+    }
+
+    /// Share groups' records in the store.
+    pub fn share_records(&self) -> usize {
+        self.records(b"g")
+    }
+
+    fn records(&self, prefix: &[u8]) -> usize {
         let mut plane = self.0.plane.borrow_mut();
         let store = plane.desk.log_mut().store_mut();
-        store.read_records(b"s", &[], usize::MAX).expect("memory can be read").len()
+        store.read_records(prefix, &[], usize::MAX).expect("memory can be read").len()
     }
 
     /// A gauge, summed over the shards.

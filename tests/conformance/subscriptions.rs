@@ -160,15 +160,6 @@ fn mqtt5_4_7_2_1_wildcards_do_not_match_our_own_names() {
 }
 
 #[test]
-fn mqtt5_3_2_2_20_shared_subscriptions_are_refused_as_connack_said() {
-    let node = Node::new();
-    let mut phone = node.connect("phone");
-    let id =
-        phone.start_subscribe(&[Filter::new("$share/g/a", Qos::AtMostOnce), Filter::new("a", Qos::AtMostOnce)], None);
-    phone.expect(&Got::SubAck(id, vec![0x9E, 0]));
-}
-
-#[test]
 fn filters_have_so_many_levels_and_no_more() {
     let node = Node::new();
     let mut phone = node.connect("phone");

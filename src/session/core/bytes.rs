@@ -76,6 +76,7 @@ impl<'a> Reader<'a> {
             0 => self.u64().map(|offset| LoggedAt::Inbox(Offset(offset))),
             1 => self.u64().map(|seq| LoggedAt::Topics(Seq(seq))),
             2 => self.u32().map(LoggedAt::Retained),
+            3 => Some(LoggedAt::Shared { number: self.u64()?, mark: self.u32()? }),
             _ => None,
         }
     }
@@ -189,6 +190,11 @@ pub(super) trait Write {
             LoggedAt::Retained(identifier) => {
                 self.u8(2);
                 self.u32(identifier);
+            }
+            LoggedAt::Shared { number, mark } => {
+                self.u8(3);
+                self.u64(number);
+                self.u32(mark);
             }
         }
     }

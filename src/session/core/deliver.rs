@@ -79,7 +79,7 @@ impl Session {
                 positions.topics_delivered = seq;
                 positions.topics_missed = seq;
             }
-            LoggedAt::Retained(_) => unreachable!("retained messages are not offered but read"),
+            LoggedAt::Retained(_) | LoggedAt::Shared { .. } => unreachable!("they are not offered by their place"),
         }
         self.take(at, message, qos, effects)
     }
@@ -164,6 +164,7 @@ impl Session {
         }
         self.send_queued(effects);
         self.read_retained(effects);
+        self.ask_for_shares(effects);
         if self.has(flag::PULLING) || !self.has_room() {
             return;
         }

@@ -131,6 +131,7 @@ fn freeze_extra(out: &mut Vec<u8>, extra: &Extra) {
         out.flag(replay.reading);
         out.flag(replay.recorded);
     });
+    out.flag(extra.awaits_share);
 }
 
 fn thaw_extra(reader: &mut Reader<'_>) -> Option<Extra> {
@@ -151,6 +152,7 @@ fn thaw_extra(reader: &mut Reader<'_>) -> Option<Extra> {
             })?
             .map(Box::new),
         replay: reader.option(thaw_replay)?.map(Box::new),
+        awaits_share: reader.flag()?,
     })
 }
 

@@ -190,6 +190,29 @@ pub fn parse_retained(value: &[u8]) -> Option<Message> {
     reader.message()
 }
 
+/// The key of a share group's record: `g`, app, `$share/group/filter`, 0.
+pub fn share_key(app: AppId, share: &str) -> Box<[u8]> {
+    let mut key = vec![b'g'];
+    key.u16(app.0);
+    key.extend_from_slice(share.as_bytes());
+    key.push(0);
+    key.into_boxed_slice()
+}
+
+/// How far all of a share group is acknowledged.
+pub fn share(key: Box<[u8]>, settled: Seq) -> RecordChange {
+    let mut out = vec![VERSION];
+    out.u64(settled.0);
+    RecordChange { key, value: Some(out.into_boxed_slice()) }
+}
+
+/// Reads the value of a share group's record.
+pub fn parse_share(value: &[u8]) -> Option<Seq> {
+    let reader = &mut Reader(value);
+    (reader.u8()? == VERSION).then_some(())?;
+    reader.u64().map(Seq)
+}
+
 /// The key of a user's read mark: `r`, app, user, 0, so that no user's key begins another's.
 pub fn read_mark_key(app: AppId, user: &str) -> Box<[u8]> {
     let mut key = vec![b'r'];

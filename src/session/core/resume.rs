@@ -101,6 +101,7 @@ impl Session {
             }
         }
         self.pause(flag::PAUSED_OPENING, false, effects);
+        self.open_shares(effects);
         self.refill(effects);
         self.tidy(effects);
     }

@@ -2,7 +2,7 @@
 
 use super::super::{Counter, DeliveryId, Effect, Effects};
 use super::record;
-use super::state::{Flight, InFlight, Purpose, Session, flag};
+use super::state::{Flight, InFlight, LoggedAt, Purpose, Session, flag};
 use crate::base::ids::Qos;
 
 /// What came of a client's acknowledgement.
@@ -142,6 +142,9 @@ impl Session {
         match flight.state {
             Flight::Queued => work.queued -= 1,
             _ => work.sent -= 1,
+        }
+        if let Some(LoggedAt::Shared { number, .. }) = flight.at {
+            effects.push(Effect::ShareSettled { number });
         }
         let logged = flight.at.is_some();
         if durable && flight.is_recorded() {

@@ -35,6 +35,13 @@ pub enum LoggedAt {
     Topics(Seq),
     /// Not in the log but retained, sent because of a subscription with this identifier (0: none).
     Retained(u32),
+    /// Its share group has assigned it under a number; the mark says of which subscription.
+    Shared {
+        /// Of the group's home.
+        number: u64,
+        /// See [`super::shared`].
+        mark: u32,
+    },
 }
 
 /// What became of an offered message.
@@ -330,6 +337,8 @@ pub(in crate::session) struct Extra {
     pub filters: Option<Box<PendingFilters>>,
     pub welcome: Option<Box<Welcome>>,
     pub replay: Option<Box<Replay>>,
+    /// A share group was refused a message for want of room.
+    pub awaits_share: bool,
 }
 
 /// What a session has while something is in flight in either direction.

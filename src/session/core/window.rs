@@ -73,7 +73,8 @@ impl Session {
         self.last_delivery = id;
         let needs_commit = is_recorded(qos, at) && self.is_durable();
         // What was logged goes out in its order, whatever its QoS.
-        let waits = at.is_some() && self.flights().iter().any(|flight| flight.state == Flight::Committing);
+        let is_ordered = at.is_some_and(|at| !matches!(at, LoggedAt::Shared { .. }));
+        let waits = is_ordered && self.flights().iter().any(|flight| flight.state == Flight::Committing);
         let state = if needs_commit || waits { Flight::Committing } else { Flight::Sent };
         let delivery = DeliveryId(id);
         let work = self.work(effects);

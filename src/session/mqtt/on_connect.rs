@@ -71,6 +71,12 @@ pub fn open(
             removed.extend(served.and_then(|served| directory.read_mark_moved(id, served)));
             let mut old = directory.remove(id).expect("it was just found");
             old.dismantle(at.now, effects);
+            for effect in &mut effects.list {
+                if let Effect::LeaveShare { member, .. } = effect {
+                    // The effects are carried out as the new session's.
+                    *member = Some(id);
+                }
+            }
             super::super::core::record::removals(&old, &mut removed);
             None
         }
@@ -144,7 +150,7 @@ pub(super) fn welcome(session: &mut Session, effects: &mut Effects) {
         properties.maximum_packet_bytes = NonZeroU32::new(welcome.packet_bytes);
         properties.assigned_client_id = welcome.assigned.then(|| session.device());
         properties.topic_alias_maximum = Some(TOPIC_ALIAS_MAX);
-        properties.shared_available = Some(false);
+        properties.shared_available = Some(true);
     }
     frame::send(session, &ack, effects);
     let v5 = session.is_mqtt5();

@@ -44,10 +44,15 @@ fn grant(
     new: &mut usize,
     effects: &mut Effects,
 ) -> Reason {
-    if filter.filter.starts_with("$share/") {
-        return Reason::SharedSubscriptionsNotSupported;
+    let Ok(parsed) = topic::parse_filter(filter.filter) else {
+        // In 3.1.1 the decoder does not take shared subscriptions apart.
+        return Reason::TopicFilterInvalid;
+    };
+    let is_below = |name: &str| parsed.filter.split('/').next() == Some(name);
+    if parsed.group.is_some() && (is_below("$inbox") || is_below("$presence") || is_below("$api")) {
+        return Reason::TopicFilterInvalid;
     }
-    let is_of_node = filter.filter == "$SYS" || filter.filter.starts_with("$SYS/");
+    let is_of_node = is_below("$SYS");
     if is_of_node && !session.has(flag::SEES_NODE) {
         return Reason::NotAuthorized;
     }
@@ -62,7 +67,10 @@ fn grant(
         }
         *new += 1;
     }
+    // [MQTT-4.8.2-5] lets a QoS 2 message of a share die with its member's session; at QoS 1 another one gets it.
+    let qos = if parsed.group.is_some() { filter.qos.min(Qos::AtLeastOnce) } else { filter.qos };
     let retained = !is_inbox(filter.filter)
+        && parsed.group.is_none()
         && match filter.retain_handling {
             RetainHandling::Send => true,
             RetainHandling::SendIfNew => known.is_none() && again.is_none_or(|at| granted[at].retained),
@@ -70,7 +78,7 @@ fn grant(
         };
     let made = GrantedFilter {
         filter: effects.spare.filter(filter.filter),
-        qos: filter.qos,
+        qos,
         no_local: filter.no_local,
         retain_as_published: filter.retain_as_published,
         identifier,
@@ -81,7 +89,7 @@ fn grant(
         Some(at) => granted[at] = made,
         None => granted.push(made),
     }
-    match filter.qos {
+    match qos {
         Qos::AtMostOnce => Reason::Success,
         Qos::AtLeastOnce => Reason::GrantedQos1,
         Qos::ExactlyOnce => Reason::GrantedQos2,
