@@ -255,13 +255,7 @@ impl Gateway {
     /// topic behind this one.
     fn offer<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, parcel: &Parcel, qos: Qos) -> Offer {
         let offer = self.offer_parcel(core, id, parcel, qos);
-        let session = self.directory.get_mut(id).filter(|session| session.is_replaying());
-        if let Some(session) = session
-            && !matches!(offer, Offer::Skipped(_) | Offer::Passed)
-            && !session.note_live(&parcel.message.topic)
-        {
-            self.counters.session(Counter::RetainedUnnoted);
-        }
+        self.note_live(id, &parcel.message, offer);
         offer
     }
 

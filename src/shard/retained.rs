@@ -21,6 +21,7 @@ use crate::limits::{RETAINED_PIECE_BYTES_MAX, RETAINED_STEP_VISITS_MAX, RETAINED
 use crate::router::filter::is_wildcard;
 use crate::router::retained::{Found, Retained, Step};
 use crate::session::core::record;
+use crate::session::{Counter, Offer};
 use crate::store::{Record, Request};
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
@@ -171,6 +172,16 @@ impl Gateway {
         match state.connection() {
             Some(connection) if core.ask_drained(connection) => drop(self.reads.waiting.insert(session.index, wish)),
             _ => self.ask_homes(core, wish),
+        }
+    }
+
+    /// A live message was offered to a session. If it has that, or will read it in the log, and is being sent what is
+    /// retained, no older message of the topic may follow. What waits in this shard's ring may still be lost.
+    pub(super) fn note_live(&mut self, id: SessionId, message: &Message, offer: Offer) {
+        let Some(session) = self.directory.get_mut(id).filter(|session| session.is_replaying()) else { return };
+        let is_taken = matches!(offer, Offer::Send(_) | Offer::SendOnce | Offer::AfterCommit | Offer::Behind);
+        if is_taken && !session.note_live(&message.topic) {
+            self.counters.session(Counter::RetainedUnnoted);
         }
     }
 

@@ -17,6 +17,8 @@ use std::rc::Rc;
 const TOPICS: [&str; 5] = ["a", "rooms/1", "rooms/2", "rooms/1/x", "news"];
 const FILTERS: [&str; 10] =
     ["a", "rooms/1", "rooms/+", "rooms/#", "#", "news", "$inbox/#", "$inbox/orders/+", "kept/+", "kept/2"];
+/// Of clients with an even and an odd number: each is in one group at most.
+pub const SHARES: [&str; 2] = ["$share/even/$work/+", "$share/odd/$work/+"];
 /// What they publish to with RETAIN, and only so.
 const KEPT: [&str; 4] = ["kept/1", "kept/2", "kept/3", "kept"];
 /// Session expiry of durable MQTT 5 clients, seconds: shorter than a long absence in a run.
@@ -283,8 +285,13 @@ impl Client {
         if self.talk.waiting != Waiting::Nothing {
             return;
         }
-        let filter = FILTERS[random.below(FILTERS.len() as u64) as usize];
-        let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce, Qos::ExactlyOnce][random.below(4) as usize];
+        let shared = random.below(6) == 0;
+        let filter = match shared {
+            true => SHARES[self.traits.index % 2],
+            false => FILTERS[random.below(FILTERS.len() as u64) as usize],
+        };
+        let wanted = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce, Qos::ExactlyOnce][random.below(4) as usize];
+        let qos = if shared { Qos::AtLeastOnce } else { wanted };
         let is_new = self.talk.begin_subscribe(Subscription { filter: filter.to_owned(), qos, acked: false });
         let packet_id = self.talk.next_packet_id();
         self.talk.waiting = Waiting::SubAck(packet_id, filter.to_owned(), qos);
@@ -293,7 +300,9 @@ impl Client {
             filters[0].retain_handling =
                 [RetainHandling::Send, RetainHandling::SendIfNew, RetainHandling::DoNotSend][random.below(3) as usize];
         }
-        self.talk.begin_retained(filter, filters[0].retain_handling, is_new);
+        if !shared {
+            self.talk.begin_retained(filter, filters[0].retain_handling, is_new);
+        }
         self.talk.send(&Subscribe { packet_id, properties: Default::default(), filters: Filters::borrowed(&filters) });
     }
 
@@ -327,6 +336,12 @@ impl Client {
         if self.is_leaving {
             // To close at once could reset the connection before its goodbye was read.
             self.read();
+            if self.peer.is_none() && self.talk.was_closed {
+                // Its goodbye came too late.
+                self.is_leaving = false;
+                self.not_before_ms = 0;
+                return false;
+            }
             return self.peer.is_none();
         }
         if self.peer.is_none() {

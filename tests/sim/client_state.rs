@@ -48,6 +48,8 @@ pub struct Conversation {
     clean_start: bool,
     may_have_expired: bool,
     pub waiting: Waiting,
+    /// The server has said why it closes, so what was said last was not heard.
+    pub was_closed: bool,
     /// The SUBSCRIBE under way asks for what is retained.
     must_come: bool,
     last_packet_id: u16,
@@ -77,6 +79,7 @@ impl Conversation {
             clean_start: false,
             may_have_expired: false,
             waiting: Waiting::Nothing,
+            was_closed: false,
             must_come: false,
             last_packet_id: 0,
             flights: VecDeque::new(),
@@ -116,6 +119,8 @@ impl Conversation {
     /// A connection begins.
     pub fn greet(&mut self, clean_start: bool, may_have_expired: bool) {
         self.is_greeting = true;
+        self.must_come = false;
+        self.was_closed = false;
         self.clean_start = clean_start;
         self.may_have_expired = may_have_expired;
     }
@@ -129,6 +134,7 @@ impl Conversation {
     /// The connection is gone; a durable session keeps what MQTT says a client keeps.
     pub fn disconnected(&mut self) {
         self.ledger.borrow().tell(|| format!("client {}: disconnected", self.traits.index));
+        self.ledger.borrow_mut().lives[self.traits.index].share.connection += 1;
         self.connack = false;
         self.is_greeting = false;
         self.outgoing.clear();
@@ -203,6 +209,7 @@ impl Conversation {
         let life = &mut ledger.lives[self.traits.index];
         life.subscriptions.retain(|known| known.filter != filter);
         life.has_unsubscribed = true;
+        life.share.connection += 1;
         ledger.forgive(self.traits.index);
     }
 
@@ -283,6 +290,7 @@ impl Conversation {
                     Reason::QuotaExceeded,
                 ];
                 assert!(expected.contains(&goodbye.reason), "client {client}: {goodbye:?}");
+                self.was_closed = true;
                 if goodbye.reason == Reason::KeepAliveTimeout {
                     self.ledger.borrow_mut().coverage.hit(Seen::KeepAliveEnded);
                 }
@@ -366,6 +374,9 @@ impl Conversation {
     /// The application has it. Of an empty one, which leaves nothing retained, nobody keeps account.
     fn delivered(&self, publish: &Publish<'_>) {
         let (client, ledger) = (self.traits.index, &mut *self.ledger.borrow_mut());
+        if publish.topic.starts_with("$work/") {
+            return ledger.delivered_share(client, publish.topic, publish.payload, publish.qos);
+        }
         match (publish.payload.is_empty(), publish.retain) {
             (true, retain) => assert!(!retain, "client {client}: an empty message is not retained"),
             (false, true) => {

@@ -23,6 +23,8 @@ seen! {
     OwedCleanArrived,
     OwedRetainedArrived,
     RetainedDelivered,
+    OwedSharedArrived,
+    SharedAgain,
     /// Waiting states.
     Moved,
     Opening,

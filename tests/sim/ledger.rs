@@ -2,6 +2,7 @@
 
 use crate::coverage::{Coverage, Seen};
 use crate::kept::Kept;
+use crate::share::{Member, Shares};
 use kittiwake::base::ids::{Offset, Qos};
 use kittiwake::base::message::{Entry, StreamKey};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -41,7 +42,7 @@ pub struct Message {
     /// Sessions that had their SUBACK before it was sent: client, life.
     owed: Vec<(usize, u32, Qos)>,
     entries: Vec<(StreamKey, Offset)>,
-    first_delivery: Option<usize>,
+    pub first_delivery: Option<usize>,
 }
 
 /// A subscription as its client knows it.
@@ -58,15 +59,16 @@ pub struct Life {
     pub user: String,
     pub device: String,
     pub durable: bool,
-    number: u32,
+    pub number: u32,
     /// Messages before this one are not owed any more: filters have changed since.
-    owed_from: MessageId,
+    pub owed_from: MessageId,
     pub subscriptions: Vec<Subscription>,
     /// An UNSUBSCRIBE was sent: what was in flight may still come.
     pub has_unsubscribed: bool,
     got: HashMap<MessageId, u32>,
     got_twice: HashSet<MessageId>,
     pub kept: Kept,
+    pub share: Member,
     last_offset: HashMap<(StreamKey, Qos), (Offset, MessageId)>,
     last_of_author: HashMap<(Author, String, Qos), MessageId>,
 }
@@ -87,6 +89,7 @@ pub struct Ledger {
     pub first_kept: HashMap<StreamKey, Offset>,
     /// Retention takes entries that are still owed, which is said by a gap notice.
     pub trims: bool,
+    pub shares: Shares,
     /// What was retained of each topic, in the order of its commits; none: nothing.
     pub retained: HashMap<String, Vec<Option<MessageId>>>,
     /// The last step at which the node was killed.
@@ -107,6 +110,9 @@ impl Ledger {
             Some((client, life.number, granted.min(qos))).filter(|(_, _, qos)| *qos > Qos::AtMostOnce)
         });
         let owed = owed.collect();
+        if topic.starts_with("$work/") {
+            self.owes_shares(id, qos);
+        }
         let message = Message {
             author,
             aim,
@@ -244,7 +250,8 @@ impl Ledger {
         self.tell(|| format!("client {client}: a new life"));
         let life = &mut self.lives[client];
         let (user, device, durable) = (life.user.clone(), life.device.clone(), life.durable);
-        *life = Life { user, device, durable, number: life.number + 1, ..Life::default() };
+        let share = Member { connection: life.share.connection + 1 };
+        *life = Life { user, device, durable, number: life.number + 1, share, ..Life::default() };
     }
 
     /// Filters change: what is owed from before is not asked for any more.
@@ -266,6 +273,8 @@ impl Ledger {
             }
         }
         for (client, life) in self.lives.iter().enumerate() {
+            let shared = self.shares.missing(&self.messages, client, life);
+            missing.extend(shared.into_iter().map(|id| (id, client)));
             missing.extend(life.kept.missing(&self.retained, &self.messages).map(|id| (id, client)));
         }
         missing
@@ -288,6 +297,7 @@ impl Ledger {
         }
         let proven = self.lives.iter().map(|life| life.kept.proven).sum::<u32>();
         (0..proven).for_each(|_| self.coverage.hit(Seen::OwedRetainedArrived));
+        self.check_shares();
     }
 }
 

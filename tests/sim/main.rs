@@ -10,6 +10,7 @@ mod coverage;
 mod kept;
 mod ledger;
 mod node;
+mod share;
 mod store;
 mod world;
 

@@ -74,6 +74,8 @@ impl Session {
         for wanted in granted.iter().filter(|wanted| wanted.retained) {
             let replay = self.extra().replay.get_or_insert_default();
             replay.filters.retain(|pending| pending.filter != wanted.filter);
+            // What came before this subscription says nothing about what is retained for it.
+            replay.notes.retain(|topic| !matches(&wanted.filter, topic));
             replay.filters.push_back(Pending { filter: wanted.filter.clone(), after: "".into(), resumed: false });
         }
     }
