@@ -65,6 +65,18 @@ async fn topics_and_everyone_are_targets_too() {
 }
 
 #[tokio::test]
+async fn a_retained_push_is_for_topics() {
+    let bench = Bench::new();
+    let body = json!({ "to": { "topic": "rooms/42" }, "payload": "x", "retain": true, "key": "k" });
+    assert_eq!(bench.push(&body).await.0, 200);
+    let retained = bench.pushed();
+    assert!(retained.message.retain);
+    let body = json!({ "to": { "topic": "rooms/42" }, "payload": "x", "key": "k" });
+    assert_eq!(bench.push(&body).await.0, 200);
+    assert_ne!(bench.pushed().key, retained.key, "its key stands for another push");
+}
+
+#[tokio::test]
 async fn qos_0_is_answered_when_it_was_taken_in() {
     let bench = Bench::new();
     bench.behave(Behaviour::Silent);
@@ -296,6 +308,7 @@ async fn what_the_data_plane_refuses_becomes_the_status_of_the_contract() {
         (CommandError::Busy, 429),
         (CommandError::KeyConflict, 409),
         (CommandError::StoreFailed, 503),
+        (CommandError::RetainedFull, 429),
         (CommandError::Draining, 503),
     ];
     for (error, status) in cases {

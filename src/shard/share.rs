@@ -437,7 +437,7 @@ impl Gateway {
     fn assign_all<D: Driver>(&mut self, core: &mut Core<D>, index: usize, budget: &mut usize) -> bool {
         let wall_ms = core.now().wall_ms;
         loop {
-            let number = u64::from(self.shard.0) << HOME_SHIFT | self.shares.last_number + 1;
+            let number = (u64::from(self.shard.0) << HOME_SHIFT) | (self.shares.last_number + 1);
             let home = &mut self.shares.homes[index];
             let (assignment, expired) = home.group.assign(number, wall_ms);
             (0..expired).for_each(|_| self.counters.session(Counter::DroppedExpired));

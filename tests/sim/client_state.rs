@@ -280,6 +280,8 @@ impl Conversation {
             Packet::UnsubAck(unsuback) => {
                 let waited = std::mem::replace(&mut self.waiting, Waiting::Nothing);
                 assert_eq!(waited, Waiting::UnsubAck(unsuback.packet_id), "client {client}");
+                // What came before this was given before the server knew.
+                self.ledger.borrow_mut().lives[client].share.connection += 1;
             }
             Packet::PingResp => {}
             Packet::Disconnect(goodbye) => {
