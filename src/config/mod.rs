@@ -10,6 +10,7 @@ mod layers;
 use crate::auth::UserTemplate;
 use crate::io::probe::Choice;
 use crate::limits;
+use crate::wire::http::{OriginError, Origins};
 use core::fmt;
 use core::time::Duration;
 use layers::{Values, one_line};
@@ -89,6 +90,8 @@ pub struct Limits {
 pub struct Config {
     /// Where devices connect.
     pub edge_listen: Vec<SocketAddr>,
+    /// Web pages that may connect.
+    pub origins: Origins,
     /// Where the API listens.
     pub api_listen: SocketAddr,
     /// Shards; `None`: one per core.
@@ -196,27 +199,6 @@ fn check_availability(values: &Values) -> Result<(), ConfigError> {
     if values.text("auth.mode") == "jwt" {
         return Err(ConfigError::new("auth.mode", "jwt is not available yet", "none"));
     }
-    check_fixed(values)
-}
-
-/// Bounds that sessions take from `limits.rs` for now: another value would be taken and then change nothing.
-fn check_fixed(values: &Values) -> Result<(), ConfigError> {
-    let counts = [
-        ("limits.receive_maximum_out", u64::from(limits::RECEIVE_MAXIMUM_OUT)),
-        ("limits.receive_maximum_in", u64::from(limits::RECEIVE_MAXIMUM_IN)),
-        ("limits.subscriptions", limits::SUBSCRIPTIONS_MAX as u64),
-        ("limits.devices_per_user", limits::DEVICES_PER_USER_MAX as u64),
-    ];
-    let fixed = |key: &str, allowed: String| Err(ConfigError::new(key, "it cannot be changed yet", allowed));
-    for (key, only) in counts {
-        if values.integer(key) != only {
-            return fixed(key, only.to_string());
-        }
-    }
-    let key = "limits.session_expiry_max";
-    if values.duration(key) != limits::SESSION_EXPIRY_MAX {
-        return fixed(key, keys::format_duration(limits::SESSION_EXPIRY_MAX));
-    }
     Ok(())
 }
 
@@ -251,6 +233,7 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
     }
     Ok(Config {
         edge_listen,
+        origins: origins(values.list("edge.origins"))?,
         api_listen: address("api.listen (--api)", values.text("api.listen"))?,
         shards: whole(values, "node.shards"),
         driver: match values.text("node.driver") {
@@ -275,6 +258,13 @@ fn address(key: &str, text: &str) -> Result<SocketAddr, ConfigError> {
             format!("`{}` is not an address", one_line(text)),
             "IP:PORT, such as 127.0.0.1:1883 or [::1]:1883",
         )
+    })
+}
+
+fn origins(list: &[String]) -> Result<Origins, ConfigError> {
+    Origins::new(list).map_err(|OriginError(text)| {
+        let allowed = "SCHEME://HOST or SCHEME://HOST:PORT, such as https://example.com, or *";
+        ConfigError::new("edge.origins", format!("`{}` is not an origin", one_line(&text)), allowed)
     })
 }
 

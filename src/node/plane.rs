@@ -20,6 +20,7 @@ pub(super) fn settings(config: &Config, shards: u16, capacity: Capacity) -> io::
         apps: config.apps.clone(),
         user: config.user_template.clone(),
         sys_users: config.sys_users.iter().map(|user| user.as_str().into()).collect(),
+        origins: config.origins.clone(),
         hash_key: random()?,
         random_seed: random()?,
         limits: Limits {

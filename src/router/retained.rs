@@ -58,8 +58,8 @@ pub struct Retained {
     bytes: usize,
     /// Of those on their way through the log.
     reserved: Capacity,
-    /// Reservations ever made, and ever settled.
-    reservations: u64,
+    /// Of all reservations, those that have gone to the log, and those that are settled.
+    submitted: u64,
     settled: u64,
 }
 
@@ -67,7 +67,7 @@ impl Retained {
     /// Nothing retained.
     pub fn new(capacity: Capacity) -> Self {
         let reserved = Capacity { messages: 0, bytes: 0 };
-        Self { apps: Vec::new(), capacity, messages: 0, bytes: 0, reserved, reservations: 0, settled: 0 }
+        Self { apps: Vec::new(), capacity, messages: 0, bytes: 0, reserved, submitted: 0, settled: 0 }
     }
 
     /// Makes room for a message that is about to be committed; [`Retained::settle`] follows. What it replaces counts
@@ -81,11 +81,10 @@ impl Retained {
         }
         self.reserved.messages += 1;
         self.reserved.bytes += size(message);
-        self.reservations += 1;
         Ok(())
     }
 
-    /// A reserved message was committed, or was not. In the order of the reservations.
+    /// A reserved message was committed, or was not. In the order in which they went to the log.
     pub fn settle(&mut self, message: &Arc<Message>, committed: bool) {
         self.settled += 1;
         self.reserved.messages -= 1;
@@ -151,9 +150,14 @@ impl Retained {
         found
     }
 
-    /// Reservations ever made.
-    pub fn reservations(&self) -> u64 {
-        self.reservations
+    /// A reserved message goes to the log.
+    pub fn submit(&mut self) {
+        self.submitted += 1;
+    }
+
+    /// How many have gone to the log.
+    pub fn submitted(&self) -> u64 {
+        self.submitted
     }
 
     /// How many of them have been settled.

@@ -28,7 +28,7 @@ impl Gateway {
                 (Effect::Close(reason), _) => {
                     self.counters.closed(reason);
                     if let Some(connection) = connection {
-                        core.close(connection, Close::AfterFlush, CloseCause::Local);
+                        self.hang_up(core, connection, reason);
                     }
                 }
                 (Effect::PauseReading, _) => connection.into_iter().for_each(|id| core.pause_reading(id)),
@@ -53,7 +53,7 @@ impl Gateway {
         match effect {
             Effect::Deliver { delivery, dup } => self.deliver_in_flight(core, session, delivery, dup),
             Effect::DeliverOnce { message } => self.deliver_once(core, session, &message),
-            Effect::Gap { first, entries } => self.deliver_gap(core, session, first, entries),
+            Effect::Gap(gap) => self.deliver_gap(core, session, &gap),
             Effect::Publish { message, receipt, records } => {
                 let origin =
                     receipt.map_or(Origin::Nobody, |receipt| Origin::Client { shard: self.shard, session, receipt });
@@ -97,6 +97,7 @@ impl Gateway {
                 self.offline.clear(session.index);
                 self.unsent.forget(session.index);
                 self.reads.forget(session.index);
+                self.gap_notes.forget(session.index);
                 self.forget_lagging(session);
                 self.directory.remove(session).expect("a session ends once");
                 if !records.is_empty() {
@@ -141,7 +142,7 @@ impl Gateway {
         message: &crate::base::message::Message,
     ) {
         let home = self.homes.topic(message.app, &message.topic);
-        if !self.log.congested() && !self.incoming.is_full() && !core.congested(home) {
+        if !self.is_log_congested() && !self.incoming.is_full() && !core.congested(home) {
             return;
         }
         if let Some(connection) = self.directory.get(session).and_then(Session::connection) {

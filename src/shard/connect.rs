@@ -15,6 +15,7 @@ use crate::engine::{Close, CloseCause, Departure, Room};
 use crate::io::Driver;
 use crate::session::mqtt::{self, ConnectRequest, Greeting, OpenAt, Refusal};
 use crate::session::{CloseReason, Identity};
+use crate::wire::websocket::Carrier;
 use std::sync::Arc;
 
 /// Tag of a connection that has not said who it is.
@@ -72,7 +73,7 @@ impl Gateway {
     }
 
     /// The guest's socket is free to go.
-    pub(super) fn departed<D: Driver>(&mut self, core: &mut Core<D>, tag: u32, departure: Departure) {
+    pub(super) fn departed<D: Driver>(&mut self, core: &mut Core<D>, tag: u32, departure: Departure<Carrier>) {
         let Moving { identity, request } = self.moving.remove((tag & !MOVING) as usize);
         let home = self.homes.user(identity.app, &identity.user);
         let arrival = Arrival { departure, identity, request };
@@ -102,6 +103,10 @@ impl Gateway {
         let Moving { identity, request } =
             self.moving.remove((core.tag(id).expect("it was just installed") & !MOVING) as usize);
         core.set_tag(id, GUEST);
+        if self.draining {
+            // It was on its way when the drain began, so nobody would close it.
+            return self.refuse_request(core, id, &request, Refusal::Unavailable);
+        }
         let keep_alive_ms = self.keep_alive_ms(&request);
         let (now, seq) = (core.now(), self.position());
         if let Some(old) = self.directory.find(identity.app, &identity.user, &identity.device) {
@@ -112,6 +117,9 @@ impl Gateway {
                 self.apply(core, Some(old), Some(connection), &mut effects);
             }
             self.give_effects(effects);
+            if request.clean_start {
+                self.gap_notes.forget(old.index);
+            }
             // What waits unlogged was for the old connection.
             self.forget_lagging(old);
         }
@@ -161,6 +169,6 @@ impl Gateway {
         if !frames.is_empty() && core.write_bytes(id, Room::Control, frames).is_err() {
             return core.close(id, Close::Now, CloseCause::Local);
         }
-        core.close(id, Close::AfterFlush, CloseCause::Local);
+        self.hang_up(core, id, reason);
     }
 }

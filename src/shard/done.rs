@@ -40,7 +40,9 @@ impl Gateway {
                 _ => self.on_pull_failed(core, session),
             },
             Waiting::PullTopics { session } => match result {
-                Ok(Answer::Topics { entries, through, .. }) => self.on_topics_read(core, session, &entries, through),
+                Ok(Answer::Topics { entries, through, gaps }) => {
+                    self.on_topics_read(core, session, &entries, &gaps, through);
+                }
                 _ => self.on_pull_failed(core, session),
             },
             Waiting::ReadMark { session } => self.on_read_mark(session, result),

@@ -7,13 +7,14 @@
 use super::command::{CommandError, CommandToken, ConnectionQuery, Push};
 use super::retained::{RetainedFound, RetainedRead};
 use super::share::ShareLetter;
-use crate::base::ids::{AppId, SessionId, ShardId};
+use crate::base::ids::{AppId, PushId, SessionId, ShardId};
 use crate::base::message::Message;
 use crate::engine::Departure;
 use crate::router::interest::Level;
 use crate::session::mqtt::ConnectRequest;
 use crate::session::{Identity, Ticket};
 use crate::store::{Batch, Done, RecordChange};
+use crate::wire::websocket::Carrier;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -70,7 +71,7 @@ pub(crate) enum Letter {
 #[derive(Debug)]
 pub(crate) struct Arrival {
     /// The socket with its unread bytes.
-    pub(crate) departure: Departure,
+    pub(crate) departure: Departure<Carrier>,
     /// Who.
     pub(crate) identity: Identity,
     /// What CONNECT said.
@@ -95,8 +96,18 @@ pub(crate) enum Origin {
     Nobody,
     /// A client's session.
     Client { shard: ShardId, session: SessionId, receipt: Ticket },
-    /// The API.
-    Control(CommandToken),
+    /// The API, with this push.
+    Control(CommandToken, PushId),
+}
+
+impl Origin {
+    /// The id of the push it is; only pushes have keys.
+    pub(crate) fn push(self) -> PushId {
+        match self {
+            Self::Control(_, id) => id,
+            Self::Nobody | Self::Client { .. } => PushId::default(),
+        }
+    }
 }
 
 /// What became of a client's publish.

@@ -3,7 +3,7 @@
 
 use super::flavours::{Frame, encode_frame, is_expired};
 use super::gateway::{Core, Gateway};
-use crate::base::ids::{ConnectionId, Offset, Qos, SessionId};
+use crate::base::ids::{ConnectionId, Qos, SessionId};
 use crate::base::message::Message;
 use crate::engine::{Close, CloseCause, Refused, Room};
 use crate::io::Driver;
@@ -119,27 +119,29 @@ impl Gateway {
             Some(LoggedAt::Shared { mark, .. }) => Wanted::shared(&message, mark),
             _ => Wanted::live(session, &message, None),
         };
-        let (identifiers, retain) = (&wanted.identifiers[..], wanted.retain);
         let mut bytes = std::mem::take(&mut self.scratch);
-        bytes.clear();
-        let frame = encode_frame(version_of(session), &message, qos, retain, identifiers, wall_ms, &mut bytes);
-        let too_large = frame.layout.total_bytes > session.packet_bytes_max() as usize;
-        let written = if too_large {
-            self.settle_unsent(core, id, delivery, Counter::DroppedTooLarge);
-            true
-        } else {
-            let written = write_frame(core, connection, &bytes, &frame, Some((delivery, dup))).is_ok();
-            if written {
-                self.counters.sent(qos);
-            } else {
-                self.wait_for_outbox(core, connection);
+        let written = match self.encode_for(id, &message, qos, &wanted, wall_ms, &mut bytes) {
+            None => {
+                self.settle_unsent(core, id, delivery, Counter::DroppedTooLarge);
+                true
             }
-            written
+            Some((frame, names_gaps)) => {
+                let written = write_frame(core, connection, &bytes, &frame, Some((delivery, dup))).is_ok();
+                if written {
+                    self.counters.sent(qos);
+                    self.gaps_told(id, names_gaps);
+                } else {
+                    self.wait_for_outbox(core, connection);
+                }
+                written
+            }
         };
         self.scratch = bytes;
         written
     }
 
+    /// Settles what cannot be sent. The window's room is for what waits unlogged, but not here: this may be in the middle
+    /// of an offer of just that.
     pub(super) fn settle_unsent<D: Driver>(
         &mut self,
         core: &mut Core<D>,
@@ -148,6 +150,9 @@ impl Gateway {
         why: Counter,
     ) {
         self.tell_session(core, id, |session, effects| session.settle_unsent(delivery, why, effects));
+        if self.lagging.is_behind(id.index) && self.freed.last() != Some(&id) {
+            self.freed.push(id);
+        }
     }
 
     /// Sends a message once, at QoS 0, to one session; what finds no room is dropped and counted.
@@ -186,41 +191,50 @@ impl Gateway {
         if is_expired(message, wall_ms) {
             return self.counters.session(Counter::DroppedExpired);
         }
-        let (identifiers, retain) = (&wanted.identifiers[..], wanted.retain);
-        self.scratch.clear();
-        let version = version_of(session);
-        let frame = encode_frame(version, message, Qos::AtMostOnce, retain, identifiers, wall_ms, &mut self.scratch);
-        if frame.layout.total_bytes > session.packet_bytes_max() as usize {
-            return self.counters.session(Counter::DroppedTooLarge);
+        let mut bytes = std::mem::take(&mut self.scratch);
+        match self.encode_for(id, message, Qos::AtMostOnce, wanted, wall_ms, &mut bytes) {
+            None => self.counters.session(Counter::DroppedTooLarge),
+            Some((frame, names_gaps)) => match write_frame(core, connection, &bytes, &frame, None) {
+                Ok(()) => {
+                    self.counters.sent(Qos::AtMostOnce);
+                    self.gaps_told(id, names_gaps);
+                }
+                Err(_) => self.counters.dropped_outbox_full += 1,
+            },
         }
-        match write_frame(core, connection, &self.scratch, &frame, None) {
-            Ok(()) => self.counters.sent(Qos::AtMostOnce),
-            Err(_) => self.counters.dropped_outbox_full += 1,
+        self.scratch = bytes;
+    }
+
+    /// Encodes a message for one session, and says whether it names the session's gaps. None: it is longer than the
+    /// client takes.
+    fn encode_for(
+        &self,
+        id: SessionId,
+        message: &Message,
+        qos: Qos,
+        wanted: &Wanted,
+        wall_ms: u64,
+        bytes: &mut Vec<u8>,
+    ) -> Option<(Frame, bool)> {
+        let session = self.directory.get(id)?;
+        let mut encode = |message: &Message| {
+            bytes.clear();
+            let (version, identifiers) = (version_of(session), &wanted.identifiers[..]);
+            let frame = encode_frame(version, message, qos, wanted.retain, identifiers, wall_ms, bytes);
+            (frame.layout.total_bytes <= session.packet_bytes_max() as usize).then_some(frame)
+        };
+        // What is too long with the gaps goes without them, and they with a later one.
+        let noted = self.gap_notes.noted(id.index, message).and_then(|noted| encode(&noted));
+        match noted {
+            Some(frame) => Some((frame, true)),
+            None => encode(message).map(|frame| (frame, false)),
         }
     }
 
-    /// Tells a device what retention took from it.
-    pub(super) fn deliver_gap<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, first: Offset, entries: u64) {
-        let Some(session) = self.directory.get(id) else { return };
-        self.counters.gaps += entries;
-        const NOTICE: &str = "$inbox/$gap";
-        if session.effective(NOTICE, None).is_none() {
-            return;
+    fn gaps_told(&mut self, id: SessionId, names_gaps: bool) {
+        if names_gaps {
+            self.gap_notes.forget(id.index);
         }
-        let payload = format!("{{\"first\":{first},\"entries\":{entries}}}");
-        let notice = Message {
-            app: session.app(),
-            topic: NOTICE.into(),
-            only_device: None,
-            payload: payload.into_bytes().into(),
-            qos: Qos::AtMostOnce,
-            retain: false,
-            created_ms: core.now().wall_ms,
-            expires_ms: None,
-            publisher: None,
-            properties: None,
-        };
-        self.deliver_once(core, id, &Arc::new(notice));
     }
 
     /// A message of a window was refused: it goes when the outbox has drained or, if that is empty and the pool was

@@ -87,7 +87,7 @@ impl RetainedReads {
 
     /// Whether this home has a question to answer now.
     pub(crate) fn is_asked(&self, retained: &Retained) -> bool {
-        self.asked.front().is_some_and(|(reservations, _)| *reservations <= retained.settled())
+        self.asked.front().is_some_and(|(submitted, _)| *submitted <= retained.settled())
     }
 
     /// The session's connection is gone.
@@ -107,7 +107,7 @@ impl Gateway {
         }
         if reserved.is_err() {
             self.counters.retained_refused += 1;
-            self.answer(core, publish.origin, Err(CommandError::RetainedFull), false);
+            self.answer(core, publish.origin, Err(CommandError::RetainedFull), None);
             return false;
         }
         publish.records.push(record::retained(&publish.message));
@@ -210,7 +210,7 @@ impl Gateway {
 
     /// A question to this home: answered in its turn.
     pub(super) fn on_retained_asked(&mut self, question: RetainedRead) {
-        self.reads.asked.push_back((self.retained.reservations(), question));
+        self.reads.asked.push_back((self.retained.submitted(), question));
     }
 
     /// Answers questions, up to a bounded number of topics looked at.

@@ -4,7 +4,9 @@ use crate::auth::UserTemplate;
 use crate::io::probe::Choice;
 use crate::limits;
 use crate::router::retained::Capacity;
+use crate::session::Bounds;
 use crate::store::Retentions;
+use crate::wire::http::Origins;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -23,6 +25,8 @@ pub struct Settings {
     pub user: UserTemplate,
     /// Users of the first app who may subscribe to the node's figures.
     pub sys_users: Vec<Box<str>>,
+    /// Web pages that may connect.
+    pub origins: Origins,
     /// Key of the hash that decides homes; drawn at start.
     pub hash_key: u64,
     /// Seed of epochs and server-assigned client identifiers; drawn at start.
@@ -96,12 +100,29 @@ impl Settings {
         }
     }
 
-    /// What the store keeps.
+    /// What sessions may have.
+    pub(super) fn sessions(&self) -> Bounds {
+        let limits = &self.limits;
+        let fits = "the configuration bounds it";
+        Bounds {
+            receive_maximum_out: u8::try_from(limits.receive_maximum_out).expect(fits),
+            receive_maximum_in: limits.receive_maximum_in,
+            subscriptions: u16::try_from(limits.subscriptions).expect(fits),
+            expiry: u32::try_from(limits.session_expiry.as_secs()).expect(fits),
+        }
+    }
+
+    /// What the store keeps: of each stream at least what a session that was away as long as it may has missed by then.
     pub(super) fn retentions(&self) -> Retentions {
         let mut retentions = Retentions::default();
         retentions.inbox.entries = self.limits.inbox_entries;
         retentions.inbox.age = self.limits.inbox_age;
-        retentions.inbox.forget_after = retentions.inbox.forget_after.max(self.limits.inbox_age);
+        let away = self.limits.session_expiry;
+        retentions.inbox.forget_after = retentions.inbox.forget_after.max(self.limits.inbox_age).max(away);
+        for topics in [&mut retentions.topic, &mut retentions.everyone] {
+            topics.age = topics.age.max(away);
+            topics.forget_after = topics.forget_after.max(topics.age);
+        }
         retentions
     }
 }

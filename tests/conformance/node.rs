@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crossbeam_channel::Receiver;
 use kittiwake::auth::UserTemplate;
 use kittiwake::base::hash::KeyedHash;
-use kittiwake::base::ids::{AppId, Qos, ShardId};
+use kittiwake::base::ids::{AppId, PushId, Qos, ShardId};
 use kittiwake::base::message::Message;
 use kittiwake::io::probe::Choice;
 use kittiwake::io::sim::{Faults, SimDriver, SimNet};
@@ -17,6 +17,7 @@ use kittiwake::shard::launch::{Assembly, LogMail, Seat, Shard};
 use kittiwake::shard::settings::{Limits, Settings};
 use kittiwake::store::thread::Desk;
 use kittiwake::store::{Log, MemoryStore, Retentions, Store, thread};
+use kittiwake::wire::http::Origins;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -65,10 +66,30 @@ impl Node {
 
     /// With other limits.
     pub fn with(shards: u16, change: impl FnOnce(&mut Limits)) -> Self {
+        Self::build(shards, change, |_| {}, Origins::default())
+    }
+
+    /// With a list of web pages.
+    pub fn with_origins(origins: Origins) -> Self {
+        Self::build(1, |_| {}, |_| {}, origins)
+    }
+
+    /// With other limits, and a store that keeps other than it would.
+    pub fn with_retention(shards: u16, change: impl FnOnce(&mut Limits), keep: impl FnOnce(&mut Retentions)) -> Self {
+        Self::build(shards, change, keep, Origins::default())
+    }
+
+    fn build(
+        shards: u16,
+        change: impl FnOnce(&mut Limits),
+        keep: impl FnOnce(&mut Retentions),
+        origins: Origins,
+    ) -> Self {
         let mut limits = Limits { connections: 64, ..Limits::default() };
         change(&mut limits);
         let mut retentions = Retentions::default();
         retentions.inbox.entries = limits.inbox_entries;
+        keep(&mut retentions);
         let address: SocketAddr = "10.0.0.1:1883".parse().expect("an address");
         let settings = Arc::new(Settings {
             shards,
@@ -77,6 +98,7 @@ impl Node {
             apps: vec!["default".into()],
             user: UserTemplate::default(),
             sys_users: vec![OPERATOR.into()],
+            origins,
             hash_key: 7,
             random_seed: 7,
             limits,
@@ -95,13 +117,20 @@ impl Node {
 
     /// Kills it, with all that is not committed, and starts it again over what the store holds.
     pub fn restart(&self) {
+        self.restart_with(|_| {});
+    }
+
+    /// The same, with other limits.
+    pub fn restart_with(&self, change: impl FnOnce(&mut Limits)) {
         let Parts { settings, store, net, .. } = &*self.0;
+        let mut settings = Settings::clone(settings);
+        change(&mut settings.limits);
         let mut plane = self.0.plane.borrow_mut();
         plane.shards.clear();
         plane.heard.clear();
         assert!(plane.desk.take_in(), "the node keeps the log's handle");
         plane.desk.log_mut().crash().expect("memory says where it ends");
-        let Assembly { handle, events, seats, mail } = Assembly::new(settings, store);
+        let Assembly { handle, events, seats, mail } = Assembly::new(&Arc::new(settings), store);
         (plane.shards, plane.events, plane.mail) = (seated(seats, net), events, mail);
         drop(plane);
         *self.0.handle.borrow_mut() = handle;
@@ -236,7 +265,7 @@ impl Node {
             publisher: None,
             properties: None,
         };
-        let mut push = Push { app: AppId(0), target, message: Arc::new(message), key: None };
+        let mut push = Push { app: AppId(0), target, message: Arc::new(message), key: None, id: PushId(7) };
         change(&mut push);
         let token = self.token();
         self.handle().push(push, token)?;

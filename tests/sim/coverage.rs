@@ -31,6 +31,8 @@ seen! {
     SubscribePending,
     WindowFull,
     GapNotice,
+    TopicGapTold,
+    GapNamed,
     /// The durable points of exactly once.
     Point1FlightRecorded,
     Point2ReleaseRecorded,
@@ -66,6 +68,24 @@ seen! {
     DuplicateDelivery,
     LargePayload,
     Throttled,
+    PublishHeld,
+    ReceiveMaximumOneFull,
+    TopicByAlias,
+    SameIdTwoUsers,
+    SessionExpiredInTime,
+    TooLargeDropped,
+    ExpirySaid,
+    ExpiredDropped,
+    /// Wills.
+    WillPublished,
+    WillDue,
+    WillDueAfterDelay,
+    WillCancelled,
+    WillDroppedByGoodbye,
+    /// The operator.
+    Drained,
+    ClockForward,
+    ClockBack,
     /// Pushes.
     PushUser,
     PushUsers,

@@ -69,7 +69,7 @@ impl Ledger {
         let life = &self.lives[client];
         let asked = life.subscriptions.iter().any(|known| known.filter == SHARES[client % 2]);
         assert!(asked || life.has_unsubscribed, "client {client} is in no group");
-        let now = Given { client, connection: life.share.connection, crashed_at: self.crashed_at };
+        let now = Given { client, connection: life.share.connection, crashed_at: self.died_at };
         let is_again = message.sends > 1;
         let given = self.shares.given.entry((id, client % 2)).or_default();
         for before in given.iter().filter(|before| before.crashed_at == now.crashed_at && !is_again) {
@@ -88,7 +88,7 @@ impl Ledger {
     pub fn check_shares(&mut self) {
         for (id, before) in &self.shares.doubtful {
             let stayed = self.lives[before.client].share.connection == before.connection;
-            let crashed = self.crashed_at != before.crashed_at;
+            let crashed = self.died_at != before.crashed_at;
             assert!(!stayed || crashed, "m{id} was given to another although client {} had it", before.client);
         }
         let arrived = self.shares.owed.iter().filter(|(id, members)| {

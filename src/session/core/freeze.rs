@@ -11,7 +11,7 @@ use super::state::{
 use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Seq};
 use std::sync::Arc;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 impl Session {
     /// Appends everything it is.
@@ -206,8 +206,15 @@ fn freeze_work(out: &mut Vec<u8>, work: &Work) {
 }
 
 fn thaw_work(reader: &mut Reader<'_>) -> Option<Work> {
-    const STATES: [Flight; 6] =
-        [Flight::Committing, Flight::Queued, Flight::Sent, Flight::Releasing, Flight::Released, Flight::Settled];
+    const STATES: [Flight; 7] = [
+        Flight::Committing,
+        Flight::Queued,
+        Flight::Held,
+        Flight::Sent,
+        Flight::Releasing,
+        Flight::Released,
+        Flight::Settled,
+    ];
     let window = reader.list(|reader| {
         Some(InFlight {
             delivery: DeliveryId(reader.u16()?),
@@ -223,6 +230,7 @@ fn thaw_work(reader: &mut Reader<'_>) -> Option<Work> {
     Some(Work {
         sent: window.iter().filter(|flight| flight.state.is_sent()).count(),
         queued: window.iter().filter(|flight| flight.state == Flight::Queued).count(),
+        held: window.iter().filter(|flight| flight.state == Flight::Held).count(),
         window,
         pending: pending.into(),
         gone: reader.list(Reader::u16)?,

@@ -3,7 +3,11 @@
 //! (with the message, which pins it against retention), one per QoS 2 identifier received, and how far retained
 //! messages were sent.
 //!
-//! Key: `s`, app, user, 0, device, 0, kind, identifier. Names never hold 0 [MQTT-1.5.4-2].
+//! Key: `s`, app, user, 0, device, 0, kind; for the last two kinds also the incarnation and the identifier. Names never
+//! hold 0 [MQTT-1.5.4-2].
+//!
+//! A publish of a session is committed at its topic's home, and that may be after the session's removal. The
+//! incarnation, which the main record names, tells what was committed for an earlier session of the same device.
 
 use super::super::Identity;
 use super::bytes::{Reader, Write};
@@ -19,7 +23,7 @@ use std::sync::Arc;
 
 /// The prefix of all session records.
 pub const PREFIX: &[u8] = b"s";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const MAIN: u8 = 0;
 const CURSOR: u8 = 1;
 const FLIGHT: u8 = 2;
@@ -35,6 +39,7 @@ fn key(session: &Session, kind: u8, id: Option<u16>) -> Box<[u8]> {
     key.extend_from_slice(session.device().as_bytes());
     key.extend_from_slice(&[0, kind]);
     if let Some(id) = id {
+        key.u32(session.generation);
         key.u16(id);
     }
     key.into_boxed_slice()
@@ -55,6 +60,7 @@ fn change(session: &Session, kind: u8, id: Option<u16>, value: Option<Vec<u8>>) 
 /// Expiry, will, filters, and where it began.
 pub(in crate::session) fn main(session: &Session) -> RecordChange {
     let mut out = vec![VERSION];
+    out.u32(session.generation);
     out.number(u64::from(session.expiry));
     let flags = session.flags & (flag::MQTT5 | flag::INBOX_UNKNOWN);
     out.number(u64::from(flags));
@@ -76,7 +82,8 @@ fn write_positions(session: &Session, out: &mut Vec<u8>) {
     out.number(topics.0);
 }
 
-fn cursor(session: &Session, now: Now) -> RecordChange {
+/// Positions, marks, and since when it is away.
+pub(in crate::session) fn cursor(session: &Session, now: Now) -> RecordChange {
     let mut out = vec![VERSION];
     write_positions(session, &mut out);
     out.flag(session.has(flag::INBOX_UNKNOWN));
@@ -240,11 +247,29 @@ pub fn parse_read_mark(value: &[u8]) -> Option<(Epoch, Offset)> {
 #[derive(Debug, Default)]
 pub(in crate::session) struct Rebuild {
     session: Option<Session>,
+    /// Up to the kind, the key of a main record that cannot be read: what else there is of its session is let be.
+    unreadable: Option<Box<[u8]>>,
+}
+
+/// What a record was.
+#[derive(Debug)]
+pub(in crate::session) enum Taken {
+    /// The beginning of another session.
+    Next {
+        /// The one before it, which is whole now.
+        whole: Option<Session>,
+        /// Else the one that begins is left out.
+        is_readable: bool,
+    },
+    /// A part of the session that has begun.
+    Part,
+    /// A part of a session that was over when it was committed: nobody's any more.
+    Orphan,
 }
 
 impl Rebuild {
-    /// Takes the next record in; a session that is whole now, because the next one has begun, comes out.
-    pub fn push(&mut self, key: &[u8], value: &[u8], now: Now) -> Option<Option<Session>> {
+    /// Takes the next record in. None: it is damaged or of an unknown version.
+    pub fn push(&mut self, key: &[u8], value: &[u8], now: Now) -> Option<Taken> {
         let mut reader = Reader(key);
         let (prefix, app) = (reader.take(PREFIX.len())?, AppId(reader.u16()?));
         if prefix != PREFIX {
@@ -254,22 +279,26 @@ impl Rebuild {
         let mut name = || core::str::from_utf8(parts.next()?).ok();
         let (user, device) = (name()?, name()?);
         let mut rest = Reader(parts.next()?);
+        let whose = &key[..key.len() - rest.0.len()];
         let kind = rest.u8()?;
         let mut value = Reader(value);
-        if value.u8()? != VERSION {
-            return None;
-        }
+        let is_known = value.u8()? == VERSION;
         if kind == MAIN {
             let identity = Identity { app, user: user.into(), device: device.into() };
-            let done = self.finish();
-            self.session = Some(read_main(&identity, &mut value, now)?);
-            return Some(done);
+            let whole = self.finish();
+            self.session = is_known.then(|| read_main(&identity, &mut value, now)).flatten();
+            let is_readable = self.session.is_some();
+            self.unreadable = (!is_readable).then(|| whose.into());
+            return Some(Taken::Next { whole, is_readable });
+        }
+        if !is_known || self.unreadable.as_deref() == Some(whose) {
+            return None;
         }
         let same = |session: &&mut Session| (session.app, session.user(), session.device()) == (app, user, device);
-        let Some(session) = self.session.as_mut().filter(same) else {
-            // What a publish of an ended session committed after the session's removal: nobody's any more.
-            return Some(None);
-        };
+        let Some(session) = self.session.as_mut().filter(same) else { return Some(Taken::Orphan) };
+        if kind != CURSOR && rest.u32()? != session.generation {
+            return Some(Taken::Orphan);
+        }
         match kind {
             CURSOR => read_cursor(session, &mut value, now)?,
             FLIGHT => read_flight(session, rest.u16()?, &mut value)?,
@@ -277,7 +306,7 @@ impl Rebuild {
             RECEIVED => session.extra().received.push(Received { id: rest.u16()?, routed: true }),
             _ => return None,
         }
-        Some(None)
+        Some(Taken::Part)
     }
 
     /// The last one.
@@ -290,12 +319,14 @@ impl Rebuild {
                 .retain(|flight| flight.state != Flight::Settled || flight.at.is_some_and(|at| !prefix.covers(at)));
         }
         session.work.take_if(|work| work.is_empty());
+        session.notice_held();
         Some(session)
     }
 }
 
 fn read_main(identity: &Identity, reader: &mut Reader<'_>, now: Now) -> Option<Session> {
     let mut session = Session::new(identity);
+    session.generation = reader.u32()?;
     session.expiry = reader.small()?;
     session.flags = u16::try_from(reader.number()?).ok()? | flag::RECORDED | flag::INBOX_STALE;
     read_positions(&mut session, reader)?;
@@ -363,8 +394,14 @@ fn read_flight(session: &mut Session, id: u16, reader: &mut Reader<'_>) -> Optio
     let qos = if matches!(at, LoggedAt::Retained(_)) { reader.qos()? } else { Qos::ExactlyOnce };
     let message = reader.option(Reader::message)?.map(Arc::new);
     let work = session.work.get_or_insert_default();
-    let state = if message.is_some() { Flight::Queued } else { Flight::Released };
+    let state = match at {
+        _ if message.is_none() => Flight::Released,
+        // No stream that is read again gets to it.
+        LoggedAt::Retained(_) => Flight::Queued,
+        _ => Flight::Held,
+    };
     match state {
+        Flight::Held => work.held += 1,
         Flight::Queued => work.queued += 1,
         _ => work.sent += 1,
     }
