@@ -126,7 +126,7 @@ pub(in crate::session) fn replay<'a>(
         out.text(filter);
         out.text(after);
     }
-    change(session, REPLAY, None, (count > 0).then_some(out))
+    change(session, REPLAY, Some(0), (count > 0).then_some(out))
 }
 
 /// Removes whatever may be there.
@@ -144,7 +144,7 @@ pub(in crate::session) fn removals(session: &Session, records: &mut Vec<RecordCh
     records.extend(ids.map(|held| received(session, held.id, false)));
     let replay = session.extra.as_ref().and_then(|extra| extra.replay.as_ref());
     if replay.is_some_and(|replay| replay.recorded) {
-        records.push(change(session, REPLAY, None, None));
+        records.push(change(session, REPLAY, Some(0), None));
     }
 }
 
