@@ -1,5 +1,7 @@
 //! The API's router against a fake data plane.
 
+mod retained;
+
 use super::control::Failure;
 use super::fake::{Behaviour, Bench, NOW_MS, PACKET_BYTES, answer, post, to_alice};
 use super::*;
@@ -62,18 +64,6 @@ async fn topics_and_everyone_are_targets_too() {
     assert_eq!(status, 200);
     let push = bench.pushed();
     assert_eq!((push.target, &*push.message.topic), (Target::Everyone, "$inbox/news"));
-}
-
-#[tokio::test]
-async fn a_retained_push_is_for_topics() {
-    let bench = Bench::new();
-    let body = json!({ "to": { "topic": "rooms/42" }, "payload": "x", "retain": true, "key": "k" });
-    assert_eq!(bench.push(&body).await.0, 200);
-    let retained = bench.pushed();
-    assert!(retained.message.retain);
-    let body = json!({ "to": { "topic": "rooms/42" }, "payload": "x", "key": "k" });
-    assert_eq!(bench.push(&body).await.0, 200);
-    assert_ne!(bench.pushed().key, retained.key, "its key stands for another push");
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ pub mod settle;
 pub mod shared;
 pub mod state;
 pub mod subscriptions;
+pub mod text;
 pub mod window;
 
 pub use expiry::Close;
