@@ -242,6 +242,37 @@ pub const FANOUT_TOMBSTONES_MIN: usize = 1_024;
 /// Messages a finished job keeps room for when it is put away for re-use.
 pub const FANOUT_SPARE_MESSAGES_MAX: usize = 64;
 
+// --- retained messages ----------------------------------------------------------------------------------------
+
+/// Default `limits.retained_messages` of the process, shared out evenly among the shards. Full: a publish or push with
+/// RETAIN is refused with 0x97 or 429 and counted; what is over its time is looked for first.
+pub const RETAINED_MESSAGES_MAX: usize = 1_000_000;
+/// Default `limits.retained_bytes`: their topics, payloads and properties, likewise.
+pub const RETAINED_BYTES_MAX: usize = 256 << 20;
+/// Topics a home looks at in a turn to answer new subscriptions, about 0.1 µs each (an estimate). More wait.
+pub const RETAINED_STEP_VISITS_MAX: usize = 1_024;
+/// Topics a home that is full looks at for messages over their time, before it refuses one; the next one goes on there.
+pub const RETAINED_SWEEP_VISITS_MAX: usize = 1_024;
+/// Retained messages a session is handed at a time: twice the largest window.
+pub const RETAINED_PIECE_MESSAGES_MAX: usize = 64;
+/// Payload bytes after which a home's answer is long enough.
+pub const RETAINED_PIECE_BYTES_MAX: usize = 64 << 10;
+/// Topics of live messages that a session notes while retained ones are being sent to it. Beyond it the oldest note
+/// goes, counted: of that topic a retained message may still come, also one that the live one has replaced.
+pub const RETAINED_NOTES_MAX: usize = 256;
+/// Records of retained messages read at a time at start: at most so many times the largest packet is in memory.
+pub const RETAINED_RECORDS_PAGE: usize = 64;
+
+// --- share groups ---------------------------------------------------------------------------------------------
+
+/// Messages that wait in one share group for a member with room. Of what is logged there is never more, for it is read
+/// only when somebody has room; of the rest the oldest go, counted.
+pub const SHARE_QUEUE_MAX: usize = 1_024;
+/// Logged messages a share group reads at a time.
+pub const SHARE_READ_MESSAGES_MAX: usize = 64;
+/// Messages one shard assigns to members of its share groups in a turn.
+pub const TURN_SHARE_ASSIGNMENTS_MAX: usize = 256;
+
 // --- log and store --------------------------------------------------------------------------------------------
 
 /// Requests waiting for the log thread. Full: shards keep theirs in a backlog, the API answers 429.

@@ -205,6 +205,18 @@ pub const KEYS: &[Key] = &[
         Default::Duration(limits::INBOX_AGE_MAX),
         "how long an inbox keeps them",
     ),
+    key(
+        "limits.retained_messages",
+        integer(0, 100_000_000),
+        Default::Integer(limits::RETAINED_MESSAGES_MAX as u64),
+        "retained messages of the node, shared out among the shards",
+    ),
+    key(
+        "limits.retained_bytes",
+        integer(0, 1 << 40),
+        Default::Integer(limits::RETAINED_BYTES_MAX as u64),
+        "bytes of their topics, payloads and properties, likewise",
+    ),
 ];
 
 impl Key {

@@ -81,6 +81,10 @@ pub struct Limits {
     pub inbox_entries: usize,
     /// How long an inbox keeps them.
     pub inbox_age: Duration,
+    /// Retained messages of the node.
+    pub retained_messages: usize,
+    /// Bytes of their topics, payloads and properties.
+    pub retained_bytes: usize,
 }
 
 /// Everything `serve` needs to know.
@@ -223,6 +227,8 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         session_expiry_max: values.duration("limits.session_expiry_max"),
         inbox_entries: size(values, "limits.inbox_entries"),
         inbox_age: values.duration("limits.inbox_age"),
+        retained_messages: size(values, "limits.retained_messages"),
+        retained_bytes: size(values, "limits.retained_bytes"),
     };
     if limits.outbox_bytes < limits.packet_bytes {
         return Err(ConfigError::new(

@@ -37,6 +37,8 @@ pub(super) fn settings(config: &Config, shards: u16, capacity: Capacity) -> io::
             devices_per_user: limits.devices_per_user,
             inbox_entries: limits.inbox_entries,
             inbox_age: limits.inbox_age,
+            retained_messages: limits.retained_messages,
+            retained_bytes: limits.retained_bytes,
         },
     })
 }

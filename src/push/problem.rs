@@ -61,6 +61,12 @@ impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Refused(CommandError::Busy) => Self::busy(),
+            Failure::Refused(CommandError::RetainedFull) => {
+                let mut problem =
+                    Self::new(StatusCode::TOO_MANY_REQUESTS, "there is no room for another retained message");
+                problem.field = Some("retain".to_owned());
+                problem
+            }
             Failure::Refused(CommandError::KeyConflict) => {
                 let mut problem = Self::new(StatusCode::CONFLICT, "this key was used for another push");
                 problem.field = Some("key".to_owned());

@@ -178,7 +178,7 @@ pub(super) fn check(draft: Draft<'_>, asking: &Asking<'_>) -> Result<Accepted, P
         only_device,
         payload,
         qos,
-        retain: false,
+        retain: draft.retain,
         created_ms: wall_ms,
         expires_ms: ttl_ms.map(|ttl| wall_ms.saturating_add(ttl)),
         publisher: None,
@@ -203,8 +203,8 @@ fn check_availability(draft: &Draft<'_>) -> Result<(), Problem> {
     if draft.collapse.is_some() {
         return Err(Problem::field("collapse", "is not available yet"));
     }
-    if draft.retain {
-        return Err(Problem::field("retain", "`true` is not available yet"));
+    if draft.retain && !matches!(draft.to, To::Topic(_)) {
+        return Err(Problem::field("retain", "is for topics; an inbox keeps what is pushed to it"));
     }
     Ok(())
 }
@@ -407,6 +407,10 @@ fn body_hash(target: &Target, message: &Message, ttl_ms: Option<u64>) -> u64 {
         .part(&[message.qos as u8])
         .part(content_type.unwrap_or_default().as_bytes())
         .part(&ttl_ms.unwrap_or_default().to_le_bytes());
+    if message.retain {
+        // Only then, so that keys of other pushes stand for what they did before there was such a thing.
+        hash.part(b"retain");
+    }
     hash.0
 }
 

@@ -1,5 +1,7 @@
 //! The API's router against a fake data plane.
 
+mod retained;
+
 use super::control::Failure;
 use super::fake::{Behaviour, Bench, NOW_MS, PACKET_BYTES, answer, post, to_alice};
 use super::keys::Caller;
@@ -303,6 +305,7 @@ async fn what_the_data_plane_refuses_becomes_the_status_of_the_contract() {
         (CommandError::Busy, 429),
         (CommandError::KeyConflict, 409),
         (CommandError::StoreFailed, 503),
+        (CommandError::RetainedFull, 429),
         (CommandError::Draining, 503),
     ];
     for (error, status) in cases {

@@ -9,7 +9,7 @@ pub mod core;
 pub mod directory;
 pub mod mqtt;
 
-use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq};
+use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq, SessionId};
 use crate::base::log::{RecordChange, StreamGap};
 use crate::base::message::Message;
 use crate::limits;
@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use self::core::Spare;
 pub use self::core::{Close, Effective, Flight, InFlight, LoggedAt, Naming, Offer, Session, Subscription, Text};
+pub use self::core::{RETAIN_AS_PUBLISHED, share_of};
 pub use directory::{Directory, Full, Record, SessionsOf, Thawed};
 
 /// Names an in-flight message towards the client; on MQTT it is the packet identifier. Never 0.
@@ -96,6 +97,23 @@ pub enum Effect {
         /// Place in the filter's list.
         position: u32,
     },
+    /// Take a session out of a share group.
+    LeaveShare {
+        /// Tenant, and `$share/group/filter`.
+        share: (AppId, Text),
+        /// Whose membership; none: that of the session that says so.
+        member: Option<SessionId>,
+    },
+    /// Tell the session's share groups that it has room for so many messages; 0: it has no connection any more.
+    ShareOpen {
+        /// At a time.
+        window: u16,
+    },
+    /// A message that a share group assigned under this number is done with.
+    ShareSettled {
+        /// The group's.
+        number: u64,
+    },
     /// Its filters cover the inbox no longer: this is how far it has read, for the user's read mark.
     InboxLeft {
         /// Up to where it has served its user's inbox.
@@ -123,6 +141,23 @@ pub enum Effect {
         after: Seq,
         /// Entries.
         limit: usize,
+    },
+    /// Read what is retained under a filter, of topics behind this one, in their order; answer with `on_retained_read`.
+    /// One at a time.
+    ReadRetained {
+        /// Of one of its subscriptions.
+        filter: Arc<str>,
+        /// Exclusive; empty: from the first.
+        after: Arc<str>,
+        /// Messages.
+        limit: usize,
+    },
+    /// Send this retained message once, at QoS 0.
+    DeliverRetained {
+        /// What.
+        message: Arc<Message>,
+        /// Of the subscription that it is sent for; 0: none.
+        identifier: u32,
     },
     /// Leave the connection's further frames unread until `ResumeReading`.
     PauseReading,
@@ -158,7 +193,7 @@ pub enum Gap {
 /// A filter that passed all checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrantedFilter {
-    /// Without `$share/…/`.
+    /// With `$share/group/` if it is shared.
     pub filter: Text,
     /// Granted QoS.
     pub qos: Qos,
@@ -168,6 +203,8 @@ pub struct GrantedFilter {
     pub retain_as_published: bool,
     /// MQTT 5 Subscription Identifier; 0: none.
     pub identifier: u32,
+    /// What is retained is to be sent for it.
+    pub retained: bool,
     /// The session already had this filter: its place in the router, whose options are updated.
     pub replaces: Option<(u32, u32)>,
 }
@@ -260,11 +297,15 @@ pub enum Counter {
     Settled,
     /// An acknowledgement for something not in flight.
     UnknownAck,
+    /// A retained message was not sent to a new subscription, because a newer live one of its topic came first.
+    RetainedOvertaken,
+    /// That a live message came of a topic was forgotten: its retained one may follow it.
+    RetainedUnnoted,
 }
 
 impl Counter {
     /// All, in order: the index of each is its number.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::DroppedExpired,
         Self::DroppedTooLarge,
         Self::DroppedWindowFull,
@@ -275,6 +316,8 @@ impl Counter {
         Self::DuplicateReceived,
         Self::Settled,
         Self::UnknownAck,
+        Self::RetainedOvertaken,
+        Self::RetainedUnnoted,
     ];
 
     /// Its name in figures.
@@ -290,6 +333,8 @@ impl Counter {
             Self::DuplicateReceived => "duplicate_received",
             Self::Settled => "settled",
             Self::UnknownAck => "unknown_ack",
+            Self::RetainedOvertaken => "retained_overtaken",
+            Self::RetainedUnnoted => "retained_unnoted",
         }
     }
 }
@@ -302,6 +347,7 @@ impl From<&Subscription> for GrantedFilter {
             no_local: subscription.no_local,
             retain_as_published: subscription.retain_as_published,
             identifier: subscription.identifier,
+            retained: false,
             replaces: None,
         }
     }

@@ -1,5 +1,6 @@
 //! Carrying out what sessions ask for, in their order.
 
+use super::command::CommandError;
 use super::gateway::{Core, Gateway};
 use super::letter::{Origin, Publish, PublishOutcome};
 use super::log_port::Waiting;
@@ -36,6 +37,11 @@ impl Gateway {
                 (Effect::Count(counter), _) => self.counters.session(counter),
                 (Effect::Unsubscribe { filter, position }, _) => {
                     self.unsubscribe(core, session, filter, position, &mut everyone_left);
+                }
+                (Effect::LeaveShare { share, member }, _) => {
+                    self.subscription_count -= 1;
+                    let member = member.or(session).expect("whose it was is known");
+                    self.leave_share(core, &share, member);
                 }
                 (effect, Some(session)) => self.apply_to(core, session, effect),
                 (effect, None) => unreachable!("{effect:?} needs a session"),
@@ -84,12 +90,19 @@ impl Gateway {
                 }
                 self.dirty.push_back(session);
             }
+            Effect::ShareOpen { window } => self.open_shares(core, session, window),
+            Effect::ShareSettled { number } => self.settle_share(core, number, true),
+            Effect::ReadRetained { filter, after, limit } => self.read_retained(core, session, filter, after, limit),
+            Effect::DeliverRetained { message, identifier } => {
+                self.deliver_retained(core, session, &message, identifier);
+            }
             Effect::PullInbox { after, limit } => self.pull_inbox(session, after, limit),
             Effect::PullTopics { after, limit } => self.pull_topics(session, after, limit),
             Effect::End { mut records, served } => {
                 records.extend(served.and_then(|served| self.directory.read_mark_moved(session, served)));
                 self.offline.clear(session.index);
                 self.unsent.forget(session.index);
+                self.reads.forget(session.index);
                 self.gap_notes.forget(session.index);
                 self.forget_lagging(session);
                 self.directory.remove(session).expect("a session ends once");
@@ -156,6 +169,7 @@ impl Gateway {
         let result = match outcome {
             PublishOutcome::Reached => Ok(true),
             PublishOutcome::NobodyListens => Ok(false),
+            PublishOutcome::Failed(CommandError::RetainedFull) => Err(StoreError::Busy),
             PublishOutcome::Failed(_) => Err(StoreError::Failed),
         };
         self.tell_session(core, session, |state, effects| mqtt::on_published(state, receipt, result, effects));

@@ -166,6 +166,8 @@ pub enum CommandError {
     KeyConflict,
     /// The store cannot write: HTTP 503.
     StoreFailed,
+    /// There is no room for another retained message: HTTP 429.
+    RetainedFull,
     /// Shutting down: HTTP 503.
     Draining,
 }

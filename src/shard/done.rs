@@ -53,7 +53,10 @@ impl Gateway {
                 self.on_push_committed(core, &push, Answering { token, deliver_by_ms }, result);
             }
             Waiting::RestoreSeq => self.on_log_position(core, result),
-            Waiting::Restore { after } => self.on_records(core, after, result),
+            Waiting::ShareRead { index, share } => self.on_share_read(core, index, &share, result),
+            Waiting::ShareWritten { index, share } => self.on_share_written(core, index, &share),
+            Waiting::ShareTopics { index, share } => self.on_share_topics(core, index, &share, result),
+            Waiting::Restore(what) => self.on_records(core, what, result),
         }
     }
 

@@ -11,6 +11,7 @@ use super::flavours::is_expired;
 use super::gateway::{Core, Gateway};
 use super::incoming::Taken;
 use super::outbound::{version_of, write_frame};
+use super::share::GROUP;
 use super::subscribe::is_inbox;
 use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Qos, Seq, SessionId};
 use crate::base::message::Message;
@@ -131,12 +132,18 @@ impl Gateway {
 
     /// A subscriber has another place in its list.
     pub(super) fn relocate(&mut self, moved: Moved) {
+        if moved.session & GROUP != 0 {
+            return self.relocate_group(moved);
+        }
         let id = self.directory.id_at(moved.session).expect("lists hold live sessions");
         let session = self.directory.get_mut(id).expect("it was just found");
         session.relocate(moved.filter.0, moved.position);
     }
 
     fn visit<D: Driver>(&mut self, core: &mut Core<D>, visit: &Visit<'_, Parcel>) {
+        if visit.session & GROUP != 0 {
+            return self.visit_group(visit.session, visit.messages);
+        }
         let Some(id) = self.directory.id_at(visit.session) else { return };
         let session = self.directory.get(id).expect("it was just found");
         let Some(connection) = session.connection().filter(|_| session.is_open()) else {
@@ -182,6 +189,7 @@ impl Gateway {
         let flavour = self.flavours.of(kind);
         // A logged message moves the session's position, also at QoS 0.
         let is_plain = flavour.is_plain
+            && !session.is_replaying()
             && visit.messages.iter().all(|parcel| parcel.at.is_none())
             && flavour.bytes.len() <= packet_bytes_max;
         if is_plain && core.write_bytes(connection, Room::Data, &flavour.bytes).is_ok() {
@@ -245,8 +253,15 @@ impl Gateway {
         }
     }
 
-    /// Offers a message of a pass to a session.
+    /// Offers a message of a pass to a session. One that is being sent retained messages must not have older ones of the
+    /// topic behind this one.
     fn offer<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, parcel: &Parcel, qos: Qos) -> Offer {
+        let offer = self.offer_parcel(core, id, parcel, qos);
+        self.note_live(id, &parcel.message, offer);
+        offer
+    }
+
+    fn offer_parcel<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, parcel: &Parcel, qos: Qos) -> Offer {
         let Some((epoch, _, seq)) = parcel.at else {
             if qos == Qos::AtMostOnce {
                 return Offer::SendOnce;

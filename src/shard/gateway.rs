@@ -15,7 +15,9 @@ use super::letter::Letter;
 use super::log_port::LogPort;
 use super::push::ListPush;
 use super::restore::Restoring;
+use super::retained::RetainedReads;
 use super::settings::Settings;
+use super::share::Shares;
 use super::stats::Counters;
 use super::subscribe::Installing;
 use super::turning::Turning;
@@ -29,6 +31,7 @@ use crate::engine::{self, CloseCause, Departure, Handler, MoreWork};
 use crate::io::{Driver, ListenerId};
 use crate::router::fanout::Fanout;
 use crate::router::interest::Interest;
+use crate::router::retained::Retained;
 use crate::router::subscribers::Subscribers;
 use crate::session::Effects;
 use crate::session::directory::Directory;
@@ -81,6 +84,11 @@ pub(crate) struct Gateway {
     pub(super) installing: Slab<Installing>,
     /// Filters whose interest is on its way to a home, with the number of letters.
     pub(super) on_the_way: HashMap<u32, u32>,
+
+    /// Of the topics whose home this is.
+    pub(super) retained: Retained,
+    pub(super) reads: RetainedReads,
+    pub(super) shares: Shares,
 
     pub(super) fanout: Fanout<Parcel>,
     pub(super) flavours: Flavours,
@@ -165,6 +173,9 @@ impl Gateway {
             interest: Interest::new(hash.clone()),
             installing: Slab::new(),
             on_the_way: HashMap::new(),
+            retained: Retained::new(settings.retained_per_shard()),
+            reads: RetainedReads::default(),
+            shares: Shares::default(),
             fanout: Fanout::new(hash.clone()),
             flavours: Flavours::default(),
             passing: Passing::default(),
@@ -309,6 +320,9 @@ impl<D: Driver> Handler<D> for Gateway {
             Letter::UsersCounted { ticket, counts } => self.on_users_counted(ticket, counts),
             Letter::Interest(interest) => self.on_interest(core, &interest),
             Letter::InterestSet { ticket } => self.on_interest_set(core, ticket),
+            Letter::RetainedRead(question) => self.on_retained_asked(*question),
+            Letter::RetainedFound(found) => self.on_retained_found(core, *found),
+            Letter::Share(letter) => self.on_share(core, *letter),
             Letter::Restored => self.restored_shards += 1,
             Letter::Batch(batch) => self.on_batch(batch),
             Letter::Done(done) => self.on_done(core, done),

@@ -103,6 +103,7 @@ impl Gateway {
         }
         let Some(session) = self.session_of(id, tag) else { return };
         self.unsent.forget(session.index);
+        self.reads.forget(session.index);
         self.forget_lagging(session);
         let (now, position) = (core.now(), self.position());
         let mut effects = self.take_effects();

@@ -330,6 +330,7 @@ impl Gateway {
         let mut effects = self.take_effects();
         let session = self.directory.get_mut(id).expect("it is looked at");
         let offer = session.offer_volatile(message, qos, &mut effects);
+        self.note_live(id, message, offer);
         match offer {
             Offer::Send(delivery) => self.deliver_in_flight(core, id, delivery, false),
             Offer::SendOnce => drop(self.deliver_once(core, id, message)),

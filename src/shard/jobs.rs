@@ -19,6 +19,8 @@ impl Gateway {
             let Some((session, after)) = self.pulls.pop_front() else { break };
             self.serve_pull(core, session, after);
         }
+        self.answer_retained(core);
+        self.run_shares(core);
         self.retry_reads(core);
         self.retry_refused(core);
         self.catch_up_freed(core);
@@ -34,6 +36,7 @@ impl Gateway {
         self.release_throttled(core, log_waits);
         let answers_wait = self.tell_waiting();
         let more_reads = !self.incoming.is_empty() || !self.pulls.is_empty();
+        let more_reads = more_reads || self.reads.is_asked(&self.retained) || self.shares.has_work();
         answers_wait || more_drain || more_waits || more_surveys || more_held || more_fanout || more_reads
     }
 
@@ -55,7 +58,8 @@ impl Gateway {
         let notices = self.watching.misses().then_some(self.turn_ms + RETRY_MS);
         let answers = self.waits.next_ms();
         let restores = self.restoring.retry_ms();
-        [self.offline.next_wake(), lazily, retry, reads, freed, drains, notices, answers, restores]
+        let shares = self.shares.write_ms();
+        [self.offline.next_wake(), lazily, retry, reads, freed, drains, notices, answers, restores, shares]
             .into_iter()
             .flatten()
             .min()

@@ -5,6 +5,8 @@
 //! arrival ([`super::incoming`]); so whoever sends an unlogged message after a `Done` knows that it will not overtake.
 
 use super::command::{CommandError, CommandToken, ConnectionQuery, Push, Watch};
+use super::retained::{RetainedFound, RetainedRead};
+use super::share::ShareLetter;
 use crate::base::ids::{AppId, PushId, SessionId, ShardId};
 use crate::base::message::Message;
 use crate::engine::Departure;
@@ -37,6 +39,12 @@ pub(crate) enum Letter {
     Interest(Box<InterestLetter>),
     /// Interest is installed at one home.
     InterestSet { ticket: u32 },
+    /// For a home: what is retained under a filter? Answer with [`Letter::RetainedFound`].
+    RetainedRead(Box<RetainedRead>),
+    /// What one home has.
+    RetainedFound(Box<RetainedFound>),
+    /// Between a share group's home and its members' shards.
+    Share(Box<ShareLetter>),
     /// A shard's sessions are back and their interest is installed.
     Restored,
     /// What a group commit brought.

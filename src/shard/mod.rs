@@ -12,8 +12,8 @@
 //! `push` the control plane's messages · `log_port`, `done` requests to the log and their answers · `incoming` what came
 //! for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound` frames into outboxes · `gaps` what retention
 //! took · `lagging`, `unsent` what waits for a window or an outbox · `waits` pushes that wait for devices · `subscribe`
-//! interest · `jobs` the rest of the turn · `restore` at start · `admin`, `connections`, `stats` the operator · `watching`
-//! what backends are told of devices.
+//! interest · `retained` what is kept for who subscribes · `share` share groups · `jobs` the rest of the turn · `restore`
+//! at start · `admin`, `connections`, `stats` the operator · `watching` what backends are told of devices.
 
 mod admin;
 mod apply;
@@ -41,7 +41,9 @@ mod outbound;
 mod publish;
 mod push;
 mod restore;
+mod retained;
 pub mod settings;
+mod share;
 mod stats;
 mod subscribe;
 mod turning;

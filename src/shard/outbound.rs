@@ -7,8 +7,9 @@ use crate::base::ids::{ConnectionId, Qos, SessionId};
 use crate::base::message::Message;
 use crate::engine::{Close, CloseCause, Refused, Room};
 use crate::io::Driver;
-use crate::session::{Counter, DeliveryId, Naming, Session};
+use crate::session::{Counter, DeliveryId, Effective, LoggedAt, Naming, RETAIN_AS_PUBLISHED, Session};
 use crate::wire::mqtt::{PacketId, Version};
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// The version a session's connection speaks.
@@ -46,6 +47,36 @@ pub(super) fn write_frame<D: Driver>(
     Ok(())
 }
 
+/// What a delivery says besides its message.
+struct Manner {
+    identifiers: SmallVec<[u32; 1]>,
+    retain: bool,
+}
+
+impl Manner {
+    /// As all of the session's matching subscriptions together want it [MQTT-3.3.1-12], [MQTT-3.3.1-13].
+    fn live(session: &Session, message: &Message) -> Self {
+        match session.effective(&message.topic, message.publisher) {
+            Some(Effective { retain_as_published, identifiers, .. }) => {
+                Self { identifiers, retain: message.retain && retain_as_published }
+            }
+            None => Self { identifiers: SmallVec::new(), retain: false },
+        }
+    }
+
+    /// Retained, and sent because of one new subscription [MQTT-3.3.1-8].
+    fn retained(identifier: u32) -> Self {
+        let identifiers = (identifier > 0).then_some(identifier).into_iter().collect();
+        Self { identifiers, retain: true }
+    }
+
+    /// As one shared subscription wants it.
+    fn shared(message: &Message, mark: u32) -> Self {
+        let retain = message.retain && mark & RETAIN_AS_PUBLISHED != 0;
+        Self { retain, ..Self::retained(mark & !RETAIN_AS_PUBLISHED) }
+    }
+}
+
 impl Gateway {
     /// Sends, or sends again, a message of a session's window.
     pub(super) fn deliver_in_flight<D: Driver>(
@@ -71,9 +102,11 @@ impl Gateway {
         let wall_ms = core.now().wall_ms;
         let Some(session) = self.directory.get(id) else { return true };
         let Some(connection) = session.connection() else { return true };
-        let Some((message, qos)) =
-            session.in_flight(delivery).and_then(|flight| Some((Arc::clone(flight.message.as_ref()?), flight.qos)))
-        else {
+        let found = session.in_flight(delivery).and_then(|flight| {
+            let message = Arc::clone(flight.message.as_ref()?);
+            Some((message, flight.qos, flight.at))
+        });
+        let Some((message, qos, place)) = found else {
             // Acknowledged while it waited for the outbox.
             return true;
         };
@@ -81,8 +114,13 @@ impl Gateway {
             self.settle_unsent(core, id, delivery, Counter::DroppedExpired);
             return true;
         }
+        let manner = match place {
+            Some(LoggedAt::Retained(identifier)) => Manner::retained(identifier),
+            Some(LoggedAt::Shared { mark, .. }) => Manner::shared(&message, mark),
+            _ => Manner::live(session, &message),
+        };
         let mut bytes = std::mem::take(&mut self.scratch);
-        let written = match self.encode_for(id, &message, qos, wall_ms, &mut bytes) {
+        let written = match self.encode_for(id, &message, qos, &manner, wall_ms, &mut bytes) {
             None => {
                 self.settle_unsent(core, id, delivery, Counter::DroppedTooLarge);
                 true
@@ -129,6 +167,40 @@ impl Gateway {
         id: SessionId,
         message: &Arc<Message>,
     ) -> bool {
+        let Some(session) = self.directory.get(id) else { return false };
+        let manner = Manner::live(session, message);
+        self.send_once(core, id, message, &manner)
+    }
+
+    /// As [`Gateway::deliver_once`], of a retained message for a subscription with this identifier.
+    pub(super) fn deliver_retained<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: SessionId,
+        message: &Arc<Message>,
+        identifier: u32,
+    ) {
+        let _dropped_is_counted = self.send_once(core, id, message, &Manner::retained(identifier));
+    }
+
+    /// As [`Gateway::deliver_once`], for a shared subscription of this mark.
+    pub(super) fn deliver_shared_once<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: SessionId,
+        message: &Arc<Message>,
+        mark: u32,
+    ) {
+        let _dropped_is_counted = self.send_once(core, id, message, &Manner::shared(message, mark));
+    }
+
+    fn send_once<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: SessionId,
+        message: &Arc<Message>,
+        manner: &Manner,
+    ) -> bool {
         let wall_ms = core.now().wall_ms;
         let Some(session) = self.directory.get(id) else { return false };
         let Some(connection) = session.connection() else { return false };
@@ -137,7 +209,7 @@ impl Gateway {
             return false;
         }
         let mut bytes = std::mem::take(&mut self.scratch);
-        let encoded = self.encode_for(id, message, Qos::AtMostOnce, wall_ms, &mut bytes);
+        let encoded = self.encode_for(id, message, Qos::AtMostOnce, manner, wall_ms, &mut bytes);
         let is_written =
             encoded.as_ref().is_some_and(|(frame, ..)| write_frame(core, connection, &bytes, frame, None).is_ok());
         self.scratch = bytes;
@@ -169,20 +241,19 @@ impl Gateway {
         id: SessionId,
         message: &Message,
         qos: Qos,
+        manner: &Manner,
         wall_ms: u64,
         bytes: &mut Vec<u8>,
     ) -> Option<(Frame, Naming, bool)> {
         let session = self.directory.get(id)?;
-        let effective = session.effective(&message.topic, message.publisher);
-        let identifiers = effective.as_ref().map_or(&[][..], |effective| &effective.identifiers[..]);
-        let retain = message.retain && effective.as_ref().is_some_and(|effective| effective.retain_as_published);
+        let Manner { identifiers, retain } = manner;
         let naming = session.naming(&message.topic);
         // An alias that is new makes a message longer; nothing is too long for its sake.
         let namings = if matches!(naming, Naming::NameAndAlias(_)) { 2 } else { 1 };
         let mut encode = |message: &Message| {
             [naming, Naming::Name].into_iter().take(namings).find_map(|naming| {
                 bytes.clear();
-                let wanted = Wanted { version: version_of(session), qos, retain, identifiers, naming };
+                let wanted = Wanted { version: version_of(session), qos, retain: *retain, identifiers, naming };
                 let frame = encode_frame(message, wanted, wall_ms, bytes);
                 (frame.layout.total_bytes <= session.packet_bytes_max() as usize).then_some((frame, naming))
             })
@@ -219,6 +290,7 @@ impl Gateway {
     /// A connection's outbox has drained: send what waited for it.
     pub(super) fn drained<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId) {
         let Some(session) = core.tag(id).and_then(|tag| self.session_of(id, tag)) else { return };
+        self.go_on_reading_retained(core, session);
         let mut waiting = self.unsent.take(session.index);
         while let Some((delivery, dup)) = waiting.pop_front() {
             if !self.send_in_flight(core, session, delivery, dup) {

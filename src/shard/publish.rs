@@ -31,7 +31,10 @@ impl Gateway {
     }
 
     /// This shard is the topic's home: log it or hand it over.
-    pub(super) fn on_publish_at_home<D: Driver>(&mut self, core: &mut Core<D>, publish: Publish) {
+    pub(super) fn on_publish_at_home<D: Driver>(&mut self, core: &mut Core<D>, mut publish: Publish) {
+        if publish.message.retain && !self.retain(core, &mut publish) {
+            return;
+        }
         let message = &publish.message;
         let waits_for_acknowledgement = message.qos >= Qos::AtLeastOnce;
         let owed = waits_for_acknowledgement && self.interest.lookup(message.app, &message.topic).owed;
@@ -58,6 +61,9 @@ impl Gateway {
         let entries = if owed { vec![NewEntry { stream, message: message.clone() }] } else { Vec::new() };
         let (app, id) = (publish.message.app, publish.origin.push());
         let key = publish.key.take().map(|(key, body_hash)| IdempotencyKey { app, key, body_hash, id });
+        if publish.message.retain {
+            self.retained.submit();
+        }
         let records = std::mem::take(&mut publish.records);
         let waiting = Waiting::Publish { publish: Box::new(publish), owed };
         self.log.submit(Request::Append { key, entries, records }, waiting);
@@ -72,6 +78,10 @@ impl Gateway {
         result: Result<Answer, StoreError>,
     ) {
         self.committing.end(&publish.message);
+        if publish.message.retain {
+            let committed = matches!(result, Ok(Answer::Appended { duplicate: None, .. }));
+            self.retained.settle(&publish.message, committed);
+        }
         if publish.message.qos >= Qos::AtLeastOnce && !owed {
             self.turning.answer();
         }
@@ -102,7 +112,7 @@ impl Gateway {
         self.answer(core, publish.origin, Ok((None, !interested.shards.is_empty())), None);
     }
 
-    fn answer<D: Driver>(
+    pub(super) fn answer<D: Driver>(
         &mut self,
         core: &mut Core<D>,
         origin: Origin,

@@ -3,6 +3,7 @@
 use crate::auth::UserTemplate;
 use crate::io::probe::Choice;
 use crate::limits;
+use crate::router::retained::Capacity;
 use crate::session::Bounds;
 use crate::store::Retentions;
 use crate::wire::http::Origins;
@@ -63,6 +64,10 @@ pub struct Limits {
     pub inbox_entries: usize,
     /// Inbox retention, age.
     pub inbox_age: Duration,
+    /// Retained messages of the whole process.
+    pub retained_messages: usize,
+    /// Bytes of their topics, payloads and properties.
+    pub retained_bytes: usize,
 }
 
 impl Settings {
@@ -75,6 +80,15 @@ impl Settings {
     /// Sessions one shard has room for, connected or away.
     pub(super) fn sessions_per_shard(&self) -> usize {
         self.connections_per_shard() * limits::SESSIONS_PER_CONNECTION_MAX
+    }
+
+    /// Retained messages one shard has room for: its topics' share.
+    pub(super) fn retained_per_shard(&self) -> Capacity {
+        let shards = usize::from(self.shards);
+        Capacity {
+            messages: self.limits.retained_messages.div_ceil(shards),
+            bytes: self.limits.retained_bytes.div_ceil(shards),
+        }
     }
 
     /// What each engine is told.
@@ -130,6 +144,8 @@ impl Default for Limits {
             devices_per_user: limits::DEVICES_PER_USER_MAX,
             inbox_entries: limits::INBOX_ENTRIES_MAX,
             inbox_age: limits::INBOX_AGE_MAX,
+            retained_messages: limits::RETAINED_MESSAGES_MAX,
+            retained_bytes: limits::RETAINED_BYTES_MAX,
         }
     }
 }

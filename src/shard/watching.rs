@@ -119,7 +119,7 @@ impl Gateway {
         let Some(session) = self.directory.get(id) else { return };
         let inbox = match at {
             Some(LoggedAt::Inbox(offset)) => Some((session.inbox_settled().0, offset)),
-            Some(LoggedAt::Topics(_)) | None => None,
+            Some(LoggedAt::Topics(_) | LoggedAt::Retained(_) | LoggedAt::Shared { .. }) | None => None,
         };
         self.notice(id, |watch| watch.receipts, || Happening::Received { topic, inbox, refused });
     }

@@ -17,7 +17,7 @@ use kittiwake::shard::handle::Handle;
 use kittiwake::shard::launch::{Assembly, LogMail, Seat, Shard};
 use kittiwake::shard::settings::{Limits, Settings};
 use kittiwake::store::thread::Desk;
-use kittiwake::store::{Log, MemoryStore, Retentions, thread};
+use kittiwake::store::{Log, MemoryStore, Retentions, Store, thread};
 use kittiwake::wire::http::Origins;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -354,6 +354,22 @@ impl Node {
             _ => unreachable!("the partition is of connections"),
         });
         lists.flatten().collect()
+    }
+
+    /// Session records in the store.
+    pub fn session_records(&self) -> usize {
+        self.records(b"s")
+    }
+
+    /// Share groups' records in the store.
+    pub fn share_records(&self) -> usize {
+        self.records(b"g")
+    }
+
+    fn records(&self, prefix: &[u8]) -> usize {
+        let mut plane = self.0.plane.borrow_mut();
+        let store = plane.desk.log_mut().store_mut();
+        store.read_records(prefix, &[], usize::MAX).expect("memory can be read").len()
     }
 
     /// A gauge, summed over the shards.

@@ -221,6 +221,7 @@ fn connack_says_the_limits() {
     assert_eq!(welcome.packet_bytes, Some(PACKET_BYTES_MAX as u32));
     assert_eq!(welcome.alias_maximum, Some(TOPIC_ALIAS_MAX));
     assert_eq!(welcome.assigned, None);
+    assert_eq!(welcome.retain_available, Some(true));
 }
 
 #[test]

@@ -119,7 +119,12 @@ impl Backend {
             }
             _ => {
                 coverage.hit(Seen::PushTopic);
-                let topic = TOPICS[random.below(TOPICS.len() as u64) as usize];
+                // What share groups subscribe to, and nobody else: no wildcard at the start matches it.
+                let topic = if random.below(2) == 0 {
+                    ["$work/1", "$work/2"][random.below(2) as usize]
+                } else {
+                    TOPICS[random.below(TOPICS.len() as u64) as usize]
+                };
                 (Aim::Topic, Target::Topic(topic.into()), topic)
             }
         }

@@ -8,7 +8,7 @@ use kittiwake::io::sim::{Peer, PeerState, Random, SimNet};
 use kittiwake::wire::mqtt::properties::TopicAlias;
 use kittiwake::wire::mqtt::{
     Ack, AckKind, Connect, Disconnect, Encode, Filter, FilterNames, Filters, PacketId, PingReq, Publish, Reason,
-    Subscribe, Unsubscribe, Version, Will,
+    RetainHandling, Subscribe, Unsubscribe, Version, Will,
 };
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -16,7 +16,12 @@ use std::rc::Rc;
 
 /// What clients publish to and subscribe to.
 const TOPICS: [&str; 5] = ["a", "rooms/1", "rooms/2", "rooms/1/x", "news"];
-const FILTERS: [&str; 8] = ["a", "rooms/1", "rooms/+", "rooms/#", "#", "news", "$inbox/#", "$inbox/orders/+"];
+const FILTERS: [&str; 10] =
+    ["a", "rooms/1", "rooms/+", "rooms/#", "#", "news", "$inbox/#", "$inbox/orders/+", "kept/+", "kept/2"];
+/// Of clients with an even and an odd number: each is in one group at most.
+pub const SHARES: [&str; 2] = ["$share/even/$work/+", "$share/odd/$work/+"];
+/// What they publish to with RETAIN, and only so.
+const KEPT: [&str; 4] = ["kept/1", "kept/2", "kept/3", "kept"];
 /// Session expiry of durable MQTT 5 clients, seconds: shorter than a long absence in a run.
 pub const EXPIRY: u32 = 60;
 /// Who has found nothing to read for so long has emptied the server's outbox.
@@ -355,17 +360,23 @@ impl Client {
         if self.talk.flights() >= 8 {
             return;
         }
-        let topic = TOPICS[random.below(TOPICS.len() as u64) as usize];
+        let retain = random.below(6) == 0;
+        let topics = if retain { &KEPT[..] } else { &TOPICS[..] };
+        let topic = topics[random.below(topics.len() as u64) as usize];
         let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][random.below(3) as usize];
         let padding = if random.below(40) == 0 { 5_000 } else { random.below(30) as usize };
-        let (id, payload) =
+        let (id, mut payload) =
             self.ledger.borrow_mut().begin(Author::Client(self.traits.index), Aim::Topic, topic, qos, padding);
         if padding >= 4_096 {
             self.ledger.borrow_mut().coverage.hit(Seen::LargePayload);
         }
-        let mut out = Out { id, topic: topic.to_owned(), payload, qos, released: false, ttl: None };
+        if retain && random.below(6) == 0 {
+            payload.clear();
+            self.ledger.borrow_mut().empties(id);
+        }
+        let mut out = Out { id, topic: topic.to_owned(), payload, qos, retain, released: false, ttl: None };
         let mut alias = None;
-        if self.traits.is_wide && self.traits.version == Version::V5 {
+        if self.traits.is_wide && self.traits.version == Version::V5 && !retain {
             out.ttl = (random.below(3) == 0).then(|| TTLS[random.below(3) as usize]);
             alias = (random.below(2) == 0).then(|| random.within(1, 3) as u16);
         }
@@ -379,16 +390,29 @@ impl Client {
         if self.talk.waiting != Waiting::Nothing {
             return;
         }
-        let filter = FILTERS[random.below(FILTERS.len() as u64) as usize];
-        let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce, Qos::ExactlyOnce][random.below(4) as usize];
-        self.subscribe_to(filter, qos);
+        let shared = random.below(6) == 0;
+        let filter = match shared {
+            true => SHARES[self.traits.index % 2],
+            false => FILTERS[random.below(FILTERS.len() as u64) as usize],
+        };
+        let wanted = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce, Qos::ExactlyOnce][random.below(4) as usize];
+        let handling =
+            [RetainHandling::Send, RetainHandling::SendIfNew, RetainHandling::DoNotSend][random.below(3) as usize];
+        self.subscribe_to(filter, if shared { Qos::AtLeastOnce } else { wanted }, handling);
     }
 
-    fn subscribe_to(&mut self, filter: &str, qos: Qos) {
-        self.talk.begin_subscribe(Subscription { filter: filter.to_owned(), qos, acked: false });
+    fn subscribe_to(&mut self, filter: &str, qos: Qos, handling: RetainHandling) {
+        let shared = filter.starts_with("$share/");
+        let is_new = self.talk.begin_subscribe(Subscription { filter: filter.to_owned(), qos, acked: false });
         let packet_id = self.talk.next_packet_id();
         self.talk.waiting = Waiting::SubAck(packet_id, filter.to_owned(), qos);
-        let filters = [Filter::new(filter, qos)];
+        let mut filters = [Filter::new(filter, qos)];
+        if self.traits.version == Version::V5 {
+            filters[0].retain_handling = handling;
+        }
+        if !shared {
+            self.talk.begin_retained(filter, filters[0].retain_handling, is_new);
+        }
         self.talk.send(&Subscribe { packet_id, properties: Default::default(), filters: Filters::borrowed(&filters) });
     }
 
@@ -413,7 +437,7 @@ impl Client {
         self.act(random, Mood::Good);
         let is_asked = self.talk.waiting != Waiting::Nothing || !self.talk.is_open();
         if !is_asked && !self.has_subscribed(filter) {
-            self.subscribe_to(filter, Qos::ExactlyOnce);
+            self.subscribe_to(filter, Qos::ExactlyOnce, RetainHandling::Send);
             self.flush();
         }
     }
@@ -525,7 +549,7 @@ pub fn publish_of(
     let mut publish = Publish {
         dup,
         qos: out.qos,
-        retain: false,
+        retain: out.retain,
         topic,
         packet_id,
         properties: Default::default(),

@@ -8,7 +8,8 @@ use kittiwake::base::ids::Qos;
 use kittiwake::io::sim::Random;
 use kittiwake::wire::mqtt::properties::TopicAlias;
 use kittiwake::wire::mqtt::{
-    Ack, AckKind, ConnAck, Encode, FrameLen, Packet, PacketId, Publish, Reason, Version, decode, frame_len,
+    Ack, AckKind, ConnAck, Encode, FrameLen, Packet, PacketId, Publish, Reason, RetainHandling, Version, decode,
+    frame_len,
 };
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -22,6 +23,7 @@ pub struct Out {
     pub topic: String,
     pub payload: Vec<u8>,
     pub qos: Qos,
+    pub retain: bool,
     /// QoS 2: PUBREC has come.
     pub released: bool,
     /// Seconds it lives.
@@ -65,6 +67,8 @@ pub struct Conversation {
     /// Topics by alias, on this connection.
     aliases: [Option<String>; 3],
     pub waiting: Waiting,
+    /// The SUBSCRIBE under way asks for what is retained.
+    must_come: bool,
     last_packet_id: u16,
     /// In the order of first sending.
     flights: VecDeque<(PacketId, Out)>,
@@ -100,6 +104,7 @@ impl Conversation {
             quiet_at: None,
             aliases: Default::default(),
             waiting: Waiting::Nothing,
+            must_come: false,
             last_packet_id: 0,
             flights: VecDeque::new(),
             unanswered: Default::default(),
@@ -147,6 +152,7 @@ impl Conversation {
         self.asked_at = self.ledger.borrow().step;
         self.began_ms = now_ms;
         self.is_greeting = true;
+        self.must_come = false;
         self.clean_start = clean_start;
         self.may_have_expired = may_have_expired;
         self.was_cast_out = false;
@@ -163,6 +169,7 @@ impl Conversation {
     /// The connection is gone; a durable session keeps what MQTT says a client keeps.
     pub fn disconnected(&mut self) {
         self.ledger.borrow().tell(|| format!("client {}: disconnected", self.traits.index));
+        self.ledger.borrow_mut().lives[self.traits.index].share.connection += 1;
         self.connack = false;
         self.is_greeting = false;
         self.outgoing.clear();
@@ -235,7 +242,8 @@ impl Conversation {
         self.flights.push_back((id, out));
     }
 
-    pub fn begin_subscribe(&mut self, wanted: Subscription) {
+    /// True: the client did not have this filter.
+    pub fn begin_subscribe(&mut self, wanted: Subscription) -> bool {
         let ledger = &mut *self.ledger.borrow_mut();
         self.asked_at = ledger.step;
         let life = &mut ledger.lives[self.traits.index];
@@ -243,8 +251,20 @@ impl Conversation {
             life.subscriptions[at] = wanted;
             // At another QoS what is under way may come at either.
             ledger.forgive(self.traits.index);
-        } else {
-            life.subscriptions.push(wanted);
+            return false;
+        }
+        life.subscriptions.push(wanted);
+        true
+    }
+
+    /// What is retained is to come for the SUBSCRIBE that is about to be sent, or not.
+    pub fn begin_retained(&mut self, filter: &str, handling: RetainHandling, is_new: bool) {
+        // A filter that was asked for on a connection that broke may be new to the server, or not.
+        let may_come = handling != RetainHandling::DoNotSend;
+        let must_come = handling == RetainHandling::Send || handling == RetainHandling::SendIfNew && is_new;
+        self.must_come = must_come;
+        if may_come {
+            self.ledger.borrow_mut().asks_retained(self.traits.index, filter);
         }
     }
 
@@ -253,6 +273,7 @@ impl Conversation {
         let life = &mut ledger.lives[self.traits.index];
         life.subscriptions.retain(|known| known.filter != filter);
         life.has_unsubscribed = true;
+        life.share.connection += 1;
         ledger.forgive(self.traits.index);
     }
 
@@ -319,10 +340,15 @@ impl Conversation {
                 let known = known.iter_mut().find(|known| known.filter == filter).expect("it was asked for");
                 known.acked = true;
                 ledger.check_suback(client, &filter, self.asked_at);
+                if self.must_come {
+                    ledger.owes_retained(client, &filter, qos);
+                }
             }
             Packet::UnsubAck(unsuback) => {
                 let waited = std::mem::replace(&mut self.waiting, Waiting::Nothing);
                 assert_eq!(waited, Waiting::UnsubAck(unsuback.packet_id), "client {client}");
+                // What came before this was given before the server knew.
+                self.ledger.borrow_mut().lives[client].share.connection += 1;
             }
             Packet::PingResp => {}
             Packet::Disconnect(goodbye) => {
@@ -413,17 +439,15 @@ impl Conversation {
             self.heard_of_gap(gap);
             self.ledger.borrow_mut().coverage.hit(Seen::GapNamed);
         }
-        let message = Ledger::payload_id(publish.payload);
-        if self.version == Version::V5 {
+        let message = if publish.payload.is_empty() { 0 } else { Ledger::payload_id(publish.payload) };
+        if self.version == Version::V5 && message > 0 {
             let expiry = publish.properties.message_expiry_seconds;
             self.ledger.borrow_mut().check_expiry(client, message, expiry, self.quiet_at.filter(|_| !publish.dup));
         }
-        if publish.dup {
+        if publish.dup && message > 0 && !publish.retain {
             self.ledger.borrow_mut().sent_again(message);
         }
-        let Some(id) = publish.packet_id else {
-            return self.ledger.borrow_mut().delivered(client, publish.topic, publish.payload, publish.qos);
-        };
+        let Some(id) = publish.packet_id else { return self.delivered(publish) };
         assert!(self.outstanding.insert(id), "client {client}: m{message} under the identifier {id}, which is in use");
         assert!(
             self.outstanding.len() <= usize::from(self.traits.receive_maximum),
@@ -442,13 +466,28 @@ impl Conversation {
                 assert!(publish.dup && publish.qos == Qos::ExactlyOnce, "client {client}: {id} again without DUP");
             }
             None => {
-                self.ledger.borrow_mut().delivered(client, publish.topic, publish.payload, publish.qos);
+                self.delivered(publish);
                 if publish.qos == Qos::ExactlyOnce {
                     self.held.insert(id, message);
                 }
             }
         }
         self.acks.push((kind, id));
+    }
+
+    /// The application has it. Of an empty one, which leaves nothing retained, nobody keeps account.
+    fn delivered(&self, publish: &Publish<'_>) {
+        let (client, ledger) = (self.traits.index, &mut *self.ledger.borrow_mut());
+        if publish.topic.starts_with("$work/") {
+            return ledger.delivered_share(client, publish.topic, publish.payload, publish.qos);
+        }
+        match (publish.payload.is_empty(), publish.retain) {
+            (true, retain) => assert!(!retain, "client {client}: an empty message is not retained"),
+            (false, true) => {
+                ledger.delivered_retained(client, publish.topic, publish.payload, publish.qos, publish.dup);
+            }
+            (false, false) => ledger.delivered(client, publish.topic, publish.payload, publish.qos),
+        }
     }
 
     fn on_ack(&mut self, ack: &Ack<'_>) {

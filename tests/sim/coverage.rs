@@ -21,6 +21,10 @@ seen! {
     OwedDurableQos1Arrived,
     OwedDurableQos2Arrived,
     OwedCleanArrived,
+    OwedRetainedArrived,
+    RetainedDelivered,
+    OwedSharedArrived,
+    SharedAgain,
     /// Waiting states.
     Moved,
     Opening,

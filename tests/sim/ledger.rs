@@ -1,6 +1,8 @@
 //! What was said, what was committed and what arrived: the checkers. It knows nothing of the node but its contract.
 
 use crate::coverage::{Coverage, Seen};
+use crate::kept::Kept;
+use crate::share::{Member, Shares};
 use crate::wills::Wills;
 use kittiwake::base::clock::Now;
 use kittiwake::base::ids::{Offset, Qos};
@@ -44,7 +46,7 @@ pub struct Message {
     /// Sessions that had their SUBACK before it was sent: client, life.
     owed: Vec<(usize, u32, Qos)>,
     entries: Vec<(StreamKey, Offset)>,
-    first_delivery: Option<usize>,
+    pub first_delivery: Option<usize>,
     /// How long it lives, and until when, if that is known.
     lives_ms: Option<u64>,
     expires_ms: Option<u64>,
@@ -65,14 +67,16 @@ pub struct Life {
     pub device: String,
     pub durable: bool,
     pub packet_bytes_max: Option<u32>,
-    number: u32,
+    pub number: u32,
     /// Messages before this one are not owed any more: filters have changed since.
-    owed_from: MessageId,
+    pub owed_from: MessageId,
     pub subscriptions: Vec<Subscription>,
     /// An UNSUBSCRIBE was sent: what was in flight may still come.
     pub has_unsubscribed: bool,
     got: HashMap<MessageId, u32>,
     got_twice: HashSet<MessageId>,
+    pub kept: Kept,
+    pub share: Member,
     last_offset: HashMap<StreamKey, (Offset, MessageId)>,
     last_of_author: HashMap<(Author, String, Qos), MessageId>,
 }
@@ -99,6 +103,9 @@ pub struct Ledger {
     pub mains: HashMap<(String, String), Main>,
     /// The oldest entry that retention has left of a stream. What is gone is owed no more, which is said by a gap.
     pub first_kept: HashMap<StreamKey, Offset>,
+    pub shares: Shares,
+    /// What was retained of each topic, in the order of its commits; none: nothing.
+    pub retained: HashMap<String, Vec<Option<MessageId>>>,
     /// The last step at which the node was killed or stopped.
     pub died_at: Option<usize>,
     pub wills: Wills,
@@ -126,6 +133,9 @@ impl Ledger {
             Some((client, life.number, granted.min(qos))).filter(|(_, _, qos)| *qos > Qos::AtMostOnce)
         });
         let owed = owed.collect();
+        if topic.starts_with("$work/") {
+            self.owes_shares(id, qos);
+        }
         let message = Message {
             author,
             aim,
@@ -214,6 +224,11 @@ impl Ledger {
         self.message(id).acked = true;
     }
 
+    /// It is sent without a payload: nobody keeps account of who gets it.
+    pub fn empties(&mut self, id: MessageId) {
+        self.message(id).owed.clear();
+    }
+
     fn message(&mut self, id: MessageId) -> &mut Message {
         self.messages.get_mut(&id).expect("only what was begun is spoken of")
     }
@@ -227,6 +242,9 @@ impl Ledger {
 
     /// The store has an entry.
     pub fn committed(&mut self, entry: &Entry, now: Now) {
+        if entry.message.payload.is_empty() {
+            return;
+        }
         let id = Self::payload_id(&entry.message.payload);
         self.wills.committed(id, now.monotonic_ms, &mut self.coverage);
         let message = self.message(id);
@@ -256,7 +274,7 @@ impl Ledger {
     pub fn delivered(&mut self, client: usize, topic: &str, payload: &[u8], qos: Qos) {
         let id = Self::payload_id(payload);
         self.tell(|| format!("client {client}: m{id} delivered at {qos:?}"));
-        let Self { messages, lives, step, died_at, wall_stepped_ms, .. } = self;
+        let Self { messages, lives, step, died_at, wall_stepped_ms, retained, .. } = self;
         let message = messages.get_mut(&id).unwrap_or_else(|| panic!("m{id} came from nowhere"));
         let life = &mut lives[client];
         assert_eq!(message.topic, topic, "m{id} came under another topic");
@@ -272,6 +290,7 @@ impl Ledger {
             assert!(!message.entries.is_empty(), "m{id} reached client {client} before its commit: {message:?}");
         }
         message.first_delivery.get_or_insert(*step);
+        life.kept.came(retained, topic, id, qos);
         let times = life.got.entry(id).or_default();
         *times += 1;
         if qos == Qos::ExactlyOnce {
@@ -317,12 +336,14 @@ impl Ledger {
         let life = &mut self.lives[client];
         let (user, device, durable) = (life.user.clone(), life.device.clone(), life.durable);
         let (number, packet_bytes_max) = (life.number + 1, life.packet_bytes_max);
-        *life = Life { user, device, durable, number, packet_bytes_max, ..Life::default() };
+        let share = Member { connection: life.share.connection + 1 };
+        *life = Life { user, device, durable, number, packet_bytes_max, share, ..Life::default() };
     }
 
     /// Filters change: what is owed from before is not asked for any more.
     pub fn forgive(&mut self, client: usize) {
         self.lives[client].owed_from = self.next + 1;
+        self.lives[client].kept.forgive();
     }
 
     /// Acked messages that have not arrived where they are owed.
@@ -340,6 +361,11 @@ impl Ledger {
                     missing.push((id, client));
                 }
             }
+        }
+        for (client, life) in self.lives.iter().enumerate() {
+            let shared = self.shares.missing(&self.messages, client, life);
+            missing.extend(shared.into_iter().map(|id| (id, client)));
+            missing.extend(life.kept.missing(&self.retained, &self.messages).map(|id| (id, client)));
         }
         missing
     }
@@ -359,6 +385,9 @@ impl Ledger {
                 }
             }
         }
+        let proven = self.lives.iter().map(|life| life.kept.proven).sum::<u32>();
+        (0..proven).for_each(|_| self.coverage.hit(Seen::OwedRetainedArrived));
+        self.check_shares();
     }
 }
 
@@ -413,7 +442,7 @@ impl Life {
 }
 
 /// MQTT's matching, written a second time.
-fn matches(filter: &str, topic: &str) -> bool {
+pub fn matches(filter: &str, topic: &str) -> bool {
     if topic.starts_with('$') != filter.starts_with('$') {
         return false;
     }

@@ -6,6 +6,7 @@ use kittiwake::base::clock::Now;
 use kittiwake::base::ids::{AppId, Offset, Seq};
 use kittiwake::base::log::{StreamGap, StreamHead};
 use kittiwake::base::message::{Entry, StreamKey};
+use kittiwake::session::core::record;
 use kittiwake::store::{Group, KnownKey, MemoryStore, Record, Store, StoreFault, Usage};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -83,6 +84,11 @@ impl Flaky {
                 let value = change.value.as_ref().map(|value| value.len());
                 format!("log: record {:?} {value:?}", String::from_utf8_lossy(&change.key))
             });
+            if let Some(topic) = change.key.strip_prefix(b"t") {
+                let topic = String::from_utf8_lossy(&topic[2..]).into_owned();
+                let message = change.value.as_ref().map(|value| record::parse_retained(value).expect("it can be read"));
+                ledger.retained_committed(topic, message.as_ref());
+            }
             match (kind(&change.key), &change.value) {
                 (Some(MAIN), Some(value)) => {
                     drop(ledger.mains.insert(names(&change.key), Main { value: value.to_vec(), gone_at: None }));

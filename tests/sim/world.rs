@@ -483,12 +483,20 @@ impl World {
 
     fn check_nothing_is_left(&mut self) {
         // Standing things, and what is kept at hand for those who come later.
-        const STAYS: [&str; 3] = ["listeners", "hot_ring", "lobby"];
+        const STAYS: [&str; 5] = ["listeners", "hot_ring", "lobby", "retained_messages", "retained_bytes"];
         for stats in &self.stats {
             let left: Vec<_> =
                 stats.gauges.iter().filter(|(name, value)| *value > 0 && !STAYS.contains(name)).collect();
             assert!(left.is_empty(), "shard {} has left: {left:?}", stats.shard);
         }
+        let retained: u64 = self
+            .stats
+            .iter()
+            .flat_map(|stats| &stats.gauges)
+            .filter(|(name, _)| *name == "retained_messages")
+            .map(|(_, value)| value)
+            .sum();
+        assert_eq!(retained, self.ledger.borrow().retained_now(), "each topic's home holds what the store does");
         let census = Census { listeners: 0, ..self.net.census() };
         assert_eq!(census, Census::default(), "the network holds something");
         assert_eq!(self.node.session_records(), 0, "records of sessions that are over");

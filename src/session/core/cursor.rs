@@ -56,6 +56,8 @@ impl Prefix {
         match at {
             LoggedAt::Inbox(offset) => offset <= self.inbox,
             LoggedAt::Topics(seq) => seq <= self.topics,
+            // It has no place in the log, so nothing waits for it.
+            LoggedAt::Retained(_) | LoggedAt::Shared { .. } => true,
         }
     }
 }
@@ -70,7 +72,7 @@ impl Session {
                 _ if *state == Flight::Settled => {}
                 Some(LoggedAt::Inbox(offset)) => prefix.inbox = prefix.inbox.min(Offset(offset.0 - 1)),
                 Some(LoggedAt::Topics(seq)) => prefix.topics = prefix.topics.min(Seq(seq.0 - 1)),
-                None => {}
+                Some(LoggedAt::Retained(_) | LoggedAt::Shared { .. }) | None => {}
             }
         }
         prefix

@@ -79,6 +79,7 @@ impl Session {
                 positions.topics_delivered = seq;
                 positions.topics_missed = seq;
             }
+            LoggedAt::Retained(_) | LoggedAt::Shared { .. } => unreachable!("they are not offered by their place"),
         }
         self.take(at, message, qos, effects)
     }
@@ -143,10 +144,15 @@ impl Session {
     /// Durable point (1), for a flight that has to wait for it.
     pub(in crate::session) fn commit_flight(&mut self, delivery: super::super::DeliveryId, effects: &mut Effects) {
         let Some(flight) = self.in_flight(delivery) else { return };
-        if flight.state != super::Flight::Committing || flight.qos != Qos::ExactlyOnce {
+        if flight.state != super::Flight::Committing || !flight.is_recorded() {
             return;
         }
-        let records = vec![record::flight(self, flight)];
+        let is_retained = matches!(flight.at, Some(LoggedAt::Retained(_)));
+        let mut records = vec![record::flight(self, flight)];
+        if is_retained {
+            // The position behind it goes along: what is recorded as in flight is not read again.
+            records.extend(self.record_replay());
+        }
         self.set(flag::RECORDED, true);
         effects.push(Effect::Commit { ticket: Purpose::Flight.ticket(0, delivery.0), records });
     }
@@ -160,6 +166,8 @@ impl Session {
             self.queue_held_inbox();
         }
         self.send_queued(effects);
+        self.read_retained(effects);
+        self.ask_for_shares(effects);
         if self.has(flag::PULLING) || !self.has_room() {
             return;
         }
@@ -292,17 +300,20 @@ impl Session {
         // What waits in an inbox is for whoever subscribes to it, whenever that was.
         let since = if matches!(entry.stream, StreamKey::Inbox(..)) { Seq(0) } else { entry.seq };
         let Some(effective) = self.effective_from(&message.topic, message.publisher, since) else { return true };
-        if message.expires_ms.is_some_and(|at| at <= now.wall_ms) {
+        if is_expired(message, now) {
             effects.count(Counter::DroppedExpired);
             return true;
         }
         let qos = effective.qos.min(message.qos);
+        if qos > Qos::AtMostOnce && !self.has_room() {
+            return false;
+        }
+        if !self.note_live(&message.topic) {
+            effects.count(Counter::RetainedUnnoted);
+        }
         if qos == Qos::AtMostOnce {
             effects.push(Effect::DeliverOnce { message: Arc::clone(message), at });
             return true;
-        }
-        if !self.has_room() {
-            return false;
         }
         if let Offer::Send(delivery) = self.take(at, message, qos, effects) {
             effects.push(Effect::Deliver { delivery, dup: false });
@@ -336,4 +347,9 @@ impl Session {
             effects.push(Effect::RecordDirty);
         }
     }
+}
+
+/// Whether a message's time is over.
+pub(in crate::session) fn is_expired(message: &Message, now: Now) -> bool {
+    message.expires_ms.is_some_and(|at| at <= now.wall_ms)
 }

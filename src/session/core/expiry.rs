@@ -57,6 +57,7 @@ impl Session {
             extra.welcome = None;
             extra.packet_bytes_max = 0;
         }
+        self.close_shares(effects);
         self.apply_will_rule(how, now, effects);
         if self.expiry == 0 {
             self.end(now, effects);
@@ -138,7 +139,8 @@ impl Session {
         self.publish_will(now, effects);
         // It has none from now on: whoever carries this out must not find them and keep what they share.
         for subscription in core::mem::take(&mut self.subscriptions).into_vec() {
-            effects.push(Effect::Unsubscribe { filter: subscription.filter, position: subscription.position });
+            let effect = subscription.leave(self);
+            effects.push(effect);
         }
     }
 }

@@ -5,6 +5,7 @@ use super::super::{DeliveryId, GrantedFilter, Identity, Ticket};
 use super::aliases::AliasesOut;
 use super::bytes::{Reader, Write};
 use super::cursor::Positions;
+use super::retained::{Pending, Replay};
 use super::state::{
     Extra, Flight, InFlight, Link, PendingFilters, PendingPublish, Received, Session, State, Welcome, Work,
 };
@@ -111,6 +112,7 @@ fn freeze_extra(out: &mut Vec<u8>, extra: &Extra) {
             out.flag(granted.no_local);
             out.flag(granted.retain_as_published);
             out.u32(granted.identifier);
+            out.flag(granted.retained);
             out.option(granted.replaces, |out, (filter, position)| {
                 out.u32(filter);
                 out.u32(position);
@@ -125,6 +127,19 @@ fn freeze_extra(out: &mut Vec<u8>, extra: &Extra) {
         out.option(welcome.server_keep_alive, Vec::u16);
         out.flag(welcome.response_information);
     });
+    out.option(extra.replay.as_deref(), |out, replay| {
+        out.count(replay.filters.len());
+        for pending in &replay.filters {
+            out.text(&pending.filter);
+            out.text(&pending.after);
+            out.flag(pending.resumed);
+        }
+        out.count(replay.notes.len());
+        replay.notes.iter().for_each(|topic| out.text(topic));
+        out.flag(replay.reading);
+        out.flag(replay.recorded);
+    });
+    out.flag(extra.awaits_share);
 }
 
 fn thaw_extra(reader: &mut Reader<'_>) -> Option<Extra> {
@@ -147,7 +162,17 @@ fn thaw_extra(reader: &mut Reader<'_>) -> Option<Extra> {
                 })
             })?
             .map(Box::new),
+        replay: reader.option(thaw_replay)?.map(Box::new),
+        awaits_share: reader.flag()?,
     })
+}
+
+fn thaw_replay(reader: &mut Reader<'_>) -> Option<Replay> {
+    let filters = reader.list(|reader| {
+        Some(Pending { filter: reader.text()?.into(), after: reader.text()?.into(), resumed: reader.flag()? })
+    })?;
+    let notes = reader.list(|reader| reader.text().map(Arc::from))?;
+    Some(Replay { filters: filters.into(), notes: notes.into(), reading: reader.flag()?, recorded: reader.flag()? })
 }
 
 fn thaw_filters(reader: &mut Reader<'_>) -> Option<PendingFilters> {
@@ -165,6 +190,7 @@ fn thaw_filters(reader: &mut Reader<'_>) -> Option<PendingFilters> {
                 no_local: reader.flag()?,
                 retain_as_published: reader.flag()?,
                 identifier: reader.u32()?,
+                retained: reader.flag()?,
                 replaces: reader.option(|reader| Some((reader.u32()?, reader.u32()?)))?,
             })
         })?,

@@ -45,6 +45,7 @@ impl Session {
             match at {
                 LoggedAt::Inbox(at) => self.positions.inbox_delivered = self.positions.inbox_delivered.max(at),
                 LoggedAt::Topics(at) => self.positions.topics_delivered = self.positions.topics_delivered.max(at),
+                LoggedAt::Retained(_) | LoggedAt::Shared { .. } => unreachable!("they have no place to be held for"),
             }
             effects.push(Effect::Deliver { delivery, dup: true });
         }
@@ -93,7 +94,7 @@ impl Session {
             match flight.at {
                 Some(LoggedAt::Inbox(at)) => positions.inbox_notified = positions.inbox_notified.max(at),
                 Some(LoggedAt::Topics(at)) => positions.topics_missed = positions.topics_missed.max(at),
-                None => {}
+                Some(LoggedAt::Retained(_) | LoggedAt::Shared { .. }) | None => {}
             }
         }
     }

@@ -14,11 +14,15 @@ mod gap;
 mod held;
 pub mod record;
 pub mod resume;
+pub mod retained;
 pub mod settle;
+pub mod shared;
 pub mod state;
 pub mod subscriptions;
+pub mod text;
 pub mod window;
 
 pub use aliases::Naming;
 pub use expiry::Close;
+pub use shared::{RETAIN_AS_PUBLISHED, share_of};
 pub use state::{Effective, Flight, InFlight, LoggedAt, Offer, Session, Spare, Subscription, Text};

@@ -1,6 +1,7 @@
-//! What the store keeps of a session, in four kinds of records under one prefix, so that what changes often is small:
-//! main (expiry, will, filters), cursor (positions, marks; lazy), one per durable QoS 2 delivery in flight (with the
-//! message, which pins it against retention), one per QoS 2 identifier received.
+//! What the store keeps of a session, in five kinds of records under one prefix, so that what changes often is small:
+//! main (expiry, will, filters), cursor (positions, marks; lazy), one per durable QoS 2 or retained delivery in flight
+//! (with the message, which pins it against retention), one per QoS 2 identifier received, and how far retained
+//! messages were sent.
 //!
 //! Key: `s`, app, user, 0, device (nothing if it is the user's name), 0, kind; for the last two kinds also the incarnation
 //! and the identifier. Names never hold 0 [MQTT-1.5.4-2], and no device's is empty.
@@ -11,10 +12,12 @@
 use super::super::Identity;
 use super::bytes::{Reader, Write};
 use super::cursor::Prefix;
+use super::retained::{Pending, Replay};
 use super::state::{Flight, InFlight, Link, LoggedAt, Received, Session, flag};
 use crate::base::clock::Now;
 use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq};
 use crate::base::log::RecordChange;
+use crate::base::message::Message;
 use crate::limits::TICK;
 use std::sync::Arc;
 
@@ -25,6 +28,7 @@ const MAIN: u8 = 0;
 const CURSOR: u8 = 1;
 const FLIGHT: u8 = 2;
 const RECEIVED: u8 = 3;
+const REPLAY: u8 = 4;
 
 fn key(session: &Session, kind: u8, id: Option<u16>) -> Box<[u8]> {
     let mut key = Vec::with_capacity(session.user().len() + session.device().len() + 8);
@@ -97,10 +101,13 @@ pub(in crate::session) fn cursor(session: &Session, now: Now) -> RecordChange {
     change(session, CURSOR, None, Some(out))
 }
 
-/// A durable QoS 2 delivery, sent or released.
+/// A durable QoS 2 delivery, sent or released, or a retained one.
 pub(in crate::session) fn flight(session: &Session, flight: &InFlight) -> RecordChange {
     let mut out = vec![VERSION];
-    out.at(flight.at.expect("only logged deliveries are recorded"));
+    out.at(flight.at.expect("only deliveries with a place are recorded"));
+    if let Some(LoggedAt::Retained(_)) = flight.at {
+        out.u8(flight.qos as u8);
+    }
     out.option(flight.message.as_deref(), Vec::message);
     change(session, FLIGHT, Some(flight.delivery.0), Some(out))
 }
@@ -110,6 +117,21 @@ pub(in crate::session) fn received(session: &Session, id: u16, held: bool) -> Re
     change(session, RECEIVED, Some(id), held.then(|| vec![VERSION]))
 }
 
+/// What is left of the retained messages for new subscriptions; nothing: its removal.
+pub(in crate::session) fn replay<'a>(
+    session: &Session,
+    left: impl Iterator<Item = &'a Pending> + Clone,
+) -> RecordChange {
+    let count = left.clone().count();
+    let mut out = vec![VERSION];
+    out.number(count as u64);
+    for Pending { filter, after, .. } in left {
+        out.text(filter);
+        out.text(after);
+    }
+    change(session, REPLAY, Some(0), (count > 0).then_some(out))
+}
+
 /// Removes whatever may be there.
 pub(in crate::session) fn removals(session: &Session, records: &mut Vec<RecordChange>) {
     if !session.has(flag::RECORDED) {
@@ -117,12 +139,16 @@ pub(in crate::session) fn removals(session: &Session, records: &mut Vec<RecordCh
     }
     records.push(change(session, MAIN, None, None));
     records.push(change(session, CURSOR, None, None));
-    let recorded = |flight: &&InFlight| flight.qos == Qos::ExactlyOnce && flight.delivery.0 != 0;
+    let recorded = |flight: &&InFlight| flight.is_recorded() && flight.delivery.0 != 0;
     let flights = session.flights().iter().filter(recorded).map(|flight| flight.delivery.0);
     let gone = session.work.iter().flat_map(|work| work.gone.iter().copied());
     records.extend(flights.chain(gone).map(|id| change(session, FLIGHT, Some(id), None)));
     let ids = session.extra.iter().flat_map(|extra| &extra.received);
     records.extend(ids.map(|held| received(session, held.id, false)));
+    let replay = session.extra.as_ref().and_then(|extra| extra.replay.as_ref());
+    if replay.is_some_and(|replay| replay.recorded) {
+        records.push(change(session, REPLAY, Some(0), None));
+    }
 }
 
 impl Session {
@@ -143,6 +169,7 @@ impl Session {
             self.has_cursor_record = true;
             let gone = self.work.as_mut().map(|work| core::mem::take(&mut work.gone)).unwrap_or_default();
             records.extend(gone.into_iter().map(|id| change(self, FLIGHT, Some(id), None)));
+            records.extend(self.forget_replay());
         }
         self.set(flag::MAIN_DIRTY | flag::CURSOR_DIRTY, false);
     }
@@ -155,6 +182,57 @@ impl Session {
             self.set(flag::CURSOR_DIRTY, false);
         }
     }
+}
+
+/// The prefix of all records of retained messages.
+pub const RETAINED_PREFIX: &[u8] = b"t";
+
+/// A topic's retained message, or the removal of the record when it has no payload. Key: `t`, app, topic.
+pub fn retained(message: &Message) -> RecordChange {
+    let mut key = RETAINED_PREFIX.to_vec();
+    key.u16(message.app.0);
+    key.extend_from_slice(message.topic.as_bytes());
+    let value = (!message.payload.is_empty()).then(|| {
+        let mut out = vec![VERSION];
+        out.message(message);
+        out.into_boxed_slice()
+    });
+    RecordChange { key: key.into_boxed_slice(), value }
+}
+
+/// The removal of a topic's retained message.
+pub fn not_retained(message: &Message) -> RecordChange {
+    RecordChange { value: None, ..retained(message) }
+}
+
+/// Reads the value of a retained message's record.
+pub fn parse_retained(value: &[u8]) -> Option<Message> {
+    let reader = &mut Reader(value);
+    (reader.u8()? == VERSION).then_some(())?;
+    reader.message()
+}
+
+/// The key of a share group's record: `g`, app, `$share/group/filter`, 0.
+pub fn share_key(app: AppId, share: &str) -> Box<[u8]> {
+    let mut key = vec![b'g'];
+    key.u16(app.0);
+    key.extend_from_slice(share.as_bytes());
+    key.push(0);
+    key.into_boxed_slice()
+}
+
+/// How far all of a share group is acknowledged.
+pub fn share(key: Box<[u8]>, settled: Seq) -> RecordChange {
+    let mut out = vec![VERSION];
+    out.u64(settled.0);
+    RecordChange { key, value: Some(out.into_boxed_slice()) }
+}
+
+/// Reads the value of a share group's record.
+pub fn parse_share(value: &[u8]) -> Option<Seq> {
+    let reader = &mut Reader(value);
+    (reader.u8()? == VERSION).then_some(())?;
+    reader.u64().map(Seq)
 }
 
 /// The key of a user's read mark: `r`, app, user, 0, so that no user's key begins another's.
@@ -240,6 +318,7 @@ impl Rebuild {
         match kind {
             CURSOR => read_cursor(session, &mut value, now)?,
             FLIGHT => read_flight(session, rest.u16()?, &mut value)?,
+            REPLAY => read_replay(session, &mut value)?,
             RECEIVED => session.extra().received.push(Received { id: rest.u16()?, routed: true }),
             _ => return None,
         }
@@ -329,16 +408,31 @@ fn read_cursor(session: &mut Session, reader: &mut Reader<'_>, now: Now) -> Opti
 
 fn read_flight(session: &mut Session, id: u16, reader: &mut Reader<'_>) -> Option<()> {
     let at: LoggedAt = reader.at()?;
+    let qos = if matches!(at, LoggedAt::Retained(_)) { reader.qos()? } else { Qos::ExactlyOnce };
     let message = reader.option(Reader::message)?.map(Arc::new);
     let work = session.work.get_or_insert_default();
-    let state = if message.is_some() { Flight::Held } else { Flight::Released };
+    let state = match at {
+        _ if message.is_none() => Flight::Released,
+        // No stream that is read again gets to it.
+        LoggedAt::Retained(_) => Flight::Queued,
+        _ => Flight::Held,
+    };
     match state {
         Flight::Held => work.held += 1,
+        Flight::Queued => work.queued += 1,
         _ => work.sent += 1,
     }
     let delivery = super::super::DeliveryId(id);
-    work.window.push(InFlight { delivery, state, qos: Qos::ExactlyOnce, at: Some(at), message });
+    work.window.push(InFlight { delivery, state, qos, at: Some(at), message });
     session.last_delivery = session.last_delivery.max(id);
+    Some(())
+}
+
+fn read_replay(session: &mut Session, reader: &mut Reader<'_>) -> Option<()> {
+    let filters = list(reader, |reader| {
+        Some(Pending { filter: reader.text()?.into(), after: reader.text()?.into(), resumed: true })
+    })?;
+    session.extra().replay = Some(Box::new(Replay { filters: filters.into(), recorded: true, ..Replay::default() }));
     Some(())
 }
 

@@ -31,6 +31,7 @@ impl Session {
         if filters_pending {
             effects.push(Effect::PauseReading);
         }
+        self.resume_replay();
         self.queue_sent();
     }
 
@@ -119,6 +120,7 @@ impl Session {
             }
         }
         self.pause(flag::PAUSED_OPENING, false, effects);
+        self.open_shares(effects);
         self.refill(effects);
         self.tidy(effects);
     }

@@ -2,7 +2,7 @@
 
 use super::super::{Counter, DeliveryId, Effect, Effects};
 use super::record;
-use super::state::{Flight, InFlight, Purpose, Session, flag};
+use super::state::{Flight, InFlight, LoggedAt, Purpose, Session, flag};
 use crate::base::ids::Qos;
 
 /// What came of a client's acknowledgement.
@@ -112,7 +112,7 @@ impl Session {
         let mut is_first = true;
         for flight in &mut work.window[first..] {
             let waits = flight.state == Flight::Committing;
-            if waits && flight.qos == Qos::ExactlyOnce && !is_first {
+            if waits && flight.is_recorded() && !is_first {
                 break;
             }
             is_first = false;
@@ -165,8 +165,11 @@ impl Session {
             Flight::Held => work.held -= 1,
             _ => work.sent -= 1,
         }
+        if let Some(LoggedAt::Shared { number, .. }) = flight.at {
+            effects.push(Effect::ShareSettled { number });
+        }
         let logged = flight.at.is_some();
-        if logged && durable && flight.qos == Qos::ExactlyOnce {
+        if durable && flight.is_recorded() {
             work.gone.push(delivery.0);
         }
         if logged {

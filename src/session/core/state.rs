@@ -16,6 +16,8 @@ use super::super::{Counter, DeliveryId, Effect, Effects, Identity, Ticket};
 use super::aliases::AliasesOut;
 use super::cursor::Positions;
 use super::expiry::Will;
+use super::retained::Replay;
+pub use super::text::Text;
 use crate::base::ids::{AppId, ConnectionId, Offset, Qos, Seq};
 use crate::base::message::Message;
 use crate::base::text::ShortText;
@@ -34,6 +36,15 @@ pub enum LoggedAt {
     Inbox(Offset),
     /// In a topic or everyone.
     Topics(Seq),
+    /// Not in the log but retained, sent because of a subscription with this identifier (0: none).
+    Retained(u32),
+    /// Its share group has assigned it under a number; the mark says of which subscription.
+    Shared {
+        /// Of the group's home.
+        number: u64,
+        /// See [`super::shared`].
+        mark: u32,
+    },
 }
 
 /// What became of an offered message.
@@ -100,31 +111,6 @@ pub struct Effective {
     pub retain_as_published: bool,
     /// All of them.
     pub identifiers: SmallVec<[u32; 1]>,
-}
-
-/// A filter's text behind one word, shared by all that have the same ([`Spare::filter`]): a session keeps it for years,
-/// and looks at it when a message comes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Text(Arc<Arc<str>>);
-
-impl Text {
-    /// The text itself.
-    pub fn shared(&self) -> &Arc<str> {
-        &self.0
-    }
-}
-
-impl From<&str> for Text {
-    fn from(text: &str) -> Self {
-        Self(Arc::new(text.into()))
-    }
-}
-
-impl Deref for Text {
-    type Target = str;
-    fn deref(&self) -> &str {
-        &self.0
-    }
 }
 
 /// One subscription.
@@ -335,6 +321,9 @@ pub(in crate::session) struct Extra {
     pub received: Vec<Received>,
     pub filters: Option<Box<PendingFilters>>,
     pub welcome: Option<Box<Welcome>>,
+    pub replay: Option<Box<Replay>>,
+    /// A share group was refused a message for want of room.
+    pub awaits_share: bool,
 }
 
 /// What a session has while something is in flight in either direction.

@@ -14,6 +14,18 @@ impl Flight {
     }
 }
 
+impl InFlight {
+    /// Whether a session that outlives its connection records it: a QoS 2 delivery, so that its identifier is known
+    /// again, and every retained one, which is not found by a position in the log.
+    pub(in crate::session) fn is_recorded(&self) -> bool {
+        is_recorded(self.qos, self.at)
+    }
+}
+
+fn is_recorded(qos: Qos, at: Option<LoggedAt>) -> bool {
+    matches!(at, Some(LoggedAt::Retained(_))) || qos == Qos::ExactlyOnce && at.is_some()
+}
+
 impl Session {
     pub(in crate::session) fn flights(&self) -> &[InFlight] {
         self.work.as_ref().map_or(&[], |work| &work.window)
@@ -67,9 +79,10 @@ impl Session {
             }
         }
         self.last_delivery = id;
-        let needs_commit = qos == Qos::ExactlyOnce && at.is_some() && self.is_durable();
+        let needs_commit = is_recorded(qos, at) && self.is_durable();
         // What was logged goes out in its order, whatever its QoS.
-        let waits = at.is_some() && self.is_committing();
+        let is_ordered = at.is_some_and(|at| !matches!(at, LoggedAt::Shared { .. }));
+        let waits = is_ordered && self.is_committing();
         let state = if needs_commit || waits { Flight::Committing } else { Flight::Sent };
         let delivery = DeliveryId(id);
         let work = self.work(effects);

@@ -71,8 +71,6 @@ fn check(connect: &Connect<'_>) -> Result<(), Reason> {
             Version::V5 => Err(Reason::TopicNameInvalid),
             Version::V311 => Err(Reason::NotAuthorized),
         },
-        // [MQTT-3.2.2-13].
-        Some(will) if will.retain && connect.version == Version::V5 => Err(Reason::RetainNotSupported),
         Some(will) => will.check_payload_format().map_err(DecodeError::reason),
         _ => Ok(()),
     }

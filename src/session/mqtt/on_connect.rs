@@ -75,6 +75,12 @@ pub fn open(
             removed.extend(served.and_then(|served| directory.read_mark_moved(id, served)));
             let mut old = directory.remove(id).expect("it was just found");
             old.dismantle(at.now, effects);
+            for effect in &mut effects.list {
+                if let Effect::LeaveShare { member, .. } = effect {
+                    // The effects are carried out as the new session's.
+                    *member = Some(id);
+                }
+            }
             super::super::core::record::removals(&old, &mut removed);
             None
         }
@@ -161,11 +167,11 @@ pub(super) fn welcome(session: &mut Session, effects: &mut Effects) {
         let properties = &mut ack.properties;
         properties.session_expiry_seconds = welcome.expiry_lowered.then_some(session.expiry);
         properties.receive_maximum = NonZeroU16::new(effects.bounds.receive_maximum_in);
-        properties.retain_available = Some(false);
+        properties.retain_available = Some(true);
         properties.maximum_packet_bytes = NonZeroU32::new(welcome.packet_bytes);
         properties.assigned_client_id = assigned.as_deref();
         properties.topic_alias_maximum = Some(TOPIC_ALIAS_MAX);
-        properties.shared_available = Some(false);
+        properties.shared_available = Some(true);
         properties.server_keep_alive_seconds = welcome.server_keep_alive;
         properties.response_information = responses.as_deref();
     }

@@ -23,10 +23,6 @@ pub(super) fn handle(session: &mut Session, publish: &Publish<'_>, now: Now, eff
             effects,
         );
     }
-    if publish.retain && session.is_mqtt5() {
-        // [MQTT-3.2.2-14].
-        return frame::fail(session, Reason::RetainNotSupported, "retained messages are not supported", effects);
-    }
     let topic = match resolve(session, publish, effects) {
         Ok(topic) => topic,
         Err((reason, why)) => return frame::fail(session, reason, why, effects),
@@ -193,7 +189,12 @@ pub fn on_published(session: &mut Session, receipt: Ticket, result: Result<bool,
             held.id != id || !reason.is_error()
         });
     }
-    if reason.is_error() && !session.is_mqtt5() && session.is_open() {
+    let is_deaf = !session.is_mqtt5() && session.is_open();
+    if is_deaf && result == Err(StoreError::Busy) {
+        // 3.1.1 cannot say no and would only send it again: acknowledged, and not done [MQTT-3.3.5-2].
+        return answer(session, id, qos, Reason::Success, effects);
+    }
+    if reason.is_error() && is_deaf {
         // 3.1.1 cannot say no: without an answer the client sends it again on its next connection.
         return frame::close_with(session, reason, CloseReason::StoreFailed, None, effects);
     }
