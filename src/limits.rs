@@ -145,6 +145,15 @@ pub const RING_DROP_PATIENCE: Duration = Duration::from_secs(1);
 /// Sends of one epoll driver that wait for room in their socket's buffer. Full: the send fails with ENOBUFS.
 pub const EPOLL_PARKED_SENDS_MAX: usize = 1 << 20;
 
+// --- HTTP on the edge port ------------------------------------------------------------------------------------
+
+/// Bytes of a request's head: what browsers send with their cookies, and what one receive block holds. Longer: 431.
+pub const HTTP_HEAD_BYTES_MAX: usize = RECEIVE_BLOCK_BYTES;
+/// Bytes of a request's target: RFC 9110 §4.1 asks for 8,000 at the least. Longer: 414.
+pub const HTTP_TARGET_BYTES_MAX: usize = 8_192;
+/// Headers of a request; they are looked at on the stack, 32 bytes each. More: 431.
+pub const HTTP_HEADERS_MAX: usize = 64;
+
 // --- sessions -------------------------------------------------------------------------------------------------
 
 /// Default `limits.packet_bytes`: a whole MQTT packet. Longer: 0x95 and close.

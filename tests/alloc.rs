@@ -103,6 +103,7 @@ impl House {
             listen: Vec::new(),
             apps: vec!["default".into()],
             user: UserTemplate::default(),
+            origins: Default::default(),
             hash_key: 7,
             random_seed: 7,
             limits: Limits { connections: 1_000, ..Limits::default() },

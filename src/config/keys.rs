@@ -79,6 +79,12 @@ const fn duration(min: Duration, max: Duration) -> Kind {
 /// All keys, in the order of README's table. A key's place is its index in the loader's values.
 pub const KEYS: &[Key] = &[
     key("edge.listen", Kind::List, Default::List(&["127.0.0.1:1883"]), "addresses that devices connect to"),
+    key(
+        "edge.origins",
+        Kind::List,
+        Default::List(&[]),
+        "web pages that may connect, as origins such as https://example.com, or *; none: those of the same host",
+    ),
     key("api.listen", Kind::Text, Default::Text("127.0.0.1:7700"), "address of the HTTP API"),
     key(
         "node.shards",

@@ -10,6 +10,7 @@ mod layers;
 use crate::auth::UserTemplate;
 use crate::io::probe::Choice;
 use crate::limits;
+use crate::wire::http::{OriginError, Origins};
 use core::fmt;
 use core::time::Duration;
 use layers::{Values, one_line};
@@ -85,6 +86,8 @@ pub struct Limits {
 pub struct Config {
     /// Where devices connect.
     pub edge_listen: Vec<SocketAddr>,
+    /// Web pages that may connect.
+    pub origins: Origins,
     /// Where the API listens.
     pub api_listen: SocketAddr,
     /// Shards; `None`: one per core.
@@ -241,6 +244,7 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
     }
     Ok(Config {
         edge_listen,
+        origins: origins(values.list("edge.origins"))?,
         api_listen: address("api.listen (--api)", values.text("api.listen"))?,
         shards: whole(values, "node.shards"),
         driver: match values.text("node.driver") {
@@ -263,6 +267,13 @@ fn address(key: &str, text: &str) -> Result<SocketAddr, ConfigError> {
             format!("`{}` is not an address", one_line(text)),
             "IP:PORT, such as 127.0.0.1:1883 or [::1]:1883",
         )
+    })
+}
+
+fn origins(list: &[String]) -> Result<Origins, ConfigError> {
+    Origins::new(list).map_err(|OriginError(text)| {
+        let allowed = "SCHEME://HOST or SCHEME://HOST:PORT, such as https://example.com, or *";
+        ConfigError::new("edge.origins", format!("`{}` is not an origin", one_line(&text)), allowed)
     })
 }
 

@@ -258,3 +258,15 @@ fn an_outbox_must_hold_a_packet() {
         "limits.outbox_bytes: 65535 cannot hold a packet of limits.packet_bytes; allowed: at least 65536",
     );
 }
+
+#[test]
+fn origins_are_checked_by_form() {
+    let origins = |value: &str| {
+        parse(None, [("KITTIWAKE_EDGE_ORIGINS".to_owned(), value.to_owned())], &Flags::default())
+            .map(|config| config.origins)
+    };
+    let listed = origins("https://a.example,http://localhost:3000").expect("they are origins");
+    assert!(listed.allow(Some(b"http://localhost:3000"), None) && !listed.allow(Some(b"http://a.example"), None));
+    let error = origins("a.example").expect_err("it has no scheme");
+    assert_eq!((error.key.as_str(), error.wrong.as_str()), ("edge.origins", "`a.example` is not an origin"));
+}

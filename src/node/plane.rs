@@ -19,6 +19,7 @@ pub(super) fn settings(config: &Config, shards: u16, capacity: Capacity) -> io::
         listen: config.edge_listen.clone(),
         apps: config.apps.clone(),
         user: config.user_template.clone(),
+        origins: config.origins.clone(),
         hash_key: random()?,
         random_seed: random()?,
         limits: Limits {

@@ -13,7 +13,7 @@ impl Gateway {
     pub(super) fn received<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, bytes: &[u8]) -> usize {
         let Some(tag) = core.tag(id) else { return bytes.len() };
         if tag == GUEST {
-            return self.greet(core, id, bytes);
+            return self.guest_spoke(core, id, bytes);
         }
         if tag & MOVING != 0 {
             return 0;

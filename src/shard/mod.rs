@@ -6,8 +6,8 @@
 //! its coming; a publisher whose message finds no room is not read until there is some.
 //!
 //! # Files, in the order in which a message passes them
-//! `launch` threads and mailboxes · `gateway` the engine's calls and letters, dispatched · `connect` from accept to an
-//! open session · `inbound` bytes to frames to sessions · `apply` what sessions ask for · `publish` a topic's home ·
+//! `launch` threads and mailboxes · `gateway` the engine's calls and letters, dispatched · `http` a guest's first bytes
+//! and requests · `connect` from accept to an open session · `inbound` bytes to frames to sessions · `apply` what sessions ask for · `publish` a topic's home ·
 //! `push` the control plane's messages · `log_port`, `done` requests to the log and their answers · `incoming` what came
 //! for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound` frames into outboxes · `lagging`, `unsent`
 //! what waits for a window or an outbox · `subscribe` interest · `jobs` the rest of the turn · `restore` at start ·
@@ -24,6 +24,7 @@ mod flavours;
 mod gateway;
 pub mod handle;
 mod home;
+mod http;
 mod inbound;
 mod inbox;
 mod incoming;

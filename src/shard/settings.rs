@@ -4,6 +4,7 @@ use crate::auth::UserTemplate;
 use crate::io::probe::Choice;
 use crate::limits;
 use crate::store::Retentions;
+use crate::wire::http::Origins;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub struct Settings {
     pub apps: Vec<String>,
     /// How mode `none` names users.
     pub user: UserTemplate,
+    /// Web pages that may connect.
+    pub origins: Origins,
     /// Key of the hash that decides homes; drawn at start.
     pub hash_key: u64,
     /// Seed of epochs and server-assigned client identifiers; drawn at start.

@@ -263,6 +263,18 @@ impl Client {
         self.unread.first().copied()
     }
 
+    /// All bytes that have come, whatever they are.
+    pub fn take_bytes(&mut self) -> Vec<u8> {
+        loop {
+            self.node.run();
+            let more = self.peer.read_all();
+            if more.is_empty() {
+                return core::mem::take(&mut self.unread);
+            }
+            self.unread.extend_from_slice(&more);
+        }
+    }
+
     /// Sends an UNSUBSCRIBE and returns its packet identifier.
     pub fn unsubscribe(&mut self, filters: &[&str]) -> u16 {
         let packet_id = self.next_id();

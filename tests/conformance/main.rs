@@ -5,6 +5,7 @@ mod bad_input;
 mod client;
 mod draining;
 mod flows;
+mod http;
 mod inbox;
 mod node;
 mod sessions;

@@ -69,6 +69,7 @@ impl Node {
             listen: vec![address],
             apps: vec!["default".into()],
             user: UserTemplate::default(),
+            origins: Default::default(),
             hash_key: 7,
             random_seed: 7,
             limits,

@@ -104,6 +104,7 @@ impl Node {
             listen: vec![self.address],
             apps: vec!["default".to_owned()],
             user: Default::default(),
+            origins: Default::default(),
             hash_key: random.bits(),
             random_seed: random.bits(),
             limits,
