@@ -154,6 +154,13 @@ pub const HTTP_TARGET_BYTES_MAX: usize = 8_192;
 /// Headers of a request; they are looked at on the stack, 32 bytes each. More: 431.
 pub const HTTP_HEADERS_MAX: usize = 64;
 
+/// Default of `edge.sse_heartbeat`: what HTML §9.2.7 advises, and well below the 60 s after which common proxies give a
+/// silent connection up.
+pub const SSE_HEARTBEAT: Duration = Duration::from_secs(15);
+/// How long a browser waits before it comes back to a stream that ended: short for people, long enough that a node's
+/// whole load does not come back at once within a second.
+pub const SSE_RETRY: Duration = Duration::from_secs(3);
+
 // --- sessions -------------------------------------------------------------------------------------------------
 
 /// Default `limits.packet_bytes`: a whole MQTT packet. Longer: 0x95 and close.

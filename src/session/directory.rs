@@ -1,7 +1,8 @@
 //! Finds sessions by user and device. One shard's; every operation is O(1).
 
 use super::core::Session;
-use super::core::record::Rebuild;
+use super::core::record::{self, Rebuild};
+use super::{Effects, Identity};
 use crate::base::clock::Now;
 use crate::base::hash::KeyedHash;
 use crate::base::ids::{AppId, Epoch, Offset, Seq, SessionId};
@@ -79,6 +80,15 @@ fn hash_of(hash: &KeyedHash, session: &Session) -> u64 {
 /// The user has `DEVICES_PER_USER_MAX` sessions, or the shard all it has room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
+
+/// Why a device that has no session cannot have one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::session) enum NoRoom {
+    /// Its user has `DEVICES_PER_USER_MAX`.
+    OfUser,
+    /// The shard has as many as it has room for.
+    OfShard,
+}
 
 /// Sessions of one user.
 #[derive(Clone, Debug)]
@@ -213,6 +223,34 @@ impl Directory {
         Ok(SessionId { index, generation })
     }
 
+    /// The device's session: its own one (true), or a new one. `afresh`: its own one, which must have no connection any
+    /// more, goes first; the last are the changes that remove its records.
+    pub(in crate::session) fn admit(
+        &mut self,
+        identity: &Identity,
+        afresh: bool,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<(SessionId, bool, Vec<RecordChange>), NoRoom> {
+        let Identity { app, user, device } = identity;
+        let mut removed = Vec::new();
+        match self.find(*app, user, device) {
+            Some(id) if !afresh => return Ok((id, true, removed)),
+            Some(id) => {
+                let served = self.get(id).and_then(Session::served);
+                removed.extend(served.and_then(|served| self.read_mark_moved(id, served)));
+                let mut old = self.remove(id).expect("it was just found");
+                old.dismantle(now, effects);
+                record::removals(&old, &mut removed);
+            }
+            None if self.devices_of(*app, user) >= DEVICES_PER_USER_MAX => return Err(NoRoom::OfUser),
+            None if self.is_full() => return Err(NoRoom::OfShard),
+            None => {}
+        }
+        let made = self.insert(Session::new(identity));
+        Ok((made.expect("the limit was asked for, and a replaced session left its place"), false, removed))
+    }
+
     /// Takes it out; its id is stale from now on.
     pub fn remove(&mut self, id: SessionId) -> Option<Session> {
         self.get(id)?;
@@ -294,7 +332,7 @@ impl Directory {
         let session = self.get(id)?;
         let (app, user, (epoch, mark)) = (session.app(), session.user().to_owned(), served);
         let moved = self.raise_read_mark(app, &user, mark);
-        moved.then(|| super::core::record::read_mark(app, &user, epoch, mark))
+        moved.then(|| record::read_mark(app, &user, epoch, mark))
     }
 
     /// Makes every session anew from its own frozen bytes, in its place.
@@ -345,7 +383,6 @@ pub struct Unreadable {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Identity;
     use super::*;
 
     fn session(user: &str, device: usize) -> Session {

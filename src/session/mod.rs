@@ -1,5 +1,6 @@
 //! Owns: one device's conversation. `core/` is neutral (identity, subscriptions, positions, window, deliver, settle),
-//! `mqtt/` adapts it (a file per event), `directory` finds sessions by user and device.
+//! `mqtt/` and `sse/` adapt it (a file per event), `protocol` calls the one that a session speaks, `directory` finds
+//! sessions by user and device.
 //! In: frames, store answers, timers, each with `now`. Out: [`Effect`]s, in order.
 //! Must not: know a socket, a clock, a random source, the engine or the router; `core/` must not import `wire`.
 //! Invariants: a delivery identifier is in use for one message at a time; the cursor moves over the settled prefix
@@ -8,6 +9,8 @@
 pub mod core;
 pub mod directory;
 pub mod mqtt;
+pub mod protocol;
+pub mod sse;
 
 use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq};
 use crate::base::log::RecordChange;
@@ -16,7 +19,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use self::core::Spare;
-pub use self::core::{Close, Effective, Flight, InFlight, LoggedAt, Offer, Session, Subscription, Text};
+pub use self::core::{
+    Close, Effective, Flight, InFlight, LoggedAt, Offer, OnlyStream, Protocol, Session, Subscription, Text,
+};
 pub use directory::{Directory, Full, Record, SessionsOf, Unreadable};
 
 /// Names an in-flight message towards the client; on MQTT it is the packet identifier. Never 0.
@@ -64,6 +69,8 @@ pub enum Effect {
     DeliverOnce {
         /// What.
         message: Arc<Message>,
+        /// Where its stream has it; none: it is not logged.
+        place: Option<(Epoch, Offset)>,
     },
     /// Retention removed this many entries of the inbox before the session read them: send the `$inbox/$gap` notice
     /// if a filter covers it, and count them.
@@ -116,6 +123,15 @@ pub enum Effect {
         /// Entries.
         limit: usize,
     },
+    /// Find where a topic's stream stands, and its entry after this offset; answer with `protocol::on_located`.
+    Locate {
+        /// Its name.
+        topic: Arc<str>,
+        /// Exclusive; `Offset(u64::MAX)`: only where it stands.
+        after: Offset,
+    },
+    /// The session is open; its connection's deadline is now that of an open one.
+    Opened,
     /// Leave the connection's further frames unread until `ResumeReading`.
     PauseReading,
     /// Read on.

@@ -13,7 +13,8 @@ use super::letter::{Arrival, Letter};
 use crate::base::ids::{AppId, ConnectionId};
 use crate::engine::{Close, CloseCause, Departure, Room};
 use crate::io::Driver;
-use crate::session::mqtt::{self, ConnectRequest, Greeting, OpenAt, Refusal};
+use crate::session::mqtt::{self, Greeting, OpenAt, Refusal};
+use crate::session::protocol::{self, Request};
 use crate::session::{CloseReason, Identity};
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ pub(super) const MOVING: u32 = 1 << 31;
 #[derive(Debug)]
 pub(crate) struct Moving {
     identity: Identity,
-    request: Box<ConnectRequest>,
+    request: Request,
 }
 
 impl Gateway {
@@ -41,7 +42,7 @@ impl Gateway {
         match mqtt::greet(bytes, self.settings.limits.packet_bytes) {
             Greeting::NeedMore => 0,
             Greeting::Connect(request, consumed) => {
-                self.identify(core, id, request);
+                self.identify(core, id, Request::Mqtt(request));
                 consumed
             }
             Greeting::Refuse { frames, reason } => {
@@ -51,20 +52,21 @@ impl Gateway {
         }
     }
 
-    fn identify<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, mut request: Box<ConnectRequest>) {
+    /// It has said what it wants: it moves to its user's home, or is refused.
+    pub(super) fn identify<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, mut request: Request) {
         if self.draining {
             return self.refuse_request(core, id, &request, Refusal::Unavailable);
         }
-        if request.assigned {
+        if request.device().is_empty() {
             self.assigned += 1;
             let name = format!("kw-{:08x}-{}-{}", self.settings.random_seed as u32, self.shard, self.assigned);
-            request.client_id = name.into();
+            request.assign(name.into());
         }
-        let user = self.settings.user.user(request.username.as_deref(), &request.client_id);
+        let user = self.settings.user.user(request.username(), request.device());
         if user.len() > crate::limits::IDENTITY_BYTES_MAX || user.is_empty() {
             return self.refuse_request(core, id, &request, Refusal::ClientIdentifier);
         }
-        let identity = Identity { app: AppId(0), user: user.into(), device: Arc::from(&*request.client_id) };
+        let identity = Identity { app: AppId(0), user: user.into(), device: Arc::from(request.device()) };
         let moving = self.moving.insert(Moving { identity, request });
         core.set_tag(id, MOVING | u32::try_from(moving).expect("guests are bounded"));
         core.pause_reading(id);
@@ -108,7 +110,7 @@ impl Gateway {
             let mut effects = self.take_effects();
             let session = self.directory.get_mut(old).expect("it was just found");
             if let Some(connection) = session.connection() {
-                mqtt::take_over(session, &request, now, seq, &mut effects);
+                protocol::take_over(session, &request, now, seq, &mut effects);
                 self.apply(core, Some(old), Some(connection), &mut effects);
             }
             self.give_effects(effects);
@@ -117,8 +119,9 @@ impl Gateway {
         }
         let mut effects = self.take_effects();
         let packet_bytes = u32::try_from(self.settings.limits.packet_bytes).unwrap_or(u32::MAX);
-        let at = OpenAt { now, shard_seq: seq, inbox: None, packet_bytes };
-        let opened = mqtt::open(&mut self.directory, &identity, &request, id, at, &mut effects);
+        let log = (self.log.life(), self.seq);
+        let at = OpenAt { now, shard_seq: seq, inbox: None, packet_bytes, log };
+        let opened = protocol::open(&mut self.directory, &identity, request, id, at, &mut effects);
         if let Some(session) = opened {
             core.set_tag(id, session.index);
             core.set_deadline(id, now.monotonic_ms + keep_alive_ms);
@@ -132,22 +135,20 @@ impl Gateway {
 
     /// Milliseconds without a byte after which the connection ends: one and a half times the keep alive
     /// `[MQTT-3.1.2-22]`, or our own idle limit.
-    fn keep_alive_ms(&self, request: &ConnectRequest) -> u64 {
-        match request.keep_alive {
+    fn keep_alive_ms(&self, request: &Request) -> u64 {
+        match request.keep_alive() {
+            // Until it has its answer.
+            _ if matches!(request, Request::Sse(_)) => {
+                u64::try_from(self.settings.limits.handshake_timeout.as_millis()).unwrap_or(u64::MAX)
+            }
             0 => u64::try_from(self.settings.limits.idle_timeout.as_millis()).unwrap_or(u64::MAX),
             seconds => u64::from(seconds) * 1500,
         }
     }
 
-    fn refuse_request<D: Driver>(
-        &mut self,
-        core: &mut Core<D>,
-        id: ConnectionId,
-        request: &ConnectRequest,
-        why: Refusal,
-    ) {
+    fn refuse_request<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, request: &Request, why: Refusal) {
         let mut frames = Vec::new();
-        mqtt::refuse(request, why, &mut frames);
+        request.refuse(why, &mut frames);
         self.refuse(core, id, &frames, CloseReason::Refused);
     }
 

@@ -4,7 +4,7 @@ use super::gateway::{Core, Gateway};
 use super::log_port::Waiting;
 use crate::base::ids::SessionId;
 use crate::io::Driver;
-use crate::session::mqtt;
+use crate::session::protocol;
 use crate::store::{Answer, Batch, Done};
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ impl Gateway {
             Waiting::Commit { session, ticket } => {
                 let result = result.map(|_| ());
                 self.tell_session(core, session, |state, effects| {
-                    mqtt::on_committed(state, ticket, result, effects);
+                    protocol::on_committed(state, ticket, result, effects);
                 });
                 self.catch_up(core, session);
             }
@@ -40,9 +40,13 @@ impl Gateway {
                 _ => self.on_pull_failed(core, session),
             },
             Waiting::PullTopics { session } => match result {
-                Ok(Answer::Topics { entries, through, .. }) => self.on_topics_read(core, session, &entries, through),
+                Ok(Answer::Topics { entries, through, trimmed }) => {
+                    self.on_topics_answered(core, session, entries, through, trimmed);
+                }
                 _ => self.on_pull_failed(core, session),
             },
+            Waiting::Locate { session } => self.on_located(core, session, result),
+            Waiting::TrimmedTopic { session, read } => self.on_trimmed_topic(core, session, *read, result),
             Waiting::ReadMark { session } => self.on_read_mark(session, result),
             Waiting::InboxHead { session, mark } => self.on_inbox_head(core, session, mark, result),
             Waiting::Publish { publish, owed } => self.on_publish_committed(core, &publish, owed, result),

@@ -38,6 +38,7 @@ impl Gateway {
         match head.path {
             "/mqtt" if head.method != "GET" => self.decline(core, id, &GET_ONLY),
             "/mqtt" => self.decline(core, id, &UPGRADE),
+            "/events" => self.events_asked(core, id, head),
             _ => self.decline(core, id, &Problem::new(Status::NOT_FOUND, "there is nothing at this path")),
         }
     }

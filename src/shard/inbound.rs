@@ -5,7 +5,7 @@ use super::gateway::{Core, Gateway};
 use crate::base::ids::{ConnectionId, SessionId};
 use crate::engine::{Close as CloseHow, CloseCause};
 use crate::io::Driver;
-use crate::session::{Close, CloseReason, mqtt};
+use crate::session::{Close, CloseReason, Protocol, mqtt, protocol};
 use crate::wire::mqtt::{FrameLen, frame_len};
 
 impl Gateway {
@@ -19,6 +19,10 @@ impl Gateway {
             return 0;
         }
         let Some(session) = self.session_of(id, tag) else { return bytes.len() };
+        if self.directory.get(session).is_some_and(|session| matches!(session.protocol(), Protocol::Sse { .. })) {
+            // A client has nothing to say behind its request, and its deadline is for what we say.
+            return bytes.len();
+        }
         self.extend_deadline(core, id, session);
         let mut consumed = 0;
         let mut effects = self.take_effects();
@@ -74,7 +78,12 @@ impl Gateway {
             return core.close(id, CloseHow::Now, CloseCause::Local);
         }
         match self.session_of(id, tag) {
-            Some(session) => self.end_connection(core, session, CloseReason::KeepAlive),
+            Some(session) => match self.directory.get(session) {
+                Some(state) if state.is_open() && matches!(state.protocol(), Protocol::Sse { .. }) => {
+                    self.beat(core, session, id);
+                }
+                _ => self.end_connection(core, session, CloseReason::KeepAlive),
+            },
             None => core.close(id, CloseHow::Now, CloseCause::Local),
         }
     }
@@ -85,7 +94,7 @@ impl Gateway {
         let Some(connection) = session.connection() else { return };
         let mut effects = self.take_effects();
         let session = self.directory.get_mut(id).expect("it was there a moment ago");
-        mqtt::disconnect(session, reason, &mut effects);
+        protocol::disconnect(session, reason, &mut effects);
         self.apply(core, Some(id), Some(connection), &mut effects);
         self.give_effects(effects);
     }

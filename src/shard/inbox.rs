@@ -9,7 +9,7 @@ use crate::base::message::{Entry, Message, StreamKey};
 use crate::io::Driver;
 use crate::limits::TICK;
 use crate::session::core::record;
-use crate::session::{Counter, GrantedFilter, LoggedAt, Offer, Session, mqtt};
+use crate::session::{Counter, GrantedFilter, LoggedAt, Offer, Session, protocol};
 use crate::store::{Answer, Request, StoreError};
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ impl Gateway {
             let session = self.directory.get(id).expect("the user's list holds live sessions");
             let is_meant = message.only_device.as_deref().is_none_or(|device| device == session.device());
             if is_meant && session.is_open() && session.effective(&message.topic, None).is_some() {
-                self.deliver_once(core, id, message);
+                self.deliver_once(core, id, message, None);
             }
         }
     }
@@ -57,9 +57,10 @@ impl Gateway {
         let mut effects = self.take_effects();
         let session = self.directory.get_mut(id).expect("it is looked at");
         let connection = session.connection();
-        match session.offer_logged(at, entry.epoch, &entry.message, qos, &mut effects) {
+        let place = (entry.epoch, entry.offset);
+        match session.offer_logged(at, place, &entry.message, qos, &mut effects) {
             Offer::Send(delivery) => self.deliver_in_flight(core, id, delivery, false),
-            Offer::SendOnce => self.deliver_once(core, id, &entry.message),
+            Offer::SendOnce => self.deliver_once(core, id, &entry.message, Some(place)),
             Offer::AfterCommit | Offer::Behind | Offer::Passed => {}
             Offer::Full => unreachable!("a logged message waits in the log"),
             Offer::Skipped(counter) => self.counters.session(counter),
@@ -108,6 +109,7 @@ impl Gateway {
         self.retry_reads_ms = core.now().deadline(TICK);
         for id in std::mem::take(&mut self.failed_reads) {
             self.ask_about_inbox(id);
+            self.locate_again(core, id);
             self.tell_session(core, id, Session::pull_again);
         }
     }
@@ -150,8 +152,7 @@ impl Gateway {
         let Ok(Answer::Head(head)) = result else { return self.read_again(id) };
         let start = if mark.0 == head.epoch { mark.1 } else { Offset(0) };
         self.tell_session(core, id, |session, effects| {
-            session.on_inbox_known(start, head, effects);
-            mqtt::on_inbox_known(session, effects);
+            protocol::on_inbox_known(session, start, head, effects);
         });
     }
 
@@ -313,7 +314,7 @@ impl Gateway {
         let offer = session.offer_volatile(message, qos, &mut effects);
         match offer {
             Offer::Send(delivery) => self.deliver_in_flight(core, id, delivery, false),
-            Offer::SendOnce => self.deliver_once(core, id, message),
+            Offer::SendOnce => self.deliver_once(core, id, message, None),
             Offer::Skipped(counter) => self.counters.session(counter),
             Offer::AfterCommit | Offer::Behind | Offer::Passed | Offer::Full => {}
         }

@@ -9,7 +9,7 @@ use crate::base::ids::{AppId, SessionId, ShardId};
 use crate::base::message::Message;
 use crate::engine::Departure;
 use crate::router::interest::Level;
-use crate::session::mqtt::ConnectRequest;
+use crate::session::protocol::Request;
 use crate::session::{Identity, Ticket};
 use crate::store::{Batch, Done, RecordChange};
 use std::net::SocketAddr;
@@ -63,8 +63,8 @@ pub(crate) struct Arrival {
     pub(crate) departure: Departure,
     /// Who.
     pub(crate) identity: Identity,
-    /// What CONNECT said.
-    pub(crate) request: Box<ConnectRequest>,
+    /// What it asked for.
+    pub(crate) request: Request,
 }
 
 /// A message on its way to its topic's home.

@@ -6,7 +6,8 @@
 
 use super::command::{CommandToken, Push};
 use super::letter::Publish;
-use crate::base::ids::{Epoch, Offset, SessionId, ShardId};
+use crate::base::ids::{Epoch, Offset, Seq, SessionId, ShardId};
+use crate::base::message::Entry;
 use crate::session::Ticket;
 use crate::store::{Address, Handle, Request, RequestToken};
 use slab::Slab;
@@ -25,6 +26,10 @@ pub(crate) enum Waiting {
     ReadMark { session: SessionId },
     /// It knows the read mark; now where the inbox stands.
     InboxHead { session: SessionId, mark: (Epoch, Offset) },
+    /// A session looks for its place in a topic's stream.
+    Locate { session: SessionId },
+    /// A session's read of topics waits for whether retention has taken any of its only topic.
+    TrimmedTopic { session: SessionId, read: Box<(Vec<Entry>, Seq)> },
     /// Where the log stands, at start.
     RestoreSeq,
     /// A page of records behind this key, at start.
@@ -81,6 +86,11 @@ impl LogPort {
     /// Requests wait for room in the log's queue: publishers are not to be read.
     pub(crate) fn congested(&self) -> bool {
         !self.backlog.is_empty()
+    }
+
+    /// The life in which the log's seqs count.
+    pub(crate) fn life(&self) -> Epoch {
+        self.handle.life()
     }
 
     /// Requests without an answer yet.

@@ -1,19 +1,25 @@
 //! Messages into outboxes. What a turn brings a connection is copied, one frame behind the other, into the block that
 //! the turn flushes.
 
-use super::flavours::{Frame, encode_frame, is_expired};
+use super::flavours::{Dialect, Frame, Layout, Own, encode_frame, is_expired};
 use super::gateway::{Core, Gateway};
-use crate::base::ids::{ConnectionId, Offset, Qos, SessionId};
+use crate::base::ids::{ConnectionId, Epoch, Offset, Qos, SessionId};
 use crate::base::message::Message;
 use crate::engine::{Close, CloseCause, Refused, Room};
 use crate::io::Driver;
-use crate::session::{Counter, DeliveryId, Session};
-use crate::wire::mqtt::{PacketId, Version};
+use crate::session::{Counter, DeliveryId, Session, protocol};
+use crate::wire::mqtt::PacketId;
+use crate::wire::sse::Token;
 use std::sync::Arc;
 
-/// The version a session's connection speaks.
-pub(super) fn version_of(session: &Session) -> Version {
-    if session.is_mqtt5() { Version::V5 } else { Version::V311 }
+/// What of a frame is a connection's own.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stamp {
+    None,
+    /// A message of its window, and whether it may have been sent before.
+    Delivery(DeliveryId, bool),
+    /// Where it stands.
+    Token(Token),
 }
 
 /// Copies an encoded frame into a connection's outbox, with its own few bytes in place.
@@ -22,7 +28,7 @@ pub(super) fn write_frame<D: Driver>(
     connection: ConnectionId,
     bytes: &[u8],
     frame: &Frame,
-    delivery: Option<(DeliveryId, bool)>,
+    stamp: Stamp,
 ) -> Result<(), Refused> {
     let head = &bytes[frame.start..frame.end];
     if let Some(payload) = &frame.payload
@@ -32,9 +38,14 @@ pub(super) fn write_frame<D: Driver>(
     }
     core.write(connection, Room::Data, head.len(), |out| {
         out.copy_from_slice(head);
-        if let Some((delivery, dup)) = delivery {
-            let retain = out[0] & 1 != 0;
-            frame.layout.patch(out, PacketId::new(delivery.0), dup, retain);
+        match (&frame.layout, stamp) {
+            (Layout::Mqtt(layout), Stamp::Delivery(delivery, dup)) => {
+                let retain = out[0] & 1 != 0;
+                layout.patch(out, PacketId::new(delivery.0), dup, retain);
+            }
+            (Layout::Sse(layout), Stamp::Token(token)) => layout.patch(out, &token),
+            (_, Stamp::None) => {}
+            (layout, stamp) => unreachable!("{stamp:?} was made for another layout than {layout:?}"),
         }
     })?;
     if let Some(payload) = &frame.payload {
@@ -71,8 +82,9 @@ impl Gateway {
         let wall_ms = core.now().wall_ms;
         let Some(session) = self.directory.get(id) else { return true };
         let Some(connection) = session.connection() else { return true };
-        let Some((message, qos)) =
-            session.in_flight(delivery).and_then(|flight| Some((Arc::clone(flight.message.as_ref()?), flight.qos)))
+        let Some((message, qos, place)) = session
+            .in_flight(delivery)
+            .and_then(|flight| Some((Arc::clone(flight.message.as_ref()?), flight.qos, flight.place)))
         else {
             // Acknowledged while it waited for the outbox.
             return true;
@@ -86,15 +98,18 @@ impl Gateway {
         let retain = message.retain && effective.as_ref().is_some_and(|effective| effective.retain_as_published);
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
-        let frame = encode_frame(version_of(session), &message, qos, retain, identifiers, wall_ms, &mut bytes);
-        let too_large = frame.layout.total_bytes > session.packet_bytes_max() as usize;
+        let (dialect, own) = (Dialect::of_message(session, place), Own { qos, retain, identifiers });
+        let frame = encode_frame(dialect, &message, place, own, wall_ms, &mut bytes);
+        let too_large = frame.total_bytes > self.frame_bytes_max(session);
         let written = if too_large {
             self.settle_unsent(core, id, delivery, Counter::DroppedTooLarge);
             true
         } else {
-            let written = write_frame(core, connection, &bytes, &frame, Some((delivery, dup))).is_ok();
+            let stamp = self.stamp(id, &frame.layout, Some((delivery, dup)));
+            let written = write_frame(core, connection, &bytes, &frame, stamp).is_ok();
             if written {
                 self.counters.sent(qos);
+                self.handed_over(core, id, delivery);
             } else {
                 self.wait_for_outbox(core, connection);
             }
@@ -111,54 +126,63 @@ impl Gateway {
         delivery: DeliveryId,
         why: Counter,
     ) {
-        self.tell_session(core, id, |session, effects| session.settle_unsent(delivery, why, effects));
+        self.tell_session(core, id, |session, effects| {
+            protocol::settle_unsent(session, delivery, why, effects);
+        });
     }
 
     /// Sends a message once, at QoS 0, to one session; what finds no room is dropped and counted.
-    pub(super) fn deliver_once<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, message: &Arc<Message>) {
+    pub(super) fn deliver_once<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: SessionId,
+        message: &Arc<Message>,
+        place: Option<(Epoch, Offset)>,
+    ) {
         let wall_ms = core.now().wall_ms;
         let Some(session) = self.directory.get(id) else { return };
         let Some(connection) = session.connection() else { return };
         if is_expired(message, wall_ms) {
             return self.counters.session(Counter::DroppedExpired);
         }
+        if self.must_not_pass(id.index, session, place) {
+            return self.counters.dropped_outbox_full += 1;
+        }
         let effective = session.effective(&message.topic, message.publisher);
         let identifiers = effective.as_ref().map_or(&[][..], |effective| &effective.identifiers[..]);
         let retain = message.retain && effective.as_ref().is_some_and(|effective| effective.retain_as_published);
         self.scratch.clear();
-        let version = version_of(session);
-        let frame = encode_frame(version, message, Qos::AtMostOnce, retain, identifiers, wall_ms, &mut self.scratch);
-        if frame.layout.total_bytes > session.packet_bytes_max() as usize {
+        let (dialect, own) = (Dialect::of_message(session, place), Own { qos: Qos::AtMostOnce, retain, identifiers });
+        let frame = encode_frame(dialect, message, place, own, wall_ms, &mut self.scratch);
+        if frame.total_bytes > self.frame_bytes_max(session) {
             return self.counters.session(Counter::DroppedTooLarge);
         }
-        match write_frame(core, connection, &self.scratch, &frame, None) {
+        let stamp = self.stamp(id, &frame.layout, None);
+        match write_frame(core, connection, &self.scratch, &frame, stamp) {
             Ok(()) => self.counters.sent(Qos::AtMostOnce),
             Err(_) => self.counters.dropped_outbox_full += 1,
         }
     }
 
+    /// Longest frame that this session can be sent. An event stream's client has not said, but what is longer than the
+    /// outbox would wait for ever.
+    pub(super) fn frame_bytes_max(&self, session: &Session) -> usize {
+        match session.protocol().acknowledges() {
+            true => session.packet_bytes_max() as usize,
+            false => self.settings.limits.outbox_bytes,
+        }
+    }
+
+    /// Whether a logged message of QoS 0 would tell its client a position beyond one that still waits for the outbox.
+    pub(super) fn must_not_pass(&self, index: u32, session: &Session, place: Option<(Epoch, Offset)>) -> bool {
+        place.is_some() && !session.protocol().acknowledges() && self.unsent.has(index)
+    }
+
     /// Tells a device what retention took from it.
     pub(super) fn deliver_gap<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, first: Offset, entries: u64) {
-        let Some(session) = self.directory.get(id) else { return };
         self.counters.gaps += entries;
-        const NOTICE: &str = "$inbox/$gap";
-        if session.effective(NOTICE, None).is_none() {
-            return;
-        }
-        let payload = format!("{{\"first\":{first},\"entries\":{entries}}}");
-        let notice = Message {
-            app: session.app(),
-            topic: NOTICE.into(),
-            only_device: None,
-            payload: payload.into_bytes().into(),
-            qos: Qos::AtMostOnce,
-            retain: false,
-            created_ms: core.now().wall_ms,
-            expires_ms: None,
-            publisher: None,
-            properties: None,
-        };
-        self.deliver_once(core, id, &Arc::new(notice));
+        let now = core.now();
+        self.tell_session(core, id, |session, effects| protocol::on_gap(session, first, entries, now, effects));
     }
 
     /// A message of a window was refused: it goes when the outbox has drained or, if that is empty and the pool was
@@ -186,5 +210,7 @@ impl Gateway {
                 waiting.drain(..).for_each(|(delivery, dup)| self.unsent.push(session.index, delivery, dup));
             }
         }
+        // Who does not acknowledge has room in its window by that.
+        self.catch_up(core, session);
     }
 }

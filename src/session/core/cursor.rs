@@ -64,10 +64,14 @@ impl Session {
     /// What is settled without a hole. By the smallest unsettled position, not the first: after a restart the window
     /// holds identifiers that are further on than what is read again.
     pub(in crate::session) fn prefix(&self) -> Prefix {
+        self.prefix_of(self.flights().iter().filter(|flight| flight.state != Flight::Settled))
+    }
+
+    /// As if these were all that is unsettled.
+    pub(in crate::session) fn prefix_of<'f>(&self, unsettled: impl Iterator<Item = &'f InFlight>) -> Prefix {
         let mut prefix = Prefix { inbox: self.positions.inbox_delivered, topics: self.positions.topics_delivered };
-        for InFlight { state, at, .. } in self.flights() {
+        for InFlight { at, .. } in unsettled {
             match at {
-                _ if *state == Flight::Settled => {}
                 Some(LoggedAt::Inbox(offset)) => prefix.inbox = prefix.inbox.min(Offset(offset.0 - 1)),
                 Some(LoggedAt::Topics(seq)) => prefix.topics = prefix.topics.min(Seq(seq.0 - 1)),
                 None => {}
@@ -81,9 +85,10 @@ impl Session {
         (self.positions.inbox_epoch, self.prefix().inbox)
     }
 
-    /// Up to where it has served its user's inbox; none when its filters do not cover the whole of it.
+    /// Up to where it has served its user's inbox; none when its filters do not cover the whole of it, or its client does
+    /// not say what it has.
     pub fn served(&self) -> Option<(Epoch, Offset)> {
-        self.covers_inbox().then(|| self.inbox_settled())
+        (self.covers_inbox() && self.protocol.acknowledges()).then(|| self.inbox_settled())
     }
 
     /// Whether its filters cover the whole inbox, so that it moves the user's read mark.

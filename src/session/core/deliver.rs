@@ -30,12 +30,12 @@ impl Session {
         Offer::Send(self.launch(message, qos, None, effects))
     }
 
-    /// Offers a committed message, at the effective QoS. Each session gets each matching entry once, in order; what
+    /// Offers a committed message, at the effective QoS; `place` is where its stream has it. Each session gets each matching entry once, in order; what
     /// it cannot take now it pulls later.
     pub fn offer_logged(
         &mut self,
         at: LoggedAt,
-        epoch: Epoch,
+        place: (Epoch, Offset),
         message: &Arc<Message>,
         qos: Qos,
         effects: &mut Effects,
@@ -44,7 +44,7 @@ impl Session {
         match at {
             LoggedAt::Inbox(offset) => {
                 let positions = &mut self.positions;
-                positions.enter_epoch(epoch);
+                positions.enter_epoch(place.0);
                 if offset <= positions.inbox_delivered {
                     return Offer::Passed;
                 }
@@ -80,7 +80,7 @@ impl Session {
                 positions.topics_missed = seq;
             }
         }
-        self.take(at, message, qos, effects)
+        self.take(at, place, message, qos, effects)
     }
 
     /// Tells of a committed inbox entry that matches none of the session's filters.
@@ -129,12 +129,19 @@ impl Session {
         self.notify_inbox(head, effects);
     }
 
-    fn take(&mut self, at: LoggedAt, message: &Arc<Message>, qos: Qos, effects: &mut Effects) -> Offer {
+    fn take(
+        &mut self,
+        at: LoggedAt,
+        place: (Epoch, Offset),
+        message: &Arc<Message>,
+        qos: Qos,
+        effects: &mut Effects,
+    ) -> Offer {
         if qos == Qos::AtMostOnce {
             self.cursor_moved(effects);
             return Offer::SendOnce;
         }
-        let delivery = self.launch(message, qos, Some(at), effects);
+        let delivery = self.launch(message, qos, Some((at, place)), effects);
         let waits = self.in_flight(delivery).is_some_and(|flight| flight.state == super::Flight::Committing);
         self.commit_flight(delivery, effects);
         if waits { Offer::AfterCommit } else { Offer::Send(delivery) }
@@ -212,6 +219,28 @@ impl Session {
         self.refill(effects);
     }
 
+    /// The `$inbox/$gap` notice, if a filter covers it.
+    pub(in crate::session) fn notice_of_gap(&self, first: Offset, entries: u64, now: Now, effects: &mut Effects) {
+        const NOTICE: &str = "$inbox/$gap";
+        if self.effective(NOTICE, None).is_none() {
+            return;
+        }
+        let payload = format!("{{\"first\":{first},\"entries\":{entries}}}");
+        let notice = Message {
+            app: self.app(),
+            topic: NOTICE.into(),
+            only_device: None,
+            payload: payload.into_bytes().into(),
+            qos: Qos::AtMostOnce,
+            retain: false,
+            created_ms: now.wall_ms,
+            expires_ms: None,
+            publisher: None,
+            properties: None,
+        };
+        effects.push(Effect::DeliverOnce { message: Arc::new(notice), place: None });
+    }
+
     /// Answers [`Effect::PullTopics`].
     pub fn on_topics_pulled(&mut self, entries: &[Entry], through: Seq, now: Now, effects: &mut Effects) {
         self.set(flag::PULLING, false);
@@ -281,13 +310,14 @@ impl Session {
         }
         let qos = effective.qos.min(message.qos);
         if qos == Qos::AtMostOnce {
-            effects.push(Effect::DeliverOnce { message: Arc::clone(message) });
+            let place = Some((entry.epoch, entry.offset));
+            effects.push(Effect::DeliverOnce { message: Arc::clone(message), place });
             return true;
         }
         if !self.has_room() {
             return false;
         }
-        if let Offer::Send(delivery) = self.take(at, message, qos, effects) {
+        if let Offer::Send(delivery) = self.take(at, (entry.epoch, entry.offset), message, qos, effects) {
             effects.push(Effect::Deliver { delivery, dup: false });
         }
         true

@@ -9,6 +9,7 @@ pub mod cursor;
 pub mod deliver;
 pub mod expiry;
 pub mod freeze;
+pub mod own_position;
 pub mod record;
 pub mod resume;
 pub mod settle;
@@ -17,4 +18,5 @@ pub mod subscriptions;
 pub mod window;
 
 pub use expiry::Close;
-pub use state::{Effective, Flight, InFlight, LoggedAt, Offer, Session, Spare, Subscription, Text};
+pub use own_position::OnlyStream;
+pub use state::{Effective, Flight, InFlight, LoggedAt, Offer, Protocol, Session, Spare, Subscription, Text};

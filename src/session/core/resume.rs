@@ -2,7 +2,7 @@
 
 use super::super::{DeliveryId, Effect, Effects};
 use super::record;
-use super::state::{Flight, Link, Session, State, flag};
+use super::state::{Flight, Link, Protocol, Session, State, flag};
 use crate::base::ids::{ConnectionId, Offset, Seq};
 use crate::base::log::{RecordChange, StreamHead};
 use crate::limits::RECEIVE_MAXIMUM_OUT;
@@ -12,7 +12,7 @@ impl Session {
     pub(in crate::session) fn attach(
         &mut self,
         connection: ConnectionId,
-        mqtt5: bool,
+        protocol: Protocol,
         receive_maximum: u16,
         effects: &mut Effects,
     ) {
@@ -21,7 +21,7 @@ impl Session {
         self.state = State::Opening;
         self.attachment = self.attachment.wrapping_add(1);
         self.window = u8::try_from(receive_maximum.min(RECEIVE_MAXIMUM_OUT)).expect("the limit fits");
-        self.set(flag::MQTT5, mqtt5);
+        self.protocol = protocol;
         self.set(flag::GOODBYE | flag::TOPICS_HELD, false);
         let filters_pending = self.extra.as_ref().is_some_and(|extra| extra.filters.is_some());
         self.set(flag::PAUSED, false);

@@ -15,7 +15,8 @@
 use super::super::{Counter, DeliveryId, Effect, Effects, Identity, Ticket};
 use super::cursor::Positions;
 use super::expiry::Will;
-use crate::base::ids::{AppId, ConnectionId, Offset, Qos, Seq};
+use super::own_position::Streaming;
+use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Qos, Seq};
 use crate::base::message::Message;
 use crate::limits::RECEIVE_MAXIMUM_OUT;
 use core::hash::BuildHasher;
@@ -72,6 +73,31 @@ pub enum Flight {
     Settled,
 }
 
+/// What a session's connection speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// MQTT 3.1.1.
+    #[default]
+    Mqtt311,
+    /// MQTT 5.0.
+    Mqtt5,
+    /// Server-Sent Events.
+    Sse {
+        /// Payloads alone, without their envelope.
+        raw: bool,
+    },
+}
+
+const _: () = assert!(size_of::<Protocol>() == 1);
+
+impl Protocol {
+    /// Whether its clients say what they have. Others keep their position themselves: what was handed to the socket is
+    /// settled here, and moves no read mark, for nobody knows whether it arrived.
+    pub fn acknowledges(self) -> bool {
+        !matches!(self, Self::Sse { .. })
+    }
+}
+
 /// A message between its first sending and its settling.
 #[derive(Clone, Debug)]
 pub struct InFlight {
@@ -83,6 +109,8 @@ pub struct InFlight {
     pub qos: Qos,
     /// Where it is logged; none: it is not.
     pub at: Option<LoggedAt>,
+    /// Its place in its stream, for clients that keep their own position; none: it is not logged, or that was forgotten.
+    pub place: Option<(Epoch, Offset)>,
     /// What; none once released.
     pub message: Option<Arc<Message>>,
 }
@@ -242,7 +270,7 @@ impl Link {
 
 /// A bit of [`Session::flags`].
 pub(in crate::session) mod flag {
-    /// The connection speaks MQTT 5.
+    /// In records: the session's last connection spoke MQTT 5. In memory [`Protocol`] says so.
     pub const MQTT5: u16 = 1 << 0;
     /// A pull is under way.
     pub const PULLING: u16 = 1 << 1;
@@ -324,6 +352,8 @@ pub(in crate::session) struct Extra {
     pub received: Vec<Received>,
     pub filters: Option<Box<PendingFilters>>,
     pub welcome: Option<Box<Welcome>>,
+    /// A client that keeps its own position has not had its answer yet.
+    pub streaming: Option<Box<Streaming>>,
 }
 
 /// What a session has while something is in flight in either direction.
@@ -405,8 +435,9 @@ pub struct Session {
     pub(in crate::session) expiry: u32,
     pub(in crate::session) app: AppId,
     pub(in crate::session) user_bytes: u16,
-    /// Where in `name` the device's begins.
-    pub(in crate::session) device_start: u16,
+    /// User and device have the same name, which is there once.
+    pub(in crate::session) is_one_name: bool,
+    pub(in crate::session) protocol: Protocol,
     /// Counts connections, so that late answers to an earlier one are known.
     pub(in crate::session) attachment: u16,
     pub(in crate::session) last_delivery: u16,
@@ -438,7 +469,8 @@ impl Session {
             expiry: 0,
             app: identity.app,
             user_bytes,
-            device_start: if is_one { 0 } else { user_bytes },
+            is_one_name: is_one,
+            protocol: Protocol::default(),
             attachment: 0,
             last_delivery: 0,
             state: State::Offline,
@@ -457,7 +489,7 @@ impl Session {
     }
     /// Device of the user.
     pub fn device(&self) -> &str {
-        &self.name[usize::from(self.device_start)..]
+        if self.is_one_name { &self.name } else { &self.name[usize::from(self.user_bytes)..] }
     }
     /// The hash messages carry as their publisher. Unkeyed, as it is stored; who makes collisions loses own messages.
     pub fn publisher(&self) -> u64 {
@@ -501,7 +533,11 @@ impl Session {
     }
     /// Whether the connection speaks MQTT 5.
     pub fn is_mqtt5(&self) -> bool {
-        self.has(flag::MQTT5)
+        self.protocol == Protocol::Mqtt5
+    }
+    /// What its connection speaks, or its last one spoke.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
     }
     /// All subscriptions.
     pub fn subscriptions(&self) -> &[Subscription] {

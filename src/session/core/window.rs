@@ -2,7 +2,7 @@
 
 use super::super::{DeliveryId, Effects};
 use super::state::{Flight, InFlight, LoggedAt, Session};
-use crate::base::ids::Qos;
+use crate::base::ids::{Epoch, Offset, Qos};
 use crate::base::message::Message;
 use crate::limits::SETTLED_MARKS_MAX;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ impl Session {
         &mut self,
         message: &Arc<Message>,
         qos: Qos,
-        at: Option<LoggedAt>,
+        at: Option<(LoggedAt, (Epoch, Offset))>,
         effects: &mut Effects,
     ) -> DeliveryId {
         let mut id = self.last_delivery;
@@ -62,7 +62,8 @@ impl Session {
         let work = self.work(effects);
         work.gone.retain(|&gone| gone != id || !needs_commit);
         work.sent += 1;
-        work.window.push(InFlight { delivery, state, qos, at, message: Some(Arc::clone(message)) });
+        let (at, place) = at.unzip();
+        work.window.push(InFlight { delivery, state, qos, at, place, message: Some(Arc::clone(message)) });
         delivery
     }
 

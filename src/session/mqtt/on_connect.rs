@@ -2,14 +2,14 @@
 
 use super::super::core::expiry::Will;
 use super::super::core::state::{Purpose, State, Welcome, flag};
-use super::super::directory::Directory;
-use super::super::{Close, CloseReason, DeliveryId, Effect, Effects, Identity, Session};
+use super::super::directory::{Directory, NoRoom};
+use super::super::{CloseReason, DeliveryId, Effect, Effects, Identity, Protocol, Session};
 use super::{ConnectRequest, Refusal, WillRequest, frame, refuse};
 use crate::base::clock::Now;
-use crate::base::ids::{ConnectionId, Offset, Seq, SessionId};
+use crate::base::ids::{ConnectionId, Epoch, Offset, Seq, SessionId};
 use crate::base::log::StreamHead;
 use crate::base::message::Message;
-use crate::limits::{DEVICES_PER_USER_MAX, RECEIVE_MAXIMUM_IN, TOPIC_ALIAS_MAX};
+use crate::limits::{RECEIVE_MAXIMUM_IN, TOPIC_ALIAS_MAX};
 use crate::wire::mqtt::{AckKind, ConnAck, Reason};
 use core::num::{NonZeroU16, NonZeroU32};
 
@@ -24,17 +24,12 @@ pub struct OpenAt {
     pub inbox: Option<(Offset, StreamHead)>,
     /// Longest packet the server takes, bytes.
     pub packet_bytes: u32,
+    /// The log's life, and its last seq that this shard knows.
+    pub log: (Epoch, Seq),
 }
 
-/// The old connection's end when another one of the device comes: DISCONNECT 0x8E, close, will rule [MQTT-3.1.4-3].
-/// The effects are for the old connection; carry them out before [`open`]. The session may be at its end
-/// ([`Effect::End`]): with expiry 0 it does not outlive its connection.
-pub fn take_over(session: &mut Session, by: &ConnectRequest, now: Now, shard_seq: Seq, effects: &mut Effects) {
-    frame::close_with(session, Reason::SessionTakenOver, CloseReason::TakenOver, effects);
-    session.on_connection_closed(Close::TakenOver { continues: !by.clean_start }, now, shard_seq, effects);
-}
-
-/// Opens or resumes the device's session on `connection`; it must not have another one any more ([`take_over`]). The
+/// Opens or resumes the device's session on `connection`; it must not have another one any more
+/// ([`super::super::protocol::take_over`]). The
 /// effects are for `connection`. With Clean Start an existing session is removed first. None: refused, the effects
 /// say so. The identity's device is the client id, drawn by the shard if it came empty.
 pub fn open(
@@ -45,40 +40,21 @@ pub fn open(
     at: OpenAt,
     effects: &mut Effects,
 ) -> Option<SessionId> {
-    let Identity { app, user, device } = identity;
-    let known = directory.find(*app, user, device);
-    let no_room = if known.is_some() {
-        None
-    } else if directory.devices_of(*app, user) >= DEVICES_PER_USER_MAX {
-        Some(Refusal::QuotaExceeded)
-    } else {
-        directory.is_full().then_some(Refusal::Unavailable)
-    };
-    if let Some(why) = no_room {
-        let start = effects.control.len();
-        refuse(request, why, &mut effects.control);
-        let end = effects.control.len();
-        effects.push(Effect::Frames(start..end));
-        effects.push(Effect::Close(CloseReason::Refused));
-        return None;
-    }
-    let mut removed = Vec::new();
-    let known = match known {
-        Some(id) if request.clean_start => {
-            let served = directory.get(id).and_then(Session::served);
-            removed.extend(served.and_then(|served| directory.read_mark_moved(id, served)));
-            let mut old = directory.remove(id).expect("it was just found");
-            old.dismantle(at.now, effects);
-            super::super::core::record::removals(&old, &mut removed);
-            None
+    let (id, resumed, mut removed) = match directory.admit(identity, request.clean_start, at.now, effects) {
+        Ok(admitted) => admitted,
+        Err(why) => {
+            let why = match why {
+                NoRoom::OfUser => Refusal::QuotaExceeded,
+                NoRoom::OfShard => Refusal::Unavailable,
+            };
+            let start = effects.control.len();
+            refuse(request, why, &mut effects.control);
+            let end = effects.control.len();
+            effects.push(Effect::Frames(start..end));
+            effects.push(Effect::Close(CloseReason::Refused));
+            return None;
         }
-        known => known,
     };
-    let resumed = known.is_some();
-    let id = known.unwrap_or_else(|| {
-        let made = directory.insert(Session::new(identity));
-        made.expect("the limit was asked for, and a replaced session left its place")
-    });
     let session = directory.get_mut(id).expect("it was just found or made");
     if resumed {
         session.catch_up(at.shard_seq, at.inbox);
@@ -88,7 +64,8 @@ pub fn open(
             session.place_inbox(start, head);
         }
     }
-    session.attach(connection, request.mqtt5, request.receive_maximum, effects);
+    let protocol = if request.mqtt5 { Protocol::Mqtt5 } else { Protocol::Mqtt311 };
+    session.attach(connection, protocol, request.receive_maximum, effects);
     session.expiry = request.session_expiry;
     session.keep_alive = request.keep_alive;
     let (app, publisher) = (session.app(), session.publisher());

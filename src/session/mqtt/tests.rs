@@ -4,6 +4,7 @@
 mod more;
 
 use super::super::core::state::State;
+use super::super::protocol::{Request, take_over};
 use super::super::{
     Close, Counter, DeliveryId, Directory, Effect, Effects, Flight, Identity, LoggedAt, Offer, Session,
 };
@@ -139,7 +140,7 @@ impl Shard {
                 Effect::Close(reason) => self.trace.push(format!("close {reason:?}")),
                 Effect::PauseReading => self.trace.push("pause".into()),
                 Effect::ResumeReading => self.trace.push("resume".into()),
-                Effect::DeliverOnce { message } => self.trace.push(format!("PUBLISH {} q0", message.topic)),
+                Effect::DeliverOnce { message, .. } => self.trace.push(format!("PUBLISH {} q0", message.topic)),
                 Effect::Count(_) | Effect::RecordDirty | Effect::InboxLeft { .. } | Effect::Unsubscribe { .. } => {}
             }
         }
@@ -210,7 +211,7 @@ impl Shard {
     fn open(&mut self, request: &ConnectRequest) -> Vec<String> {
         let identity = Identity { app: AppId(0), user: "alice".into(), device: "phone".into() };
         let inbox = Some((Offset(0), self.head()));
-        let at = OpenAt { now: self.now, shard_seq: self.seq, inbox, packet_bytes: 1_000 };
+        let at = OpenAt { now: self.now, shard_seq: self.seq, inbox, packet_bytes: 1_000, log: (Epoch(1), self.seq) };
         let mut effects = core::mem::take(&mut self.effects);
         let connection = ConnectionId { index: 1, generation: 1 };
         self.id = open(&mut self.directory, &identity, request, connection, at, &mut effects);
@@ -261,7 +262,7 @@ impl Shard {
         self.inbox.push(Entry { stream, epoch: Epoch(5), offset, seq: self.seq, message: message.clone() });
         let mut offer = Offer::Passed;
         self.call(|session, _, effects| {
-            offer = session.offer_logged(LoggedAt::Inbox(offset), Epoch(5), &message, qos, effects);
+            offer = session.offer_logged(LoggedAt::Inbox(offset), (Epoch(5), offset), &message, qos, effects);
         });
         offer
     }
@@ -489,6 +490,7 @@ fn take_over_applies_the_will_rule() {
         request.will = Some(Box::new(WillRequest { topic, payload, qos, retain, delay, message_expiry, properties }));
         shard.open(&request);
         let by = shard.request(3600, clean);
+        let by = Request::Mqtt(Box::new(by));
         shard.call(|session, now, effects| take_over(session, &by, now, Seq(0), effects));
         let seen = shard.seen();
         assert_eq!(&seen[..2], ["DISCONNECT 8e", "close TakenOver"]);

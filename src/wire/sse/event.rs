@@ -198,12 +198,9 @@ pub struct Gap {
     pub why: Lost,
 }
 
-/// Appends `event: gap`, with the position from which the stream goes on.
-pub fn encode_gap(gap: &Gap, id: Option<EventId>, out: &mut Vec<u8>) {
+/// Appends `event: gap`. It bears no id: what comes behind it does.
+pub fn encode_gap(gap: &Gap, out: &mut Vec<u8>) {
     out.extend_from_slice(b"event: gap\n");
-    if let Some(id) = id {
-        write_id(id, out);
-    }
     let reason = match gap.why {
         Lost::Trimmed(_) => "trimmed",
         Lost::Unknown => "unknown_position",
@@ -266,10 +263,7 @@ mod tests {
     #[test]
     fn what_is_no_text_is_base64_in_the_envelope() {
         let unplaced = Event { place: None, qos: Qos::AtMostOnce, ..event("t", &[0xff, 0xfe]) };
-        assert_eq!(
-            block(&unplaced, Format::Json),
-            "data: {\"topic\":\"t\",\"payload_base64\":\"//4=\",\"qos\":0}\n\n"
-        );
+        assert_eq!(block(&unplaced, Format::Json), "data: {\"topic\":\"t\",\"payload_base64\":\"//4=\",\"qos\":0}\n\n");
     }
 
     #[test]
@@ -303,12 +297,12 @@ mod tests {
     fn notices_name_what_happened() {
         let mut out = Vec::new();
         let gap = Gap { stream: Stream::Inbox, why: Lost::Trimmed(Some((Offset(3), 2))) };
-        encode_gap(&gap, Some(EventId::One(Epoch(1), Offset(4))), &mut out);
-        encode_gap(&Gap { stream: Stream::Topics, why: Lost::Unknown }, None, &mut out);
+        encode_gap(&gap, &mut out);
+        encode_gap(&Gap { stream: Stream::Topics, why: Lost::Unknown }, &mut out);
         encode_farewell(Farewell("draining"), &mut out);
         encode_retry(Duration::from_secs(3), &mut out);
         encode_position(None, &mut out);
-        let expected = "event: gap\nid: 0000000000000001:4\n\
+        let expected = "event: gap\n\
             data: {\"stream\":\"inbox\",\"reason\":\"trimmed\",\"first\":3,\"entries\":2}\n\n\
             event: gap\ndata: {\"stream\":\"topics\",\"reason\":\"unknown_position\"}\n\n\
             event: close\ndata: {\"reason\":\"draining\"}\n\nretry: 3000\n\n";

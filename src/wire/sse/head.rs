@@ -46,7 +46,10 @@ mod tests {
         let plain = text(|out| encode_head(None, out));
         assert!(plain.starts_with("HTTP/1.1 200 OK\r\n") && plain.ends_with("\r\n\r\n") && !plain.contains("Origin"));
         let shared = text(|out| encode_head(Some("https://app.example"), out));
-        assert!(shared.contains("\r\nAccess-Control-Allow-Origin: https://app.example\r\nVary: Origin\r\n"), "{shared}");
+        assert!(
+            shared.contains("\r\nAccess-Control-Allow-Origin: https://app.example\r\nVary: Origin\r\n"),
+            "{shared}"
+        );
     }
 
     #[test]

@@ -33,7 +33,8 @@ impl Token {
     /// Writes it; `out` has [`TOKEN_BYTES`].
     pub fn write(&self, out: &mut [u8]) {
         let mut raw = [0; RAW_BYTES];
-        for (chunk, number) in raw.chunks_exact_mut(8).zip([self.log.0, self.topics.0, self.inbox.0.0, self.inbox.1.0]) {
+        for (chunk, number) in raw.chunks_exact_mut(8).zip([self.log.0, self.topics.0, self.inbox.0.0, self.inbox.1.0])
+        {
             chunk.copy_from_slice(&number.to_be_bytes());
         }
         let written = URL_SAFE_NO_PAD.encode_slice(raw, out).expect("the caller has made room");
