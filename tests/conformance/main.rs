@@ -9,6 +9,7 @@ mod http;
 mod inbox;
 mod node;
 mod sessions;
+mod sse;
 mod subscriptions;
 mod topics;
 mod wills;

@@ -15,6 +15,7 @@ use kittiwake::shard::launch::{Assembly, LogMail, Shard};
 use kittiwake::shard::settings::{Limits, Settings};
 use kittiwake::store::thread::Desk;
 use kittiwake::store::{Log, MemoryStore, Retentions, thread};
+use kittiwake::wire::http::Origins;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -58,6 +59,21 @@ impl Node {
 
     /// With other limits.
     pub fn with(shards: u16, change: impl FnOnce(&mut Limits)) -> Self {
+        Self::build(shards, 7, &[], change)
+    }
+
+    /// One shard, with other random numbers: another life of everything that is drawn.
+    pub fn with_seed(seed: u64) -> Self {
+        Self::build(1, seed, &[], |_| {})
+    }
+
+    /// One shard that lets these pages in.
+    pub fn with_origins(origins: &[&str]) -> Self {
+        Self::build(1, 7, origins, |_| {})
+    }
+
+    fn build(shards: u16, seed: u64, origins: &[&str], change: impl FnOnce(&mut Limits)) -> Self {
+        let origins: Vec<String> = origins.iter().map(|&origin| origin.to_owned()).collect();
         let mut limits = Limits { connections: 64, ..Limits::default() };
         change(&mut limits);
         let mut retentions = Retentions::default();
@@ -69,13 +85,13 @@ impl Node {
             listen: vec![address],
             apps: vec!["default".into()],
             user: UserTemplate::default(),
-            origins: Default::default(),
-            hash_key: 7,
-            random_seed: 7,
+            origins: Origins::new(&origins).expect("they are origins"),
+            hash_key: seed,
+            random_seed: seed,
             limits,
         });
-        let net = SimNet::new(7, Faults::none());
-        let log = Log::open(MemoryStore::new(retentions, KeyedHash::new(7)), 7).expect("a memory store opens");
+        let net = SimNet::new(seed, Faults::none());
+        let log = Log::open(MemoryStore::new(retentions, KeyedHash::new(seed)), seed).expect("a memory store opens");
         let (store, desk) = thread::open(log);
         let Assembly { handle, events, seats, mail } = Assembly::new(&settings, &store);
         let make = |seat| Shard::new(seat, net.driver()).expect("the simulated driver can be polled");

@@ -142,6 +142,7 @@ impl Shard {
                 Effect::ResumeReading => self.trace.push("resume".into()),
                 Effect::DeliverOnce { message, .. } => self.trace.push(format!("PUBLISH {} q0", message.topic)),
                 Effect::Count(_) | Effect::RecordDirty | Effect::InboxLeft { .. } | Effect::Unsubscribe { .. } => {}
+                Effect::Locate { .. } | Effect::Opened => unreachable!("not of MQTT"),
             }
         }
     }
