@@ -4,6 +4,8 @@
 mod bad_input;
 mod client;
 mod draining;
+#[path = "../event_stream/mod.rs"]
+mod event_stream;
 mod flows;
 mod http;
 mod inbox;

@@ -62,6 +62,13 @@ seen! {
     DuplicateDelivery,
     LargePayload,
     Throttled,
+    /// Event streams.
+    PageGotLogged,
+    PageResumed,
+    PageGap,
+    PageTold,
+    PageHeartbeat,
+    PageStoppedReading,
     /// Pushes.
     PushUser,
     PushUsers,

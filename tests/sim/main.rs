@@ -7,8 +7,11 @@ mod backend;
 mod client;
 mod client_state;
 mod coverage;
+#[path = "../event_stream/mod.rs"]
+mod event_stream;
 mod ledger;
 mod node;
+mod page;
 mod store;
 mod world;
 

@@ -5,6 +5,7 @@ use crate::client::{Client, Mood, Traits};
 use crate::coverage::{Coverage, Seen};
 use crate::ledger::{Ledger, Life};
 use crate::node::Node;
+use crate::page::Page;
 use kittiwake::io::sim::{Census, Faults, Random, SimNet};
 use kittiwake::shard::command::{Event, ShardStats};
 use kittiwake::wire::mqtt::Version;
@@ -31,6 +32,7 @@ pub struct World {
     ledger: Rc<RefCell<Ledger>>,
     node: Node,
     clients: Vec<Client>,
+    pages: Vec<Page>,
     backend: Backend,
     restart_at_ms: u64,
     steps: usize,
@@ -80,13 +82,23 @@ impl World {
             ledger.borrow_mut().lives.push(Life::new(&traits.user, &traits.device, traits.durable));
             clients.push(Client::new(traits, &net, address, &ledger));
         }
+        let mut pages = Vec::new();
+        for life in count..count + random.below(4) as usize {
+            let user = format!("user-{}", random.below(count as u64) / 2);
+            let mut page = Page::new(life, &user, &mut random, &net, address);
+            page.enter(&ledger);
+            let (user, device) = page.device();
+            ledger.borrow_mut().lives.push(Life::of_page(&user, &device));
+            pages.push(page);
+        }
         let devices = clients.iter().map(|client| (client.traits.user.clone(), client.traits.device.clone()));
+        let devices = devices.chain(pages.iter().map(Page::device));
         let backend = Backend::new(&ledger, devices.collect());
         let mut node = Node::new(&net, address, &ledger, &mut random);
         node.start(&mut random);
         let freezes = freezes.then(|| Random::new(!seed));
         let (restart_at_ms, steps, stats) = (0, 0, Vec::new());
-        Self { net, random, freezes, ledger, node, clients, backend, restart_at_ms, steps, stats }
+        Self { net, random, freezes, ledger, node, clients, pages, backend, restart_at_ms, steps, stats }
     }
 
     fn now_ms(&self) -> u64 {
@@ -208,6 +220,7 @@ impl World {
     fn others(&mut self, mood: Mood, idle: bool) {
         if mood == Mood::Good && idle {
             self.clients.iter_mut().for_each(|client| client.act(&mut self.random, mood));
+            self.pages.iter_mut().for_each(|page| page.act(&mut self.random, false));
             return self.pass_time(mood);
         }
         if idle && self.random.below(3) > 0 {
@@ -220,8 +233,11 @@ impl World {
             }
             return;
         }
-        let at = self.random.below(self.clients.len() as u64) as usize;
-        self.clients[at].act(&mut self.random, mood);
+        let at = self.random.below((self.clients.len() + self.pages.len()) as u64) as usize;
+        match self.clients.get_mut(at) {
+            Some(client) => client.act(&mut self.random, mood),
+            None => self.pages[at - self.clients.len()].act(&mut self.random, mood == Mood::Wild),
+        }
     }
 
     fn due_shards(&self) -> Vec<usize> {
@@ -268,7 +284,8 @@ impl World {
         loop {
             self.step(Mood::Good);
             let is_quiet = self.due_shards().is_empty() && self.node.log_due_ms().is_none();
-            let settled = self.clients.iter().all(Client::is_settled) && self.backend.is_settled();
+            let all_settled = self.clients.iter().all(Client::is_settled) && self.pages.iter().all(Page::is_settled);
+            let settled = all_settled && self.backend.is_settled();
             if is_quiet && settled && self.ledger.borrow().missing().is_empty() {
                 break;
             }
@@ -277,12 +294,13 @@ impl World {
                 let missing = ledger.missing();
                 for (id, client) in missing.iter().take(5) {
                     println!("m{id} has not come to client {client}: {:?}", ledger.messages[id]);
-                    println!("   {:?} {:?}", self.clients[*client].traits, ledger.lives[*client].subscriptions);
+                    println!("   {:?}", ledger.lives[*client]);
                 }
                 let unsettled: Vec<usize> =
                     (0..self.clients.len()).filter(|&at| !self.clients[at].is_settled()).collect();
+                let pages: Vec<bool> = self.pages.iter().map(Page::is_settled).collect();
                 panic!(
-                    "not healed: missing {missing:?}, clients not settled {unsettled:?}, {}",
+                    "not healed: missing {missing:?}, clients not settled {unsettled:?}, pages {pages:?}, {}",
                     self.backend.is_settled()
                 );
             }
@@ -292,6 +310,7 @@ impl World {
 
     /// Everybody leaves for good; nothing may be left of them.
     fn end(&mut self) {
+        self.pages.drain(..).for_each(Page::end);
         let mut waiting: Vec<Client> = std::mem::take(&mut self.clients);
         // A connection given up before it was answered may still take over; let it be through.
         waiting.iter_mut().for_each(Client::close_abandoned);

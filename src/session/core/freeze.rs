@@ -189,7 +189,8 @@ fn freeze_streaming(out: &mut Vec<u8>, streaming: &Streaming) {
     out.count(streaming.filters.len());
     streaming.filters.iter().for_each(|filter| out.text(filter));
     out.u8(streaming.qos as u8);
-    out.u64(streaming.log.0);
+    out.u64(streaming.log.0.0);
+    out.u64(streaming.log.1.0);
     out.option(streaming.inbox, place);
     out.option(streaming.topics, |out, seq| out.u64(seq.0));
     out.option(streaming.topic, place);
@@ -214,7 +215,7 @@ fn thaw_streaming(reader: &mut Reader<'_>) -> Option<Streaming> {
     Some(Streaming {
         filters: reader.list(|reader| reader.text().map(Into::into))?,
         qos: reader.qos()?,
-        log: Epoch(reader.u64()?),
+        log: (Epoch(reader.u64()?), Seq(reader.u64()?)),
         inbox: reader.option(thaw_place)?,
         topics: reader.option(|reader| reader.u64().map(Seq))?,
         topic: reader.option(thaw_place)?,

@@ -44,13 +44,13 @@ pub struct Standing {
 pub(in crate::session) struct Streaming {
     pub filters: Vec<Text>,
     pub qos: Qos,
-    /// The life of the log.
-    pub log: Epoch,
+    /// The life of the log, and its last seq when the client asked.
+    pub log: (Epoch, Seq),
     /// Where the client is in its inbox; none: it did not say.
     pub inbox: Option<(Epoch, Offset)>,
     /// Where it is over topics; none: from now on.
     pub topics: Option<Seq>,
-    /// Where it is in the only topic; then where that goes on.
+    /// Where it is in the only topic (`Epoch(0)`: before its beginning); then where that goes on.
     pub topic: Option<(Epoch, Offset)>,
     pub is_installed: bool,
     pub inbox_missing: Option<Missing>,

@@ -78,10 +78,10 @@ fn answer_if_ready(session: &mut Session, effects: &mut Effects) {
     // The field before belongs to this block.
     let standing = session.standing(None);
     let id = match session.only_stream() {
-        OnlyStream::Inbox => (standing.inbox.0 != Epoch(0)).then_some(EventId::One(standing.inbox.0, standing.inbox.1)),
+        OnlyStream::Inbox => Some(EventId::One(standing.inbox.0, standing.inbox.1)),
         OnlyStream::Topic => streaming.topic.map(|(epoch, offset)| EventId::One(epoch, offset)),
         OnlyStream::Several => {
-            let (log, topics, inbox) = (streaming.log, standing.topics, standing.inbox);
+            let (log, topics, inbox) = (streaming.log.0, standing.topics, standing.inbox);
             Some(EventId::Several(Token { log, topics, inbox }))
         }
     };

@@ -41,10 +41,12 @@ pub fn on_located(session: &mut Session, head: StreamHead, entries: &[Entry], ef
     }
     let Some(streaming) = session.extra().streaming.as_mut() else { return };
     if head.epoch == Epoch(0) {
-        // There is no such stream: what comes is live.
-        if streaming.topic.take().is_some() {
+        // There is no such stream, so all that it will ever have comes behind what was logged when the client asked.
+        if streaming.topic.is_some_and(|(epoch, _)| epoch != Epoch(0)) {
             streaming.topics_missing = Some(Missing::Unknown);
         }
+        streaming.topic = Some((Epoch(0), Offset(0)));
+        streaming.topics = Some(streaming.log.1);
         return subscribe(session, effects);
     }
     match streaming.topic {
@@ -55,9 +57,13 @@ pub fn on_located(session: &mut Session, head: StreamHead, entries: &[Entry], ef
             streaming.topics_missing = streaming.topics_missing.or(missing);
             subscribe(session, effects);
         }
-        Some(_) => {
-            streaming.topics_missing = Some(Missing::Unknown);
-            streaming.topic = Some((head.epoch, Offset(head.first.0 - 1)));
+        Some((epoch, _)) => {
+            // Who stood before the beginning has missed nothing but what was trimmed since.
+            let first = if epoch == Epoch(0) { Offset(0) } else { Offset(head.first.0 - 1) };
+            if epoch != Epoch(0) {
+                streaming.topics_missing = Some(Missing::Unknown);
+            }
+            streaming.topic = Some((head.epoch, first));
             effects.push(question(streaming));
         }
         None => {

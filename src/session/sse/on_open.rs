@@ -55,9 +55,10 @@ fn streaming(request: EventsRequest, at: OpenAt, effects: &mut Effects) -> Strea
         _ => OnlyStream::Several,
     };
     let filters = filters.iter().map(|filter| effects.spare.filter(filter)).collect();
-    let mut streaming = Streaming { filters, qos, log: at.log.0, page, ..Streaming::default() };
+    let mut streaming = Streaming { filters, qos, log: at.log, page, ..Streaming::default() };
     match given {
-        Given::Nothing => {}
+        // Not from when interest will be installed: what its first position says is behind it has to come.
+        Given::Nothing => streaming.topics = (only == OnlyStream::Several).then_some(at.shard_seq),
         Given::Position(EventId::Several(token)) if token.log == at.log.0 && token.topics <= at.log.1 => {
             streaming.inbox = Some(token.inbox);
             // The inbox alone has no place for everyone.
@@ -84,8 +85,10 @@ fn nowhere(streaming: &mut Streaming, only: OnlyStream) {
     }
     match only {
         OnlyStream::Inbox => {}
-        // No stream has this epoch, so it will be found to be another's.
-        OnlyStream::Topic => streaming.topic = Some((Epoch(0), Offset(0))),
+        OnlyStream::Topic => {
+            streaming.topic = Some((Epoch(0), Offset(0)));
+            streaming.topics_missing = Some(Missing::Unknown);
+        }
         OnlyStream::Several => {
             streaming.topics = Some(Seq(0));
             streaming.topics_missing = Some(Missing::Unknown);

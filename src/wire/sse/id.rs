@@ -23,7 +23,7 @@ pub struct Token {
 /// What an id says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventId {
-    /// `EPOCH:OFFSET` of the one stream that was asked for.
+    /// `EPOCH:OFFSET` of the one stream that was asked for; both 0 while there is none.
     One(Epoch, Offset),
     /// Of several.
     Several(Token),
@@ -64,8 +64,9 @@ impl EventId {
         if epoch.len() != 16 || !digits(epoch, u8::is_ascii_hexdigit) || !digits(offset, u8::is_ascii_digit) {
             return None;
         }
-        let epoch = u64::from_str_radix(epoch, 16).ok().filter(|&epoch| epoch != 0)?;
-        Some(Self::One(Epoch(epoch), Offset(offset.parse().ok()?)))
+        let (epoch, offset) = (u64::from_str_radix(epoch, 16).ok()?, offset.parse().ok()?);
+        // No stream has the epoch 0: it stands for the place before a stream begins.
+        (epoch != 0 || offset == 0).then_some(Self::One(Epoch(epoch), Offset(offset)))
     }
 
     /// Appends it as text.
