@@ -153,6 +153,9 @@ pub const HTTP_HEAD_BYTES_MAX: usize = RECEIVE_BLOCK_BYTES;
 pub const HTTP_TARGET_BYTES_MAX: usize = 8_192;
 /// Headers of a request; they are looked at on the stack, 32 bytes each. More: 431.
 pub const HTTP_HEADERS_MAX: usize = 64;
+/// Payload of one WebSocket frame. Frames' bounds mean nothing to what they carry, which has bounds of its own, so
+/// this only keeps a length within the 32 bits it is counted down in. Longer: 1009.
+pub const WEBSOCKET_FRAME_BYTES_MAX: u32 = 1 << 30;
 
 /// Default of `edge.sse_heartbeat`: what HTML §9.2.7 advises, and well below the 60 s after which common proxies give a
 /// silent connection up.

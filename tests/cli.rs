@@ -101,7 +101,7 @@ fn bad_usage_is_one_line_and_exits_with_2() {
         &["push", "--user", "a", "--ttl", "soon", "hello"],
         &["push", "--device", "a", "hello"],
         &["sub"],
-        &["sub", "--url", "ws://localhost/mqtt", "#"],
+        &["sub", "--url", "wss://localhost/mqtt", "#"],
     ] {
         failure(kittiwake(arguments), 2);
     }

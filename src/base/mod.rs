@@ -9,4 +9,5 @@ pub mod ids;
 pub mod log;
 pub mod message;
 pub mod slab;
+pub mod transform;
 pub mod wheel;

@@ -100,7 +100,7 @@ pub(super) struct PushArguments {
 /// What `sub` was asked to do.
 #[derive(Args)]
 pub(super) struct SubArguments {
-    /// mqtt://HOST:PORT.
+    /// mqtt://HOST:PORT or ws://HOST:PORT/PATH.
     #[arg(long, default_value = "mqtt://127.0.0.1:1883")]
     pub(super) url: String,
     /// The user to be.

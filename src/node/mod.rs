@@ -13,4 +13,5 @@ mod plane;
 mod push_client;
 mod serve;
 mod sub;
+mod sub_websocket;
 mod subscriber;

@@ -27,7 +27,7 @@ impl Gateway {
                 (Effect::Close(reason), _) => {
                     self.counters.closed(reason);
                     if let Some(connection) = connection {
-                        core.close(connection, Close::AfterFlush, CloseCause::Local);
+                        self.hang_up(core, connection, reason);
                     }
                 }
                 (Effect::PauseReading, _) => connection.into_iter().for_each(|id| core.pause_reading(id)),

@@ -16,6 +16,7 @@ use crate::io::Driver;
 use crate::session::mqtt::{self, Greeting, OpenAt, Refusal};
 use crate::session::protocol::{self, Request};
 use crate::session::{CloseReason, Identity};
+use crate::wire::websocket::Carrier;
 use std::sync::Arc;
 
 /// Tag of a connection that has not said who it is.
@@ -74,7 +75,7 @@ impl Gateway {
     }
 
     /// The guest's socket is free to go.
-    pub(super) fn departed<D: Driver>(&mut self, core: &mut Core<D>, tag: u32, departure: Departure) {
+    pub(super) fn departed<D: Driver>(&mut self, core: &mut Core<D>, tag: u32, departure: Departure<Carrier>) {
         let Moving { identity, request } = self.moving.remove((tag & !MOVING) as usize);
         let home = self.homes.user(identity.app, &identity.user);
         let arrival = Arrival { departure, identity, request };
@@ -157,6 +158,6 @@ impl Gateway {
         if !frames.is_empty() && core.write_bytes(id, Room::Control, frames).is_err() {
             return core.close(id, Close::Now, CloseCause::Local);
         }
-        core.close(id, Close::AfterFlush, CloseCause::Local);
+        self.hang_up(core, id, reason);
     }
 }

@@ -28,6 +28,7 @@ use crate::router::subscribers::Subscribers;
 use crate::session::Effects;
 use crate::session::directory::Directory;
 use crate::store;
+use crate::wire::websocket::Carrier;
 use crossbeam_channel::{Sender, TrySendError};
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
@@ -35,7 +36,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// The engine as this handler sees it.
-pub(crate) type Core<D> = engine::Core<D, Letter>;
+pub(crate) type Core<D> = engine::Core<D, Letter, Carrier>;
 
 /// What a shard is made of.
 #[derive(Debug)]
@@ -234,6 +235,7 @@ impl Gateway {
 
 impl<D: Driver> Handler<D> for Gateway {
     type Letter = Letter;
+    type Transform = Carrier;
 
     fn on_accept(&mut self, core: &mut Core<D>, id: ConnectionId, _listener: ListenerId, _peer: SocketAddr) {
         self.guest_arrived(core, id);
@@ -243,7 +245,7 @@ impl<D: Driver> Handler<D> for Gateway {
         self.received(core, id, bytes)
     }
 
-    fn on_departed(&mut self, core: &mut Core<D>, id: ConnectionId, departure: Departure) {
+    fn on_departed(&mut self, core: &mut Core<D>, id: ConnectionId, departure: Departure<Carrier>) {
         let tag = core.tag(id).expect("the id is valid in this call");
         self.departed(core, tag, departure);
     }

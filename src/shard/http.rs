@@ -10,6 +10,9 @@ use crate::wire::http::{Head, Problem, Status, parse};
 impl Gateway {
     /// Bytes of a guest, by what they begin with. Returns how many were used.
     pub(super) fn guest_spoke<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, bytes: &[u8]) -> usize {
+        if core.has_transform(id) {
+            return self.greet(core, id, bytes);
+        }
         match detect(bytes) {
             Detected::Http => self.request(core, id, bytes),
             // All methods begin with a capital letter; MQTT and TLS do not.
@@ -36,8 +39,7 @@ impl Gateway {
     /// A whole head: whoever serves its path takes the connection over, or answers and closes it.
     fn route<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, head: &Head<'_>) {
         match head.path {
-            "/mqtt" if head.method != "GET" => self.decline(core, id, &GET_ONLY),
-            "/mqtt" => self.decline(core, id, &UPGRADE),
+            "/mqtt" => self.upgrade(core, id, head),
             "/events" => self.events_asked(core, id, head),
             _ => self.decline(core, id, &Problem::new(Status::NOT_FOUND, "there is nothing at this path")),
         }
@@ -55,12 +57,3 @@ impl Gateway {
         core.close(id, how, CloseCause::Local);
     }
 }
-
-const GET_ONLY: Problem<'static> =
-    Problem { status: Status::METHOD_NOT_ALLOWED, detail: "a WebSocket begins with GET", headers: &[("Allow", "GET")] };
-
-const UPGRADE: Problem<'static> = Problem {
-    status: Status::UPGRADE_REQUIRED,
-    detail: "MQTT is spoken here over WebSocket, subprotocol mqtt",
-    headers: &[("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")],
-};

@@ -12,6 +12,7 @@ use crate::router::interest::Level;
 use crate::session::protocol::Request;
 use crate::session::{Identity, Ticket};
 use crate::store::{Batch, Done, RecordChange};
+use crate::wire::websocket::Carrier;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -60,7 +61,7 @@ pub(crate) enum Letter {
 #[derive(Debug)]
 pub(crate) struct Arrival {
     /// The socket with its unread bytes.
-    pub(crate) departure: Departure,
+    pub(crate) departure: Departure<Carrier>,
     /// Who.
     pub(crate) identity: Identity,
     /// What it asked for.

@@ -7,7 +7,7 @@
 //!
 //! # Files, in the order in which a message passes them
 //! `launch` threads and mailboxes · `gateway` the engine's calls and letters, dispatched · `http` a guest's first bytes
-//! and requests · `connect` from accept to an open session · `inbound` bytes to frames to sessions · `apply` what sessions ask for · `publish` a topic's home ·
+//! and requests · `websocket` its beginning and end · `connect` from accept to an open session · `inbound` bytes to frames to sessions · `apply` what sessions ask for · `publish` a topic's home ·
 //! `push` the control plane's messages · `log_port`, `done` requests to the log and their answers · `incoming` what came
 //! for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound` frames into outboxes · `lagging`, `unsent`
 //! what waits for a window or an outbox · `subscribe` interest · `jobs` the rest of the turn · `restore` at start ·
@@ -42,6 +42,7 @@ pub mod settings;
 mod stats;
 mod subscribe;
 mod unsent;
+mod websocket;
 
 pub use handle::Handle;
 pub use launch::{Running, StartError, start};

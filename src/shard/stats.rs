@@ -25,6 +25,7 @@ pub(crate) struct Counters {
     closed: [u64; CloseReason::ALL.len()],
     session: [u64; Counter::ALL.len()],
     peer_closed: u64,
+    misframed: u64,
 }
 
 impl Counters {
@@ -52,6 +53,7 @@ impl Counters {
 
     pub(crate) fn ended(&mut self, cause: CloseCause) {
         self.peer_closed += u64::from(cause != CloseCause::Local);
+        self.misframed += u64::from(cause == CloseCause::Misframed);
     }
 
     fn list(&self) -> Vec<(&'static str, u64)> {
@@ -72,6 +74,7 @@ impl Counters {
             ("store_writes_failed", self.failed_writes),
             ("records_unreadable", self.unreadable_records),
             ("closed_by_peer", self.peer_closed),
+            ("closed_websocket_violation", self.misframed),
         ];
         list.extend(CloseReason::ALL.iter().map(|&reason| (reason.name(), self.closed[reason as usize])));
         list.extend(Counter::ALL.iter().map(|&counter| (counter.name(), self.session[counter as usize])));
@@ -119,6 +122,7 @@ fn engine_gauges(counts: &Counts) -> Vec<(&'static str, u64)> {
         slots,
         blocks,
         helds,
+        transforms,
         outboxes,
         segments,
         timers,
@@ -132,6 +136,7 @@ fn engine_gauges(counts: &Counts) -> Vec<(&'static str, u64)> {
         ("slots", slots),
         ("blocks", blocks),
         ("partial_frames", helds),
+        ("websockets", transforms),
         ("outboxes", outboxes),
         ("segments", segments),
         ("timers", timers),

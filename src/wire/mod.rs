@@ -7,3 +7,4 @@ pub mod detect;
 pub mod http;
 pub mod mqtt;
 pub mod sse;
+pub mod websocket;

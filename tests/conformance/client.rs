@@ -1,6 +1,7 @@
 //! A client whose every byte is the test's: it sends what it is told and shows what it got.
 
 use crate::node::Node;
+use crate::websocket::{self, WebSocket};
 use core::num::{NonZeroU16, NonZeroU32};
 use kittiwake::base::ids::Qos;
 use kittiwake::io::sim::{Peer, PeerState};
@@ -9,6 +10,7 @@ use kittiwake::wire::mqtt::{
     Ack, AckKind, Connect, Disconnect, Encode, Filter, FilterNames, Filters, FrameLen, Packet, PacketId, PingReq,
     Publish, Reason, Subscribe, Unsubscribe, Version, Will, decode, frame_len,
 };
+use kittiwake::wire::websocket::Opcode;
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 
@@ -157,6 +159,8 @@ pub struct Client {
     peer: Peer,
     version: Version,
     unread: Vec<u8>,
+    /// Its packets come and go inside of one.
+    websocket: Option<WebSocket>,
     /// Messages that came before the SUBACK they were not to wait for (§3.8.4).
     early: VecDeque<Got>,
     next_id: u16,
@@ -166,7 +170,15 @@ impl Client {
     pub fn dial(node: &Node) -> Self {
         let peer = Peer::connect(node.net(), node.address());
         node.run();
-        Self { node: node.clone(), peer, version: Version::V5, unread: Vec::new(), early: VecDeque::new(), next_id: 0 }
+        Self {
+            node: node.clone(),
+            peer,
+            version: Version::V5,
+            unread: Vec::new(),
+            websocket: None,
+            early: VecDeque::new(),
+            next_id: 0,
+        }
     }
 
     /// Sends a CONNECT and remembers its version.
@@ -180,8 +192,33 @@ impl Client {
         self.version = version;
     }
 
-    /// Sends all the bytes, unless the other side has gone.
-    pub fn send(&mut self, mut bytes: &[u8]) {
+    /// A WebSocket, agreed upon: packets that are sent become a binary message each.
+    pub fn dial_websocket(node: &Node) -> Self {
+        let mut client = Self::dial(node);
+        client.send(websocket::request("/mqtt", &[]).as_bytes());
+        let answer = String::from_utf8(client.take_bytes()).expect("an answer is text");
+        websocket::assert_accepted(&answer);
+        client.websocket = Some(WebSocket::default());
+        client
+    }
+
+    /// What its WebSocket was told beside packets.
+    #[track_caller]
+    pub fn websocket(&mut self) -> &mut WebSocket {
+        self.websocket.as_mut().expect("it is one")
+    }
+
+    /// Sends all the bytes, unless the other side has gone; in one binary message, if it has a WebSocket.
+    pub fn send(&mut self, bytes: &[u8]) {
+        if self.websocket.is_some() {
+            self.send_raw(&websocket::frame(true, Opcode::Binary, bytes));
+        } else {
+            self.send_raw(bytes);
+        }
+    }
+
+    /// As [`Client::send`], as they are.
+    pub fn send_raw(&mut self, mut bytes: &[u8]) {
         for _ in 0..10_000 {
             match self.peer.write(bytes) {
                 Ok(count) => bytes = &bytes[count..],
@@ -337,7 +374,10 @@ impl Client {
         // Reading makes room for more, which may be waiting.
         loop {
             let more = self.peer.read_all();
-            self.unread.extend_from_slice(&more);
+            match &mut self.websocket {
+                Some(websocket) => websocket.take(&more, &mut self.unread),
+                None => self.unread.extend_from_slice(&more),
+            }
             if more.is_empty() {
                 break;
             }

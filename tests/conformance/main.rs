@@ -14,4 +14,5 @@ mod sessions;
 mod sse;
 mod subscriptions;
 mod topics;
+mod websocket;
 mod wills;

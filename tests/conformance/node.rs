@@ -59,21 +59,20 @@ impl Node {
 
     /// With other limits.
     pub fn with(shards: u16, change: impl FnOnce(&mut Limits)) -> Self {
-        Self::build(shards, 7, &[], change)
+        Self::build(shards, 7, Origins::default(), change)
     }
 
     /// One shard, with other random numbers: another life of everything that is drawn.
     pub fn with_seed(seed: u64) -> Self {
-        Self::build(1, seed, &[], |_| {})
+        Self::build(1, seed, Origins::default(), |_| {})
     }
 
-    /// One shard that lets these pages in.
-    pub fn with_origins(origins: &[&str]) -> Self {
+    /// With a list of web pages.
+    pub fn with_origins(origins: Origins) -> Self {
         Self::build(1, 7, origins, |_| {})
     }
 
-    fn build(shards: u16, seed: u64, origins: &[&str], change: impl FnOnce(&mut Limits)) -> Self {
-        let origins: Vec<String> = origins.iter().map(|&origin| origin.to_owned()).collect();
+    fn build(shards: u16, seed: u64, origins: Origins, change: impl FnOnce(&mut Limits)) -> Self {
         let mut limits = Limits { connections: 64, ..Limits::default() };
         change(&mut limits);
         let mut retentions = Retentions::default();
@@ -85,7 +84,7 @@ impl Node {
             listen: vec![address],
             apps: vec!["default".into()],
             user: UserTemplate::default(),
-            origins: Origins::new(&origins).expect("they are origins"),
+            origins,
             hash_key: seed,
             random_seed: seed,
             limits,

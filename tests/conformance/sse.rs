@@ -7,6 +7,7 @@ use crate::node::Node;
 use kittiwake::base::ids::Qos;
 use kittiwake::limits::{SSE_HEARTBEAT, SSE_RETRY, TOPIC_ENTRIES_MAX};
 use kittiwake::shard::command::Target;
+use kittiwake::wire::http::Origins;
 use stream::{Event, Stream, answer};
 
 fn texts(events: &[Event]) -> Vec<String> {
@@ -26,6 +27,10 @@ fn keep(node: &Node, filter: &str) {
     let mut keeper = node.hello(&Hello::lasting("keeper"));
     keeper.subscribe(&[(filter, Qos::AtLeastOnce)]);
     keeper.bye();
+}
+
+fn app() -> Origins {
+    Origins::new(&["https://app.example".to_owned()]).expect("it is an origin")
 }
 
 #[test]
@@ -438,7 +443,7 @@ fn pages_of_other_origins_are_refused_and_listed_ones_may_read() {
     let node = Node::new();
     assert!(answer(&node, &get("https://evil.example")).starts_with("HTTP/1.1 403 "));
     assert!(answer(&node, &get("https://edge.example:8443")).starts_with("HTTP/1.1 200 OK\r\n"));
-    let node = Node::with_origins(&["https://app.example"]);
+    let node = Node::with_origins(app());
     let told = answer(&node, &get("https://app.example"));
     assert!(told.starts_with("HTTP/1.1 200 OK\r\n"), "{told}");
     assert!(told.contains("\r\nAccess-Control-Allow-Origin: https://app.example\r\nVary: Origin\r\n"), "{told}");
@@ -447,7 +452,7 @@ fn pages_of_other_origins_are_refused_and_listed_ones_may_read() {
 
 #[test]
 fn a_preflight_is_answered_and_closed() {
-    let node = Node::with_origins(&["https://app.example"]);
+    let node = Node::with_origins(app());
     let ask = |origin: &str| {
         let line = "OPTIONS /events?inbox=1 HTTP/1.1\r\nHost: edge.example";
         format!("{line}\r\nOrigin: {origin}\r\nAccess-Control-Request-Method: GET\r\n\r\n")

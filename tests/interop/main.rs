@@ -3,6 +3,7 @@
 //! Needs `mosquitto_sub`/`mosquitto_pub` (mosquitto-clients) and Python with paho-mqtt; `.ci/run` installs them.
 
 mod gateway;
+mod websocket;
 
 use gateway::Gateway;
 use serde_json::json;

@@ -62,6 +62,7 @@ impl Probe {
 
 impl Handler<SimDriver> for Probe {
     type Letter = Letter;
+    type Transform = Plain;
 
     fn on_accept(&mut self, _: &mut Probed, id: ConnectionId, _: ListenerId, _: SocketAddr) {
         self.accepted.push(id);
