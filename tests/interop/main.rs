@@ -1,7 +1,9 @@
 //! Stock clients over real sockets, on both drivers, with one shard and with four.
 //!
-//! Needs `mosquitto_sub`/`mosquitto_pub` (mosquitto-clients) and Python with paho-mqtt; `.ci/run` installs them.
+//! Needs `mosquitto_sub`/`mosquitto_pub` (mosquitto-clients), Python with paho-mqtt, curl and Chromium; `.ci/run`
+//! installs them.
 
+mod events;
 mod gateway;
 mod websocket;
 
