@@ -20,6 +20,10 @@ pub const TURN_FANOUT_VISITS_MAX: usize = 256;
 pub const TURN_PULLS_MAX: usize = 64;
 /// Sessions whose changed position is written in one turn: a few hundred bytes and about 1 µs each (an estimate).
 pub const TURN_LAZY_WRITES_MAX: usize = 256;
+/// Sessions looked at in one turn for the slowest connections: some 10 ns each where nothing waits (an estimate).
+pub const TURN_SURVEY_MAX: u32 = 8_192;
+/// Questions for the slowest connections a shard has at hand. Full: the newest is answered with none of its.
+pub const SURVEYS_MAX: usize = 16;
 /// Wheel tick. Deadlines are kept to this precision; a finer one only costs wake-ups.
 pub const TICK: Duration = Duration::from_millis(100);
 /// Receives one shard has in flight. Each borrows a receive block, so this bounds what a burst of ready sockets
@@ -306,6 +310,14 @@ pub const RETRY_AFTER_SECONDS: u32 = 1;
 /// A shard that has not answered a question for its figures after this long counts as not working. A turn is
 /// bounded to milliseconds, so this is far beyond a busy one.
 pub const STATS_TIMEOUT: Duration = Duration::from_secs(2);
+/// Slowest connections that are listed when nobody says how many.
+pub const SLOWEST_DEFAULT: usize = 20;
+/// Slowest connections that are listed at most; more: 400.
+pub const SLOWEST_MAX: usize = 1_000;
+/// A survey of a million sessions takes some hundred turns, each of which may be a long one under load.
+pub const SURVEY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two rounds of figures on `$SYS`; what mosquitto does as well.
+pub const SYS_INTERVAL: Duration = Duration::from_secs(10);
 
 // --- the node -------------------------------------------------------------------------------------------------
 
@@ -365,6 +377,7 @@ mod tests {
             ("PUSH_TIMEOUT_DEFAULT", format!("{}s", PUSH_TIMEOUT_DEFAULT.as_secs())),
             ("PUSH_TIMEOUT_MAX", format!("{}s", PUSH_TIMEOUT_MAX.as_secs())),
             ("PUSH_TTL_MS_MAX", PUSH_TTL_MS_MAX.to_string()),
+            ("SLOWEST_MAX", SLOWEST_MAX.to_string()),
             ("KEY_BYTES_MAX", KEY_BYTES_MAX.to_string()),
             ("KEY_AGE_MAX", format!("{}s", KEY_AGE_MAX.as_secs())),
             ("KEYS_MAX", KEYS_MAX.to_string()),

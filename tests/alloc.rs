@@ -103,6 +103,7 @@ impl House {
             listen: Vec::new(),
             apps: vec!["default".into()],
             user: UserTemplate::default(),
+            sys_users: Vec::new(),
             origins: Default::default(),
             hash_key: 7,
             random_seed: 7,

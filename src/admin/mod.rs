@@ -1,28 +1,45 @@
-//! Owns: what operators and supervisors ask: health, readiness, figures.
-//! In: HTTP requests. Out: replies made of the shards' answers. Must not: change anything.
+//! Owns: what operators and supervisors ask: health, readiness, figures, slow connections.
+//! In: HTTP requests. Out: replies made of the shards' answers; figures as messages on `$SYS`. Must not: change anything.
 //! Invariants: health is never green while messages are lost: a store that cannot write or a shard that does not
 //! answer is a 503; figures are those of one moment per shard, never added up over time.
+
+mod connections;
+mod figures;
+mod metrics;
+pub mod sys;
 
 use crate::limits;
 use crate::push::control::{Control, Failure};
 use crate::push::{Problem, json};
 use crate::shard::command::CommandError;
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::Response;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use figures::Figures;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// `/healthz`, `/readyz` and `/v1/stats`.
-pub fn router(control: Arc<Control>) -> Router {
+/// What the handlers work with.
+struct Admin {
+    control: Arc<Control>,
+    /// Names of the apps; an app's id is its place.
+    apps: Vec<String>,
+}
+
+/// Health, figures and connections.
+pub fn router(control: Arc<Control>, apps: Vec<String>) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
         .route("/v1/stats", get(stats))
-        .with_state(control)
+        .route("/v1/connections", get(connections::slowest))
+        .route("/v1/connections/{id}", get(connections::one))
+        .with_state(Arc::new(Admin { control, apps }))
 }
 
 #[derive(Serialize)]
@@ -32,18 +49,18 @@ struct Health {
 }
 
 /// Alive: the store can write and every shard answers. A draining node is alive.
-async fn healthz(State(control): State<Arc<Control>>) -> Result<Response, Problem> {
-    check(&control).await?;
-    Ok(json(&Health { status: "ok", shards: control.shards() }))
+async fn healthz(State(admin): State<Arc<Admin>>) -> Result<Response, Problem> {
+    check(&admin.control).await?;
+    Ok(json(&Health { status: "ok", shards: admin.control.shards() }))
 }
 
 /// Ready: alive, and new work is welcome.
-async fn readyz(State(control): State<Arc<Control>>) -> Result<Response, Problem> {
-    if control.draining() {
+async fn readyz(State(admin): State<Arc<Admin>>) -> Result<Response, Problem> {
+    if admin.control.draining() {
         return Err(Failure::Refused(CommandError::Draining).into());
     }
-    check(&control).await?;
-    Ok(json(&Health { status: "ready", shards: control.shards() }))
+    check(&admin.control).await?;
+    Ok(json(&Health { status: "ready", shards: admin.control.shards() }))
 }
 
 async fn check(control: &Control) -> Result<(), Problem> {
@@ -96,13 +113,10 @@ struct ShardReply<'stats> {
 }
 
 /// All gauges and counters, per shard and in total.
-async fn stats(State(control): State<Arc<Control>>) -> Result<Response, Problem> {
-    let shards = control.stats()?.wait(limits::STATS_TIMEOUT).await?;
-    let total = Total {
-        gauges: sum(shards.iter().map(|shard| &shard.gauges)),
-        counters: sum(shards.iter().map(|shard| &shard.counters)),
-    };
-    let replies = shards.iter().map(|stats| ShardReply {
+async fn stats(State(admin): State<Arc<Admin>>) -> Result<Response, Problem> {
+    let figures = Figures::read(&admin.control).await?;
+    let total = Total { gauges: figures.gauges(), counters: figures.counters() };
+    let replies = figures.shards.iter().map(|stats| ShardReply {
         shard: stats.shard,
         driver: stats.driver,
         gauges: Named(&stats.gauges),
@@ -110,18 +124,19 @@ async fn stats(State(control): State<Arc<Control>>) -> Result<Response, Problem>
     });
     Ok(json(&StatsReply {
         version: env!("CARGO_PKG_VERSION"),
-        draining: control.draining(),
+        draining: figures.draining,
         total,
-        api: Named(&control.own_stats()),
-        store: Named(&control.store_stats()),
+        api: Named(&figures.api),
+        store: Named(&figures.store),
         shards: replies.collect(),
     }))
 }
 
-fn sum<'stats>(lists: impl Iterator<Item = &'stats Vec<(&'static str, u64)>>) -> BTreeMap<&'static str, u64> {
-    let mut total = BTreeMap::new();
-    for &(name, value) in lists.flatten() {
-        *total.entry(name).or_default() += value;
-    }
-    total
+/// The same for Prometheus.
+async fn metrics(State(admin): State<Arc<Admin>>) -> Result<Response, Problem> {
+    let figures = Figures::read(&admin.control).await?;
+    let text = metrics::encode(figures).expect("writing to a string does not fail");
+    let mut response = Body::from(text).into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
+    Ok(response)
 }

@@ -112,6 +112,12 @@ pub const KEYS: &[Key] = &[
         Default::Duration(limits::DRAIN_TIMEOUT),
         "how long a stop waits for connections to close",
     ),
+    key(
+        "node.sys_interval",
+        duration(SECOND, HOUR),
+        Default::Duration(limits::SYS_INTERVAL),
+        "how often the node's figures are published on `$SYS/#`",
+    ),
     key("store.data_dir", Kind::Text, Default::Text(""), "not available yet: messages live in memory"),
     key(
         "auth.mode",
@@ -125,6 +131,7 @@ pub const KEYS: &[Key] = &[
         Default::Text("{username}"),
         "user of a device, from {username} and {client_id}; where there is no user name, the client id",
     ),
+    key("auth.sys_users", Kind::List, Default::List(&[]), "users of the default app who may subscribe to `$SYS/#`"),
     key(
         "limits.max_connections",
         integer(0, limits::NODE_CONNECTIONS_MAX as u64),

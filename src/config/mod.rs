@@ -102,6 +102,10 @@ pub struct Config {
     pub apps: Vec<String>,
     /// How long a stop waits for connections.
     pub drain_timeout: Duration,
+    /// How often the node's figures are published on `$SYS`.
+    pub sys_interval: Duration,
+    /// Users who may subscribe to them.
+    pub sys_users: Vec<String>,
     /// Template of the user's name.
     pub user_template: UserTemplate,
     /// Bounds.
@@ -258,6 +262,8 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         insecure: values.bool("node.insecure"),
         apps: apps(values.list("node.apps"))?,
         drain_timeout: values.duration("node.drain_timeout"),
+        sys_interval: values.duration("node.sys_interval"),
+        sys_users: values.list("auth.sys_users").to_vec(),
         user_template: user_template(values.text("auth.user"))?,
         limits,
     })

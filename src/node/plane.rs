@@ -4,7 +4,7 @@ use super::capacity::Capacity;
 use crate::base::ids::AppId;
 use crate::config::Config;
 use crate::push::Gateway;
-use crate::shard::command::{CommandError, CommandToken, Push};
+use crate::shard::command::{CommandError, CommandToken, ConnectionQuery, Push};
 use crate::shard::{Handle, Limits, Settings};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::io;
@@ -19,6 +19,7 @@ pub(super) fn settings(config: &Config, shards: u16, capacity: Capacity) -> io::
         listen: config.edge_listen.clone(),
         apps: config.apps.clone(),
         user: config.user_template.clone(),
+        sys_users: config.sys_users.iter().map(|user| user.as_str().into()).collect(),
         origins: config.origins.clone(),
         hash_key: random()?,
         random_seed: random()?,
@@ -54,6 +55,10 @@ impl Gateway for Handle {
 
     fn stats(&self, token: CommandToken) -> Result<usize, CommandError> {
         Self::stats(self, token)
+    }
+
+    fn connections(&self, query: ConnectionQuery, token: CommandToken) -> Result<usize, CommandError> {
+        Self::connections(self, query, token)
     }
 
     fn disconnect(

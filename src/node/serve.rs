@@ -57,6 +57,7 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     let control = Arc::new(Control::new(Box::new(running.handle.clone())));
     let events = running.events.clone();
     let (events_thread, progress) = dispatcher::spawn(Arc::clone(&control), events).map_err(runtime_failure)?;
+    tokio::spawn(admin::sys::publish(Arc::clone(&control), sys(config)));
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let router = api(config, api_address, &control);
     let api = axum::serve(Bounded::new(listener, limits::API_CONNECTIONS_MAX), router)
@@ -100,7 +101,13 @@ fn api(config: &Config, address: SocketAddr, control: &Arc<Control>) -> axum::Ro
     let rules = Rules { apps: config.apps.clone(), packet_bytes: config.limits.packet_bytes };
     let sources = Sources { wall_ms, new_id: || uuid::Uuid::now_v7().to_string() };
     let loopback_only = address.ip().to_canonical().is_loopback();
-    Api::new(Arc::clone(control), rules, sources, loopback_only).router(admin::router(Arc::clone(control)))
+    Api::new(Arc::clone(control), rules, sources, loopback_only)
+        .router(admin::router(Arc::clone(control), config.apps.clone()))
+}
+
+fn sys(config: &Config) -> admin::sys::Publishing {
+    let apps = u16::try_from(config.apps.len()).expect("the configuration bounds the apps");
+    admin::sys::Publishing { interval: config.sys_interval, apps, wall_ms }
 }
 
 /// A clock before 1970 says 0: messages then count as old, which is what such a clock asks for.

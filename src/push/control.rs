@@ -2,7 +2,9 @@
 
 use crate::base::ids::AppId;
 use crate::limits;
-use crate::shard::command::{CommandError, CommandToken, Event, Push, Pushed, ShardStats};
+use crate::shard::command::{
+    CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, Push, Pushed, ShardStats,
+};
 use core::time::Duration;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,6 +17,8 @@ pub trait Gateway: Send + Sync {
     fn push(&self, push: Push, token: CommandToken) -> Result<(), CommandError>;
     /// Asks all shards for their figures; that many [`Event::Stats`] answer.
     fn stats(&self, token: CommandToken) -> Result<usize, CommandError>;
+    /// Looks connections up; that many [`Event::Connections`] answer.
+    fn connections(&self, query: ConnectionQuery, token: CommandToken) -> Result<usize, CommandError>;
     /// Closes the connections of a user, or of one device; [`Event::Disconnected`] answers.
     fn disconnect(
         &self,
@@ -50,12 +54,49 @@ const UNAWAITED: u64 = 1 << 63;
 enum Waiter {
     Push(oneshot::Sender<Result<Pushed, CommandError>>),
     Disconnect(oneshot::Sender<u32>),
-    /// `expected` is not known until the question has been asked; answers may come before.
-    Stats {
-        expected: Option<usize>,
-        got: Vec<ShardStats>,
-        to: oneshot::Sender<Vec<ShardStats>>,
-    },
+    Stats(Gathering<ShardStats>),
+    Connections(Gathering<Vec<ConnectionFigures>>),
+}
+
+/// Answers of several shards.
+struct Gathering<T> {
+    /// Not known until the question has been asked; answers may come before.
+    expected: Option<usize>,
+    got: Vec<T>,
+    to: oneshot::Sender<Vec<T>>,
+}
+
+impl<T> Gathering<T> {
+    fn new(to: oneshot::Sender<Vec<T>>) -> Self {
+        Self { expected: None, got: Vec::new(), to }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.expected == Some(self.got.len())
+    }
+
+    fn finish(self) {
+        // Whoever asked may be gone; then there is nobody to tell.
+        let _ = self.to.send(self.got);
+    }
+}
+
+impl Waiter {
+    fn stats(&mut self) -> Option<&mut Gathering<ShardStats>> {
+        if let Self::Stats(gathering) = self { Some(gathering) } else { None }
+    }
+
+    fn connections(&mut self) -> Option<&mut Gathering<Vec<ConnectionFigures>>> {
+        if let Self::Connections(gathering) = self { Some(gathering) } else { None }
+    }
+
+    fn finish(self) {
+        match self {
+            Self::Stats(gathering) => gathering.finish(),
+            Self::Connections(gathering) => gathering.finish(),
+            Self::Push(_) | Self::Disconnect(_) => unreachable!("only what gathers is finished"),
+        }
+    }
 }
 
 /// The commands under way. Full: `Busy`.
@@ -86,20 +127,21 @@ impl Pending {
         Ok(Entry { pending: Arc::clone(self), token })
     }
 
-    /// Completes a question for figures once all answers are there.
-    fn settle_stats(&self, token: u64, change: impl FnOnce(&mut Option<usize>, &mut Vec<ShardStats>)) -> bool {
+    /// Changes what was gathered for a question that goes to several shards, and answers it once all is there. False:
+    /// nobody waits for it.
+    fn gather<T>(
+        &self,
+        token: u64,
+        pick: impl FnOnce(&mut Waiter) -> Option<&mut Gathering<T>>,
+        change: impl FnOnce(&mut Gathering<T>),
+    ) -> bool {
         let mut waiters = self.lock();
-        let Some(Waiter::Stats { expected, got, .. }) = waiters.get_mut(&token) else {
-            return false;
-        };
-        change(expected, got);
-        if *expected == Some(got.len())
-            && let Some(Waiter::Stats { mut got, to, .. }) = waiters.remove(&token)
-        {
-            got.sort_by_key(|stats| stats.shard);
-            // Whoever asked may be gone; then there is nobody to tell.
-            let _ = to.send(got);
-        }
+        let Some(gathering) = waiters.get_mut(&token).and_then(pick) else { return false };
+        change(gathering);
+        let complete = gathering.is_complete().then(|| waiters.remove(&token)).flatten();
+        // The table is not locked while the receiver's task is woken.
+        drop(waiters);
+        complete.into_iter().for_each(Waiter::finish);
         true
     }
 }
@@ -193,9 +235,18 @@ impl Control {
     /// Asks every shard for its figures; the reply has them in the shards' order.
     pub fn stats(&self) -> Result<Reply<Vec<ShardStats>>, Failure> {
         let (to, from) = oneshot::channel();
-        let entry = self.pending.insert(Waiter::Stats { expected: None, got: Vec::new(), to })?;
+        let entry = self.pending.insert(Waiter::Stats(Gathering::new(to)))?;
         let count = self.gateway.stats(CommandToken(entry.token)).map_err(Failure::Refused)?;
-        self.pending.settle_stats(entry.token, |expected, _| *expected = Some(count));
+        self.pending.gather(entry.token, Waiter::stats, |gathering| gathering.expected = Some(count));
+        Ok(Reply { from, _entry: entry })
+    }
+
+    /// Looks connections up; the reply has a list from each shard that was asked, in any order.
+    pub fn connections(&self, query: ConnectionQuery) -> Result<Reply<Vec<Vec<ConnectionFigures>>>, Failure> {
+        let (to, from) = oneshot::channel();
+        let entry = self.pending.insert(Waiter::Connections(Gathering::new(to)))?;
+        let count = self.gateway.connections(query, CommandToken(entry.token)).map_err(Failure::Refused)?;
+        self.pending.gather(entry.token, Waiter::connections, |gathering| gathering.expected = Some(count));
         Ok(Reply { from, _entry: entry })
     }
 
@@ -204,7 +255,16 @@ impl Control {
         match event {
             Event::Pushed { token, result } => self.dispatch_pushed(token, result),
             Event::Stats { token, stats } => {
-                if !self.pending.settle_stats(token.0, |_, got| got.push(*stats)) {
+                let in_order = |gathering: &mut Gathering<ShardStats>| {
+                    let place = gathering.got.partition_point(|earlier| earlier.shard < stats.shard);
+                    gathering.got.insert(place, *stats);
+                };
+                if !self.pending.gather(token.0, Waiter::stats, in_order) {
+                    self.count_late();
+                }
+            }
+            Event::Connections { token, connections } => {
+                if !self.pending.gather(token.0, Waiter::connections, |gathering| gathering.got.push(connections)) {
                     self.count_late();
                 }
             }

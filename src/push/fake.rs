@@ -2,8 +2,11 @@
 
 use super::*;
 use crate::admin;
-use crate::base::ids::{AppId, Epoch, Offset, Qos};
-use crate::shard::command::{CommandError, CommandToken, Event, Push, PushResult, Pushed, ShardStats, Target};
+use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Qos, ShardId};
+use crate::shard::command::{
+    CommandError, CommandToken, ConnectionFigures, ConnectionName, ConnectionQuery, Event, Push, PushResult, Pushed,
+    ShardStats, Target,
+};
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, Response, header};
 use serde_json::{Value, json};
@@ -41,6 +44,16 @@ pub(super) struct FakeGateway(Arc<Fake>);
 impl Fake {
     fn dispatch(&self, event: Event) {
         self.control.get().expect("set before the first command").dispatch(event);
+    }
+
+    fn answer_connections(
+        &self,
+        token: CommandToken,
+        answers: Vec<Vec<ConnectionFigures>>,
+    ) -> Result<usize, CommandError> {
+        let count = answers.len();
+        answers.into_iter().for_each(|connections| self.dispatch(Event::Connections { token, connections }));
+        Ok(count)
     }
 
     fn behave(&self) -> Behaviour {
@@ -81,13 +94,39 @@ impl Gateway for FakeGateway {
                         shard,
                         driver: "fake",
                         gauges: vec![("connections", 10 + u64::from(shard))],
-                        counters: vec![("accepted", 100)],
+                        counters: vec![("accepted", 100), ("sent_qos1", 5), ("dropped_expired", 2)],
                     };
                     self.0.dispatch(Event::Stats { token, stats: Box::new(stats) });
                 }
             }
         }
         Ok(2)
+    }
+
+    /// Each shard has one connection, named as asked or as the shard's first.
+    fn connections(&self, query: ConnectionQuery, token: CommandToken) -> Result<usize, CommandError> {
+        let figures = |name: ConnectionName| ConnectionFigures {
+            name,
+            app: AppId(1),
+            user: "alice".into(),
+            device: "phone".into(),
+            peer: "192.0.2.1:4000".parse().expect("an address"),
+            protocol: "mqtt 5.0",
+            behind: name.shard.0 == 1,
+            outbox_bytes: 100,
+            in_flight: 32,
+            subscriptions: 2,
+            durable: true,
+        };
+        let names = match query {
+            ConnectionQuery::One(name) if name.id.index > 9 => return self.0.answer_connections(token, vec![vec![]]),
+            ConnectionQuery::One(name) => vec![name],
+            ConnectionQuery::Slowest(_) => {
+                let id = ConnectionId { index: 0, generation: 1 };
+                [0, 1].map(|shard| ConnectionName { shard: ShardId(shard), id }).to_vec()
+            }
+        };
+        self.0.answer_connections(token, names.into_iter().map(|name| vec![figures(name)]).collect())
     }
 
     fn disconnect(
@@ -143,10 +182,11 @@ impl Bench {
         });
         let control = Arc::new(Control::with_capacity(Box::new(FakeGateway(Arc::clone(&fake))), pending_max));
         assert!(fake.control.set(Arc::clone(&control)).is_ok());
-        let rules = Rules { apps: vec!["default".to_owned(), "shop".to_owned()], packet_bytes: PACKET_BYTES };
+        let apps = vec!["default".to_owned(), "shop".to_owned()];
+        let rules = Rules { apps: apps.clone(), packet_bytes: PACKET_BYTES };
         let sources = Sources { wall_ms: || NOW_MS, new_id: || "id-1".to_owned() };
         let api = Api::new(Arc::clone(&control), rules, sources, loopback_only);
-        let router = api.router(admin::router(Arc::clone(&control)));
+        let router = api.router(admin::router(Arc::clone(&control), apps));
         Self { fake, control, router }
     }
 

@@ -30,6 +30,8 @@ pub struct Directory {
     /// nothing here. The names are the sessions' own.
     devices: HashTable<u32>,
     next_generation: u32,
+    /// Above every index that was ever in use.
+    end: u32,
     rebuild: Rebuild,
 }
 
@@ -121,6 +123,7 @@ impl Directory {
             details: Slab::new(),
             devices: HashTable::new(),
             next_generation: 0,
+            end: 0,
             rebuild: Rebuild::default(),
         }
     }
@@ -177,6 +180,11 @@ impl Directory {
         Some(SessionId { index, generation: session.generation })
     }
 
+    /// All indices are below this: for those who look at some sessions at a time.
+    pub fn end(&self) -> u32 {
+        self.end
+    }
+
     /// None when it is gone.
     pub fn get(&self, id: SessionId) -> Option<&Session> {
         self.sessions.get(id.index as usize).filter(|session| session.generation == id.generation)
@@ -192,7 +200,7 @@ impl Directory {
         if self.is_full() {
             return Err(Full);
         }
-        let Self { hash, sessions, users, details, devices, next_generation, .. } = self;
+        let Self { hash, sessions, users, details, devices, next_generation, end, .. } = self;
         let user_hash = hash.of(&(session.app(), session.user()));
         let known = users.find_mut(user_hash, |user| user.is(sessions, session.app(), session.user()));
         if known.as_ref().is_some_and(|user| user.sessions(details) >= DEVICES_PER_USER_MAX) {
@@ -204,6 +212,7 @@ impl Directory {
         session.previous = NONE;
         session.next = known.as_ref().map_or(NONE, |user| user.first);
         let index = u32::try_from(sessions.insert(session)).expect("a shard holds fewer than 2^32 sessions");
+        *end = (*end).max(index + 1);
         match known {
             Some(user) => {
                 user.details(details).sessions += 1;

@@ -1,8 +1,10 @@
 //! What the control plane asks of shards, and what they answer: plain values, no channel types.
 
 use super::launch::StartError;
-use crate::base::ids::{AppId, Epoch, Offset, Qos};
+use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Qos, ShardId};
 use crate::base::message::Message;
+use core::fmt;
+use core::str::FromStr;
 use smallvec::SmallVec;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -90,6 +92,84 @@ pub struct ShardStats {
     pub counters: Vec<(&'static str, u64)>,
 }
 
+/// Which connections are asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionQuery {
+    /// The slowest of each shard, at most so many.
+    Slowest(usize),
+    /// One.
+    One(ConnectionName),
+}
+
+/// A connection as operators name it: unique in the life of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionName {
+    /// Its shard.
+    pub shard: ShardId,
+    /// Its place and generation there.
+    pub id: ConnectionId,
+}
+
+impl fmt::Display for ConnectionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}", self.shard, self.id.index, self.id.generation)
+    }
+}
+
+impl FromStr for ConnectionName {
+    type Err = NotAName;
+
+    fn from_str(text: &str) -> Result<Self, NotAName> {
+        let mut parts = text.split('-');
+        let mut number = || parts.next().and_then(|part| part.parse::<u32>().ok()).ok_or(NotAName);
+        let (shard, index, generation) = (number()?, number()?, number()?);
+        let shard = ShardId(u16::try_from(shard).map_err(|_| NotAName)?);
+        match parts.next() {
+            None => Ok(Self { shard, id: ConnectionId { index, generation } }),
+            Some(_) => Err(NotAName),
+        }
+    }
+}
+
+/// The text names no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAName;
+
+/// One connection at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionFigures {
+    /// Its name.
+    pub name: ConnectionName,
+    /// Its session's tenant.
+    pub app: AppId,
+    /// Its session's user.
+    pub user: Box<str>,
+    /// Its session's device.
+    pub device: Box<str>,
+    /// The other end.
+    pub peer: SocketAddr,
+    /// What it speaks.
+    pub protocol: &'static str,
+    /// Messages wait in the log because its window is full.
+    pub behind: bool,
+    /// Bytes that its socket has not taken yet.
+    pub outbox_bytes: usize,
+    /// Messages sent and not acknowledged.
+    pub in_flight: usize,
+    /// Its session's subscriptions.
+    pub subscriptions: usize,
+    /// The session outlives the connection.
+    pub durable: bool,
+}
+
+impl ConnectionFigures {
+    /// The slowest has the greatest: what waits in the log weighs more than what waits in its outbox, and that more
+    /// than what it has yet to acknowledge.
+    pub fn slowness(&self) -> impl Ord + use<> {
+        (self.behind, self.outbox_bytes, self.in_flight)
+    }
+}
+
 /// What shards tell the control plane.
 #[derive(Debug)]
 pub enum Event {
@@ -114,6 +194,13 @@ pub enum Event {
         /// The figures.
         stats: Box<ShardStats>,
     },
+    /// What one shard has to say of connections; the slowest first.
+    Connections {
+        /// The command's.
+        token: CommandToken,
+        /// Those asked for that are there.
+        connections: Vec<ConnectionFigures>,
+    },
     /// A user's connections were closed: how many.
     Disconnected {
         /// The command's.
@@ -135,4 +222,19 @@ pub struct Pushed {
     pub results: SmallVec<[PushResult; 1]>,
     /// The key had been seen; nothing was delivered now.
     pub duplicate: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_found_by_the_name_it_was_given() {
+        let name = ConnectionName { shard: ShardId(3), id: ConnectionId { index: 70_000, generation: 9 } };
+        assert_eq!(name.to_string(), "3-70000-9");
+        assert_eq!("3-70000-9".parse(), Ok(name));
+        for text in ["", "3", "3-1", "3-1-", "3-1-2-4", "70000-1-2", "a-1-2", "3-1--2", "3-4294967296-1"] {
+            assert_eq!(text.parse::<ConnectionName>(), Err(NotAName), "{text}");
+        }
+    }
 }

@@ -120,8 +120,8 @@ impl Gateway {
         }
         let mut effects = self.take_effects();
         let packet_bytes = u32::try_from(self.settings.limits.packet_bytes).unwrap_or(u32::MAX);
-        let log = (self.log.life(), self.seq);
-        let at = OpenAt { now, shard_seq: seq, inbox: None, packet_bytes, log };
+        let (sees_node, log) = (self.may_see_node(&identity), (self.log.life(), self.seq));
+        let at = OpenAt { now, shard_seq: seq, inbox: None, sees_node, packet_bytes, log };
         let opened = protocol::open(&mut self.directory, &identity, request, id, at, &mut effects);
         if let Some(session) = opened {
             core.set_tag(id, session.index);
@@ -132,6 +132,10 @@ impl Gateway {
         }
         self.apply(core, opened, Some(id), &mut effects);
         self.give_effects(effects);
+    }
+
+    fn may_see_node(&self, identity: &Identity) -> bool {
+        identity.app == AppId(0) && self.settings.sys_users.iter().any(|user| **user == *identity.user)
     }
 
     /// Milliseconds without a byte after which the connection ends: one and a half times the keep alive

@@ -4,6 +4,7 @@
 use super::command::Event;
 use super::committing::Committing;
 use super::connect::Moving;
+use super::connections::Survey;
 use super::fanout::{Parcel, Passing};
 use super::flavours::Flavours;
 use super::home::Homes;
@@ -103,6 +104,8 @@ pub(crate) struct Gateway {
     /// The first of them, which are being written, a share a turn.
     pub(super) dirty_due: usize,
     pub(super) dirty_since_ms: u64,
+    /// Questions for the slowest connections, each some way through the sessions.
+    pub(super) surveys: Vec<Survey>,
     /// Connections not read because the log or another shard is congested.
     pub(super) throttled: Vec<ConnectionId>,
 
@@ -166,6 +169,7 @@ impl Gateway {
             dirty: VecDeque::new(),
             dirty_due: 0,
             dirty_since_ms: 0,
+            surveys: Vec::new(),
             throttled: Vec::new(),
             refused: Vec::new(),
             draining: false,
@@ -288,6 +292,7 @@ impl<D: Driver> Handler<D> for Gateway {
             Letter::Listen(addresses) => self.to_listen = Some(addresses),
             Letter::Push { push, token } => self.on_push(core, push, token),
             Letter::Stats { token } => self.on_stats(core, token),
+            Letter::Connections { query, token } => self.on_connections(core, query, token),
             Letter::Disconnect { app, user, device, token } => {
                 self.on_disconnect(core, app, &user, device.as_deref(), token);
             }

@@ -1,6 +1,6 @@
 //! The control plane's end: commands in. Answers come as [`Event`](super::command::Event)s.
 
-use super::command::{CommandError, CommandToken, Push, Target};
+use super::command::{CommandError, CommandToken, ConnectionQuery, Push, Target};
 use super::home::Homes;
 use super::letter::Letter;
 use crate::base::ids::{AppId, ShardId};
@@ -53,6 +53,18 @@ impl Handle {
             self.send(shard, Letter::Stats { token })?;
         }
         Ok(self.shards())
+    }
+
+    /// Looks connections up; answered by as many `Event::Connections` as this returns.
+    pub fn connections(&self, query: ConnectionQuery, token: CommandToken) -> Result<usize, CommandError> {
+        let asked = match query {
+            ConnectionQuery::Slowest(_) => 0..self.inner.homes.shards(),
+            ConnectionQuery::One(name) => name.shard.0..name.shard.0.saturating_add(1).min(self.inner.homes.shards()),
+        };
+        for shard in asked.clone() {
+            self.send(ShardId(shard), Letter::Connections { query, token })?;
+        }
+        Ok(asked.len())
     }
 
     /// Closes a user's connections, or one device's; answered by `Event::Disconnected`.

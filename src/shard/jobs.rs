@@ -25,10 +25,12 @@ impl Gateway {
         self.expire_offline(core);
         self.write_lazily(core);
         let more_drain = self.drain_some(core);
+        self.go_on_surveying(core);
         let log_waits = !self.log.flush();
         self.release_throttled(core, log_waits);
         let answers_wait = self.tell_waiting();
-        answers_wait || more_drain || more_fanout || !self.incoming.is_empty() || !self.pulls.is_empty()
+        let more_surveys = !self.surveys.is_empty();
+        answers_wait || more_drain || more_surveys || more_fanout || !self.incoming.is_empty() || !self.pulls.is_empty()
     }
 
     /// The earliest time at which there is work again without a letter or a completion.

@@ -4,7 +4,7 @@
 //! posts the `Done` of any request in it, and a shard works batches and unlogged deliveries off in the order of
 //! arrival ([`super::incoming`]); so whoever sends an unlogged message after a `Done` knows that it will not overtake.
 
-use super::command::{CommandError, CommandToken, Push};
+use super::command::{CommandError, CommandToken, ConnectionQuery, Push};
 use crate::base::ids::{AppId, SessionId, ShardId};
 use crate::base::message::Message;
 use crate::engine::Departure;
@@ -49,6 +49,8 @@ pub(crate) enum Letter {
     Push { push: Box<Push>, token: CommandToken },
     /// Copy the figures out.
     Stats { token: CommandToken },
+    /// Look connections up.
+    Connections { query: ConnectionQuery, token: CommandToken },
     /// Close a user's connections, or one device's.
     Disconnect { app: AppId, user: Arc<str>, device: Option<Arc<str>>, token: CommandToken },
     /// Stop accepting and close everybody politely.

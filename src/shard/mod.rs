@@ -11,13 +11,14 @@
 //! `push` the control plane's messages · `log_port`, `done` requests to the log and their answers · `incoming` what came
 //! for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound` frames into outboxes · `lagging`, `unsent`
 //! what waits for a window or an outbox · `subscribe` interest · `jobs` the rest of the turn · `restore` at start ·
-//! `event_stream` what only event streams need · `admin`, `stats` the operator.
+//! `event_stream` what only event streams need · `admin`, `connections`, `stats` the operator.
 
 mod admin;
 mod apply;
 pub mod command;
 mod committing;
 mod connect;
+mod connections;
 mod done;
 mod event_stream;
 mod fanout;

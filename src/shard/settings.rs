@@ -21,6 +21,8 @@ pub struct Settings {
     pub apps: Vec<String>,
     /// How mode `none` names users.
     pub user: UserTemplate,
+    /// Users of the first app who may subscribe to the node's figures.
+    pub sys_users: Vec<Box<str>>,
     /// Web pages that may connect.
     pub origins: Origins,
     /// Key of the hash that decides homes; drawn at start.

@@ -10,6 +10,7 @@ mod flows;
 mod http;
 mod inbox;
 mod node;
+mod operators;
 mod sessions;
 mod sse;
 mod subscriptions;

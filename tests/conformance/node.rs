@@ -9,7 +9,9 @@ use kittiwake::base::ids::{AppId, Qos, ShardId};
 use kittiwake::base::message::Message;
 use kittiwake::io::probe::Choice;
 use kittiwake::io::sim::{Faults, SimDriver, SimNet};
-use kittiwake::shard::command::{CommandError, CommandToken, Event, Push, Pushed, ShardStats, Target};
+use kittiwake::shard::command::{
+    CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, Push, Pushed, ShardStats, Target,
+};
 use kittiwake::shard::handle::Handle;
 use kittiwake::shard::launch::{Assembly, LogMail, Shard};
 use kittiwake::shard::settings::{Limits, Settings};
@@ -23,6 +25,9 @@ use std::sync::Arc;
 
 /// Letters of one commit at most: its batch, and an answer for each of its requests.
 const COMMIT_LETTERS: usize = 1_025;
+
+/// Who may see the node's figures.
+pub const OPERATOR: &str = "operator";
 
 /// A node. Clones are handles to the same one.
 #[derive(Clone)]
@@ -84,6 +89,7 @@ impl Node {
             listen: vec![address],
             apps: vec!["default".into()],
             user: UserTemplate::default(),
+            sys_users: vec![OPERATOR.into()],
             origins,
             hash_key: seed,
             random_seed: seed,
@@ -276,6 +282,25 @@ impl Node {
             _ => unreachable!("the partition is of figures"),
         });
         stats.collect()
+    }
+
+    /// The connections that operators are told of.
+    pub fn connections(&self, query: ConnectionQuery) -> Vec<ConnectionFigures> {
+        let token = self.token();
+        self.0.handle.connections(query, token).expect("there is room for a question");
+        self.run();
+        let mut plane = self.0.plane.borrow_mut();
+        plane.hear();
+        let (mine, others): (Vec<Event>, Vec<Event>) = plane
+            .heard
+            .drain(..)
+            .partition(|event| matches!(event, Event::Connections { token: other, .. } if *other == token));
+        plane.heard = others;
+        let lists = mine.into_iter().map(|event| match event {
+            Event::Connections { connections, .. } => connections,
+            _ => unreachable!("the partition is of connections"),
+        });
+        lists.flatten().collect()
     }
 
     /// A gauge, summed over the shards.

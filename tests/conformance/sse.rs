@@ -471,6 +471,10 @@ fn other_methods_and_requests_that_ask_for_nothing_are_refused() {
         let told = answer(&node, &format!("{method} /events?inbox=1 HTTP/1.1\r\nHost: a\r\n\r\n"));
         assert!(told.starts_with("HTTP/1.1 405 ") && told.contains("\r\nAllow: GET, OPTIONS\r\n"), "{told}");
     }
+    for topic in ["$SYS", "$SYS/%23"] {
+        let told = answer(&node, &format!("GET /events?inbox=1&topic={topic} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert!(told.starts_with("HTTP/1.1 403 "), "{told}");
+    }
     for query in ["", "?inbox=0", "?topic=a%23", "?inbox=1&format=xml", "?topic=%zz"] {
         let told = answer(&node, &format!("GET /events{query} HTTP/1.1\r\nHost: a\r\n\r\n"));
         assert!(told.starts_with("HTTP/1.1 400 "), "{query}: {told}");

@@ -106,6 +106,7 @@ impl Node {
             listen: vec![self.address],
             apps: vec!["default".to_owned()],
             user: Default::default(),
+            sys_users: Vec::new(),
             origins: Default::default(),
             hash_key: random.bits(),
             random_seed: random.bits(),

@@ -265,6 +265,11 @@ impl Session {
         self.refill(effects);
     }
 
+    /// Whether anything waits in the log for its window to open.
+    pub fn is_behind(&self) -> bool {
+        self.is_behind_in_topics() || (self.has(flag::HAS_INBOX) && self.positions.is_behind_in_inbox())
+    }
+
     /// Whether there are topic entries for it that it has not been handed.
     pub fn is_behind_in_topics(&self) -> bool {
         self.positions.is_behind_in_topics()

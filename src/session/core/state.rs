@@ -91,6 +91,15 @@ pub enum Protocol {
 const _: () = assert!(size_of::<Protocol>() == 1);
 
 impl Protocol {
+    /// Its name in figures.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mqtt311 => "mqtt 3.1.1",
+            Self::Mqtt5 => "mqtt 5.0",
+            Self::Sse { .. } => "sse",
+        }
+    }
+
     /// Whether its clients say what they have. Others keep their position themselves: what was handed to the socket is
     /// settled here, and moves no read mark, for nobody knows whether it arrived.
     pub fn acknowledges(self) -> bool {
@@ -298,6 +307,8 @@ pub(in crate::session) mod flag {
     pub const INBOX_STALE: u16 = 1 << 12;
     /// An unlogged message waits at the shard that comes before what is read next of the topics.
     pub const TOPICS_HELD: u16 = 1 << 13;
+    /// It may subscribe to the node's figures.
+    pub const SEES_NODE: u16 = 1 << 14;
     /// Any reason for a pause.
     pub const PAUSED: u16 = PAUSED_OPENING | PAUSED_FILTERS | PAUSED_RECEIVE;
 }

@@ -24,6 +24,11 @@ impl Session {
         self.flights().iter().find(|flight| flight.delivery == delivery && flight.state != Flight::Settled)
     }
 
+    /// Messages sent and not settled.
+    pub fn in_flight_count(&self) -> usize {
+        self.work.as_ref().map_or(0, |work| work.sent)
+    }
+
     pub(in crate::session) fn has_room(&self) -> bool {
         self.work.as_ref().is_none_or(|work| {
             work.queued == 0

@@ -22,6 +22,8 @@ pub struct OpenAt {
     pub shard_seq: Seq,
     /// The user's read mark and inbox if they are at hand, else [`Session::on_inbox_known`] follows.
     pub inbox: Option<(Offset, StreamHead)>,
+    /// Its user may subscribe to the node's figures.
+    pub sees_node: bool,
     /// Longest packet the server takes, bytes.
     pub packet_bytes: u32,
     /// The log's life, and its last seq that this shard knows.
@@ -66,6 +68,7 @@ pub fn open(
     }
     let protocol = if request.mqtt5 { Protocol::Mqtt5 } else { Protocol::Mqtt311 };
     session.attach(connection, protocol, request.receive_maximum, effects);
+    session.set(flag::SEES_NODE, at.sees_node);
     session.expiry = request.session_expiry;
     session.keep_alive = request.keep_alive;
     let (app, publisher) = (session.app(), session.publisher());

@@ -46,6 +46,10 @@ fn grant(
     if filter.filter.starts_with("$share/") {
         return Reason::SharedSubscriptionsNotSupported;
     }
+    let is_of_node = filter.filter == "$SYS" || filter.filter.starts_with("$SYS/");
+    if is_of_node && !session.has(flag::SEES_NODE) {
+        return Reason::NotAuthorized;
+    }
     if !topic::within_limits(filter.filter) {
         return Reason::TopicFilterInvalid;
     }

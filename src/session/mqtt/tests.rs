@@ -212,7 +212,8 @@ impl Shard {
     fn open(&mut self, request: &ConnectRequest) -> Vec<String> {
         let identity = Identity { app: AppId(0), user: "alice".into(), device: "phone".into() };
         let inbox = Some((Offset(0), self.head()));
-        let at = OpenAt { now: self.now, shard_seq: self.seq, inbox, packet_bytes: 1_000, log: (Epoch(1), self.seq) };
+        let (sees_node, packet_bytes, log) = (false, 1_000, (Epoch(1), self.seq));
+        let at = OpenAt { now: self.now, shard_seq: self.seq, inbox, sees_node, packet_bytes, log };
         let mut effects = core::mem::take(&mut self.effects);
         let connection = ConnectionId { index: 1, generation: 1 };
         self.id = open(&mut self.directory, &identity, request, connection, at, &mut effects);

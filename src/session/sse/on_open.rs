@@ -22,6 +22,12 @@ pub fn open(
     at: OpenAt,
     effects: &mut Effects,
 ) -> Option<SessionId> {
+    let is_of_node = |filter: &Box<str>| **filter == *"$SYS" || filter.starts_with("$SYS/");
+    if !at.sees_node && request.filters.iter().any(is_of_node) {
+        send(effects, |out| refuse(Refusal::NotAuthorized, out));
+        effects.push(Effect::Close(CloseReason::Refused));
+        return None;
+    }
     let (id, _, removed) = match directory.admit(identity, true, at.now, effects) {
         Ok(admitted) => admitted,
         Err(why) => {

@@ -1,0 +1,128 @@
+//! `/metrics`: the figures of `/v1/stats` as Prometheus reads them (OpenMetrics 1.0 text). What differs by one word in
+//! a figure's name (`dropped_expired`, `dropped_too_large`) is one family with a label (`reason`).
+
+use super::figures::Figures;
+use core::fmt;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
+
+/// What the reply says it is.
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// All figures as text.
+pub(super) fn encode(figures: Figures) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("kittiwake");
+    registry.register_collector(Box::new(Scrape(figures)));
+    let mut text = String::new();
+    text::encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+/// Figures whose names begin alike are one family: the beginning, the family, the label that takes the rest.
+const LABELLED: [(&str, &str, &str); 4] = [
+    ("published_qos", "publishes", "qos"),
+    ("sent_qos", "deliveries", "qos"),
+    ("dropped_", "dropped", "reason"),
+    ("closed_", "connections_ended", "reason"),
+];
+
+/// Figures of the API and the store that may also fall.
+const GAUGES: [&str; 9] = [
+    "commands_pending",
+    "queue_depth",
+    "seq",
+    "poisoned",
+    "held_streams",
+    "held_entries",
+    "held_records",
+    "held_bytes",
+    "held_keys",
+];
+
+#[derive(Debug)]
+struct Scrape(Figures);
+
+type Labels = Vec<(&'static str, String)>;
+
+/// A family's samples by type; what is one family must stand together.
+#[derive(Default)]
+struct Families(BTreeMap<(String, bool), Vec<(Labels, u64)>>);
+
+impl Families {
+    fn add(&mut self, part: &str, name: &'static str, is_gauge: bool, mut labels: Labels, value: u64) {
+        let labelled = LABELLED.iter().find_map(|&(start, family, label)| {
+            let rest = name.strip_prefix(start).filter(|_| !is_gauge)?;
+            Some((family, label, rest))
+        });
+        let family = match labelled {
+            Some((family, label, rest)) => {
+                labels.push((label, rest.to_owned()));
+                family
+            }
+            None => name,
+        };
+        self.0.entry((format!("{part}{family}"), is_gauge)).or_default().push((labels, value));
+    }
+}
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Self(figures) = self;
+        let mut families = Families::default();
+        for shard in &figures.shards {
+            let labels = || vec![("shard", shard.shard.to_string())];
+            shard.gauges.iter().for_each(|&(name, value)| families.add("", name, true, labels(), value));
+            shard.counters.iter().for_each(|&(name, value)| families.add("", name, false, labels(), value));
+        }
+        for (part, list) in [("api_", &figures.api), ("store_", &figures.store)] {
+            list.iter().for_each(|&(name, value)| families.add(part, name, GAUGES.contains(&name), Vec::new(), value));
+        }
+        families.add("", "draining", true, Vec::new(), u64::from(figures.draining));
+        for ((family, is_gauge), samples) in &families.0 {
+            let kind = if *is_gauge { MetricType::Gauge } else { MetricType::Counter };
+            let mut descriptor = encoder.encode_descriptor(family, &about(family), None, kind)?;
+            for (labels, value) in samples {
+                if labels.is_empty() {
+                    encode_sample(&mut descriptor, *is_gauge, *value)?;
+                } else {
+                    encode_sample(&mut descriptor.encode_family(labels)?, *is_gauge, *value)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn encode_sample(encoder: &mut MetricEncoder<'_>, is_gauge: bool, value: u64) -> Result<(), fmt::Error> {
+    if is_gauge { encoder.encode_gauge(&value) } else { encoder.encode_counter::<Labels, _, u64>(&value, None) }
+}
+
+/// One line about a family. Most names say it all; these are what they leave open.
+fn about(family: &str) -> String {
+    let known = match family {
+        "publishes" => "messages that clients published",
+        "deliveries" => "messages written for clients",
+        "dropped" => "messages not delivered, by reason",
+        "connections_ended" => "sessions' connections that ended, by reason",
+        "guests" => "connections that have not said who they are",
+        "slots" => "sockets that the driver holds",
+        "blocks" => "send and receive blocks in use",
+        "partial_frames" => "connections with part of a frame",
+        "segments" => "blocks and shared payloads that wait in outboxes",
+        "lobby" => "accepted sockets that wait for room",
+        "hot_ring" => "recent log entries in memory",
+        "lagging_sessions" => "sessions with unlogged messages waiting for their window",
+        "unsent_sessions" => "sessions with messages waiting for their outbox",
+        "throttled" => "times a publisher was not read because the log or a shard was congested",
+        "stale_completions" => "completions whose connection was gone",
+        "receives_starved" => "receives that waited for a block",
+        "store_poisoned" => "1 once the store has failed: nothing is acknowledged any more",
+        "store_seq" => "number of the last commit",
+        "draining" => "1 while the node closes its connections to stop",
+        other => return other.replace('_', " "),
+    };
+    known.to_owned()
+}
