@@ -5,8 +5,9 @@ use super::super::{DeliveryId, GrantedFilter, Identity, Ticket};
 use super::bytes::{Reader, Write};
 use super::cursor::Positions;
 use super::own_position::{Missing, Streaming};
+use super::protocol::Protocol;
 use super::state::{
-    Extra, Flight, InFlight, Link, PendingFilters, PendingPublish, Protocol, Received, Session, State, Welcome, Work,
+    Extra, Flight, InFlight, Link, PendingFilters, PendingPublish, Received, Session, State, Welcome, Work,
 };
 use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Seq};
 use std::sync::Arc;

@@ -10,6 +10,7 @@ pub mod deliver;
 pub mod expiry;
 pub mod freeze;
 pub mod own_position;
+pub mod protocol;
 pub mod record;
 pub mod resume;
 pub mod settle;
@@ -19,4 +20,5 @@ pub mod window;
 
 pub use expiry::Close;
 pub use own_position::OnlyStream;
-pub use state::{Effective, Flight, InFlight, LoggedAt, Offer, Protocol, Session, Spare, Subscription, Text};
+pub use protocol::Protocol;
+pub use state::{Effective, Flight, InFlight, LoggedAt, Offer, Session, Spare, Subscription, Text};

@@ -7,7 +7,8 @@
 use super::super::Identity;
 use super::bytes::{Reader, Write};
 use super::cursor::Prefix;
-use super::state::{Flight, InFlight, Link, LoggedAt, Protocol, Received, Session, flag};
+use super::protocol::Protocol;
+use super::state::{Flight, InFlight, Link, LoggedAt, Received, Session, flag};
 use crate::base::clock::Now;
 use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq};
 use crate::base::log::RecordChange;

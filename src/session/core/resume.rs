@@ -1,8 +1,9 @@
 //! Opening: what a new or returning connection does to the session.
 
 use super::super::{DeliveryId, Effect, Effects};
+use super::protocol::Protocol;
 use super::record;
-use super::state::{Flight, Link, Protocol, Session, State, flag};
+use super::state::{Flight, Link, Session, State, flag};
 use crate::base::ids::{ConnectionId, Offset, Seq};
 use crate::base::log::{RecordChange, StreamHead};
 use crate::limits::RECEIVE_MAXIMUM_OUT;

@@ -16,6 +16,7 @@ use super::super::{Counter, DeliveryId, Effect, Effects, Identity, Ticket};
 use super::cursor::Positions;
 use super::expiry::Will;
 use super::own_position::Streaming;
+use super::protocol::Protocol;
 use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Qos, Seq};
 use crate::base::message::Message;
 use crate::limits::RECEIVE_MAXIMUM_OUT;
@@ -71,40 +72,6 @@ pub enum Flight {
     Released,
     /// Settled, kept until the prefix passes it.
     Settled,
-}
-
-/// What a session's connection speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Protocol {
-    /// MQTT 3.1.1.
-    #[default]
-    Mqtt311,
-    /// MQTT 5.0.
-    Mqtt5,
-    /// Server-Sent Events.
-    Sse {
-        /// Payloads alone, without their envelope.
-        raw: bool,
-    },
-}
-
-const _: () = assert!(size_of::<Protocol>() == 1);
-
-impl Protocol {
-    /// Its name in figures.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Mqtt311 => "mqtt 3.1.1",
-            Self::Mqtt5 => "mqtt 5.0",
-            Self::Sse { .. } => "sse",
-        }
-    }
-
-    /// Whether its clients say what they have. Others keep their position themselves: what was handed to the socket is
-    /// settled here, and moves no read mark, for nobody knows whether it arrived.
-    pub fn acknowledges(self) -> bool {
-        !matches!(self, Self::Sse { .. })
-    }
 }
 
 /// A message between its first sending and its settling.
