@@ -172,17 +172,25 @@ pub const SSE_RETRY: Duration = Duration::from_secs(3);
 
 /// Default `limits.packet_bytes`: a whole MQTT packet. Longer: 0x95 and close.
 pub const PACKET_BYTES_MAX: usize = 256 << 10;
-/// In-flight QoS 1 and 2 messages towards a client, also for 3.1.1 which cannot say.
+/// Default of `limits.receive_maximum_out`: in-flight QoS 1 and 2 messages towards a client, also for 3.1.1 which cannot
+/// say.
 pub const RECEIVE_MAXIMUM_OUT: u16 = 32;
+/// Its upper bound: an acknowledgement looks through the whole window, and a session keeps its width in one byte.
+pub const RECEIVE_MAXIMUM_OUT_MAX: u16 = 255;
 /// Settled entries a session remembers because an earlier one is not settled. Full: it pulls no further until that
 /// one is, and is counted as stalled.
 pub const SETTLED_MARKS_MAX: usize = 256;
 /// QoS 2 identifiers a 3.1.1 client, which knows no receive maximum, may hold without PUBREL. Exceeded: closed.
 pub const RECEIVED_IDS_MAX: usize = 1_024;
-/// QoS 1 and 2 messages a client may have unacknowledged towards us. Exceeded: 0x93 (3.1.1: reading pauses).
+/// Default of `limits.receive_maximum_in`: QoS 1 and 2 messages a client may have unacknowledged towards us. Exceeded:
+/// 0x93 (3.1.1: reading pauses).
 pub const RECEIVE_MAXIMUM_IN: u16 = 128;
-/// Subscriptions a session. Beyond it SUBACK says 0x97 (3.1.1: 0x80).
+/// Its upper bound: a publish looks through all that wait for their answers.
+pub const RECEIVE_MAXIMUM_IN_MAX: u16 = 1_024;
+/// Default of `limits.subscriptions`: of a session. Beyond it SUBACK says 0x97 (3.1.1: 0x80).
 pub const SUBSCRIPTIONS_MAX: usize = 1_000;
+/// Its upper bound: a session with several filters looks through all of them for each message.
+pub const SUBSCRIPTIONS_MAX_MAX: usize = 10_000;
 /// Levels of a filter or topic.
 pub const TOPIC_LEVELS_MAX: usize = 32;
 /// Bytes of a push label.
@@ -193,13 +201,19 @@ pub const TOPIC_BYTES_MAX: usize = 4_096;
 pub const IDENTITY_BYTES_MAX: usize = 256;
 /// Topic aliases accepted from a client.
 pub const TOPIC_ALIAS_MAX: u16 = 16;
-/// Longest session expiry granted, also to 3.1.1 sessions with clean session 0.
+/// Default of `limits.session_expiry_max`: the longest session expiry granted, also to 3.1.1 sessions with clean session
+/// 0.
 pub const SESSION_EXPIRY_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Sessions, connected or away, for each connection that may be: address space is reserved for them, pages nobody
 /// touches cost nothing.
 pub const SESSIONS_PER_CONNECTION_MAX: usize = 4;
-/// Devices of one user. Beyond it CONNACK says 0x97.
+/// Default of `limits.devices_per_user`. Beyond it CONNACK says 0x97 (3.1.1: 0x03).
 pub const DEVICES_PER_USER_MAX: usize = 1_000;
+/// Its upper bound: a push to a user goes to all of the user's devices in one step.
+pub const DEVICES_PER_USER_MAX_MAX: usize = 10_000;
+/// Gaps that one message names to a session. Beyond it the oldest are named no more: each was counted, and told to
+/// whoever takes notices.
+pub const GAP_NOTES_MAX: usize = 16;
 /// A lazily written cursor is at most this old.
 pub const CURSOR_WRITE_DELAY: Duration = Duration::from_secs(1);
 
@@ -240,10 +254,15 @@ pub const INBOX_ENTRIES_MAX: usize = 1_000;
 pub const INBOX_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Default retention of a topic's stream and of `everyone`, entries. The oldest go first, counted, seen as a gap.
 pub const TOPIC_ENTRIES_MAX: usize = 10_000;
-/// Default retention of a topic's stream and of `everyone`, age: as long as a session may be away.
+/// Least retention of a topic's stream and of `everyone`, age: as long as a session may be away, also where
+/// `limits.session_expiry_max` is longer.
 pub const TOPIC_AGE_MAX: Duration = SESSION_EXPIRY_MAX;
 /// An inbox that has been empty this long is forgotten; the next push begins a new epoch. Longer than any session lives.
 pub const INBOX_FORGET_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Topic streams of an app that are forgotten and whose last entries retention took: the memory store still tells that
+/// of so many. The oldest go first; a stream is forgotten when all sessions that could have read it are over, but for
+/// those that have been connected and behind for as long.
+pub const FORGOTTEN_GAPS_MAX: usize = 65_536;
 /// How often the store looks for what is too old, also when nothing is written.
 pub const STORE_SWEEP_INTERVAL: Duration = Duration::from_millis(200);
 /// Streams one such look visits; the next one goes on from there. About 0.1 µs each (an estimate).
@@ -257,6 +276,9 @@ pub const RECORD_KEY_BYTES_MAX: usize = u16::MAX as usize;
 /// Commits, unlogged messages and list parts a shard has taken in and not yet worked off. Beyond it the shard takes no
 /// letters, so its mailbox fills and its senders are slowed down.
 pub const INCOMING_MAX: usize = 1_024;
+/// Publishes a topic's home holds while unlogged messages are on their way before them. From there on it reads no
+/// publisher and answers 429; what others have sent already is bounded by their receive maximum.
+pub const HELD_PUBLISHES_MAX: usize = 1_024;
 /// Answers of all shards that the control plane has not taken yet, in a queue that is allocated once. Beyond it they
 /// wait in their shard, which takes no letters meanwhile.
 pub const EVENTS_MAX: usize = 1_024;
@@ -350,6 +372,7 @@ pub const SUB_PACKET_BYTES_MAX: u32 = 1 << 20;
 /// Bytes of a PAYLOAD that `push` reads from stdin.
 pub const CLI_PAYLOAD_BYTES_MAX: usize = API_BODY_BYTES_MAX / 2;
 
+const _: () = assert!(RECEIVE_MAXIMUM_OUT_MAX <= u8::MAX as u16 && RECEIVE_MAXIMUM_IN_MAX as usize <= RECEIVED_IDS_MAX);
 const _: () = assert!(RECEIVE_BLOCK_BYTES == BLOCK_CLASSES[2]);
 const _: () = assert!(PACKET_BYTES_MAX <= BLOCK_CLASSES[BLOCK_CLASSES.len() - 1]);
 const _: () = assert!(OUTBOX_CONTROL_BYTES_MAX < OUTBOX_BYTES_MAX);

@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use kittiwake::auth::UserTemplate;
 use kittiwake::base::hash::KeyedHash;
-use kittiwake::base::ids::{AppId, Qos, ShardId};
+use kittiwake::base::ids::{AppId, PushId, Qos, ShardId};
 use kittiwake::base::message::Message;
 use kittiwake::io::{self, Driver, epoll::EpollDriver, probe::Choice, uring::UringDriver};
 use kittiwake::shard::command::{CommandToken, Event, Push, Target};
@@ -141,7 +141,8 @@ impl House {
     /// Pushes and waits until the shard has said that each is done.
     fn push(&self, target: &Target, messages: &[Arc<Message>]) {
         for (token, message) in (0..).zip(messages) {
-            let push = Push { app: AppId(0), target: target.clone(), message: Arc::clone(message), key: None };
+            let push =
+                Push { app: AppId(0), target: target.clone(), message: Arc::clone(message), key: None, id: PushId(1) };
             self.handle.push(push, CommandToken(token)).expect("the mailbox has room");
         }
         for _ in messages {

@@ -136,7 +136,7 @@ pub const KEYS: &[Key] = &[
         "limits.max_connections",
         integer(0, limits::NODE_CONNECTIONS_MAX as u64),
         Default::Integer(0),
-        "connections of the node; 0: what this machine can hold",
+        "connections of the node, an eighth and 64 more on each of several shards; 0: what this machine can hold",
     ),
     key(
         "limits.packet_bytes",
@@ -152,27 +152,27 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "limits.receive_maximum_out",
-        integer(1, 65_535),
+        integer(1, limits::RECEIVE_MAXIMUM_OUT_MAX as u64),
         Default::Integer(limits::RECEIVE_MAXIMUM_OUT as u64),
-        "unacknowledged messages towards a device; cannot be changed yet",
+        "unacknowledged messages towards a device, which may ask for fewer",
     ),
     key(
         "limits.receive_maximum_in",
-        integer(1, 65_535),
+        integer(1, limits::RECEIVE_MAXIMUM_IN_MAX as u64),
         Default::Integer(limits::RECEIVE_MAXIMUM_IN as u64),
-        "unacknowledged messages from a device; cannot be changed yet",
+        "unacknowledged messages from a device",
     ),
     key(
         "limits.subscriptions",
-        integer(1, 100_000),
+        integer(1, limits::SUBSCRIPTIONS_MAX_MAX as u64),
         Default::Integer(limits::SUBSCRIPTIONS_MAX as u64),
-        "subscriptions of a session; cannot be changed yet",
+        "subscriptions of a session",
     ),
     key(
         "limits.devices_per_user",
-        integer(1, 1_000_000),
+        integer(1, limits::DEVICES_PER_USER_MAX_MAX as u64),
         Default::Integer(limits::DEVICES_PER_USER_MAX as u64),
-        "devices of a user; cannot be changed yet",
+        "devices of a user; who has more already keeps them",
     ),
     key(
         "limits.handshake_timeout",
@@ -190,7 +190,7 @@ pub const KEYS: &[Key] = &[
         "limits.session_expiry_max",
         duration(Duration::ZERO, YEAR),
         Default::Duration(limits::SESSION_EXPIRY_MAX),
-        "longest life of a session without a connection; cannot be changed yet",
+        "longest life of a session without a connection; 0s: none outlives it",
     ),
     key(
         "limits.inbox_entries",

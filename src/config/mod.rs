@@ -197,27 +197,6 @@ fn check_availability(values: &Values) -> Result<(), ConfigError> {
     if values.text("auth.mode") == "jwt" {
         return Err(ConfigError::new("auth.mode", "jwt is not available yet", "none"));
     }
-    check_fixed(values)
-}
-
-/// Bounds that sessions take from `limits.rs` for now: another value would be taken and then change nothing.
-fn check_fixed(values: &Values) -> Result<(), ConfigError> {
-    let counts = [
-        ("limits.receive_maximum_out", u64::from(limits::RECEIVE_MAXIMUM_OUT)),
-        ("limits.receive_maximum_in", u64::from(limits::RECEIVE_MAXIMUM_IN)),
-        ("limits.subscriptions", limits::SUBSCRIPTIONS_MAX as u64),
-        ("limits.devices_per_user", limits::DEVICES_PER_USER_MAX as u64),
-    ];
-    let fixed = |key: &str, allowed: String| Err(ConfigError::new(key, "it cannot be changed yet", allowed));
-    for (key, only) in counts {
-        if values.integer(key) != only {
-            return fixed(key, only.to_string());
-        }
-    }
-    let key = "limits.session_expiry_max";
-    if values.duration(key) != limits::SESSION_EXPIRY_MAX {
-        return fixed(key, keys::format_duration(limits::SESSION_EXPIRY_MAX));
-    }
     Ok(())
 }
 

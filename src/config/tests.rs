@@ -196,18 +196,33 @@ fn tokens_are_refused_until_they_can_be_checked() {
 }
 
 #[test]
-fn bounds_that_sessions_do_not_read_yet_are_refused_unless_they_are_the_default() {
-    for (key, other, only) in [
-        ("receive_maximum_out", "33", "32"),
-        ("receive_maximum_in", "127", "128"),
-        ("subscriptions", "1001", "1000"),
-        ("devices_per_user", "999", "1000"),
-        ("session_expiry_max", "\"8d\"", "7d"),
+fn the_bounds_of_sessions_can_be_set_within_bounds_of_their_own() {
+    for (key, largest) in [
+        ("receive_maximum_out", limits::RECEIVE_MAXIMUM_OUT_MAX as usize),
+        ("receive_maximum_in", limits::RECEIVE_MAXIMUM_IN_MAX as usize),
+        ("subscriptions", limits::SUBSCRIPTIONS_MAX_MAX),
+        ("devices_per_user", limits::DEVICES_PER_USER_MAX_MAX),
     ] {
-        let line = line_of(from_file(&format!("[limits]\n{key} = {other}")));
-        assert_eq!(line, format!("limits.{key}: it cannot be changed yet; allowed: {only}"));
+        let set = |number: usize| from_file(&format!("[limits]\n{key} = {number}"));
+        for number in [1, 2, largest - 1, largest] {
+            let limits = set(number).expect("it is within its bounds").limits;
+            let taken = match key {
+                "receive_maximum_out" => limits.receive_maximum_out.into(),
+                "receive_maximum_in" => limits.receive_maximum_in.into(),
+                "subscriptions" => limits.subscriptions,
+                _ => limits.devices_per_user,
+            };
+            assert_eq!(taken, number, "{key}");
+        }
+        for number in [0, largest + 1] {
+            let line = line_of(set(number));
+            assert_eq!(line, format!("limits.{key}: `{number}` is not allowed; allowed: 1 to {largest}"));
+        }
     }
-    from_file("[limits]\nsubscriptions = 1000\nsession_expiry_max = \"168h\"").expect("it is the default");
+    for (text, seconds) in [("0s", Some(0)), ("1s", Some(1)), ("366d", Some(366 * 24 * 3_600)), ("367d", None)] {
+        let set = from_file(&format!("[limits]\nsession_expiry_max = \"{text}\""));
+        assert_eq!(set.ok().map(|config| config.limits.session_expiry_max.as_secs()), seconds, "{text}");
+    }
 }
 
 #[test]

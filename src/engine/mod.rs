@@ -412,6 +412,16 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
         self.mailer.send_control(to, letter);
     }
 
+    /// The number of the last letter written to a shard; see [`Mailer::written`].
+    pub fn written(&self, to: ShardId) -> u64 {
+        self.mailer.written(to)
+    }
+
+    /// Whether a letter lies in its mailbox; see [`Mailer::is_posted`].
+    pub fn is_posted(&self, to: ShardId, letter: u64) -> bool {
+        self.mailer.is_posted(to, letter)
+    }
+
     /// Whether a shard does not keep up with its mail: stop reading what feeds it.
     pub fn congested(&self, to: ShardId) -> bool {
         self.mailer.congested(to)

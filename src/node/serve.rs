@@ -7,6 +7,7 @@ use super::dispatcher::{self, Progress};
 use super::listener::Bounded;
 use super::plane;
 use crate::admin;
+use crate::base::ids::PushId;
 use crate::config::Config;
 use crate::io::probe::{self, Choosing, Chosen};
 use crate::limits;
@@ -99,7 +100,7 @@ fn shards(config: &Config) -> u16 {
 
 fn api(config: &Config, address: SocketAddr, control: &Arc<Control>) -> axum::Router {
     let rules = Rules { apps: config.apps.clone(), packet_bytes: config.limits.packet_bytes };
-    let sources = Sources { wall_ms, new_id: || uuid::Uuid::now_v7().to_string() };
+    let sources = Sources { wall_ms, new_id: || PushId(uuid::Uuid::now_v7().as_u128()) };
     let loopback_only = address.ip().to_canonical().is_loopback();
     Api::new(Arc::clone(control), rules, sources, loopback_only)
         .router(admin::router(Arc::clone(control), config.apps.clone()))

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::admin;
-use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Qos, ShardId};
+use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, PushId, Qos, ShardId};
 use crate::shard::command::{
     CommandError, CommandToken, ConnectionFigures, ConnectionName, ConnectionQuery, Event, Push, PushResult, Pushed,
     ShardStats, Target,
@@ -29,6 +29,10 @@ pub(super) enum Behaviour {
     /// Takes it in and says nothing.
     Silent,
 }
+
+/// The id of every push, and that of the one that had the key `seen` first.
+const ID: PushId = PushId(0x1d);
+const FIRST: PushId = PushId(0xf1);
 
 /// The fake data plane and what it was asked for.
 pub(super) struct Fake {
@@ -74,9 +78,12 @@ impl Gateway for FakeGateway {
             Target::Topic(_) | Target::Everyone => smallvec![result(None, 5)],
         };
         let duplicate = push.key.as_ref().is_some_and(|(key, _)| &**key == "seen");
+        let id = if duplicate { FIRST } else { push.id };
         self.0.pushes.lock().expect("not poisoned").push(push.clone());
         match self.0.behave() {
-            Behaviour::Answer => self.0.dispatch(Event::Pushed { token, result: Ok(Pushed { results, duplicate }) }),
+            Behaviour::Answer => {
+                self.0.dispatch(Event::Pushed { token, result: Ok(Pushed { results, duplicate, id }) })
+            }
             Behaviour::Fail(error) => self.0.dispatch(Event::Pushed { token, result: Err(error) }),
             Behaviour::Refuse(error) => return Err(error),
             Behaviour::Silent => {}
@@ -184,7 +191,7 @@ impl Bench {
         assert!(fake.control.set(Arc::clone(&control)).is_ok());
         let apps = vec!["default".to_owned(), "shop".to_owned()];
         let rules = Rules { apps: apps.clone(), packet_bytes: PACKET_BYTES };
-        let sources = Sources { wall_ms: || NOW_MS, new_id: || "id-1".to_owned() };
+        let sources = Sources { wall_ms: || NOW_MS, new_id: || ID };
         let api = Api::new(Arc::clone(&control), rules, sources, loopback_only);
         let router = api.router(admin::router(Arc::clone(&control), apps));
         Self { fake, control, router }

@@ -5,6 +5,7 @@ use super::control::{Failure, Reply};
 use super::guard::read_body;
 use super::problem::Problem;
 use super::request::{self, Accepted, WaitFor};
+use crate::base::ids::PushId;
 use crate::limits;
 use crate::shard::command::{CommandError, Pushed};
 use axum::body::Body;
@@ -29,6 +30,7 @@ type AppParameter = Result<Query<AppQuery>, QueryRejection>;
 /// What came of a push.
 #[derive(Serialize)]
 struct PushReply {
+    /// Of the first push under its key.
     id: String,
     /// Empty for `wait: accepted`: nothing is known yet.
     results: Vec<PushReplyResult>,
@@ -113,7 +115,7 @@ pub(super) async fn batch(
 
 /// A push that has been handed over.
 struct Started {
-    id: String,
+    id: PushId,
     /// `None`: nothing to wait for.
     reply: Option<Reply<Result<Pushed, CommandError>>>,
     timeout: Duration,
@@ -121,7 +123,9 @@ struct Started {
 
 impl Started {
     fn begin(api: &Api, json: &[u8], app: Option<&str>) -> Result<Self, Problem> {
-        let Accepted { push, wait, timeout } = request::parse(json, app, &api.rules, (api.sources.wall_ms)())?;
+        let Accepted { mut push, wait, timeout } = request::parse(json, app, &api.rules, (api.sources.wall_ms)())?;
+        let id = (api.sources.new_id)();
+        push.id = id;
         let reply = match wait {
             WaitFor::Accepted => {
                 api.control.push_unawaited(push)?;
@@ -130,7 +134,7 @@ impl Started {
             WaitFor::Stored => Some(api.control.push(push)?),
             WaitFor::Delivered => unreachable!("the parser refuses it"),
         };
-        Ok(Self { id: (api.sources.new_id)(), reply, timeout })
+        Ok(Self { id, reply, timeout })
     }
 
     async fn finish(self) -> Result<PushReply, Problem> {
@@ -141,7 +145,7 @@ impl Started {
     async fn finish_since(self, begun: tokio::time::Instant) -> Result<PushReply, Problem> {
         let Self { id, reply, timeout } = self;
         let Some(reply) = reply else {
-            return Ok(PushReply { id, results: Vec::new(), duplicate: false });
+            return Ok(PushReply { id: id.to_string(), results: Vec::new(), duplicate: false });
         };
         let pushed = reply.wait(timeout.saturating_sub(begun.elapsed())).await?.map_err(Failure::Refused)?;
         let results = pushed.results.into_iter().map(|result| PushReplyResult {
@@ -150,7 +154,7 @@ impl Started {
             epoch: result.position.map(|(epoch, _)| format!("{:016x}", epoch.0)),
             online: result.online,
         });
-        Ok(PushReply { id, results: results.collect(), duplicate: pushed.duplicate })
+        Ok(PushReply { id: pushed.id.to_string(), results: results.collect(), duplicate: pushed.duplicate })
     }
 }
 

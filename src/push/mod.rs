@@ -18,6 +18,7 @@ pub use request::Rules;
 
 pub(crate) use http::json;
 
+use crate::base::ids::PushId;
 use crate::limits;
 use axum::Router;
 use axum::http::StatusCode;
@@ -31,7 +32,7 @@ pub struct Sources {
     /// Milliseconds since 1970-01-01 UTC.
     pub wall_ms: fn() -> u64,
     /// A unique, time-ordered id.
-    pub new_id: fn() -> String,
+    pub new_id: fn() -> PushId,
 }
 
 /// The API's state.

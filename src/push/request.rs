@@ -1,7 +1,7 @@
 //! A push as JSON → a validated [`Push`].
 
 use super::problem::Problem;
-use crate::base::ids::{AppId, Qos};
+use crate::base::ids::{AppId, PushId, Qos};
 use crate::base::message::{Message, Properties};
 use crate::limits;
 use crate::shard::command::{Push, Target};
@@ -131,7 +131,8 @@ pub fn parse(json: &[u8], app: Option<&str>, rules: &Rules, wall_ms: u64) -> Res
         Qos::AtMostOnce => WaitFor::Accepted,
         Qos::AtLeastOnce | Qos::ExactlyOnce => WaitFor::Stored,
     });
-    let push = Push { app, target, message: Arc::new(message), key };
+    // Whoever hands it over gives it its id.
+    let push = Push { app, target, message: Arc::new(message), key, id: PushId::default() };
     Ok(Accepted { push, wait, timeout: timeout(body.timeout_ms)? })
 }
 

@@ -16,7 +16,7 @@ async fn a_push_to_a_user_has_the_defaults_of_the_contract() {
     let (status, reply) = bench.push(&to_alice(json!("hello"))).await;
     assert_eq!(status, 200);
     let expected = json!({
-        "id": "id-1",
+        "id": "00000000-0000-0000-0000-00000000001d",
         "results": [{ "user": "alice", "offset": 17, "epoch": "00000000000000ab", "online": 2 }],
         "duplicate": false,
     });
@@ -69,7 +69,10 @@ async fn qos_0_is_answered_when_it_was_taken_in() {
     let bench = Bench::new();
     bench.behave(Behaviour::Silent);
     let (status, reply) = bench.push(&json!({ "to": { "user": "alice" }, "payload": "x", "qos": 0 })).await;
-    assert_eq!((status, reply), (200, json!({ "id": "id-1", "results": [], "duplicate": false })));
+    assert_eq!(
+        (status, reply),
+        (200, json!({ "id": "00000000-0000-0000-0000-00000000001d", "results": [], "duplicate": false }))
+    );
     bench.behave(Behaviour::Answer);
     let body = json!({ "to": { "user": "alice" }, "payload": "x", "qos": 0, "wait": "stored" });
     let (_, reply) = bench.push(&body).await;
@@ -368,6 +371,7 @@ async fn a_repeated_key_says_duplicate_and_its_hash_covers_the_body() {
     for body in &variants {
         let (status, reply) = bench.push(body).await;
         assert_eq!((status, &reply["duplicate"]), (200, &json!(true)));
+        assert_eq!(reply["id"], "00000000-0000-0000-0000-0000000000f1", "the first one's");
         hashes.push(bench.pushed().key.expect("a key").1);
     }
     for (index, hash) in hashes.iter().enumerate() {

@@ -13,8 +13,9 @@ pub mod protocol;
 pub mod sse;
 
 use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq};
-use crate::base::log::RecordChange;
+use crate::base::log::{RecordChange, StreamGap};
 use crate::base::message::Message;
+use crate::limits;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use self::core::Spare;
 pub use self::core::{
     Close, Effective, Flight, InFlight, LoggedAt, Offer, OnlyStream, Protocol, Session, Subscription, Text,
 };
-pub use directory::{Directory, Full, Record, SessionsOf, Unreadable};
+pub use directory::{Directory, Full, Record, SessionsOf, Thawed};
 
 /// Names an in-flight message towards the client; on MQTT it is the packet identifier. Never 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -72,14 +73,9 @@ pub enum Effect {
         /// Where its stream has it; none: it is not logged.
         place: Option<(Epoch, Offset)>,
     },
-    /// Retention removed this many entries of the inbox before the session read them: send the `$inbox/$gap` notice
-    /// if a filter covers it, and count them.
-    Gap {
-        /// Offset of the first one.
-        first: Offset,
-        /// How many.
-        entries: u64,
-    },
+    /// Retention removed entries before the session read them: send the `$inbox/$gap` notice if a filter covers it,
+    /// mark the next message, and count it.
+    Gap(Gap),
     /// Register these with the router; then tell `on_subscribed(ticket, …)` each one's place; when interest is
     /// installed everywhere and `on_interest_installed(ticket, …)` has been called, the session goes on by itself.
     Subscribe {
@@ -147,6 +143,20 @@ pub enum Effect {
     },
     /// Count something by name (drops, refusals).
     Count(Counter),
+}
+
+/// What retention took from a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gap {
+    /// Of its inbox.
+    Inbox {
+        /// Offset of the first one.
+        first: Offset,
+        /// How many.
+        entries: u64,
+    },
+    /// Of a topic, or of everyone: the session has no position of its own there, so how many is not known.
+    Topics(StreamGap),
 }
 
 /// A filter that passed all checks.
@@ -301,6 +311,30 @@ impl From<&Subscription> for GrantedFilter {
     }
 }
 
+/// What an operator lets sessions have; the bounds of each are in `limits.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Messages in flight towards a client.
+    pub receive_maximum_out: u8,
+    /// Unacknowledged messages of a client.
+    pub receive_maximum_in: u16,
+    /// Subscriptions of a session.
+    pub subscriptions: u16,
+    /// Longest session expiry, seconds.
+    pub expiry: u32,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            receive_maximum_out: limits::RECEIVE_MAXIMUM_OUT as u8,
+            receive_maximum_in: limits::RECEIVE_MAXIMUM_IN,
+            subscriptions: limits::SUBSCRIPTIONS_MAX as u16,
+            expiry: limits::SESSION_EXPIRY_MAX.as_secs() as u32,
+        }
+    }
+}
+
 /// Effects of one call, re-used by the shard from call to call so that steady state allocates nothing.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -310,9 +344,16 @@ pub struct Effects {
     pub list: Vec<Effect>,
     /// Windows of sessions that have nothing in flight, for the next one that has.
     pub(in crate::session) spare: Spare,
+    /// The operator's, at hand in every call.
+    pub(in crate::session) bounds: Bounds,
 }
 
 impl Effects {
+    /// An empty list for calls within these bounds.
+    pub fn new(bounds: Bounds) -> Self {
+        Self { bounds, ..Self::default() }
+    }
+
     /// Forgets what was carried out and keeps the room.
     pub fn clear(&mut self) {
         self.control.clear();

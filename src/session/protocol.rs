@@ -4,7 +4,7 @@ use super::core::own_position::Missing;
 use super::directory::Directory;
 use super::mqtt::{self, ConnectRequest, OpenAt, Refusal};
 use super::sse::{self, EventsRequest};
-use super::{CloseReason, Counter, DeliveryId, Effects, Identity, LoggedAt, Protocol, Session, Ticket};
+use super::{CloseReason, Counter, DeliveryId, Effects, Gap, Identity, LoggedAt, Protocol, Session, Ticket};
 use crate::base::clock::Now;
 use crate::base::ids::{ConnectionId, Offset, Seq, SessionId};
 use crate::base::log::{StoreError, StreamHead};
@@ -53,7 +53,7 @@ impl Request {
     }
 
     /// Whether it goes on with a session that is there.
-    fn continues(&self) -> bool {
+    pub fn continues(&self) -> bool {
         match self {
             Self::Mqtt(request) => !request.clean_start,
             Self::Sse(_) => false,
@@ -135,19 +135,15 @@ pub fn on_located(session: &mut Session, head: StreamHead, entries: &[Entry], ef
     }
 }
 
-/// Retention removed entries of its inbox before it read them.
-pub fn on_gap(session: &Session, first: Offset, entries: u64, now: Now, effects: &mut Effects) {
-    match session.protocol {
-        Protocol::Mqtt311 | Protocol::Mqtt5 => session.notice_of_gap(first, entries, now, effects),
-        Protocol::Sse { .. } => sse::on_gap(LoggedAt::Inbox(first), Some(Missing::Trimmed(first, entries)), effects),
-    }
-}
-
-/// Retention removed entries of its topics, the newest of them `trimmed`, before it read them: how many, nobody knows.
-pub fn on_topics_trimmed(session: &Session, trimmed: Seq, effects: &mut Effects) {
-    match session.protocol {
-        Protocol::Mqtt311 | Protocol::Mqtt5 => {}
-        Protocol::Sse { .. } => sse::on_gap(LoggedAt::Topics(trimmed), None, effects),
+/// Retention removed entries before it read them, and its client is told by its own protocol's means. MQTT's are messages,
+/// which are the shard's to make.
+pub fn on_gap(session: &Session, gap: &Gap, effects: &mut Effects) {
+    match (session.protocol, gap) {
+        (Protocol::Mqtt311 | Protocol::Mqtt5, _) => unreachable!("MQTT is told by messages"),
+        (Protocol::Sse { .. }, Gap::Inbox { first, entries }) => {
+            sse::on_gap(LoggedAt::Inbox(*first), Some(Missing::Trimmed(*first, *entries)), effects);
+        }
+        (Protocol::Sse { .. }, Gap::Topics(gap)) => sse::on_gap(LoggedAt::Topics(gap.trimmed), None, effects),
     }
 }
 

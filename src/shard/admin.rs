@@ -52,6 +52,7 @@ impl Gateway {
             && core.counts().connections == 0
             && self.dirty.is_empty()
             && self.log.outstanding() == 0
+            && self.turning.held() == 0
         {
             self.drained = true;
             self.tell(Event::Drained { shard: self.shard.0 });

@@ -47,7 +47,7 @@ impl Gateway {
         match effect {
             Effect::Deliver { delivery, dup } => self.deliver_in_flight(core, session, delivery, dup),
             Effect::DeliverOnce { message, place } => self.deliver_once(core, session, &message, place),
-            Effect::Gap { first, entries } => self.deliver_gap(core, session, first, entries),
+            Effect::Gap(gap) => self.deliver_gap(core, session, &gap),
             Effect::Locate { topic, after } => self.locate(session, topic, after),
             Effect::Opened => self.opened(core, session),
             Effect::Publish { message, receipt, records } => {
@@ -86,6 +86,7 @@ impl Gateway {
                 records.extend(served.and_then(|served| self.directory.read_mark_moved(session, served)));
                 self.offline.clear(session.index);
                 self.unsent.forget(session.index);
+                self.gap_notes.forget(session.index);
                 self.forget_lagging(session);
                 self.directory.remove(session).expect("a session ends once");
                 if !records.is_empty() {
@@ -130,7 +131,7 @@ impl Gateway {
         message: &crate::base::message::Message,
     ) {
         let home = self.homes.topic(message.app, &message.topic);
-        if !self.log.congested() && !self.incoming.is_full() && !core.congested(home) {
+        if !self.is_log_congested() && !self.incoming.is_full() && !core.congested(home) {
             return;
         }
         if let Some(connection) = self.directory.get(session).and_then(Session::connection) {

@@ -1,7 +1,7 @@
 //! What the control plane asks of shards, and what they answer: plain values, no channel types.
 
 use super::launch::StartError;
-use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Qos, ShardId};
+use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, PushId, Qos, ShardId};
 use crate::base::message::Message;
 use core::fmt;
 use core::str::FromStr;
@@ -44,6 +44,8 @@ pub struct Push {
     pub message: Arc<Message>,
     /// Idempotency key with the hash of what it stands for.
     pub key: Option<(Box<str>, u64)>,
+    /// Names it, also in answer to whoever repeats its key.
+    pub id: PushId,
 }
 
 impl Push {
@@ -222,6 +224,8 @@ pub struct Pushed {
     pub results: SmallVec<[PushResult; 1]>,
     /// The key had been seen; nothing was delivered now.
     pub duplicate: bool,
+    /// Of the push, or of the first one under its key.
+    pub id: PushId,
 }
 
 #[cfg(test)]

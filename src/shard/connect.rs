@@ -105,6 +105,10 @@ impl Gateway {
         let Moving { identity, request } =
             self.moving.remove((core.tag(id).expect("it was just installed") & !MOVING) as usize);
         core.set_tag(id, GUEST);
+        if self.draining {
+            // It was on its way when the drain began, so nobody would close it.
+            return self.refuse_request(core, id, &request, Refusal::Unavailable);
+        }
         let keep_alive_ms = self.keep_alive_ms(&request);
         let (now, seq) = (core.now(), self.position());
         if let Some(old) = self.directory.find(identity.app, &identity.user, &identity.device) {
@@ -115,6 +119,9 @@ impl Gateway {
                 self.apply(core, Some(old), Some(connection), &mut effects);
             }
             self.give_effects(effects);
+            if !request.continues() {
+                self.gap_notes.forget(old.index);
+            }
             // What waits unlogged was for the old connection.
             self.forget_lagging(old);
         }

@@ -40,13 +40,12 @@ impl Gateway {
                 _ => self.on_pull_failed(core, session),
             },
             Waiting::PullTopics { session } => match result {
-                Ok(Answer::Topics { entries, through, trimmed }) => {
-                    self.on_topics_answered(core, session, entries, through, trimmed);
+                Ok(Answer::Topics { entries, through, gaps }) => {
+                    self.on_topics_read(core, session, &entries, &gaps, through);
                 }
                 _ => self.on_pull_failed(core, session),
             },
             Waiting::Locate { session } => self.on_located(core, session, result),
-            Waiting::TrimmedTopic { session, read } => self.on_trimmed_topic(core, session, *read, result),
             Waiting::ReadMark { session } => self.on_read_mark(session, result),
             Waiting::InboxHead { session, mark } => self.on_inbox_head(core, session, mark, result),
             Waiting::Publish { publish, owed } => self.on_publish_committed(core, &publish, owed, result),

@@ -5,12 +5,12 @@ use super::flavours::Layout;
 use super::gateway::{Core, Gateway};
 use super::log_port::Waiting;
 use super::outbound::Stamp;
-use crate::base::ids::{ConnectionId, Offset, Seq, SessionId};
-use crate::base::message::{Entry, StreamKey};
+use crate::base::ids::{ConnectionId, Offset, SessionId};
+use crate::base::message::StreamKey;
 use crate::engine::{Close, CloseCause, Room};
 use crate::io::Driver;
 use crate::session::protocol::{self, Request};
-use crate::session::{DeliveryId, OnlyStream, Session, sse};
+use crate::session::{DeliveryId, Session, sse};
 use crate::store::{self, Answer, StoreError};
 use crate::wire::http::{Head, Problem, Status};
 use crate::wire::sse::{HEARTBEAT, Token, encode_preflight};
@@ -79,49 +79,6 @@ impl Gateway {
     /// Asks again for a place that could not be read.
     pub(super) fn locate_again<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId) {
         self.tell_session(core, id, sse::locate_again);
-    }
-
-    /// Topics were read from the store. Who has its own position is told if retention has taken something behind it; of
-    /// a single topic the store can say whether it was this one's.
-    pub(super) fn on_topics_answered<D: Driver>(
-        &mut self,
-        core: &mut Core<D>,
-        id: SessionId,
-        entries: Vec<Entry>,
-        through: Seq,
-        trimmed: Seq,
-    ) {
-        let Some(session) = self.directory.get(id) else { return };
-        if session.protocol().acknowledges() || trimmed <= session.topics_delivered() {
-            return self.on_topics_read(core, id, &entries, through);
-        }
-        if session.only_stream() == OnlyStream::Topic {
-            let stream = StreamKey::Topic(session.app(), Arc::clone(session.subscriptions()[0].text.shared()));
-            let waiting = Waiting::TrimmedTopic { session: id, read: Box::new((entries, through)) };
-            return self.log.submit(store::Request::Head { stream }, waiting);
-        }
-        self.tell_session(core, id, |session, effects| protocol::on_topics_trimmed(session, trimmed, effects));
-        self.on_topics_read(core, id, &entries, through);
-    }
-
-    /// Whether retention has taken entries of a session's only topic.
-    pub(super) fn on_trimmed_topic<D: Driver>(
-        &mut self,
-        core: &mut Core<D>,
-        id: SessionId,
-        (entries, through): (Vec<Entry>, Seq),
-        result: Result<Answer, StoreError>,
-    ) {
-        let Ok(Answer::Head(head)) = result else {
-            self.tell_session(core, id, |session, _| session.on_pull_failed());
-            return self.read_again(id);
-        };
-        self.tell_session(core, id, |session, effects| {
-            if head.trimmed > session.topics_delivered() {
-                protocol::on_topics_trimmed(session, head.trimmed, effects);
-            }
-        });
-        self.on_topics_read(core, id, &entries, through);
     }
 
     /// What of a frame is this connection's own.

@@ -149,7 +149,8 @@ impl Gateway {
         let Some(connection) = session.connection().filter(|_| session.is_open()) else {
             return self.pass_by(core, id, visit);
         };
-        let is_simple = visit.lists.len() == 1 && visit.topic != EVERYONE && !visit.options.no_local();
+        let is_own = self.gap_notes.has(id.index);
+        let is_simple = visit.lists.len() == 1 && visit.topic != EVERYONE && !visit.options.no_local() && !is_own;
         if is_simple && session.subscriptions().iter().all(|subscription| subscription.identifier == 0) {
             return self.visit_simple(core, id, connection, visit);
         }

@@ -7,6 +7,7 @@ use super::connect::Moving;
 use super::connections::Survey;
 use super::fanout::{Parcel, Passing};
 use super::flavours::Flavours;
+use super::gaps::GapNotes;
 use super::home::Homes;
 use super::incoming::{HotRing, Incoming};
 use super::lagging::Lagging;
@@ -17,6 +18,7 @@ use super::restore::Restoring;
 use super::settings::Settings;
 use super::stats::Counters;
 use super::subscribe::Installing;
+use super::turning::Turning;
 use super::unsent::Unsent;
 use crate::base::hash::KeyedHash;
 use crate::base::ids::{ConnectionId, Seq, SessionId, ShardId};
@@ -82,6 +84,10 @@ pub(crate) struct Gateway {
     pub(super) passing: Passing,
     pub(super) lagging: Lagging,
     pub(super) unsent: Unsent,
+    /// Sessions whose window has room again because something could not be sent, with unlogged messages waiting for it.
+    /// Worked off each turn.
+    pub(super) freed: Vec<SessionId>,
+    pub(super) gap_notes: GapNotes,
     pub(super) incoming: Incoming,
     pub(super) hot: HotRing,
     /// The last seq whose batch has come.
@@ -98,6 +104,7 @@ pub(crate) struct Gateway {
 
     pub(super) log: LogPort,
     pub(super) committing: Committing,
+    pub(super) turning: Turning,
     pub(super) lists: Slab<ListPush>,
     /// Sessions whose record has a lazily written change, each once.
     pub(super) dirty: VecDeque<SessionId>,
@@ -140,7 +147,7 @@ impl Gateway {
             homes,
             events,
             untold: VecDeque::new(),
-            directory: Directory::new(hash.clone(), sessions_max),
+            directory: Directory::new(hash.clone(), sessions_max, settings.limits.devices_per_user),
             offline: Wheel::new(u32::try_from(sessions_max).expect("sessions are numbered with 32 bits"), 0),
             moving: Slab::new(),
             assigned: 0,
@@ -154,6 +161,8 @@ impl Gateway {
             passing: Passing::default(),
             lagging: Lagging::default(),
             unsent: Unsent::default(),
+            freed: Vec::new(),
+            gap_notes: GapNotes::default(),
             incoming: Incoming::default(),
             hot: HotRing::default(),
             seq: Seq(0),
@@ -164,6 +173,7 @@ impl Gateway {
             retry_reads_ms: 0,
             log: LogPort::new(store, shard),
             committing: Committing::new(hash.clone()),
+            turning: Turning::default(),
             hash,
             lists: Slab::new(),
             dirty: VecDeque::new(),
@@ -223,7 +233,7 @@ impl Gateway {
 
     /// An empty list of effects, to be given back.
     pub(super) fn take_effects(&mut self) -> Effects {
-        self.spare_effects.pop().unwrap_or_default()
+        self.spare_effects.pop().unwrap_or_else(|| Effects::new(self.settings.sessions()))
     }
 
     /// Takes an empty list of effects back.

@@ -5,6 +5,7 @@ use super::lagging::Kept;
 use super::log_port::Waiting;
 use super::subscribe::is_inbox;
 use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq, SessionId};
+use crate::base::log::StreamGap;
 use crate::base::message::{Entry, Message, StreamKey};
 use crate::io::Driver;
 use crate::limits::TICK;
@@ -86,11 +87,8 @@ impl Gateway {
     /// A session asks for what it does not know of its inbox.
     pub(super) fn ask_about_inbox(&mut self, id: SessionId) {
         let Some(session) = self.directory.get(id) else { return };
-        if session.wants_inbox_start() {
+        if session.wants_inbox_start() || session.wants_inbox_end() {
             self.ask_for_read_mark(id);
-        } else if session.wants_inbox_end() {
-            let stream = StreamKey::Inbox(session.app(), session.user().into());
-            self.log.submit(Request::Head { stream }, Waiting::InboxHead { session: id, mark: Default::default() });
         }
     }
 
@@ -137,7 +135,10 @@ impl Gateway {
         let Some(session) = self.directory.get(id) else { return };
         let Ok(Answer::Records(records)) = result else { return self.read_again(id) };
         let mark = records.first().and_then(|(_, value)| record::parse_read_mark(value)).unwrap_or_default();
-        let stream = StreamKey::Inbox(session.app(), session.user().into());
+        let (app, user): (_, Arc<str>) = (session.app(), session.user().into());
+        // Sessions that were away when the process began have not seen how far others had come.
+        self.directory.learn_read_mark(app, &user, mark);
+        let stream = StreamKey::Inbox(app, user);
         self.log.submit(Request::Head { stream }, Waiting::InboxHead { session: id, mark });
     }
 
@@ -192,7 +193,8 @@ impl Gateway {
         } else {
             entries.last().map_or(self.seq, |entry| entry.seq)
         };
-        self.on_topics_read(core, id, &entries, through);
+        // What it holds it has whole, so there are no gaps.
+        self.on_topics_read(core, id, &entries, &[], through);
     }
 
     /// Everything logged up to this seq has been offered to all it concerns.
@@ -254,6 +256,13 @@ impl Gateway {
         });
     }
 
+    /// Uses the windows that were freed without a word of the client.
+    pub(super) fn catch_up_freed<D: Driver>(&mut self, core: &mut Core<D>) {
+        for id in std::mem::take(&mut self.freed) {
+            self.catch_up(core, id);
+        }
+    }
+
     /// Logged messages up to this seq may be read: what is unlogged and comes before them has reached all it concerns.
     fn readable(&self) -> Seq {
         self.passing.first_unlogged().unwrap_or_else(|| self.offered.max(self.passing.newest()))
@@ -290,6 +299,7 @@ impl Gateway {
         core: &mut Core<D>,
         id: SessionId,
         entries: &[Entry],
+        gaps: &[StreamGap],
         through: Seq,
     ) {
         let now = core.now();
@@ -297,7 +307,7 @@ impl Gateway {
         let barrier = self.lagging.next(id.index).map_or(through, |first| through.min(first.behind)).min(readable);
         self.stop_at(id, readable);
         let entries = &entries[..entries.partition_point(|entry| entry.seq <= barrier)];
-        self.tell_session(core, id, |session, effects| session.on_topics_pulled(entries, barrier, now, effects));
+        self.tell_session(core, id, |session, effects| session.on_topics_pulled(entries, gaps, barrier, now, effects));
         self.catch_up(core, id);
     }
 

@@ -5,7 +5,7 @@
 //! arrival ([`super::incoming`]); so whoever sends an unlogged message after a `Done` knows that it will not overtake.
 
 use super::command::{CommandError, CommandToken, ConnectionQuery, Push};
-use crate::base::ids::{AppId, SessionId, ShardId};
+use crate::base::ids::{AppId, PushId, SessionId, ShardId};
 use crate::base::message::Message;
 use crate::engine::Departure;
 use crate::router::interest::Level;
@@ -88,8 +88,18 @@ pub(crate) enum Origin {
     Nobody,
     /// A client's session.
     Client { shard: ShardId, session: SessionId, receipt: Ticket },
-    /// The API.
-    Control(CommandToken),
+    /// The API, with this push.
+    Control(CommandToken, PushId),
+}
+
+impl Origin {
+    /// The id of the push it is; only pushes have keys.
+    pub(crate) fn push(self) -> PushId {
+        match self {
+            Self::Control(_, id) => id,
+            Self::Nobody | Self::Client { .. } => PushId::default(),
+        }
+    }
 }
 
 /// What became of a client's publish.

@@ -6,8 +6,7 @@
 
 use super::command::{CommandToken, Push};
 use super::letter::Publish;
-use crate::base::ids::{Epoch, Offset, Seq, SessionId, ShardId};
-use crate::base::message::Entry;
+use crate::base::ids::{Epoch, Offset, SessionId, ShardId};
 use crate::session::Ticket;
 use crate::store::{Address, Handle, Request, RequestToken};
 use slab::Slab;
@@ -28,8 +27,6 @@ pub(crate) enum Waiting {
     InboxHead { session: SessionId, mark: (Epoch, Offset) },
     /// A session looks for its place in a topic's stream.
     Locate { session: SessionId },
-    /// A session's read of topics waits for whether retention has taken any of its only topic.
-    TrimmedTopic { session: SessionId, read: Box<(Vec<Entry>, Seq)> },
     /// Where the log stands, at start.
     RestoreSeq,
     /// A page of records behind this key, at start.

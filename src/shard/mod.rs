@@ -7,11 +7,12 @@
 //!
 //! # Files, in the order in which a message passes them
 //! `launch` threads and mailboxes · `gateway` the engine's calls and letters, dispatched · `http` a guest's first bytes
-//! and requests · `websocket` its beginning and end · `connect` from accept to an open session · `inbound` bytes to frames to sessions · `apply` what sessions ask for · `publish` a topic's home ·
+//! and requests · `websocket` its beginning and end · `connect` from accept to an open session · `inbound` bytes to
+//! frames to sessions · `apply` what sessions ask for · `publish` a topic's home · `turning` its order ·
 //! `push` the control plane's messages · `log_port`, `done` requests to the log and their answers · `incoming` what came
-//! for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound` frames into outboxes · `lagging`, `unsent`
-//! what waits for a window or an outbox · `subscribe` interest · `jobs` the rest of the turn · `restore` at start ·
-//! `event_stream` what only event streams need · `admin`, `connections`, `stats` the operator.
+//! for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound` frames into outboxes · `gaps` what retention
+//! took · `lagging`, `unsent` what waits for a window or an outbox · `subscribe` interest · `jobs` the rest of the turn ·
+//! `restore` at start · `event_stream` what only event streams need · `admin`, `connections`, `stats` the operator.
 
 mod admin;
 mod apply;
@@ -23,6 +24,7 @@ mod done;
 mod event_stream;
 mod fanout;
 mod flavours;
+mod gaps;
 mod gateway;
 pub mod handle;
 mod home;
@@ -42,6 +44,7 @@ mod restore;
 pub mod settings;
 mod stats;
 mod subscribe;
+mod turning;
 mod unsent;
 mod websocket;
 

@@ -93,32 +93,31 @@ impl Gateway {
             self.settle_unsent(core, id, delivery, Counter::DroppedExpired);
             return true;
         }
-        let effective = session.effective(&message.topic, None);
-        let identifiers = effective.as_ref().map_or(&[][..], |effective| &effective.identifiers[..]);
-        let retain = message.retain && effective.as_ref().is_some_and(|effective| effective.retain_as_published);
         let mut bytes = std::mem::take(&mut self.scratch);
-        bytes.clear();
-        let (dialect, own) = (Dialect::of_message(session, place), Own { qos, retain, identifiers });
-        let frame = encode_frame(dialect, &message, place, own, wall_ms, &mut bytes);
-        let too_large = frame.total_bytes > self.frame_bytes_max(session);
-        let written = if too_large {
-            self.settle_unsent(core, id, delivery, Counter::DroppedTooLarge);
-            true
-        } else {
-            let stamp = self.stamp(id, &frame.layout, Some((delivery, dup)));
-            let written = write_frame(core, connection, &bytes, &frame, stamp).is_ok();
-            if written {
-                self.counters.sent(qos);
-                self.handed_over(core, id, delivery);
-            } else {
-                self.wait_for_outbox(core, connection);
+        let written = match self.encode_for(id, &message, place, qos, None, wall_ms, &mut bytes) {
+            None => {
+                self.settle_unsent(core, id, delivery, Counter::DroppedTooLarge);
+                true
             }
-            written
+            Some((frame, names_gaps)) => {
+                let stamp = self.stamp(id, &frame.layout, Some((delivery, dup)));
+                let written = write_frame(core, connection, &bytes, &frame, stamp).is_ok();
+                if written {
+                    self.counters.sent(qos);
+                    self.gaps_told(id, names_gaps);
+                    self.handed_over(core, id, delivery);
+                } else {
+                    self.wait_for_outbox(core, connection);
+                }
+                written
+            }
         };
         self.scratch = bytes;
         written
     }
 
+    /// Settles what cannot be sent. The window's room is for what waits unlogged, but not here: this may be in the middle
+    /// of an offer of just that.
     pub(super) fn settle_unsent<D: Driver>(
         &mut self,
         core: &mut Core<D>,
@@ -129,6 +128,9 @@ impl Gateway {
         self.tell_session(core, id, |session, effects| {
             protocol::settle_unsent(session, delivery, why, effects);
         });
+        if self.lagging.is_behind(id.index) && self.freed.last() != Some(&id) {
+            self.freed.push(id);
+        }
     }
 
     /// Sends a message once, at QoS 0, to one session; what finds no room is dropped and counted.
@@ -148,20 +150,21 @@ impl Gateway {
         if self.must_not_pass(id.index, session, place) {
             return self.counters.dropped_outbox_full += 1;
         }
-        let effective = session.effective(&message.topic, message.publisher);
-        let identifiers = effective.as_ref().map_or(&[][..], |effective| &effective.identifiers[..]);
-        let retain = message.retain && effective.as_ref().is_some_and(|effective| effective.retain_as_published);
-        self.scratch.clear();
-        let (dialect, own) = (Dialect::of_message(session, place), Own { qos: Qos::AtMostOnce, retain, identifiers });
-        let frame = encode_frame(dialect, message, place, own, wall_ms, &mut self.scratch);
-        if frame.total_bytes > self.frame_bytes_max(session) {
-            return self.counters.session(Counter::DroppedTooLarge);
+        let mut bytes = std::mem::take(&mut self.scratch);
+        match self.encode_for(id, message, place, Qos::AtMostOnce, message.publisher, wall_ms, &mut bytes) {
+            None => self.counters.session(Counter::DroppedTooLarge),
+            Some((frame, names_gaps)) => {
+                let stamp = self.stamp(id, &frame.layout, None);
+                match write_frame(core, connection, &bytes, &frame, stamp) {
+                    Ok(()) => {
+                        self.counters.sent(Qos::AtMostOnce);
+                        self.gaps_told(id, names_gaps);
+                    }
+                    Err(_) => self.counters.dropped_outbox_full += 1,
+                }
+            }
         }
-        let stamp = self.stamp(id, &frame.layout, None);
-        match write_frame(core, connection, &self.scratch, &frame, stamp) {
-            Ok(()) => self.counters.sent(Qos::AtMostOnce),
-            Err(_) => self.counters.dropped_outbox_full += 1,
-        }
+        self.scratch = bytes;
     }
 
     /// Longest frame that this session can be sent. An event stream's client has not said, but what is longer than the
@@ -178,11 +181,41 @@ impl Gateway {
         place.is_some() && !session.protocol().acknowledges() && self.unsent.has(index)
     }
 
-    /// Tells a device what retention took from it.
-    pub(super) fn deliver_gap<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, first: Offset, entries: u64) {
-        self.counters.gaps += entries;
-        let now = core.now();
-        self.tell_session(core, id, |session, effects| protocol::on_gap(session, first, entries, now, effects));
+    /// Encodes a message for one session, and says whether it names the session's gaps. None: it is longer than the
+    /// client takes.
+    #[expect(clippy::too_many_arguments, reason = "each is one fact of one sending, and both callers have them apart")]
+    fn encode_for(
+        &self,
+        id: SessionId,
+        message: &Message,
+        place: Option<(Epoch, Offset)>,
+        qos: Qos,
+        publisher: Option<u64>,
+        wall_ms: u64,
+        bytes: &mut Vec<u8>,
+    ) -> Option<(Frame, bool)> {
+        let session = self.directory.get(id)?;
+        let effective = session.effective(&message.topic, publisher);
+        let identifiers = effective.as_ref().map_or(&[][..], |effective| &effective.identifiers[..]);
+        let retain = message.retain && effective.as_ref().is_some_and(|effective| effective.retain_as_published);
+        let (dialect, own) = (Dialect::of_message(session, place), Own { qos, retain, identifiers });
+        let mut encode = |message: &Message| {
+            bytes.clear();
+            let frame = encode_frame(dialect, message, place, own, wall_ms, bytes);
+            (frame.total_bytes <= self.frame_bytes_max(session)).then_some(frame)
+        };
+        // What is too long with the gaps goes without them, and they with a later one.
+        let noted = self.gap_notes.noted(id.index, message).and_then(|noted| encode(&noted));
+        match noted {
+            Some(frame) => Some((frame, true)),
+            None => encode(message).map(|frame| (frame, false)),
+        }
+    }
+
+    fn gaps_told(&mut self, id: SessionId, names_gaps: bool) {
+        if names_gaps {
+            self.gap_notes.forget(id.index);
+        }
     }
 
     /// A message of a window was refused: it goes when the outbox has drained or, if that is empty and the pool was

@@ -8,7 +8,7 @@ use super::gateway::{Core, Gateway};
 use super::letter::{Letter, Origin, Publish, UsersPart};
 use super::log_port::Waiting;
 use super::publish::command_error;
-use crate::base::ids::{AppId, Qos};
+use crate::base::ids::{AppId, PushId, Qos};
 use crate::base::message::{Message, StreamKey};
 use crate::io::Driver;
 use crate::store::{Answer, IdempotencyKey, NewEntry, Position, Request, StoreError};
@@ -21,6 +21,7 @@ pub(crate) struct ListPush {
     token: CommandToken,
     results: SmallVec<[PushResult; 1]>,
     duplicate: bool,
+    id: PushId,
     parts: u16,
 }
 
@@ -32,19 +33,19 @@ impl Gateway {
         }
         // A topic's home must know who is owed its messages.
         let is_early = !self.is_serving();
-        if is_early || self.log.congested() && (push.qos() >= Qos::AtLeastOnce || push.key.is_some()) {
+        if is_early || self.is_log_congested() && (push.qos() >= Qos::AtLeastOnce || push.key.is_some()) {
             return self.tell(Event::Pushed { token, result: Err(CommandError::Busy) });
         }
         if let Target::Topic(_) = push.target {
-            let Push { message, key, .. } = *push;
-            let publish = Publish { message, origin: Origin::Control(token), records: Vec::new(), key };
+            let Push { message, key, id, .. } = *push;
+            let publish = Publish { message, origin: Origin::Control(token, id), records: Vec::new(), key };
             return self.publish(core, publish);
         }
         if push.qos() == Qos::AtMostOnce && push.key.is_none() {
-            return self.deliver_push(core, &push, token, &[], false);
+            return self.deliver_push(core, &push, token, &[], None);
         }
-        let app = push.app;
-        let key = push.key.take().map(|(key, body_hash)| IdempotencyKey { app, key, body_hash });
+        let (app, id) = (push.app, push.id);
+        let key = push.key.take().map(|(key, body_hash)| IdempotencyKey { app, key, body_hash, id });
         let entries = if push.qos() == Qos::AtMostOnce { Vec::new() } else { entries_of(&push) };
         let request = Request::Append { key, entries, records: Vec::new() };
         self.log.submit(request, Waiting::Push { push, token });
@@ -74,8 +75,9 @@ impl Gateway {
         push: &Push,
         token: CommandToken,
         positions: &[Position],
-        duplicate: bool,
+        first: Option<PushId>,
     ) {
+        let (id, duplicate) = (first.unwrap_or(push.id), first.is_some());
         let unlogged = push.qos() == Qos::AtMostOnce && !duplicate;
         let message = unlogged.then(|| Arc::clone(&push.message));
         let position = |index: usize| positions.get(index).map(|at: &Position| (at.epoch, at.offset));
@@ -87,7 +89,7 @@ impl Gateway {
                 }
                 let online = Some(self.online(push.app, user));
                 let result = PushResult { user: Some(user.clone()), position: position(0), online };
-                let pushed = Pushed { results: smallvec![result], duplicate };
+                let pushed = Pushed { results: smallvec![result], duplicate, id };
                 self.tell(Event::Pushed { token, result: Ok(pushed) });
             }
             Target::Users(users) => {
@@ -96,7 +98,7 @@ impl Gateway {
                     position: position(index),
                     online: None,
                 });
-                let list = ListPush { token, results: results.collect(), duplicate, parts: 0 };
+                let list = ListPush { token, results: results.collect(), duplicate, id, parts: 0 };
                 self.send_parts(core, push.app, users, message, list);
             }
             Target::Everyone => {
@@ -110,7 +112,7 @@ impl Gateway {
                     }
                 }
                 let result = PushResult { user: None, position: position(0), online: None };
-                let pushed = Pushed { results: smallvec![result], duplicate };
+                let pushed = Pushed { results: smallvec![result], duplicate, id };
                 self.tell(Event::Pushed { token, result: Ok(pushed) });
             }
         }
@@ -162,8 +164,8 @@ impl Gateway {
     }
 
     fn finish_list(&mut self, slot: usize) {
-        let ListPush { token, results, duplicate, .. } = self.lists.remove(slot);
-        self.tell(Event::Pushed { token, result: Ok(Pushed { results, duplicate }) });
+        let ListPush { token, results, duplicate, id, .. } = self.lists.remove(slot);
+        self.tell(Event::Pushed { token, result: Ok(Pushed { results, duplicate, id }) });
     }
 }
 

@@ -9,11 +9,12 @@ use super::gateway::{Core, Gateway};
 use super::launch::StartError;
 use super::letter::Letter;
 use super::log_port::Waiting;
+use crate::base::clock::Now;
 use crate::base::ids::{AppId, Seq, SessionId};
 use crate::io::Driver;
 use crate::limits::{READ_RECORDS_MAX, TICK};
-use crate::session::GrantedFilter;
 use crate::session::core::record;
+use crate::session::{GrantedFilter, Thawed};
 use crate::store::{Answer, Record, Request, StoreError};
 
 /// How far it is.
@@ -113,19 +114,28 @@ impl Gateway {
         let last = page.last().filter(|_| page.len() == READ_RECORDS_MAX).map(|(key, _)| key.clone());
         let ours: Vec<Record> = page.into_iter().filter(|(key, _)| self.is_ours(key)).collect();
         // An empty page would end the rebuilding.
-        if !ours.is_empty() && self.directory.thaw_records(&ours, now).is_err() {
-            self.counters.unreadable_records += 1;
+        if !ours.is_empty() {
+            self.thaw(&ours, now);
         }
         match last {
             Some(last) => self.ask_for_records(last),
             None => {
-                if self.directory.thaw_records(&[], now).is_err() {
-                    self.counters.unreadable_records += 1;
-                }
+                self.thaw(&[], now);
                 let ids: Vec<SessionId> = self.directory.iter().map(|(id, _)| id).collect();
                 ids.into_iter().for_each(|id| self.take_up(core, id));
                 self.restoring = Restoring::Read;
             }
+        }
+    }
+
+    fn thaw(&mut self, page: &[Record], now: Now) {
+        let Thawed { unreadable, without_room, orphans } = self.directory.thaw_records(page, now);
+        self.counters.unreadable_records += unreadable;
+        self.counters.sessions_without_room += without_room;
+        self.counters.orphan_records += orphans.len() as u64;
+        if !orphans.is_empty() {
+            let request = Request::Append { key: None, entries: Vec::new(), records: orphans };
+            self.log.submit(request, Waiting::Nobody);
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::auth::UserTemplate;
 use crate::io::probe::Choice;
 use crate::limits;
+use crate::session::Bounds;
 use crate::store::Retentions;
 use crate::wire::http::Origins;
 use std::net::SocketAddr;
@@ -87,12 +88,29 @@ impl Settings {
         }
     }
 
-    /// What the store keeps.
+    /// What sessions may have.
+    pub(super) fn sessions(&self) -> Bounds {
+        let limits = &self.limits;
+        let fits = "the configuration bounds it";
+        Bounds {
+            receive_maximum_out: u8::try_from(limits.receive_maximum_out).expect(fits),
+            receive_maximum_in: limits.receive_maximum_in,
+            subscriptions: u16::try_from(limits.subscriptions).expect(fits),
+            expiry: u32::try_from(limits.session_expiry.as_secs()).expect(fits),
+        }
+    }
+
+    /// What the store keeps: of each stream at least what a session that was away as long as it may has missed by then.
     pub(super) fn retentions(&self) -> Retentions {
         let mut retentions = Retentions::default();
         retentions.inbox.entries = self.limits.inbox_entries;
         retentions.inbox.age = self.limits.inbox_age;
-        retentions.inbox.forget_after = retentions.inbox.forget_after.max(self.limits.inbox_age);
+        let away = self.limits.session_expiry;
+        retentions.inbox.forget_after = retentions.inbox.forget_after.max(self.limits.inbox_age).max(away);
+        for topics in [&mut retentions.topic, &mut retentions.everyone] {
+            topics.age = topics.age.max(away);
+            topics.forget_after = topics.forget_after.max(topics.age);
+        }
         retentions
     }
 }

@@ -152,9 +152,16 @@ impl Gateway {
 
     /// Another shard's interest in a filter that this one is (a) home of.
     pub(super) fn on_interest<D: Driver>(&mut self, core: &mut Core<D>, letter: &InterestLetter) {
-        self.interest.set(letter.app, &letter.filter, letter.shard, letter.level);
+        self.set_interest(core, letter.app, &letter.filter, letter.shard, letter.level);
         if let Some(ticket) = letter.ticket {
             core.send_control(letter.shard, Letter::InterestSet { ticket });
+        }
+    }
+
+    fn set_interest<D: Driver>(&mut self, core: &Core<D>, app: AppId, filter: &str, shard: ShardId, level: Level) {
+        self.interest.set(app, filter, shard, level);
+        if level == Level::Owed {
+            self.turning.begin(core);
         }
     }
 
@@ -185,7 +192,7 @@ impl Gateway {
         slot: Option<usize>,
     ) {
         if home == self.shard {
-            return self.interest.set(app, name, self.shard, level);
+            return self.set_interest(core, app, name, self.shard, level);
         }
         let ticket = slot.map(|slot| {
             self.installing[slot].answers += 1;

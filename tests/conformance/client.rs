@@ -117,6 +117,7 @@ pub struct Arrived {
     pub id: u16,
     pub subscriptions: Vec<u32>,
     pub expiry: Option<u32>,
+    pub user: Vec<(String, String)>,
 }
 
 impl Arrived {
@@ -513,6 +514,7 @@ fn got(packet: &Packet<'_>, frame: &[u8]) -> Got {
             id: publish.packet_id.map_or(0, PacketId::get),
             subscriptions: publish.properties.subscription_ids.iter().map(SubscriptionId::get).collect(),
             expiry: publish.properties.message_expiry_seconds,
+            user: publish.properties.user.iter().map(|(name, value)| (name.into(), value.into())).collect(),
         }),
         Packet::Ack(ack) => {
             let (id, code) = (ack.packet_id.get(), ack.reason.code());

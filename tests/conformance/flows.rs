@@ -400,3 +400,34 @@ fn a_message_that_expired_is_not_delivered_and_one_that_will_says_when() {
     phone.expect_nothing();
     assert_eq!(node.counter("dropped_expired"), 1);
 }
+
+/// A message of the window waits for the outbox and expires there; another waits unlogged for that window. Nothing that
+/// the client sends makes room: what could not be sent does.
+#[test]
+fn a_window_freed_by_a_message_that_could_not_be_sent_takes_the_next_one() {
+    let node = Node::with(1, |limits| limits.outbox_bytes = 16_384);
+    let mut phone = node.hello(&Hello::v5("phone").receive_maximum(1));
+    phone.subscribe(&[("a", Qos::AtLeastOnce)]);
+    // Without a reader the network fills up, then the outbox, to the byte that the next message wants.
+    let mut dropped = 0;
+    for bytes in [4_000, 1_000, 100, 10, 1] {
+        while node.counter("dropped_outbox_full") == dropped {
+            node.push_topic("a", &vec![b'x'; bytes], Qos::AtMostOnce);
+        }
+        dropped += 1;
+    }
+    let until = node.net().now().wall_ms + 1_000;
+    let target = || kittiwake::shard::command::Target::Topic("a".into());
+    let mortal = node.push_with(target(), b"mortal", Qos::AtLeastOnce, |push| {
+        let message = kittiwake::base::message::Message { expires_ms: Some(until), ..(*push.message).clone() };
+        push.message = message.into();
+    });
+    assert!(mortal.is_ok());
+    node.push_topic("a", b"next", Qos::AtLeastOnce);
+    assert_eq!((node.gauge("unsent_sessions"), node.gauge("lagging_sessions")), (1, 1));
+    node.advance(2_000);
+    let arrived = phone.messages();
+    let owed: Vec<&str> = arrived.iter().filter(|got| got.qos > Qos::AtMostOnce).map(|got| got.text()).collect();
+    assert_eq!(owed, ["next"]);
+    assert_eq!(node.counter("dropped_expired"), 1);
+}

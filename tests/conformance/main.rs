@@ -7,8 +7,10 @@ mod draining;
 #[path = "../event_stream/mod.rs"]
 mod event_stream;
 mod flows;
+mod gaps;
 mod http;
 mod inbox;
+mod limits;
 mod node;
 mod operators;
 mod sessions;

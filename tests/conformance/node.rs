@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crossbeam_channel::Receiver;
 use kittiwake::auth::UserTemplate;
 use kittiwake::base::hash::KeyedHash;
-use kittiwake::base::ids::{AppId, Qos, ShardId};
+use kittiwake::base::ids::{AppId, PushId, Qos, ShardId};
 use kittiwake::base::message::Message;
 use kittiwake::io::probe::Choice;
 use kittiwake::io::sim::{Faults, SimDriver, SimNet};
@@ -13,7 +13,7 @@ use kittiwake::shard::command::{
     CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, Push, Pushed, ShardStats, Target,
 };
 use kittiwake::shard::handle::Handle;
-use kittiwake::shard::launch::{Assembly, LogMail, Shard};
+use kittiwake::shard::launch::{Assembly, LogMail, Seat, Shard};
 use kittiwake::shard::settings::{Limits, Settings};
 use kittiwake::store::thread::Desk;
 use kittiwake::store::{Log, MemoryStore, Retentions, thread};
@@ -36,7 +36,9 @@ pub struct Node(Rc<Parts>);
 struct Parts {
     net: SimNet,
     address: SocketAddr,
-    handle: Handle,
+    settings: Arc<Settings>,
+    store: kittiwake::store::Handle,
+    handle: RefCell<Handle>,
     plane: RefCell<Plane>,
     tokens: Cell<u64>,
     /// Commits wait until they are let go.
@@ -64,24 +66,36 @@ impl Node {
 
     /// With other limits.
     pub fn with(shards: u16, change: impl FnOnce(&mut Limits)) -> Self {
-        Self::build(shards, 7, Origins::default(), change)
+        Self::build(shards, 7, change, |_| {}, Origins::default())
     }
 
     /// One shard, with other random numbers: another life of everything that is drawn.
     pub fn with_seed(seed: u64) -> Self {
-        Self::build(1, seed, Origins::default(), |_| {})
+        Self::build(1, seed, |_| {}, |_| {}, Origins::default())
     }
 
     /// With a list of web pages.
     pub fn with_origins(origins: Origins) -> Self {
-        Self::build(1, 7, origins, |_| {})
+        Self::build(1, 7, |_| {}, |_| {}, origins)
     }
 
-    fn build(shards: u16, seed: u64, origins: Origins, change: impl FnOnce(&mut Limits)) -> Self {
+    /// With other limits, and a store that keeps other than it would.
+    pub fn with_retention(shards: u16, change: impl FnOnce(&mut Limits), keep: impl FnOnce(&mut Retentions)) -> Self {
+        Self::build(shards, 7, change, keep, Origins::default())
+    }
+
+    fn build(
+        shards: u16,
+        seed: u64,
+        change: impl FnOnce(&mut Limits),
+        keep: impl FnOnce(&mut Retentions),
+        origins: Origins,
+    ) -> Self {
         let mut limits = Limits { connections: 64, ..Limits::default() };
         change(&mut limits);
         let mut retentions = Retentions::default();
         retentions.inbox.entries = limits.inbox_entries;
+        keep(&mut retentions);
         let address: SocketAddr = "10.0.0.1:1883".parse().expect("an address");
         let settings = Arc::new(Settings {
             shards,
@@ -99,16 +113,42 @@ impl Node {
         let log = Log::open(MemoryStore::new(retentions, KeyedHash::new(seed)), seed).expect("a memory store opens");
         let (store, desk) = thread::open(log);
         let Assembly { handle, events, seats, mail } = Assembly::new(&settings, &store);
-        let make = |seat| Shard::new(seat, net.driver()).expect("the simulated driver can be polled");
-        let shards: Vec<_> = seats.into_iter().map(make).collect();
-        let plane = Plane { shards, desk, mail, events, heard: Vec::new() };
+        let plane = Plane { shards: seated(seats, &net), desk, mail, events, heard: Vec::new() };
+        let (handle, plane) = (RefCell::new(handle), RefCell::new(plane));
         let (tokens, holding) = (Cell::new(0), Cell::new(false));
-        let node = Self(Rc::new(Parts { net, address, handle, plane: RefCell::new(plane), tokens, holding }));
-        for shard in 0..node.0.handle.shards() {
-            node.0.handle.listen(ShardId(shard as u16), vec![address]);
-        }
-        node.run();
+        let node = Self(Rc::new(Parts { net, address, settings, store, handle, plane, tokens, holding }));
+        node.listen();
         node
+    }
+
+    /// Kills it, with all that is not committed, and starts it again over what the store holds.
+    pub fn restart(&self) {
+        self.restart_with(|_| {});
+    }
+
+    /// The same, with other limits.
+    pub fn restart_with(&self, change: impl FnOnce(&mut Limits)) {
+        let Parts { settings, store, net, .. } = &*self.0;
+        let mut settings = Settings::clone(settings);
+        change(&mut settings.limits);
+        let mut plane = self.0.plane.borrow_mut();
+        plane.shards.clear();
+        plane.heard.clear();
+        assert!(plane.desk.take_in(), "the node keeps the log's handle");
+        plane.desk.log_mut().crash().expect("memory says where it ends");
+        let Assembly { handle, events, seats, mail } = Assembly::new(&Arc::new(settings), store);
+        (plane.shards, plane.events, plane.mail) = (seated(seats, net), events, mail);
+        drop(plane);
+        *self.0.handle.borrow_mut() = handle;
+        self.listen();
+    }
+
+    fn listen(&self) {
+        let handle = self.handle();
+        for shard in 0..handle.shards() {
+            handle.listen(ShardId(shard as u16), vec![self.0.address]);
+        }
+        self.run();
     }
 
     pub fn net(&self) -> &SimNet {
@@ -120,8 +160,8 @@ impl Node {
     }
 
     /// The control plane's end.
-    pub fn handle(&self) -> &Handle {
-        &self.0.handle
+    pub fn handle(&self) -> Handle {
+        self.0.handle.borrow().clone()
     }
 
     /// Runs until nothing is left to do at this moment.
@@ -231,10 +271,10 @@ impl Node {
             publisher: None,
             properties: None,
         };
-        let mut push = Push { app: AppId(0), target, message: Arc::new(message), key: None };
+        let mut push = Push { app: AppId(0), target, message: Arc::new(message), key: None, id: PushId(7) };
         change(&mut push);
         let token = self.token();
-        self.0.handle.push(push, token)?;
+        self.handle().push(push, token)?;
         Ok(token)
     }
 
@@ -268,7 +308,7 @@ impl Node {
     /// All shards' figures.
     pub fn stats(&self) -> Vec<ShardStats> {
         let token = self.token();
-        self.0.handle.stats(token).expect("there is room for a question");
+        self.handle().stats(token).expect("there is room for a question");
         self.run();
         let mut plane = self.0.plane.borrow_mut();
         plane.hear();
@@ -287,7 +327,7 @@ impl Node {
     /// The connections that operators are told of.
     pub fn connections(&self, query: ConnectionQuery) -> Vec<ConnectionFigures> {
         let token = self.token();
-        self.0.handle.connections(query, token).expect("there is room for a question");
+        self.handle().connections(query, token).expect("there is room for a question");
         self.run();
         let mut plane = self.0.plane.borrow_mut();
         plane.hear();
@@ -383,6 +423,10 @@ impl Plane {
     fn hear(&mut self) {
         self.heard.extend(self.events.try_iter());
     }
+}
+
+fn seated(seats: Vec<Seat>, net: &SimNet) -> Vec<Shard<SimDriver>> {
+    seats.into_iter().map(|seat| Shard::new(seat, net.driver()).expect("the simulated driver can be polled")).collect()
 }
 
 fn value(figures: &[(&'static str, u64)], name: &str) -> u64 {

@@ -27,6 +27,8 @@ seen! {
     SubscribePending,
     WindowFull,
     GapNotice,
+    TopicGapTold,
+    GapNamed,
     /// The durable points of exactly once.
     Point1FlightRecorded,
     Point2ReleaseRecorded,
@@ -62,6 +64,24 @@ seen! {
     DuplicateDelivery,
     LargePayload,
     Throttled,
+    PublishHeld,
+    ReceiveMaximumOneFull,
+    TopicByAlias,
+    SameIdTwoUsers,
+    SessionExpiredInTime,
+    TooLargeDropped,
+    ExpirySaid,
+    ExpiredDropped,
+    /// Wills.
+    WillPublished,
+    WillDue,
+    WillDueAfterDelay,
+    WillCancelled,
+    WillDroppedByGoodbye,
+    /// The operator.
+    Drained,
+    ClockForward,
+    ClockBack,
     /// Event streams.
     PageGotLogged,
     PageResumed,

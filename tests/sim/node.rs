@@ -65,8 +65,10 @@ impl Node {
     pub fn new(net: &SimNet, address: SocketAddr, ledger: &Rc<RefCell<Ledger>>, random: &mut Random) -> Self {
         let mut retentions = Retentions::default();
         if random.below(4) == 0 {
-            retentions.inbox.entries = random.within(1, 4) as usize;
-            ledger.borrow_mut().trims = true;
+            let entries = random.within(1, 4) as usize;
+            retentions.inbox.entries = entries;
+            retentions.topic.entries = entries + 1;
+            retentions.everyone.entries = entries;
         }
         let inner = MemoryStore::new(retentions, KeyedHash::new(random.bits()));
         let flaky = Flaky { inner, next_write: Write::Works, reads_fail: Cell::new(false), ledger: Rc::clone(ledger) };
@@ -186,6 +188,13 @@ impl Node {
             return;
         }
         self.desk.commit(self.net.now(), &mut self.outbox);
+    }
+
+    /// Asks it to end; false: it is not the moment, for a mailbox is full.
+    pub fn drain(&self) -> bool {
+        let Some(running) = self.running.as_ref().filter(|running| running.mail.has_room(1)) else { return false };
+        running.handle.drain();
+        true
     }
 
     /// The next write or read fails.

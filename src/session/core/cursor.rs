@@ -1,6 +1,6 @@
 //! Positions: how far a session was served in its inbox and over its topics, and what of it is settled.
 
-use super::state::{Flight, InFlight, LoggedAt, Session};
+use super::state::{Flight, InFlight, LoggedAt, Session, flag};
 use crate::base::ids::{Epoch, Offset, Seq};
 
 /// How far a session was served. "Delivered" means handed to the window or skipped.
@@ -85,10 +85,12 @@ impl Session {
         (self.positions.inbox_epoch, self.prefix().inbox)
     }
 
-    /// Up to where it has served its user's inbox; none when its filters do not cover the whole of it, or its client does
-    /// not say what it has.
+    /// Up to where it has served its user's inbox; none when its filters do not cover the whole of it, when its client
+    /// does not say what it has, or when it has not learned yet where the inbox and the user's read mark stand, which may
+    /// be further on.
     pub fn served(&self) -> Option<(Epoch, Offset)> {
-        (self.covers_inbox() && self.protocol.acknowledges()).then(|| self.inbox_settled())
+        let knows = self.protocol.acknowledges() && !self.has(flag::INBOX_UNKNOWN | flag::INBOX_STALE);
+        (knows && self.covers_inbox()).then(|| self.inbox_settled())
     }
 
     /// Whether its filters cover the whole inbox, so that it moves the user's read mark.

@@ -248,8 +248,15 @@ fn freeze_work(out: &mut Vec<u8>, work: &Work) {
 }
 
 fn thaw_work(reader: &mut Reader<'_>) -> Option<Work> {
-    const STATES: [Flight; 6] =
-        [Flight::Committing, Flight::Queued, Flight::Sent, Flight::Releasing, Flight::Released, Flight::Settled];
+    const STATES: [Flight; 7] = [
+        Flight::Committing,
+        Flight::Queued,
+        Flight::Held,
+        Flight::Sent,
+        Flight::Releasing,
+        Flight::Released,
+        Flight::Settled,
+    ];
     let window = reader.list(|reader| {
         Some(InFlight {
             delivery: DeliveryId(reader.u16()?),
@@ -266,6 +273,7 @@ fn thaw_work(reader: &mut Reader<'_>) -> Option<Work> {
     Some(Work {
         sent: window.iter().filter(|flight| flight.state.is_sent()).count(),
         queued: window.iter().filter(|flight| flight.state == Flight::Queued).count(),
+        held: window.iter().filter(|flight| flight.state == Flight::Held).count(),
         window,
         pending: pending.into(),
         gone: reader.list(Reader::u16)?,

@@ -9,6 +9,8 @@ pub mod cursor;
 pub mod deliver;
 pub mod expiry;
 pub mod freeze;
+mod gap;
+mod held;
 pub mod own_position;
 pub mod protocol;
 pub mod record;

@@ -2,7 +2,11 @@
 //! main (expiry, will, filters), cursor (positions, marks; lazy), one per durable QoS 2 delivery in flight (with the
 //! message, which pins it against retention), one per QoS 2 identifier received.
 //!
-//! Key: `s`, app, user, 0, device, 0, kind, identifier. Names never hold 0 [MQTT-1.5.4-2].
+//! Key: `s`, app, user, 0, device, 0, kind; for the last two kinds also the incarnation and the identifier. Names never
+//! hold 0 [MQTT-1.5.4-2].
+//!
+//! A publish of a session is committed at its topic's home, and that may be after the session's removal. The
+//! incarnation, which the main record names, tells what was committed for an earlier session of the same device.
 
 use super::super::Identity;
 use super::bytes::{Reader, Write};
@@ -17,7 +21,7 @@ use std::sync::Arc;
 
 /// The prefix of all session records.
 pub const PREFIX: &[u8] = b"s";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const MAIN: u8 = 0;
 const CURSOR: u8 = 1;
 const FLIGHT: u8 = 2;
@@ -32,6 +36,7 @@ fn key(session: &Session, kind: u8, id: Option<u16>) -> Box<[u8]> {
     key.extend_from_slice(session.device().as_bytes());
     key.extend_from_slice(&[0, kind]);
     if let Some(id) = id {
+        key.u32(session.generation);
         key.u16(id);
     }
     key.into_boxed_slice()
@@ -52,6 +57,7 @@ fn change(session: &Session, kind: u8, id: Option<u16>, value: Option<Vec<u8>>) 
 /// Expiry, will, filters, and where it began.
 pub(in crate::session) fn main(session: &Session) -> RecordChange {
     let mut out = vec![VERSION];
+    out.u32(session.generation);
     out.number(u64::from(session.expiry));
     let mqtt5 = if session.is_mqtt5() { flag::MQTT5 } else { 0 };
     let flags = session.flags & flag::INBOX_UNKNOWN | mqtt5;
@@ -74,7 +80,8 @@ fn write_positions(session: &Session, out: &mut Vec<u8>) {
     out.number(topics.0);
 }
 
-fn cursor(session: &Session, now: Now) -> RecordChange {
+/// Positions, marks, and since when it is away.
+pub(in crate::session) fn cursor(session: &Session, now: Now) -> RecordChange {
     let mut out = vec![VERSION];
     write_positions(session, &mut out);
     out.flag(session.has(flag::INBOX_UNKNOWN));
@@ -164,11 +171,29 @@ pub fn parse_read_mark(value: &[u8]) -> Option<(Epoch, Offset)> {
 #[derive(Debug, Default)]
 pub(in crate::session) struct Rebuild {
     session: Option<Session>,
+    /// Up to the kind, the key of a main record that cannot be read: what else there is of its session is let be.
+    unreadable: Option<Box<[u8]>>,
+}
+
+/// What a record was.
+#[derive(Debug)]
+pub(in crate::session) enum Taken {
+    /// The beginning of another session.
+    Next {
+        /// The one before it, which is whole now.
+        whole: Option<Session>,
+        /// Else the one that begins is left out.
+        is_readable: bool,
+    },
+    /// A part of the session that has begun.
+    Part,
+    /// A part of a session that was over when it was committed: nobody's any more.
+    Orphan,
 }
 
 impl Rebuild {
-    /// Takes the next record in; a session that is whole now, because the next one has begun, comes out.
-    pub fn push(&mut self, key: &[u8], value: &[u8], now: Now) -> Option<Option<Session>> {
+    /// Takes the next record in. None: it is damaged or of an unknown version.
+    pub fn push(&mut self, key: &[u8], value: &[u8], now: Now) -> Option<Taken> {
         let mut reader = Reader(key);
         let (prefix, app) = (reader.take(PREFIX.len())?, AppId(reader.u16()?));
         if prefix != PREFIX {
@@ -178,29 +203,33 @@ impl Rebuild {
         let mut name = || core::str::from_utf8(parts.next()?).ok();
         let (user, device) = (name()?, name()?);
         let mut rest = Reader(parts.next()?);
+        let whose = &key[..key.len() - rest.0.len()];
         let kind = rest.u8()?;
         let mut value = Reader(value);
-        if value.u8()? != VERSION {
-            return None;
-        }
+        let is_known = value.u8()? == VERSION;
         if kind == MAIN {
             let identity = Identity { app, user: user.into(), device: device.into() };
-            let done = self.finish();
-            self.session = Some(read_main(&identity, &mut value, now)?);
-            return Some(done);
+            let whole = self.finish();
+            self.session = is_known.then(|| read_main(&identity, &mut value, now)).flatten();
+            let is_readable = self.session.is_some();
+            self.unreadable = (!is_readable).then(|| whose.into());
+            return Some(Taken::Next { whole, is_readable });
+        }
+        if !is_known || self.unreadable.as_deref() == Some(whose) {
+            return None;
         }
         let same = |session: &&mut Session| (session.app, session.user(), session.device()) == (app, user, device);
-        let Some(session) = self.session.as_mut().filter(same) else {
-            // What a publish of an ended session committed after the session's removal: nobody's any more.
-            return Some(None);
-        };
+        let Some(session) = self.session.as_mut().filter(same) else { return Some(Taken::Orphan) };
+        if kind != CURSOR && rest.u32()? != session.generation {
+            return Some(Taken::Orphan);
+        }
         match kind {
             CURSOR => read_cursor(session, &mut value, now)?,
             FLIGHT => read_flight(session, rest.u16()?, &mut value)?,
             RECEIVED => session.extra().received.push(Received { id: rest.u16()?, routed: true }),
             _ => return None,
         }
-        Some(None)
+        Some(Taken::Part)
     }
 
     /// The last one.
@@ -213,12 +242,14 @@ impl Rebuild {
                 .retain(|flight| flight.state != Flight::Settled || flight.at.is_some_and(|at| !prefix.covers(at)));
         }
         session.work.take_if(|work| work.is_empty());
+        session.notice_held();
         Some(session)
     }
 }
 
 fn read_main(identity: &Identity, reader: &mut Reader<'_>, now: Now) -> Option<Session> {
     let mut session = Session::new(identity);
+    session.generation = reader.u32()?;
     session.expiry = reader.small()?;
     let flags = u16::try_from(reader.number()?).ok()?;
     session.protocol = if flags & flag::MQTT5 != 0 { Protocol::Mqtt5 } else { Protocol::Mqtt311 };
@@ -288,9 +319,9 @@ fn read_flight(session: &mut Session, id: u16, reader: &mut Reader<'_>) -> Optio
     let at: LoggedAt = reader.at()?;
     let message = reader.option(Reader::message)?.map(Arc::new);
     let work = session.work.get_or_insert_default();
-    let state = if message.is_some() { Flight::Queued } else { Flight::Released };
+    let state = if message.is_some() { Flight::Held } else { Flight::Released };
     match state {
-        Flight::Queued => work.queued += 1,
+        Flight::Held => work.held += 1,
         _ => work.sent += 1,
     }
     let delivery = super::super::DeliveryId(id);

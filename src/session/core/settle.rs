@@ -42,8 +42,8 @@ impl Session {
             // The client said so on an earlier connection already, or says it twice.
             Flight::Released => return Acked::Release,
             Flight::Releasing => return Acked::Done,
-            // Queued: an earlier connection brought it, and the client says so before it is sent again.
-            Flight::Sent | Flight::Queued => {}
+            // Queued or held: an earlier connection brought it, and the client says so before it is sent again.
+            Flight::Sent | Flight::Queued | Flight::Held => {}
             Flight::Committing | Flight::Settled => {
                 effects.count(Counter::UnknownAck);
                 return Acked::Unknown;
@@ -54,11 +54,17 @@ impl Session {
             return Acked::Done;
         }
         flight.message = None;
-        let was_queued = flight.state == Flight::Queued;
+        let was = flight.state;
         let commits = durable && flight.at.is_some();
         flight.state = if commits { Flight::Releasing } else { Flight::Released };
-        if was_queued && let Some(work) = self.work.as_mut() {
-            work.queued -= 1;
+        if let Some(work) = self.work.as_mut()
+            && was != Flight::Sent
+        {
+            if was == Flight::Queued {
+                work.queued -= 1
+            } else {
+                work.held -= 1
+            };
             work.sent += 1;
         }
         if !commits {
@@ -111,6 +117,9 @@ impl Session {
                 work.queued += 1;
             }
         }
+        if work.held > 0 {
+            self.refill(effects);
+        }
     }
 
     /// The release is committed; true: say so.
@@ -148,6 +157,7 @@ impl Session {
         let flight = &mut work.window[at];
         match flight.state {
             Flight::Queued => work.queued -= 1,
+            Flight::Held => work.held -= 1,
             _ => work.sent -= 1,
         }
         let logged = flight.at.is_some();
@@ -197,7 +207,7 @@ impl Session {
             work.pending.remove(at);
             send(id, code, effects);
         }
-        if work.pending.len() < usize::from(crate::limits::RECEIVE_MAXIMUM_IN) && self.has(flag::PAUSED_RECEIVE) {
+        if work.pending.len() < usize::from(effects.bounds.receive_maximum_in) && self.has(flag::PAUSED_RECEIVE) {
             self.pause(flag::PAUSED_RECEIVE, false, effects);
         }
         self.tidy(effects);

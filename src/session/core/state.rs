@@ -64,6 +64,8 @@ pub enum Flight {
     Committing,
     /// Sent on an earlier connection; waits until this one's window has room for it.
     Queued,
+    /// QoS 2, and the process has begun anew since it was recorded: waits until what is read again gets to it.
+    Held,
     /// Sent, or handed to the shard for sending.
     Sent,
     /// QoS 2: PUBREC has come, that is being committed, PUBREL has not left.
@@ -342,6 +344,7 @@ pub(in crate::session) struct Work {
     /// Those that count against Receive Maximum.
     pub sent: usize,
     pub queued: usize,
+    pub held: usize,
     /// In order of arrival.
     pub pending: VecDeque<PendingPublish>,
     /// Deliveries whose records are to be removed with the next lazy write.
@@ -452,7 +455,7 @@ impl Session {
             attachment: 0,
             last_delivery: 0,
             state: State::Offline,
-            window: u8::try_from(RECEIVE_MAXIMUM_OUT).expect("fits"),
+            window: RECEIVE_MAXIMUM_OUT as u8,
             keep_alive: 0,
             flags: flag::INBOX_UNKNOWN,
         }

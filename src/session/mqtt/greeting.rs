@@ -4,7 +4,7 @@ use super::super::CloseReason;
 use super::{ConnectRequest, Greeting, Refusal, WillRequest};
 use crate::base::ids::Qos;
 use crate::base::message::Properties;
-use crate::limits::{IDENTITY_BYTES_MAX, SESSION_EXPIRY_MAX};
+use crate::limits::IDENTITY_BYTES_MAX;
 use crate::wire::mqtt::{self as wire, ConnAck, Connect, DecodeError, Encode, FrameLen, Packet, Reason, Version, Will};
 use bytes::Bytes;
 
@@ -77,14 +77,14 @@ fn check(connect: &Connect<'_>) -> Result<(), Reason> {
 fn request(connect: &Connect<'_>) -> ConnectRequest {
     let properties = &connect.properties;
     let assigned = connect.client_id.is_empty();
-    let longest = u32::try_from(SESSION_EXPIRY_MAX.as_secs()).unwrap_or(u32::MAX);
     let wanted = match connect.version {
         Version::V5 => properties.session_expiry_seconds.unwrap_or(0),
         Version::V311 if connect.clean_start => 0,
-        Version::V311 => longest,
+        // As long as it may.
+        Version::V311 => u32::MAX,
     };
     // Nobody could come back to a session whose name was drawn.
-    let session_expiry = if assigned { 0 } else { wanted.min(longest) };
+    let session_expiry = if assigned { 0 } else { wanted };
     ConnectRequest {
         mqtt5: connect.version == Version::V5,
         client_id: connect.client_id.into(),

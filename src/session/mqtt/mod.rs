@@ -67,9 +67,9 @@ pub struct ConnectRequest {
     pub clean_start: bool,
     /// Seconds; 0: off.
     pub keep_alive: u16,
-    /// Seconds, not above `SESSION_EXPIRY_MAX`; 0 for 3.1.1 with clean session.
+    /// Seconds, as asked for; 0 for 3.1.1 with clean session and where nobody could come back.
     pub session_expiry: u32,
-    /// It asked for more.
+    /// It asked for more than that.
     pub expiry_lowered: bool,
     /// Messages in flight the client takes.
     pub receive_maximum: u16,

@@ -9,7 +9,7 @@ use crate::base::clock::Now;
 use crate::base::ids::{ConnectionId, Epoch, Offset, Seq, SessionId};
 use crate::base::log::StreamHead;
 use crate::base::message::Message;
-use crate::limits::{RECEIVE_MAXIMUM_IN, TOPIC_ALIAS_MAX};
+use crate::limits::TOPIC_ALIAS_MAX;
 use crate::wire::mqtt::{AckKind, ConnAck, Reason};
 use core::num::{NonZeroU16, NonZeroU32};
 
@@ -69,17 +69,18 @@ pub fn open(
     let protocol = if request.mqtt5 { Protocol::Mqtt5 } else { Protocol::Mqtt311 };
     session.attach(connection, protocol, request.receive_maximum, effects);
     session.set(flag::SEES_NODE, at.sees_node);
-    session.expiry = request.session_expiry;
+    session.expiry = request.session_expiry.min(effects.bounds.expiry);
+    let expiry_lowered = request.expiry_lowered || session.expiry < request.session_expiry;
     session.keep_alive = request.keep_alive;
     let (app, publisher) = (session.app(), session.publisher());
     let will = request.will.as_ref().map(|will| Box::new(made_will(app, publisher, will)));
     let extra = session.extra();
     extra.will = will;
     extra.packet_bytes_max = if request.packet_bytes_max == u32::MAX { 0 } else { request.packet_bytes_max };
-    let (assigned, expiry_lowered) = (request.assigned, request.expiry_lowered);
+    let assigned = request.assigned;
     extra.welcome =
         Some(Box::new(Welcome { session_present: resumed, assigned, expiry_lowered, packet_bytes: at.packet_bytes }));
-    let mut records = session.opening_records();
+    let mut records = session.opening_records(at.now);
     // The new records have some of the old ones' keys: removals go first.
     core::mem::swap(&mut records, &mut removed);
     records.append(&mut removed);
@@ -116,7 +117,7 @@ pub(super) fn welcome(session: &mut Session, effects: &mut Effects) {
     if session.is_mqtt5() {
         let properties = &mut ack.properties;
         properties.session_expiry_seconds = welcome.expiry_lowered.then_some(session.expiry);
-        properties.receive_maximum = NonZeroU16::new(RECEIVE_MAXIMUM_IN);
+        properties.receive_maximum = NonZeroU16::new(effects.bounds.receive_maximum_in);
         properties.retain_available = Some(false);
         properties.maximum_packet_bytes = NonZeroU32::new(welcome.packet_bytes);
         properties.assigned_client_id = welcome.assigned.then(|| session.device());

@@ -3,7 +3,6 @@
 use super::super::core::state::{State, flag};
 use super::super::{CloseReason, Effect, Effects, Session};
 use super::frame;
-use crate::limits::SESSION_EXPIRY_MAX;
 use crate::wire::mqtt::{Disconnect, Reason};
 
 pub(super) fn handle(session: &mut Session, goodbye: &Disconnect<'_>, effects: &mut Effects) {
@@ -12,8 +11,7 @@ pub(super) fn handle(session: &mut Session, goodbye: &Disconnect<'_>, effects: &
         if session.expiry == 0 && expiry > 0 {
             return frame::fail(session, Reason::ProtocolError, effects);
         }
-        let longest = u32::try_from(SESSION_EXPIRY_MAX.as_secs()).unwrap_or(u32::MAX);
-        session.expiry = expiry.min(longest);
+        session.expiry = expiry.min(effects.bounds.expiry);
         session.set(flag::MAIN_DIRTY, true);
     }
     // [MQTT-3.14.4-3]: only a normal disconnection drops the will.

@@ -8,7 +8,7 @@ use crate::base::clock::Now;
 use crate::base::ids::Qos;
 use crate::base::log::StoreError;
 use crate::base::message::{Message, Properties};
-use crate::limits::{RECEIVE_MAXIMUM_IN, RECEIVED_IDS_MAX, TOPIC_ALIAS_MAX};
+use crate::limits::{RECEIVED_IDS_MAX, TOPIC_ALIAS_MAX};
 use crate::wire::mqtt::{AckKind, Publish, Reason, topic};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -84,7 +84,7 @@ fn admit(session: &mut Session, id: u16, qos: Qos, effects: &mut Effects) -> boo
         .work
         .as_ref()
         .map_or(0, |work| work.pending.iter().filter(|pending| pending.qos == Qos::AtLeastOnce).count());
-    let maximum = usize::from(RECEIVE_MAXIMUM_IN);
+    let maximum = usize::from(effects.bounds.receive_maximum_in);
     let beyond = if session.is_mqtt5() { once + held >= maximum } else { held >= RECEIVED_IDS_MAX };
     if known.is_none() && beyond {
         // [MQTT-3.3.4-7].

@@ -5,7 +5,6 @@ use super::super::core::state::{PendingFilters, Purpose, flag};
 use super::super::{Effect, Effects, GrantedFilter, Session, Ticket};
 use super::frame;
 use crate::base::ids::{Qos, Seq};
-use crate::limits::SUBSCRIPTIONS_MAX;
 use crate::wire::mqtt::suback::Reasons;
 use crate::wire::mqtt::{Filter, PacketId, Reason, SubAck, Subscribe, UnsubAck, topic};
 
@@ -56,7 +55,7 @@ fn grant(
     let known = session.subscriptions().iter().find(|known| &*known.text == filter.filter);
     let again = granted.iter().position(|earlier| &*earlier.filter == filter.filter);
     if known.is_none() && again.is_none() {
-        if session.subscriptions().len() + *new >= SUBSCRIPTIONS_MAX {
+        if session.subscriptions().len() + *new >= usize::from(effects.bounds.subscriptions) {
             return Reason::QuotaExceeded;
         }
         *new += 1;

@@ -9,7 +9,6 @@ use super::on_installed::subscribe;
 use super::{EventsRequest, Given, disconnect, refuse, send};
 use crate::base::ids::{ConnectionId, Epoch, Offset, Seq, SessionId};
 use crate::base::log::StoreError;
-use crate::limits::RECEIVE_MAXIMUM_OUT;
 use crate::wire::sse::EventId;
 
 /// Opens the device's session on `connection`; it must not have another one any more. None: refused, the effects say
@@ -41,7 +40,7 @@ pub fn open(
         }
     };
     let session = directory.get_mut(id).expect("it was just made");
-    session.attach(connection, Protocol::Sse { raw: request.raw }, RECEIVE_MAXIMUM_OUT, effects);
+    session.attach(connection, Protocol::Sse { raw: request.raw }, u16::MAX, effects);
     session.positions.stand_at(at.shard_seq);
     session.extra().streaming = Some(Box::new(streaming(request, at, effects)));
     if removed.is_empty() {

@@ -2,6 +2,24 @@
 
 use super::*;
 
+#[test]
+fn an_absence_that_is_over_does_not_count_after_a_restart() {
+    let mut shard = Shard::new(Version::V5);
+    shard.connect(60, false);
+    shard.drop_connection();
+    shard.flush();
+    shard.now.monotonic_ms += 50_000;
+    shard.now.wall_ms += 50_000;
+    assert_eq!(shard.connect(60, false), ["pause", "CONNACK 00 present", "resume"]);
+    // Nothing moves its positions, so nothing is written lazily.
+    shard.now.monotonic_ms += 30_000;
+    shard.now.wall_ms += 30_000;
+    shard.crash();
+    let session = shard.id.and_then(|id| shard.directory.get(id)).expect("it was restored");
+    let deadline = session.offline_deadline().expect("it is away");
+    assert!(deadline >= shard.now.monotonic_ms + 60_000 - 100, "its absence began when the process ended: {deadline}");
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 
@@ -168,7 +186,7 @@ fn topic_entries_from_before_the_subscription_are_not_for_it_and_a_full_window_p
     let asked = effects.list.iter().any(|effect| matches!(effect, Effect::PullTopics { after: Seq(49), .. }));
     assert!(asked, "{:?}", effects.list);
     effects.clear();
-    session.on_topics_pulled(&[entry(9), entry(50)], Seq(60), now, &mut effects);
+    session.on_topics_pulled(&[entry(9), entry(50)], &[], Seq(60), now, &mut effects);
     let sent = effects.list.iter().filter(|effect| matches!(effect, Effect::Deliver { .. })).count();
     assert_eq!(sent, 1);
     assert!(session.effective_from("t", None, Seq(9)).is_none());
@@ -189,4 +207,27 @@ fn a_clean_session_moves_the_read_mark_when_it_ends() {
     let key = super::super::super::core::record::read_mark_key(AppId(0), "alice");
     let mark = shard.records.get(&key).and_then(|value| super::super::super::core::record::parse_read_mark(value));
     assert_eq!(mark, Some((Epoch(5), Offset(1))), "what was not acknowledged is for the next one");
+}
+
+#[test]
+fn a_received_id_committed_after_its_session_ended_is_not_the_next_sessions() {
+    let mut shard = durable(Version::V5);
+    let before = shard.records.clone();
+    shard.publish("t", Qos::ExactlyOnce, 9);
+    // The publish is committed at its topic's home, and that may be after a clean start has removed the session.
+    let late: Vec<_> = shard.records.clone().into_iter().filter(|(key, _)| !before.contains_key(key)).collect();
+    assert_eq!(late.len(), 1);
+    shard.drop_connection();
+    shard.connect(3600, true);
+    shard.records.extend(late.clone());
+    shard.crash();
+    assert!(shard.records.keys().all(|key| *key != late[0].0), "it is removed");
+    shard.connect(3600, false);
+    assert_eq!(shard.publish("t", Qos::ExactlyOnce, 9), ["route t"]);
+    // Nor does it take the place of the next session's own.
+    shard.answer(1, Ok(true));
+    shard.records.extend(late);
+    shard.crash();
+    shard.connect(3600, false);
+    assert_eq!(shard.publish("t", Qos::ExactlyOnce, 9), ["PubRec 9 00"]);
 }
