@@ -355,8 +355,7 @@ fn fan_out(house: &House, topic: &str, qos: Qos) -> f64 {
     })
 }
 
-/// The same to event streams: some with their envelope, some raw, some beside another stream, so that each one's own
-/// position is in place.
+/// The same to event streams: some with their envelope, some raw, some beside another stream.
 fn fan_out_events(house: &House, topic: &str, qos: Qos) -> f64 {
     let queries = [format!("topic={topic}"), format!("topic={topic}&format=raw"), format!("topic={topic}&topic=x")];
     let open = |number: usize| Page::open(house, &queries[number % queries.len()]);
