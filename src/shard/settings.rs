@@ -134,3 +134,34 @@ impl Default for Limits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_are_kept_for_as_long_as_a_session_may_be_away() {
+        const DAY: Duration = Duration::from_secs(24 * 3_600);
+        for (away, topic_age, forgotten_after) in [(DAY, 7 * DAY, 30 * DAY), (90 * DAY, 90 * DAY, 90 * DAY)] {
+            let limits = Limits { session_expiry: away, ..Limits::default() };
+            let settings = Settings {
+                shards: 1,
+                driver: Choice::default(),
+                listen: Vec::new(),
+                apps: Vec::new(),
+                user: UserTemplate::default(),
+                sys_users: Vec::new(),
+                origins: Default::default(),
+                hash_key: 0,
+                random_seed: 0,
+                limits,
+            };
+            let kept = settings.retentions();
+            for topics in [kept.topic, kept.everyone] {
+                assert!(topics.age == topic_age && topics.forget_after >= topic_age, "{topics:?}");
+            }
+            assert_eq!(kept.inbox.forget_after, forgotten_after);
+            assert_eq!(settings.sessions().expiry, u32::try_from(away.as_secs()).expect("it is short"));
+        }
+    }
+}

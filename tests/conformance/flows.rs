@@ -409,12 +409,10 @@ fn a_window_freed_by_a_message_that_could_not_be_sent_takes_the_next_one() {
     let mut phone = node.hello(&Hello::v5("phone").receive_maximum(1));
     phone.subscribe(&[("a", Qos::AtLeastOnce)]);
     // Without a reader the network fills up, then the outbox, to the byte that the next message wants.
-    let mut dropped = 0;
-    for bytes in [4_000, 1_000, 100, 10, 1] {
+    for (dropped, bytes) in (0..).zip([4_000, 1_000, 100, 10, 1]) {
         while node.counter("dropped_outbox_full") == dropped {
             node.push_topic("a", &vec![b'x'; bytes], Qos::AtMostOnce);
         }
-        dropped += 1;
     }
     let until = node.net().now().wall_ms + 1_000;
     let target = || kittiwake::shard::command::Target::Topic("a".into());

@@ -319,7 +319,9 @@ impl Client {
         if random.below(20) == 0 {
             self.not_before_ms += 70_000;
         } else if random.below(4) == 0 {
-            self.not_before_ms += random.within(1, 5_000);
+            let is_short = self.traits.is_wide && self.traits.expiry < EXPIRY;
+            // Long enough for a short expiry to run out.
+            self.not_before_ms += random.within(1, if is_short { 40_000 } else { 5_000 });
         }
     }
 

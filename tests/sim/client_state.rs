@@ -137,7 +137,9 @@ impl Conversation {
 
     /// Its session may have expired, and a CONNECT was sent since that nobody has answered.
     pub fn is_unsure(&self, expiry: u32, now_ms: u64) -> bool {
-        self.confirmed && self.began_ms > self.accepted_ms && now_ms > self.accepted_ms + u64::from(expiry) * 1_000
+        let may_be_over = now_ms > self.accepted_ms + u64::from(expiry) * 1_000
+            || self.ledger.borrow().restarted_in_other_time(self.accepted_ms);
+        self.confirmed && self.began_ms > self.accepted_ms && may_be_over
     }
 
     /// A connection begins.

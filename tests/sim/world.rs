@@ -196,12 +196,14 @@ impl World {
         let steps = self.random.within(300, 2_500);
         let crashes = [0, 0, 2, 8][self.random.below(4) as usize];
         let breaks = [0, 0, 3][self.random.below(3) as usize];
+        // What only its figures tell is forgotten when the node dies.
+        let asks = if self.breadth == Breadth::Wide { 60 } else { 300 };
         for _ in 0..steps {
             self.step(Mood::Wild);
             if self.random.below(1_000) < crashes || self.node.is_poisoned() && self.random.below(30) == 0 {
                 self.crash();
             }
-            if self.node.running.is_some() && self.random.below(300) == 0 {
+            if self.node.running.is_some() && self.random.below(asks) == 0 {
                 self.node.ask_stats();
             }
             if self.random.below(500) == 0 {
