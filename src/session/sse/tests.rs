@@ -22,7 +22,8 @@ struct Desk {
 
 impl Desk {
     fn open(filters: &[&str], given: Given) -> Self {
-        let mut desk = Self { directory: Directory::new(KeyedHash::new(7), 8), effects: Effects::default(), id: None };
+        let mut desk =
+            Self { directory: Directory::new(KeyedHash::new(7), 8, 8), effects: Effects::default(), id: None };
         let identity = Identity { app: AppId(0), user: "ann".into(), device: "page".into() };
         let filters = filters.iter().map(|&filter| filter.into()).collect();
         let (user, device, page) = (None, Box::default(), Some("https://app.example".into()));
