@@ -18,6 +18,7 @@ pub mod resume;
 pub mod settle;
 pub mod state;
 pub mod subscriptions;
+pub mod text;
 pub mod window;
 
 pub use expiry::Close;

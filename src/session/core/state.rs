@@ -17,6 +17,7 @@ use super::cursor::Positions;
 use super::expiry::Will;
 use super::own_position::Streaming;
 use super::protocol::Protocol;
+pub use super::text::Text;
 use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Qos, Seq};
 use crate::base::message::Message;
 use crate::limits::RECEIVE_MAXIMUM_OUT;
@@ -102,31 +103,6 @@ pub struct Effective {
     pub retain_as_published: bool,
     /// All of them.
     pub identifiers: SmallVec<[u32; 1]>,
-}
-
-/// A filter's text behind one word, shared by all that have the same ([`Spare::filter`]): a session keeps it for years,
-/// and looks at it when a message comes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Text(Arc<Arc<str>>);
-
-impl Text {
-    /// The text itself.
-    pub fn shared(&self) -> &Arc<str> {
-        &self.0
-    }
-}
-
-impl From<&str> for Text {
-    fn from(text: &str) -> Self {
-        Self(Arc::new(text.into()))
-    }
-}
-
-impl Deref for Text {
-    type Target = str;
-    fn deref(&self) -> &str {
-        &self.0
-    }
 }
 
 /// One subscription.
