@@ -21,10 +21,9 @@ pub(super) fn question(streaming: &Streaming) -> Effect {
 pub fn locate_again(session: &mut Session, effects: &mut Effects) {
     let streaming = session.extra.as_ref().and_then(|extra| extra.streaming.as_ref());
     let waits = session.extra.as_ref().is_some_and(|extra| extra.filters.is_none()) && session.state == State::Opening;
-    let is_open = |streaming: &&Box<Streaming>| {
-        waits && streaming.topics.is_none() && !streaming.is_installed && is_topic(streaming)
-    };
-    if let Some(streaming) = streaming.filter(is_open) {
+    let is_open =
+        |streaming: &&Streaming| waits && streaming.topics.is_none() && !streaming.is_installed && is_topic(streaming);
+    if let Some(streaming) = streaming.map(Box::as_ref).filter(is_open) {
         effects.push(question(streaming));
     }
 }

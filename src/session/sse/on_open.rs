@@ -21,8 +21,8 @@ pub fn open(
     at: OpenAt,
     effects: &mut Effects,
 ) -> Option<SessionId> {
-    let is_of_node = |filter: &Box<str>| **filter == *"$SYS" || filter.starts_with("$SYS/");
-    if !at.sees_node && request.filters.iter().any(is_of_node) {
+    let is_of_node = |filter: &str| filter == "$SYS" || filter.starts_with("$SYS/");
+    if !at.sees_node && request.filters.iter().any(|filter| is_of_node(filter)) {
         send(effects, |out| refuse(Refusal::NotAuthorized, out));
         effects.push(Effect::Close(CloseReason::Refused));
         return None;

@@ -227,7 +227,7 @@ pub fn encode_farewell(why: Farewell, out: &mut Vec<u8>) {
 
 /// Appends how long a client waits before it comes back.
 pub fn encode_retry(retry: Duration, out: &mut Vec<u8>) {
-    write!(out, "retry: {}\n", retry.as_millis()).expect("a Vec takes all");
+    writeln!(out, "retry: {}", retry.as_millis()).expect("a Vec takes all");
 }
 
 /// Appends a block without data: it is no event, but sets the position that a client comes back with (HTML §9.2.6).
