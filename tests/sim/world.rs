@@ -45,6 +45,8 @@ pub struct World {
     node: Node,
     clients: Vec<Client>,
     pages: Vec<Page>,
+    /// A stream of its own: a run without pages is the same as if there were none.
+    page_random: Random,
     backend: Backend,
     restart_at_ms: u64,
     steps: usize,
@@ -118,9 +120,11 @@ impl World {
             clients.push(Client::new(traits, &net, address, &ledger));
         }
         let mut pages = Vec::new();
-        for life in count..count + random.below(4) as usize {
-            let user = format!("user-{}", random.below(count as u64) / 2);
-            let mut page = Page::new(life, &user, &mut random, &net, address);
+        let mut page_random = Random::new(seed ^ 0x5e5e);
+        let pages_max = [1, 4][page_random.below(2) as usize];
+        for life in count..count + page_random.below(pages_max) as usize {
+            let user = format!("user-{}", page_random.below(count as u64) / 2);
+            let mut page = Page::new(life, &user, &mut page_random, &net, address);
             page.enter(&ledger);
             let (user, device) = page.device();
             ledger.borrow_mut().lives.push(Life::of_page(&user, &device));
@@ -144,6 +148,7 @@ impl World {
             node,
             clients,
             pages,
+            page_random,
             backend,
             restart_at_ms,
             steps,
@@ -360,7 +365,7 @@ impl World {
     fn others(&mut self, mood: Mood, idle: bool) {
         if mood == Mood::Good && idle {
             self.clients.iter_mut().for_each(|client| client.act(&mut self.random, mood));
-            self.pages.iter_mut().for_each(|page| page.act(&mut self.random, false));
+            self.pages.iter_mut().for_each(|page| page.act(&mut self.page_random, false));
             return self.pass_time(mood);
         }
         if idle && self.random.below(3) > 0 {
@@ -373,10 +378,11 @@ impl World {
             }
             return;
         }
-        let at = self.random.below((self.clients.len() + self.pages.len()) as u64) as usize;
-        match self.clients.get_mut(at) {
-            Some(client) => client.act(&mut self.random, mood),
-            None => self.pages[at - self.clients.len()].act(&mut self.random, mood == Mood::Wild),
+        let at = self.random.below(self.clients.len() as u64) as usize;
+        self.clients[at].act(&mut self.random, mood);
+        if !self.pages.is_empty() && self.page_random.below(3) == 0 {
+            let at = self.page_random.below(self.pages.len() as u64) as usize;
+            self.pages[at].act(&mut self.page_random, mood == Mood::Wild);
         }
     }
 
