@@ -165,6 +165,13 @@ pub const HTTP_HEADERS_MAX: usize = 64;
 /// this only keeps a length within the 32 bits it is counted down in. Longer: 1009.
 pub const WEBSOCKET_FRAME_BYTES_MAX: u32 = 1 << 30;
 
+/// Default of `edge.sse_heartbeat`: what HTML §9.2.7 advises, and well below the 60 s after which common proxies give a
+/// silent connection up.
+pub const SSE_HEARTBEAT: Duration = Duration::from_secs(15);
+/// How long a browser waits before it comes back to a stream that ended: short for people, long enough that a node's
+/// whole load does not come back at once within a second.
+pub const SSE_RETRY: Duration = Duration::from_secs(3);
+
 // --- sessions -------------------------------------------------------------------------------------------------
 
 /// Default `limits.packet_bytes`: a whole MQTT packet. Longer: 0x95 and close.

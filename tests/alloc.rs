@@ -328,6 +328,52 @@ impl Client {
     }
 }
 
+/// An event stream's client: it asks, and counts blocks.
+struct Page {
+    socket: TcpStream,
+    received: Vec<u8>,
+}
+
+impl Page {
+    fn open(house: &House, query: &str) -> Self {
+        let mut socket = TcpStream::connect(house.edge).expect("the shard listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        let request = format!("GET /events?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        socket.write_all(request.as_bytes()).expect("the shard reads");
+        let mut page = Self { socket, received: Vec::new() };
+        // The head ends like a block, and so does the position that the stream begins with.
+        assert!(page.block().starts_with(b"HTTP/1.1 200 OK\r\n"));
+        page.block();
+        page
+    }
+
+    /// The next block.
+    fn block(&mut self) -> Vec<u8> {
+        loop {
+            let end = |ending: &[u8]| self.received.windows(ending.len()).position(|part| part == ending);
+            let end = end(b"\n\n").map(|at| at + 2).into_iter().chain(end(b"\r\n\r\n").map(|at| at + 4)).min();
+            if let Some(end) = end {
+                return self.received.drain(..end).collect();
+            }
+            let mut chunk = [0; 4096];
+            let count = match self.socket.read(&mut chunk) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                read => read.expect("the shard answers"),
+            };
+            assert!(count > 0, "the shard closed the connection");
+            self.received.extend_from_slice(&chunk[..count]);
+        }
+    }
+
+    /// Takes so many messages; what else there is are comments.
+    fn take(&mut self, messages: usize) {
+        let mut left = messages;
+        while left > 0 {
+            left -= usize::from(self.block() != b":\n\n");
+        }
+    }
+}
+
 fn put_text(body: &mut Vec<u8>, text: &str) {
     body.extend(u16::try_from(text.len()).expect("tests use short names").to_be_bytes());
     body.extend_from_slice(text.as_bytes());
@@ -366,6 +412,29 @@ fn fan_out(house: &House, topic: &str, qos: Qos) -> f64 {
         house.push(&target, &messages);
         clients.iter_mut().for_each(|client| client.take(BURST));
         clients.iter_mut().for_each(Client::ping);
+    })
+}
+
+/// The same to event streams: some with their envelope, some raw, some beside another stream.
+fn fan_out_events(house: &House, topic: &str, qos: Qos) -> f64 {
+    let queries = [format!("topic={topic}"), format!("topic={topic}&format=raw"), format!("topic={topic}&topic=x")];
+    let open = |number: usize| Page::open(house, &queries[number % queries.len()]);
+    let mut pages: Vec<Page> = (0..SUBSCRIBERS).map(open).collect();
+    let messages: Vec<_> = (0..BURST).map(|_| message(topic, qos)).collect();
+    let target = Target::Topic(topic.into());
+    house.per_message(&format!("push to {SUBSCRIBERS} event streams, {qos:?}"), BURST, || {
+        house.push(&target, &messages);
+        pages.iter_mut().for_each(|page| page.take(BURST));
+    })
+}
+
+fn stored_event(house: &House) -> f64 {
+    let mut page = Page::open(house, "inbox=1&user=reader");
+    let messages: Vec<_> = (0..BURST).map(|_| message("$inbox/news", Qos::AtLeastOnce)).collect();
+    let target = Target::User("reader".into());
+    house.per_message("stored push to a user's event stream", BURST, || {
+        house.push(&target, &messages);
+        page.take(BURST);
     })
 }
 
@@ -409,11 +478,14 @@ fn measure(house: &House) {
         ("keep alive", keep_alive(house)),
         ("fan-out QoS 0", fan_out(house, "topic/zero", Qos::AtMostOnce)),
         ("fan-out QoS 1", fan_out(house, "topic/one", Qos::AtLeastOnce)),
+        ("event streams QoS 0", fan_out_events(house, "events/zero", Qos::AtMostOnce)),
+        ("event streams QoS 1", fan_out_events(house, "events/one", Qos::AtLeastOnce)),
         ("user push QoS 0", user_push(house, Qos::AtMostOnce, true)),
     ];
     let bounded = [
         ("publish QoS 0", publish(house, "room/zero", Qos::AtMostOnce), 2.0),
         ("publish QoS 1", publish(house, "room/one", Qos::AtLeastOnce), 2.0),
+        ("stored push QoS 1 to an event stream", stored_event(house), 3.0),
         ("stored push QoS 1", user_push(house, Qos::AtLeastOnce, false), 3.0),
     ];
     house.websocket.set(true);

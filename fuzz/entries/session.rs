@@ -9,6 +9,7 @@ use kittiwake::base::log::{StoreError, StreamHead};
 use kittiwake::base::message::{Entry, Message, StreamKey};
 use kittiwake::limits::RECEIVE_MAXIMUM_OUT;
 use kittiwake::session::mqtt::{self, Greeting, OpenAt, WillRequest};
+use kittiwake::session::protocol::{self, Request};
 use kittiwake::session::{
     Close, CloseReason, Counter, DeliveryId, Directory, Effect, Effects, GrantedFilter, Identity, LoggedAt, Offer,
     Session, Ticket,
@@ -280,7 +281,8 @@ impl World {
             && self.directory.get(old).is_some_and(|session| session.connection().is_some())
         {
             let seq = self.seq;
-            self.call(old, |session, now, effects| mqtt::take_over(session, &request, now, seq, effects));
+            let request = Request::Mqtt(request.clone());
+            self.call(old, |session, now, effects| protocol::take_over(session, &request, now, seq, effects));
         }
         self.connections += 1;
         let connection = ConnectionId { index: self.connections, generation: 1 };
@@ -309,6 +311,7 @@ impl World {
             sees_node: draw.flag(),
             packet_bytes: 10_000,
             keep_alive_instead_of_none: 2_400,
+            log: (EPOCH, self.seq),
         };
         let before = self.session_of(device);
         let mut effects = Effects::default();
@@ -487,7 +490,9 @@ impl World {
             match effective.map(|effective| effective.qos.min(qos)) {
                 Some(qos) => {
                     let at = LoggedAt::Inbox(offset);
-                    self.offer(id, |session, effects| session.offer_logged(at, EPOCH, &message, qos, effects));
+                    self.offer(id, |session, effects| {
+                        session.offer_logged(at, (EPOCH, offset), &message, qos, effects)
+                    });
                 }
                 None => drop(self.call(id, |session, _, effects| session.pass_inbox(offset, EPOCH, effects))),
             }
@@ -513,8 +518,8 @@ impl World {
             if is_logged && draw.below(8) == 0 {
                 self.call(id, |session, _, effects| session.notify_topics(seq, effects));
             } else if is_logged {
-                let at = LoggedAt::Topics(seq);
-                self.offer(id, |session, effects| session.offer_logged(at, EPOCH, &message, qos, effects));
+                let (at, place) = (LoggedAt::Topics(seq), (EPOCH, Offset(self.topics.len() as u64)));
+                self.offer(id, |session, effects| session.offer_logged(at, place, &message, qos, effects));
             } else {
                 self.offer(id, |session, effects| session.offer_volatile(&message, qos, effects));
             }

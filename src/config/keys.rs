@@ -85,6 +85,12 @@ pub const KEYS: &[Key] = &[
         Default::List(&[]),
         "web pages that may connect, as origins such as https://example.com, or *; none: those of the same host",
     ),
+    key(
+        "edge.sse_heartbeat",
+        duration(SECOND, HOUR),
+        Default::Duration(limits::SSE_HEARTBEAT),
+        "an event stream that has nothing to say sends a comment this often",
+    ),
     key("api.listen", Kind::Text, Default::Text("127.0.0.1:7700"), "address of the API: HTTP with JSON, and gRPC"),
     key("api.keys", Kind::List, Default::List(&[]), "bearer keys of the API, each APPS:KEY with apps joined by + or *"),
     key(

@@ -75,6 +75,8 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// Idle limit of connections with keep alive 0.
     pub idle_timeout: Duration,
+    /// An event stream says something at least this often.
+    pub sse_heartbeat: Duration,
     /// Longest session expiry granted.
     pub session_expiry_max: Duration,
     /// Messages an inbox keeps.
@@ -224,6 +226,7 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         devices_per_user: size(values, "limits.devices_per_user"),
         handshake_timeout: values.duration("limits.handshake_timeout"),
         idle_timeout: values.duration("limits.idle_timeout"),
+        sse_heartbeat: values.duration("edge.sse_heartbeat"),
         session_expiry_max: values.duration("limits.session_expiry_max"),
         inbox_entries: size(values, "limits.inbox_entries"),
         inbox_age: values.duration("limits.inbox_age"),

@@ -34,6 +34,7 @@ pub(super) fn settings(config: &Config, shards: u16, capacity: Capacity) -> io::
             session_expiry: limits.session_expiry_max,
             handshake_timeout: limits.handshake_timeout,
             idle_timeout: limits.idle_timeout,
+            sse_heartbeat: limits.sse_heartbeat,
             devices_per_user: limits.devices_per_user,
             inbox_entries: limits.inbox_entries,
             inbox_age: limits.inbox_age,

@@ -1,7 +1,9 @@
 //! Finds sessions by user and device. One shard's; every operation is O(1).
 
+use super::Effect;
 use super::core::Session;
-use super::core::record::{Rebuild, Taken};
+use super::core::record::{self, Rebuild, Taken};
+use super::{Effects, Identity};
 use crate::base::clock::Now;
 use crate::base::hash::KeyedHash;
 use crate::base::ids::{AppId, Epoch, Offset, Seq, SessionId};
@@ -82,6 +84,15 @@ fn hash_of(hash: &KeyedHash, session: &Session) -> u64 {
 /// The user has as many sessions as may be, or the shard all it has room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
+
+/// Why a device that has no session cannot have one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::session) enum NoRoom {
+    /// Its user has as many as one may have.
+    OfUser,
+    /// The shard has as many as it has room for.
+    OfShard,
+}
 
 /// Sessions of one user.
 #[derive(Clone, Debug)]
@@ -233,6 +244,40 @@ impl Directory {
         Ok(SessionId { index, generation })
     }
 
+    /// The device's session: its own one (true), or a new one. `afresh`: its own one, which must have no connection any
+    /// more, goes first; the last are the changes that remove its records.
+    pub(in crate::session) fn admit(
+        &mut self,
+        identity: &Identity,
+        afresh: bool,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<(SessionId, bool, Vec<RecordChange>), NoRoom> {
+        let Identity { app, user, device } = identity;
+        let mut removed = Vec::new();
+        match self.find(*app, user, device) {
+            Some(id) if !afresh => return Ok((id, true, removed)),
+            Some(id) => {
+                let served = self.get(id).and_then(Session::served);
+                removed.extend(served.and_then(|served| self.read_mark_moved(id, served)));
+                let mut old = self.remove(id).expect("it was just found");
+                old.dismantle(now, effects);
+                for effect in &mut effects.list {
+                    if let Effect::LeaveShare { member, .. } = effect {
+                        // The effects are carried out as the new session's.
+                        *member = Some(id);
+                    }
+                }
+                record::removals(&old, &mut removed);
+            }
+            None if self.devices_of(*app, user) >= self.devices_max() => return Err(NoRoom::OfUser),
+            None if self.is_full() => return Err(NoRoom::OfShard),
+            None => {}
+        }
+        let made = self.insert(Session::new(identity));
+        Ok((made.expect("the limit was asked for, and a replaced session left its place"), false, removed))
+    }
+
     /// Takes it out; its id is stale from now on.
     pub fn remove(&mut self, id: SessionId) -> Option<Session> {
         self.get(id)?;
@@ -329,7 +374,7 @@ impl Directory {
         let session = self.get(id)?;
         let (app, user) = (session.app(), session.user().to_owned());
         let moved = self.raise_read_mark(app, &user, served);
-        moved.then(|| super::core::record::read_mark(app, &user, served.0, served.1))
+        moved.then(|| record::read_mark(app, &user, served.0, served.1))
     }
 
     /// Makes every session anew from its own frozen bytes, in its place.
@@ -397,7 +442,6 @@ pub struct Thawed {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Identity;
     use super::*;
     use crate::limits::DEVICES_PER_USER_MAX;
 

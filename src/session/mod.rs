@@ -1,5 +1,6 @@
 //! Owns: one device's conversation. `core/` is neutral (identity, subscriptions, positions, window, deliver, settle),
-//! `mqtt/` adapts it (a file per event), `directory` finds sessions by user and device.
+//! `mqtt/` and `sse/` adapt it (a file per event), `protocol` calls the one that a session speaks, `directory` finds
+//! sessions by user and device.
 //! In: frames, store answers, timers, each with `now`. Out: [`Effect`]s, in order.
 //! Must not: know a socket, a clock, a random source, the engine or the router; `core/` must not import `wire`.
 //! Invariants: a delivery identifier is in use for one message at a time; the cursor moves over the settled prefix
@@ -8,6 +9,8 @@
 pub mod core;
 pub mod directory;
 pub mod mqtt;
+pub mod protocol;
+pub mod sse;
 
 use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq, SessionId};
 use crate::base::log::{RecordChange, StreamGap};
@@ -17,7 +20,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use self::core::Spare;
-pub use self::core::{Close, Effective, Flight, InFlight, LoggedAt, Naming, Offer, Session, Subscription, Text};
+pub use self::core::{
+    Close, Effective, Flight, InFlight, LoggedAt, Naming, Offer, OnlyStream, Protocol, Session, Subscription, Text,
+};
 pub use self::core::{RETAIN_AS_PUBLISHED, share_of};
 pub use directory::{Directory, Full, Record, SessionsOf, Thawed};
 
@@ -66,8 +71,10 @@ pub enum Effect {
     DeliverOnce {
         /// What.
         message: Arc<Message>,
-        /// Where it stands in the log.
+        /// Where the log has it.
         at: LoggedAt,
+        /// Where its stream has it; none: it is not logged.
+        place: Option<(Epoch, Offset)>,
     },
     /// The device has an in-flight message (PUBACK, at QoS 2 PUBREC), or refused it. Refusals are always told, the rest
     /// where [`Effects::tells_received`].
@@ -159,6 +166,15 @@ pub enum Effect {
         /// Of the subscription that it is sent for; 0: none.
         identifier: u32,
     },
+    /// Find where a topic's stream stands, and its entry after this offset; answer with `protocol::on_located`.
+    Locate {
+        /// Its name.
+        topic: Arc<str>,
+        /// Exclusive; `Offset(u64::MAX)`: only where it stands.
+        after: Offset,
+    },
+    /// The session is open; its connection's deadline is now that of an open one.
+    Opened,
     /// Leave the connection's further frames unread until `ResumeReading`.
     PauseReading,
     /// Read on.

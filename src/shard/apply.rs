@@ -7,7 +7,7 @@ use super::log_port::Waiting;
 use crate::base::ids::{ConnectionId, SessionId};
 use crate::engine::{Close, CloseCause, Room};
 use crate::io::Driver;
-use crate::session::{Effect, Effects, Session, Ticket, mqtt};
+use crate::session::{Effect, Effects, Session, Ticket, mqtt, protocol};
 use crate::store::{Request, StoreError};
 
 impl Gateway {
@@ -53,12 +53,14 @@ impl Gateway {
     fn apply_to<D: Driver>(&mut self, core: &mut Core<D>, session: SessionId, effect: Effect) {
         match effect {
             Effect::Deliver { delivery, dup } => self.deliver_in_flight(core, session, delivery, dup),
-            Effect::DeliverOnce { message, at } => {
-                let is_handed = self.deliver_once(core, session, &message);
+            Effect::DeliverOnce { message, at, place } => {
+                let is_handed = self.deliver_once(core, session, &message, place);
                 self.settled_for(core, session, at, is_handed);
             }
             Effect::Received { at, topic, refused } => self.on_received(core, session, at, topic, refused),
             Effect::Gap(gap) => self.deliver_gap(core, session, &gap),
+            Effect::Locate { topic, after } => self.locate(session, topic, after),
+            Effect::Opened => self.opened(core, session),
             Effect::Publish { message, receipt, records } => {
                 let origin =
                     receipt.map_or(Origin::Nobody, |receipt| Origin::Client { shard: self.shard, session, receipt });
@@ -179,6 +181,6 @@ impl Gateway {
     /// Interest in a session's filters is installed at every home.
     pub(super) fn on_interest_installed<D: Driver>(&mut self, core: &mut Core<D>, session: SessionId, ticket: Ticket) {
         let seq = self.position();
-        self.tell_session(core, session, |state, effects| mqtt::on_interest_installed(state, ticket, seq, effects));
+        self.tell_session(core, session, |state, effects| protocol::on_interest_installed(state, ticket, seq, effects));
     }
 }

@@ -13,7 +13,8 @@ use super::letter::{Arrival, Letter};
 use crate::base::ids::{AppId, ConnectionId};
 use crate::engine::{Close, CloseCause, Departure, Room};
 use crate::io::Driver;
-use crate::session::mqtt::{self, ConnectRequest, Greeting, OpenAt, Refusal};
+use crate::session::mqtt::{self, Greeting, OpenAt, Refusal};
+use crate::session::protocol::{self, Request};
 use crate::session::{CloseReason, Identity};
 use crate::wire::websocket::Carrier;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ pub(super) const MOVING: u32 = 1 << 31;
 #[derive(Debug)]
 pub(crate) struct Moving {
     identity: Identity,
-    request: Box<ConnectRequest>,
+    request: Request,
 }
 
 impl Gateway {
@@ -42,7 +43,7 @@ impl Gateway {
         match mqtt::greet(bytes, self.settings.limits.packet_bytes) {
             Greeting::NeedMore => 0,
             Greeting::Connect(request, consumed) => {
-                self.identify(core, id, request);
+                self.identify(core, id, Request::Mqtt(request));
                 consumed
             }
             Greeting::Refuse { frames, reason } => {
@@ -52,20 +53,21 @@ impl Gateway {
         }
     }
 
-    fn identify<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, mut request: Box<ConnectRequest>) {
+    /// It has said what it wants: it moves to its user's home, or is refused.
+    pub(super) fn identify<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, mut request: Request) {
         if self.draining {
             return self.refuse_request(core, id, &request, Refusal::Unavailable);
         }
-        if request.assigned {
+        if request.device().is_empty() {
             self.assigned += 1;
             let name = format!("kw-{:08x}-{}-{}", self.settings.random_seed as u32, self.shard, self.assigned);
-            request.client_id = name.into();
+            request.assign(name.into());
         }
-        let user = self.settings.user.user(request.username.as_deref(), &request.client_id);
+        let user = self.settings.user.user(request.username(), request.device());
         if user.len() > crate::limits::IDENTITY_BYTES_MAX || user.is_empty() {
             return self.refuse_request(core, id, &request, Refusal::ClientIdentifier);
         }
-        let identity = Identity { app: AppId(0), user: user.into(), device: Arc::from(&*request.client_id) };
+        let identity = Identity { app: AppId(0), user: user.into(), device: Arc::from(request.device()) };
         let moving = self.moving.insert(Moving { identity, request });
         core.set_tag(id, MOVING | u32::try_from(moving).expect("guests are bounded"));
         core.pause_reading(id);
@@ -113,27 +115,28 @@ impl Gateway {
             let mut effects = self.take_effects();
             let session = self.directory.get_mut(old).expect("it was just found");
             if let Some(connection) = session.connection() {
-                mqtt::take_over(session, &request, now, seq, &mut effects);
+                protocol::take_over(session, &request, now, seq, &mut effects);
                 self.apply(core, Some(old), Some(connection), &mut effects);
             }
             self.give_effects(effects);
-            if request.clean_start {
+            if !request.continues() {
                 self.gap_notes.forget(old.index);
             }
             // What waits unlogged was for the old connection.
             self.forget_lagging(old);
         }
         let was_there = self.watching.any()
-            && !request.clean_start
+            && request.continues()
             && self.directory.find(identity.app, &identity.user, &identity.device).is_some();
         let mut effects = self.take_effects();
         let packet_bytes = u32::try_from(self.settings.limits.packet_bytes).unwrap_or(u32::MAX);
         // One and a half of it is the idle limit.
         let keep_alive_instead_of_none = u16::try_from(self.settings.limits.idle_timeout.as_millis() / 1_500);
         let keep_alive_instead_of_none = keep_alive_instead_of_none.unwrap_or(u16::MAX).max(1);
-        let sees_node = self.may_see_node(&identity);
-        let at = OpenAt { now, shard_seq: seq, inbox: None, sees_node, packet_bytes, keep_alive_instead_of_none };
-        let opened = mqtt::open(&mut self.directory, &identity, &request, id, at, &mut effects);
+        let (sees_node, log) = (self.may_see_node(&identity), (self.log.life(), self.seq));
+        let shard_seq = seq;
+        let at = OpenAt { now, shard_seq, inbox: None, sees_node, packet_bytes, keep_alive_instead_of_none, log };
+        let opened = protocol::open(&mut self.directory, &identity, request, id, at, &mut effects);
         if let Some(session) = opened {
             core.set_tag(id, session.index);
             self.notice_connected(session, was_there);
@@ -152,22 +155,20 @@ impl Gateway {
 
     /// Milliseconds without a byte after which the connection ends: one and a half times the keep alive
     /// `[MQTT-3.1.2-22]`, or our own idle limit.
-    fn keep_alive_ms(&self, request: &ConnectRequest) -> u64 {
-        match request.keep_alive {
+    fn keep_alive_ms(&self, request: &Request) -> u64 {
+        match request.keep_alive() {
+            // Until it has its answer.
+            _ if matches!(request, Request::Sse(_)) => {
+                u64::try_from(self.settings.limits.handshake_timeout.as_millis()).unwrap_or(u64::MAX)
+            }
             0 => u64::try_from(self.settings.limits.idle_timeout.as_millis()).unwrap_or(u64::MAX),
             seconds => u64::from(seconds) * 1500,
         }
     }
 
-    fn refuse_request<D: Driver>(
-        &mut self,
-        core: &mut Core<D>,
-        id: ConnectionId,
-        request: &ConnectRequest,
-        why: Refusal,
-    ) {
+    fn refuse_request<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, request: &Request, why: Refusal) {
         let mut frames = Vec::new();
-        mqtt::refuse(request, why, self.settings.server_reference.as_deref(), &mut frames);
+        request.refuse(why, self.settings.server_reference.as_deref(), &mut frames);
         self.refuse(core, id, &frames, CloseReason::Refused);
     }
 

@@ -104,7 +104,7 @@ impl Gateway {
             user: session.user().into(),
             device: session.device().into(),
             peer: core.peer(connection)?,
-            protocol: if session.is_mqtt5() { "mqtt 5.0" } else { "mqtt 3.1.1" },
+            protocol: session.protocol().name(),
             behind: session.is_behind(),
             outbox_bytes: core.outbox_bytes(connection),
             in_flight: session.in_flight_count(),

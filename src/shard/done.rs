@@ -5,7 +5,7 @@ use super::log_port::Waiting;
 use super::push::Answering;
 use crate::base::ids::SessionId;
 use crate::io::Driver;
-use crate::session::mqtt;
+use crate::session::protocol;
 use crate::store::{Answer, Batch, Done};
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ impl Gateway {
             Waiting::Commit { session, ticket } => {
                 let result = result.map(|_| ());
                 self.tell_session(core, session, |state, effects| {
-                    mqtt::on_committed(state, ticket, result, effects);
+                    protocol::on_committed(state, ticket, result, effects);
                 });
                 self.catch_up(core, session);
             }
@@ -46,6 +46,7 @@ impl Gateway {
                 }
                 _ => self.on_pull_failed(core, session),
             },
+            Waiting::Locate { session } => self.on_located(core, session, result),
             Waiting::ReadMark { session } => self.on_read_mark(session, result),
             Waiting::InboxHead { session, mark } => self.on_inbox_head(core, session, mark, result),
             Waiting::Publish { publish, owed } => self.on_publish_committed(core, &publish, owed, result),

@@ -7,10 +7,10 @@
 //! Of one topic some messages may be logged and others not, as sessions that are owed them come and go. What a session
 //! cannot take of either kind waits in two places, and [`Gateway::catch_up`] keeps the order between them.
 
-use super::flavours::is_expired;
+use super::flavours::{Dialect, Kind, is_expired};
 use super::gateway::{Core, Gateway};
 use super::incoming::Taken;
-use super::outbound::{version_of, write_frame};
+use super::outbound::{Stamp, write_frame};
 use super::share::GROUP;
 use super::subscribe::is_inbox;
 use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Qos, Seq, SessionId};
@@ -32,6 +32,13 @@ pub(crate) struct Parcel {
     pub(crate) at: Option<(Epoch, Offset, Seq)>,
     /// Its number among those that may have to wait for a window; 0: it is logged, or QoS 0.
     pub(crate) number: u64,
+}
+
+impl Parcel {
+    /// Where its stream has it.
+    pub(crate) fn place(&self) -> Option<(Epoch, Offset)> {
+        self.at.map(|(epoch, offset, _)| (epoch, offset))
+    }
 }
 
 /// The seqs of logged messages whose pass is not over, in order of arrival, which is the order of seq.
@@ -182,16 +189,16 @@ impl Gateway {
         visit: &Visit<'_, Parcel>,
     ) {
         let session = self.directory.get(id).expect("it is visited");
-        let packet_bytes_max = session.packet_bytes_max() as usize;
-        let version = version_of(session);
+        let frame_bytes_max = self.frame_bytes_max(session);
+        let dialect = Dialect::of_topics(session);
         let wall_ms = core.now().wall_ms;
-        let kind = self.flavours.find(visit.pass, version, visit.options, visit.messages, wall_ms);
+        let kind = self.flavours.find(visit.pass, dialect, visit.options, visit.messages, wall_ms);
         let flavour = self.flavours.of(kind);
         // A logged message moves the session's position, also at QoS 0.
         let is_plain = flavour.is_plain
             && !session.is_replaying()
             && visit.messages.iter().all(|parcel| parcel.at.is_none())
-            && flavour.bytes.len() <= packet_bytes_max;
+            && flavour.bytes.len() <= frame_bytes_max;
         if is_plain && core.write_bytes(connection, Room::Data, &flavour.bytes).is_ok() {
             self.counters.sent_many(Qos::AtMostOnce, flavour.frames.len());
             return;
@@ -208,11 +215,11 @@ impl Gateway {
                 }
                 Offer::AfterCommit | Offer::Behind | Offer::Passed | Offer::Full => continue,
             };
-            let flavour = self.flavours.of(kind);
-            let frame = &flavour.frames[index];
+            let frame = &self.flavours.of(kind).frames[index];
+            let layout = frame.layout;
             let why_not = if is_expired(&parcel.message, wall_ms) {
                 Some(Counter::DroppedExpired)
-            } else if frame.layout.total_bytes > packet_bytes_max {
+            } else if frame.total_bytes > frame_bytes_max {
                 Some(Counter::DroppedTooLarge)
             } else {
                 None
@@ -220,15 +227,21 @@ impl Gateway {
             match (delivery, why_not) {
                 (None, Some(why)) => self.counters.session(why),
                 (Some((delivery, _)), Some(why)) => self.settle_unsent(core, id, delivery, why),
-                (None, None) => match write_frame(core, connection, &flavour.bytes, frame, None) {
-                    Ok(()) => self.counters.sent(Qos::AtMostOnce),
-                    Err(_) => self.counters.dropped_outbox_full += 1,
-                },
+                (None, None) => {
+                    let session = self.directory.get(id).expect("it is visited");
+                    let waits = self.must_not_pass(id.index, session, parcel.place());
+                    let stamp = self.stamp(id, &layout, None);
+                    if !waits && self.write_flavour(core, connection, (kind, index), stamp) {
+                        self.counters.sent(Qos::AtMostOnce);
+                    } else {
+                        self.counters.dropped_outbox_full += 1;
+                    }
+                }
                 (Some((delivery, dup)), None) => {
-                    let is_sent = !self.unsent.has(id.index)
-                        && write_frame(core, connection, &flavour.bytes, frame, Some((delivery, dup))).is_ok();
-                    if is_sent {
+                    let stamp = self.stamp(id, &layout, Some((delivery, dup)));
+                    if !self.unsent.has(id.index) && self.write_flavour(core, connection, (kind, index), stamp) {
                         self.counters.sent(qos);
+                        self.handed_over(core, id, delivery);
                     } else {
                         self.unsent.push(id.index, delivery, dup);
                         self.wait_for_outbox(core, connection);
@@ -236,6 +249,18 @@ impl Gateway {
                 }
             }
         }
+    }
+
+    /// Writes one message of a pass as a flavour has it; false: it found no room.
+    fn write_flavour<D: Driver>(
+        &self,
+        core: &mut Core<D>,
+        connection: ConnectionId,
+        (kind, index): (Kind, usize),
+        stamp: Stamp,
+    ) -> bool {
+        let flavour = self.flavours.of(kind);
+        write_frame(core, connection, &flavour.bytes, &flavour.frames[index], stamp).is_ok()
     }
 
     /// Several subscriptions, identifiers, or No Local: the session says what it wants of each message.
@@ -247,7 +272,7 @@ impl Gateway {
         let qos = effective.qos.min(parcel.message.qos);
         match self.offer(core, id, parcel, qos) {
             Offer::Send(delivery) => self.deliver_in_flight(core, id, delivery, false),
-            Offer::SendOnce => drop(self.deliver_once(core, id, &parcel.message)),
+            Offer::SendOnce => drop(self.deliver_once(core, id, &parcel.message, parcel.place())),
             Offer::Skipped(counter) => self.counters.session(counter),
             Offer::AfterCommit | Offer::Behind | Offer::Passed | Offer::Full => {}
         }
@@ -262,7 +287,7 @@ impl Gateway {
     }
 
     fn offer_parcel<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, parcel: &Parcel, qos: Qos) -> Offer {
-        let Some((epoch, _, seq)) = parcel.at else {
+        let Some((epoch, offset, seq)) = parcel.at else {
             if qos == Qos::AtMostOnce {
                 return Offer::SendOnce;
             }
@@ -288,7 +313,7 @@ impl Gateway {
             });
         }
         self.offer_in_pass(core, id, |session, effects| {
-            session.offer_logged(LoggedAt::Topics(seq), epoch, &parcel.message, qos, effects)
+            session.offer_logged(LoggedAt::Topics(seq), (epoch, offset), &parcel.message, qos, effects)
         })
     }
 

@@ -1,15 +1,16 @@
-//! Encode once: a pass's messages as each kind of subscriber gets them. A flavour is (protocol version, granted QoS,
-//! retain as published); its frames stand one after the other, so that a subscriber of QoS 0 is served by one copy.
+//! Encode once: a pass's messages as each kind of subscriber gets them. A flavour is (dialect, granted QoS, retain as
+//! published); its frames stand one after the other, so that a subscriber of QoS 0 is served by one copy.
 
 use super::fanout::Parcel;
-use crate::base::ids::Qos;
+use crate::base::ids::{Epoch, Offset, Qos};
 use crate::base::message::Message;
 use crate::limits::SHARED_SEGMENT_BYTES_MIN;
 use crate::router::fanout::PassId;
 use crate::router::subscribers::Options;
-use crate::session::Naming;
+use crate::session::{Naming, OnlyStream, Protocol, Session};
 use crate::wire::mqtt::properties::{PublishProperties, SubscriptionId, SubscriptionIds, TopicAlias, UserProperties};
 use crate::wire::mqtt::{PacketId, Publish, PublishLayout, Version};
+use crate::wire::sse::{self, Event, EventLayout, Format, Mark};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -20,7 +21,72 @@ pub(crate) struct Flavours {
     kept: [Flavour; KINDS],
 }
 
-const KINDS: usize = 2 * 3 * 2;
+const MQTT_KINDS: usize = 2 * 3 * 2;
+/// Format, QoS 0 or 1, token or not.
+const SSE_KINDS: usize = 2 * 2 * 2;
+const KINDS: usize = MQTT_KINDS + SSE_KINDS;
+
+/// How a session's messages are encoded: the one place where that is asked of its protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Mqtt(Version),
+    Sse(Format, Ids),
+}
+
+/// Which ids an event stream's logged messages bear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ids {
+    /// None: what goes to everyone has no place in an inbox.
+    None,
+    /// `EPOCH:OFFSET` of the one stream.
+    Place,
+    /// A token over several streams, the connection's own.
+    Token,
+}
+
+impl Dialect {
+    /// For messages of the topics that a session subscribes to.
+    pub(crate) fn of_topics(session: &Session) -> Self {
+        Self::of(session, false)
+    }
+
+    /// For one message. An epoch names one stream, so it tells whether that is the session's inbox.
+    pub(crate) fn of_message(session: &Session, place: Option<(Epoch, Offset)>) -> Self {
+        Self::of(session, place.is_some_and(|(epoch, _)| epoch == session.inbox_epoch()))
+    }
+
+    fn of(session: &Session, in_inbox: bool) -> Self {
+        match session.protocol() {
+            Protocol::Mqtt311 => Self::Mqtt(Version::V311),
+            Protocol::Mqtt5 => Self::Mqtt(Version::V5),
+            Protocol::Sse { raw } => {
+                let format = if raw { Format::Raw } else { Format::Json };
+                let ids = match (session.only_stream(), in_inbox) {
+                    (OnlyStream::Several, _) => Ids::Token,
+                    (OnlyStream::Inbox, true) | (OnlyStream::Topic, false) => Ids::Place,
+                    (OnlyStream::Inbox, false) | (OnlyStream::Topic, true) => Ids::None,
+                };
+                Self::Sse(format, ids)
+            }
+        }
+    }
+
+    /// The flavour's number.
+    fn kind(self, options: Options) -> usize {
+        match self {
+            Self::Mqtt(version) => {
+                usize::from(version == Version::V5) * 6
+                    + usize::from(options.qos() as u8) * 2
+                    + usize::from(options.retain_as_published())
+            }
+            Self::Sse(format, ids) => {
+                assert!(ids != Ids::None, "who is in a topic's list has a position in it");
+                let qos = usize::from(options.qos() > Qos::AtMostOnce);
+                MQTT_KINDS + usize::from(format == Format::Raw) * 4 + qos * 2 + usize::from(ids == Ids::Token)
+            }
+        }
+    }
+}
 
 /// Which flavour.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +113,16 @@ pub(crate) struct Frame {
     pub(crate) payload: Option<Bytes>,
     /// The smaller of the message's and the subscription's.
     pub(crate) qos: Qos,
-    pub(crate) layout: PublishLayout,
+    /// Of the whole frame.
+    pub(crate) total_bytes: usize,
+    pub(crate) layout: Layout,
+}
+
+/// Where a frame is to be made a connection's own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Layout {
+    Mqtt(PublishLayout),
+    Sse(EventLayout),
 }
 
 impl Flavours {
@@ -55,7 +130,7 @@ impl Flavours {
     pub(crate) fn find(
         &mut self,
         pass: PassId,
-        version: Version,
+        dialect: Dialect,
         options: Options,
         parcels: &[Parcel],
         wall_ms: u64,
@@ -64,12 +139,10 @@ impl Flavours {
             self.pass = pass;
             self.kept.iter_mut().for_each(|flavour| flavour.is_encoded = false);
         }
-        let kind = usize::from(version == Version::V5) * 6
-            + usize::from(options.qos() as u8) * 2
-            + usize::from(options.retain_as_published());
+        let kind = dialect.kind(options);
         let flavour = &mut self.kept[kind];
         if !flavour.is_encoded {
-            flavour.encode(version, options, parcels, wall_ms);
+            flavour.encode(dialect, options, parcels, wall_ms);
         }
         Kind(kind)
     }
@@ -81,7 +154,7 @@ impl Flavours {
 }
 
 impl Flavour {
-    fn encode(&mut self, version: Version, options: Options, parcels: &[Parcel], wall_ms: u64) {
+    fn encode(&mut self, dialect: Dialect, options: Options, parcels: &[Parcel], wall_ms: u64) {
         self.is_encoded = true;
         self.bytes.clear();
         self.frames.clear();
@@ -91,8 +164,8 @@ impl Flavour {
             let qos = message.qos.min(options.qos());
             let retain = message.retain && options.retain_as_published();
             // Copied to many connections, so without aliases, which are each connection's own.
-            let wanted = Wanted { version, qos, retain, identifiers: &[], naming: Naming::Name };
-            let frame = encode_frame(message, wanted, wall_ms, &mut self.bytes);
+            let (place, own) = (parcel.place(), Own { qos, retain, identifiers: &[], naming: Naming::Name });
+            let frame = encode_frame(dialect, message, place, own, wall_ms, &mut self.bytes);
             self.is_plain &= qos == Qos::AtMostOnce && frame.payload.is_none() && !is_expired(message, wall_ms);
             self.frames.push(frame);
         }
@@ -104,10 +177,26 @@ pub(crate) fn is_expired(message: &Message, wall_ms: u64) -> bool {
     message.expires_ms.is_some_and(|at| at <= wall_ms)
 }
 
-/// How a client gets a message.
+/// Appends one PUBLISH to `bytes`: all of it, or its head when the payload is to be sent by reference. Its packet
+/// identifier, if it has one, is to be patched.
+pub(crate) fn encode_frame(
+    dialect: Dialect,
+    message: &Message,
+    place: Option<(Epoch, Offset)>,
+    own: Own<'_>,
+    wall_ms: u64,
+    bytes: &mut Vec<u8>,
+) -> Frame {
+    match dialect {
+        Dialect::Mqtt(version) => encode_publish(version, message, own, wall_ms, bytes),
+        Dialect::Sse(format, ids) => encode_event(format, ids, message, place, own.qos, bytes),
+    }
+}
+
+/// What of a message is its subscriber's.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wanted<'a> {
-    pub(crate) version: Version,
+pub(crate) struct Own<'a> {
+    /// The smaller of the message's and the subscription's.
     pub(crate) qos: Qos,
     pub(crate) retain: bool,
     /// Of its subscriptions that match.
@@ -115,10 +204,41 @@ pub(crate) struct Wanted<'a> {
     pub(crate) naming: Naming,
 }
 
-/// Appends one PUBLISH to `bytes`: all of it, or its head when the payload is to be sent by reference. Its packet
-/// identifier, if it has one, is to be patched.
-pub(crate) fn encode_frame(message: &Message, wanted: Wanted<'_>, wall_ms: u64, bytes: &mut Vec<u8>) -> Frame {
-    let Wanted { version, qos, retain, identifiers, naming } = wanted;
+/// The id first, so that what is patched and what can be shared stand apart.
+fn encode_event(
+    format: Format,
+    ids: Ids,
+    message: &Message,
+    place: Option<(Epoch, Offset)>,
+    qos: Qos,
+    bytes: &mut Vec<u8>,
+) -> Frame {
+    let mark = match (ids, place) {
+        (Ids::None, _) | (_, None) => Mark::None,
+        (Ids::Place, Some((epoch, offset))) => Mark::Place(epoch, offset),
+        (Ids::Token, Some(_)) => Mark::Token,
+    };
+    let start = bytes.len();
+    let layout = Layout::Sse(sse::encode_id(mark, bytes));
+    let event = Event { topic: &message.topic, payload: &message.payload, qos, place };
+    let mut payload = None;
+    if message.payload.len() >= SHARED_SEGMENT_BYTES_MIN {
+        let mut shared = Vec::with_capacity(message.payload.len() * 4 / 3 + EVENT_FRAME_BYTES);
+        sse::encode_payload(&event, format, &mut shared);
+        payload = Some(Bytes::from(shared));
+    } else {
+        sse::encode_payload(&event, format, bytes);
+    }
+    let end = bytes.len();
+    let total_bytes = end - start + payload.as_ref().map_or(0, Bytes::len);
+    Frame { start, end, payload, qos, total_bytes, layout }
+}
+
+/// About what an envelope adds to a payload; only a guess of how much room to ask for.
+const EVENT_FRAME_BYTES: usize = 256;
+
+fn encode_publish(version: Version, message: &Message, own: Own<'_>, wall_ms: u64, bytes: &mut Vec<u8>) -> Frame {
+    let Own { qos, retain, identifiers, naming } = own;
     let (topic, alias) = match naming {
         Naming::Name => (&*message.topic, None),
         Naming::NameAndAlias(alias) => (&*message.topic, Some(TopicAlias(alias))),
@@ -153,7 +273,8 @@ pub(crate) fn encode_frame(message: &Message, wanted: Wanted<'_>, wall_ms: u64, 
         bytes.extend_from_slice(&message.payload);
     }
     let payload = by_reference.then(|| message.payload.clone());
-    Frame { start, end: bytes.len(), payload, qos, layout }
+    let total_bytes = layout.total_bytes;
+    Frame { start, end: bytes.len(), payload, qos, total_bytes, layout: Layout::Mqtt(layout) }
 }
 
 /// What is left of an expiry, rounded up so that it is never sent as 0 while time is left.

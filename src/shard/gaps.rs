@@ -6,7 +6,7 @@ use crate::base::ids::{Qos, SessionId};
 use crate::base::message::{Message, StreamKey};
 use crate::io::Driver;
 use crate::limits::GAP_NOTES_MAX;
-use crate::session::{Gap, Session};
+use crate::session::{Gap, Session, protocol};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -65,6 +65,9 @@ impl Gateway {
             Gap::Inbox { entries, .. } => self.counters.gaps += entries,
             Gap::Topics(_) => self.counters.topic_gaps += 1,
         }
+        if !session.protocol().acknowledges() {
+            return self.tell_session(core, id, |session, effects| protocol::on_gap(session, gap, effects));
+        }
         let (app, is_mqtt5) = (session.app(), Session::is_mqtt5(session));
         let text = said(gap);
         if session.effective(NOTICE, None).is_some() {
@@ -80,7 +83,7 @@ impl Gateway {
                 publisher: None,
                 properties: None,
             };
-            self.deliver_once(core, id, &Arc::new(notice));
+            self.deliver_once(core, id, &Arc::new(notice), None);
         }
         if is_mqtt5 {
             self.gap_notes.push(id.index, text.into());

@@ -40,6 +40,7 @@ impl Gateway {
     fn route<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, head: &Head<'_>) {
         match head.path {
             "/mqtt" => self.upgrade(core, id, head),
+            "/events" => self.events_asked(core, id, head),
             _ => self.decline(core, id, &Problem::new(Status::NOT_FOUND, "there is nothing at this path")),
         }
     }

@@ -5,7 +5,7 @@ use super::gateway::{Core, Gateway};
 use crate::base::ids::{ConnectionId, SessionId};
 use crate::engine::{Close as CloseHow, CloseCause};
 use crate::io::Driver;
-use crate::session::{Close, CloseReason, mqtt};
+use crate::session::{Close, CloseReason, Protocol, mqtt, protocol};
 use crate::wire::mqtt::{FrameLen, frame_len};
 
 impl Gateway {
@@ -19,6 +19,10 @@ impl Gateway {
             return 0;
         }
         let Some(session) = self.session_of(id, tag) else { return bytes.len() };
+        if self.directory.get(session).is_some_and(|session| matches!(session.protocol(), Protocol::Sse { .. })) {
+            // A client has nothing to say behind its request, and its deadline is for what we say.
+            return bytes.len();
+        }
         self.extend_deadline(core, id, session);
         let mut consumed = 0;
         let mut effects = self.take_effects();
@@ -74,7 +78,12 @@ impl Gateway {
             return core.close(id, CloseHow::Now, CloseCause::Local);
         }
         match self.session_of(id, tag) {
-            Some(session) => self.end_connection(core, session, CloseReason::KeepAlive),
+            Some(session) => match self.directory.get(session) {
+                Some(state) if state.is_open() && matches!(state.protocol(), Protocol::Sse { .. }) => {
+                    self.beat(core, session, id);
+                }
+                _ => self.end_connection(core, session, CloseReason::KeepAlive),
+            },
             None => core.close(id, CloseHow::Now, CloseCause::Local),
         }
     }
@@ -86,7 +95,7 @@ impl Gateway {
         let mut effects = self.take_effects();
         let session = self.directory.get_mut(id).expect("it was there a moment ago");
         let elsewhere = self.settings.server_reference.as_deref().filter(|_| reason == CloseReason::Draining);
-        mqtt::disconnect(session, reason, elsewhere, &mut effects);
+        protocol::disconnect(session, reason, elsewhere, &mut effects);
         self.apply(core, Some(id), Some(connection), &mut effects);
         self.give_effects(effects);
     }

@@ -10,7 +10,7 @@ use crate::base::message::{Entry, Message, StreamKey};
 use crate::io::Driver;
 use crate::limits::TICK;
 use crate::session::core::record;
-use crate::session::{Counter, GrantedFilter, LoggedAt, Offer, Session, mqtt};
+use crate::session::{Counter, GrantedFilter, LoggedAt, Offer, Session, protocol};
 use crate::store::{Answer, Request, StoreError};
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ impl Gateway {
             let is_meant = message.only_device.as_deref().is_none_or(|device| device == session.device());
             if is_meant && session.is_open() && session.effective(&message.topic, None).is_some() {
                 let device: Option<Arc<str>> = tell.is_some().then(|| session.device().into());
-                if self.deliver_once(core, id, message)
+                if self.deliver_once(core, id, message, None)
                     && let Some(tell) = &mut tell
                 {
                     tell.extend(device);
@@ -64,10 +64,11 @@ impl Gateway {
         let mut effects = self.take_effects();
         let session = self.directory.get_mut(id).expect("it is looked at");
         let connection = session.connection();
-        match session.offer_logged(at, entry.epoch, &entry.message, qos, &mut effects) {
+        let place = (entry.epoch, entry.offset);
+        match session.offer_logged(at, place, &entry.message, qos, &mut effects) {
             Offer::Send(delivery) => self.deliver_in_flight(core, id, delivery, false),
             Offer::SendOnce => {
-                let is_handed = self.deliver_once(core, id, &entry.message);
+                let is_handed = self.deliver_once(core, id, &entry.message, Some(place));
                 self.settled_for(core, id, at, is_handed);
             }
             Offer::AfterCommit | Offer::Behind | Offer::Passed => {}
@@ -115,6 +116,7 @@ impl Gateway {
         self.retry_reads_ms = core.now().deadline(TICK);
         for id in std::mem::take(&mut self.failed_reads) {
             self.ask_about_inbox(id);
+            self.locate_again(core, id);
             self.tell_session(core, id, Session::pull_again);
         }
     }
@@ -160,8 +162,7 @@ impl Gateway {
         let Ok(Answer::Head(head)) = result else { return self.read_again(id) };
         let start = if mark.0 == head.epoch { mark.1 } else { Offset(0) };
         self.tell_session(core, id, |session, effects| {
-            session.on_inbox_known(start, head, effects);
-            mqtt::on_inbox_known(session, effects);
+            protocol::on_inbox_known(session, start, head, effects);
         });
     }
 
@@ -333,7 +334,7 @@ impl Gateway {
         self.note_live(id, message, offer);
         match offer {
             Offer::Send(delivery) => self.deliver_in_flight(core, id, delivery, false),
-            Offer::SendOnce => drop(self.deliver_once(core, id, message)),
+            Offer::SendOnce => drop(self.deliver_once(core, id, message, None)),
             Offer::Skipped(counter) => self.counters.session(counter),
             Offer::AfterCommit | Offer::Behind | Offer::Passed | Offer::Full => {}
         }

@@ -11,7 +11,7 @@ use crate::base::ids::{AppId, PushId, SessionId, ShardId};
 use crate::base::message::Message;
 use crate::engine::Departure;
 use crate::router::interest::Level;
-use crate::session::mqtt::ConnectRequest;
+use crate::session::protocol::Request;
 use crate::session::{Identity, Ticket};
 use crate::store::{Batch, Done, Position, RecordChange};
 use crate::wire::websocket::Carrier;
@@ -78,8 +78,8 @@ pub(crate) struct Arrival {
     pub(crate) departure: Departure<Carrier>,
     /// Who.
     pub(crate) identity: Identity,
-    /// What CONNECT said.
-    pub(crate) request: Box<ConnectRequest>,
+    /// What it asked for.
+    pub(crate) request: Request,
 }
 
 /// A message on its way to its topic's home.

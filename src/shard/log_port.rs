@@ -27,6 +27,8 @@ pub(crate) enum Waiting {
     ReadMark { session: SessionId },
     /// It knows the read mark; now where the inbox stands.
     InboxHead { session: SessionId, mark: (Epoch, Offset) },
+    /// A session looks for its place in a topic's stream.
+    Locate { session: SessionId },
     /// Where the log stands, at start.
     RestoreSeq,
     /// The record of a share group.
@@ -89,6 +91,11 @@ impl LogPort {
     /// Requests wait for room in the log's queue: publishers are not to be read.
     pub(crate) fn congested(&self) -> bool {
         !self.backlog.is_empty()
+    }
+
+    /// The life in which the log's seqs count.
+    pub(crate) fn life(&self) -> Epoch {
+        self.handle.life()
     }
 
     /// Requests without an answer yet.

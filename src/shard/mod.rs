@@ -13,7 +13,8 @@
 //! for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound` frames into outboxes · `gaps` what retention
 //! took · `lagging`, `unsent` what waits for a window or an outbox · `waits` pushes that wait for devices · `subscribe`
 //! interest · `retained` what is kept for who subscribes · `share` share groups · `jobs` the rest of the turn · `restore`
-//! at start · `admin`, `connections`, `stats` the operator · `watching` what backends are told of devices.
+//! at start · `event_stream` what only event streams need · `admin`, `connections`, `stats` the operator · `watching`
+//! what backends are told of devices.
 
 mod admin;
 mod apply;
@@ -22,6 +23,7 @@ mod committing;
 mod connect;
 mod connections;
 mod done;
+mod event_stream;
 mod fanout;
 mod flavours;
 mod gaps;

@@ -1,20 +1,26 @@
 //! Messages into outboxes. What a turn brings a connection is copied, one frame behind the other, into the block that
 //! the turn flushes.
 
-use super::flavours::{Frame, Wanted, encode_frame, is_expired};
+use super::flavours::{Dialect, Frame, Layout, Own, encode_frame, is_expired};
 use super::gateway::{Core, Gateway};
-use crate::base::ids::{ConnectionId, Qos, SessionId};
+use crate::base::ids::{ConnectionId, Epoch, Offset, Qos, SessionId};
 use crate::base::message::Message;
 use crate::engine::{Close, CloseCause, Refused, Room};
 use crate::io::Driver;
-use crate::session::{Counter, DeliveryId, Effective, LoggedAt, Naming, RETAIN_AS_PUBLISHED, Session};
-use crate::wire::mqtt::{PacketId, Version};
+use crate::session::{Counter, DeliveryId, Effective, LoggedAt, Naming, RETAIN_AS_PUBLISHED, Session, protocol};
+use crate::wire::mqtt::PacketId;
+use crate::wire::sse::Token;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-/// The version a session's connection speaks.
-pub(super) fn version_of(session: &Session) -> Version {
-    if session.is_mqtt5() { Version::V5 } else { Version::V311 }
+/// What of a frame is a connection's own.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stamp {
+    None,
+    /// A message of its window, and whether it may have been sent before.
+    Delivery(DeliveryId, bool),
+    /// Where it stands.
+    Token(Token),
 }
 
 /// Copies an encoded frame into a connection's outbox, with its own few bytes in place.
@@ -23,7 +29,7 @@ pub(super) fn write_frame<D: Driver>(
     connection: ConnectionId,
     bytes: &[u8],
     frame: &Frame,
-    delivery: Option<(DeliveryId, bool)>,
+    stamp: Stamp,
 ) -> Result<(), Refused> {
     let head = &bytes[frame.start..frame.end];
     if let Some(payload) = &frame.payload
@@ -33,9 +39,14 @@ pub(super) fn write_frame<D: Driver>(
     }
     core.write(connection, Room::Data, head.len(), |out| {
         out.copy_from_slice(head);
-        if let Some((delivery, dup)) = delivery {
-            let retain = out[0] & 1 != 0;
-            frame.layout.patch(out, PacketId::new(delivery.0), dup, retain);
+        match (&frame.layout, stamp) {
+            (Layout::Mqtt(layout), Stamp::Delivery(delivery, dup)) => {
+                let retain = out[0] & 1 != 0;
+                layout.patch(out, PacketId::new(delivery.0), dup, retain);
+            }
+            (Layout::Sse(layout), Stamp::Token(token)) => layout.patch(out, &token),
+            (_, Stamp::None) => {}
+            (layout, stamp) => unreachable!("{stamp:?} was made for another layout than {layout:?}"),
         }
     })?;
     if let Some(payload) = &frame.payload {
@@ -49,6 +60,9 @@ pub(super) fn write_frame<D: Driver>(
 
 /// What a delivery says besides its message.
 struct Manner {
+    qos: Qos,
+    /// Where its stream has it; none: it is not logged.
+    place: Option<(Epoch, Offset)>,
     identifiers: SmallVec<[u32; 1]>,
     retain: bool,
 }
@@ -58,16 +72,21 @@ impl Manner {
     fn live(session: &Session, message: &Message) -> Self {
         match session.effective(&message.topic, message.publisher) {
             Some(Effective { retain_as_published, identifiers, .. }) => {
-                Self { identifiers, retain: message.retain && retain_as_published }
+                Self { identifiers, retain: message.retain && retain_as_published, ..Self::once() }
             }
-            None => Self { identifiers: SmallVec::new(), retain: false },
+            None => Self::once(),
         }
     }
 
     /// Retained, and sent because of one new subscription [MQTT-3.3.1-8].
     fn retained(identifier: u32) -> Self {
         let identifiers = (identifier > 0).then_some(identifier).into_iter().collect();
-        Self { identifiers, retain: true }
+        Self { identifiers, retain: true, ..Self::once() }
+    }
+
+    /// Once, at QoS 0, and nothing more.
+    fn once() -> Self {
+        Self { qos: Qos::AtMostOnce, place: None, identifiers: SmallVec::new(), retain: false }
     }
 
     /// As one shared subscription wants it.
@@ -104,9 +123,9 @@ impl Gateway {
         let Some(connection) = session.connection() else { return true };
         let found = session.in_flight(delivery).and_then(|flight| {
             let message = Arc::clone(flight.message.as_ref()?);
-            Some((message, flight.qos, flight.at))
+            Some((message, flight.qos, flight.at, flight.place))
         });
-        let Some((message, qos, place)) = found else {
+        let Some((message, qos, at, place)) = found else {
             // Acknowledged while it waited for the outbox.
             return true;
         };
@@ -114,23 +133,26 @@ impl Gateway {
             self.settle_unsent(core, id, delivery, Counter::DroppedExpired);
             return true;
         }
-        let manner = match place {
+        let manner = match at {
             Some(LoggedAt::Retained(identifier)) => Manner::retained(identifier),
             Some(LoggedAt::Shared { mark, .. }) => Manner::shared(&message, mark),
             _ => Manner::live(session, &message),
         };
+        let manner = Manner { qos, place, ..manner };
         let mut bytes = std::mem::take(&mut self.scratch);
-        let written = match self.encode_for(id, &message, qos, &manner, wall_ms, &mut bytes) {
+        let written = match self.encode_for(id, &message, &manner, wall_ms, &mut bytes) {
             None => {
                 self.settle_unsent(core, id, delivery, Counter::DroppedTooLarge);
                 true
             }
             Some((frame, naming, names_gaps)) => {
-                let written = write_frame(core, connection, &bytes, &frame, Some((delivery, dup))).is_ok();
+                let stamp = self.stamp(id, &frame.layout, Some((delivery, dup)));
+                let written = write_frame(core, connection, &bytes, &frame, stamp).is_ok();
                 if written {
                     self.counters.sent(qos);
                     self.named(id, &message, naming);
                     self.gaps_told(id, names_gaps);
+                    self.handed_over(core, id, delivery);
                 } else {
                     self.wait_for_outbox(core, connection);
                 }
@@ -151,7 +173,9 @@ impl Gateway {
         why: Counter,
     ) {
         let at = self.directory.get(id).and_then(|session| session.in_flight(delivery)?.at);
-        self.tell_session(core, id, |session, effects| session.settle_unsent(delivery, why, effects));
+        self.tell_session(core, id, |session, effects| {
+            protocol::settle_unsent(session, delivery, why, effects);
+        });
         if self.lagging.is_behind(id.index) && self.freed.last() != Some(&id) {
             self.freed.push(id);
         }
@@ -166,9 +190,10 @@ impl Gateway {
         core: &mut Core<D>,
         id: SessionId,
         message: &Arc<Message>,
+        place: Option<(Epoch, Offset)>,
     ) -> bool {
         let Some(session) = self.directory.get(id) else { return false };
-        let manner = Manner::live(session, message);
+        let manner = Manner { place, ..Manner::live(session, message) };
         self.send_once(core, id, message, &manner)
     }
 
@@ -208,10 +233,16 @@ impl Gateway {
             self.counters.session(Counter::DroppedExpired);
             return false;
         }
+        if self.must_not_pass(id.index, session, manner.place) {
+            self.counters.dropped_outbox_full += 1;
+            return false;
+        }
         let mut bytes = std::mem::take(&mut self.scratch);
-        let encoded = self.encode_for(id, message, Qos::AtMostOnce, manner, wall_ms, &mut bytes);
-        let is_written =
-            encoded.as_ref().is_some_and(|(frame, ..)| write_frame(core, connection, &bytes, frame, None).is_ok());
+        let encoded = self.encode_for(id, message, manner, wall_ms, &mut bytes);
+        let is_written = encoded.as_ref().is_some_and(|(frame, ..)| {
+            let stamp = self.stamp(id, &frame.layout, None);
+            write_frame(core, connection, &bytes, frame, stamp).is_ok()
+        });
         self.scratch = bytes;
         match encoded {
             None => self.counters.session(Counter::DroppedTooLarge),
@@ -234,28 +265,42 @@ impl Gateway {
         }
     }
 
+    /// Longest frame that this session can be sent. An event stream's client has not said, but what is longer than the
+    /// outbox would wait for ever.
+    pub(super) fn frame_bytes_max(&self, session: &Session) -> usize {
+        match session.protocol().acknowledges() {
+            true => session.packet_bytes_max() as usize,
+            false => self.settings.limits.outbox_bytes,
+        }
+    }
+
+    /// Whether a logged message of QoS 0 would tell its client a position beyond one that still waits for the outbox.
+    pub(super) fn must_not_pass(&self, index: u32, session: &Session, place: Option<(Epoch, Offset)>) -> bool {
+        place.is_some() && !session.protocol().acknowledges() && self.unsent.has(index)
+    }
+
     /// Encodes a message for one session, as its subscriptions and its client want it: the frame, how it names the
     /// topic, and whether it names the session's gaps. None: it is longer than the client takes.
     fn encode_for(
         &self,
         id: SessionId,
         message: &Message,
-        qos: Qos,
         manner: &Manner,
         wall_ms: u64,
         bytes: &mut Vec<u8>,
     ) -> Option<(Frame, Naming, bool)> {
         let session = self.directory.get(id)?;
-        let Manner { identifiers, retain } = manner;
+        let Manner { qos, place, ref identifiers, retain } = *manner;
         let naming = session.naming(&message.topic);
         // An alias that is new makes a message longer; nothing is too long for its sake.
         let namings = if matches!(naming, Naming::NameAndAlias(_)) { 2 } else { 1 };
+        let dialect = Dialect::of_message(session, place);
         let mut encode = |message: &Message| {
             [naming, Naming::Name].into_iter().take(namings).find_map(|naming| {
                 bytes.clear();
-                let wanted = Wanted { version: version_of(session), qos, retain: *retain, identifiers, naming };
-                let frame = encode_frame(message, wanted, wall_ms, bytes);
-                (frame.layout.total_bytes <= session.packet_bytes_max() as usize).then_some((frame, naming))
+                let own = Own { qos, retain, identifiers, naming };
+                let frame = encode_frame(dialect, message, place, own, wall_ms, bytes);
+                (frame.total_bytes <= self.frame_bytes_max(session)).then_some((frame, naming))
             })
         };
         // What is too long with the gaps goes without them, and they with a later one.
@@ -298,5 +343,7 @@ impl Gateway {
                 waiting.drain(..).for_each(|(delivery, dup)| self.unsent.push(session.index, delivery, dup));
             }
         }
+        // Who does not acknowledge has room in its window by that.
+        self.catch_up(core, session);
     }
 }

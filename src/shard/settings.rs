@@ -58,6 +58,8 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// Idle limit of connections without a keep alive.
     pub idle_timeout: Duration,
+    /// An event stream says something at least this often.
+    pub sse_heartbeat: Duration,
     /// Devices of one user.
     pub devices_per_user: usize,
     /// Inbox retention, entries.
@@ -141,6 +143,7 @@ impl Default for Limits {
             session_expiry: limits::SESSION_EXPIRY_MAX,
             handshake_timeout: limits::HANDSHAKE_TIMEOUT,
             idle_timeout: limits::IDLE_TIMEOUT,
+            sse_heartbeat: limits::SSE_HEARTBEAT,
             devices_per_user: limits::DEVICES_PER_USER_MAX,
             inbox_entries: limits::INBOX_ENTRIES_MAX,
             inbox_age: limits::INBOX_AGE_MAX,

@@ -140,6 +140,10 @@ impl Store for Failing {
         self.inner.sweep(now)
     }
 
+    fn life(&self) -> crate::base::ids::Epoch {
+        self.inner.life()
+    }
+
     fn last_seq(&self) -> Result<Seq, StoreFault> {
         self.inner.last_seq()
     }

@@ -1,7 +1,7 @@
 //! How shards and the control plane ask the log: mail that never blocks.
 
 use super::{Counters, Request, RequestToken, Stats, StoreError, StoreFault};
-use crate::base::ids::ShardId;
+use crate::base::ids::{Epoch, ShardId};
 use crossbeam_channel::{Sender, TrySendError};
 use std::sync::Arc;
 
@@ -26,6 +26,7 @@ pub(super) enum Letter {
 pub struct Handle {
     pub(super) letters: Sender<Letter>,
     pub(super) counters: Arc<Counters>,
+    pub(super) life: Epoch,
 }
 
 impl Handle {
@@ -52,6 +53,11 @@ impl Handle {
             Letter::Request { request, .. } => Err((request, error)),
             Letter::Stop => unreachable!("a request was sent, so a request comes back"),
         }
+    }
+
+    /// The life in which the log's commit numbers count ([`super::Store::life`]).
+    pub fn life(&self) -> Epoch {
+        self.life
     }
 
     /// Figures of the last commit, and how many requests wait now.

@@ -14,7 +14,7 @@ mod tests;
 use super::{Address, Answer, Batch, Counters, Done, Request, RequestToken, Stats, Store, StoreError, StoreFault};
 use crate::base::clock::Now;
 use crate::base::hash::KeyedHash;
-use crate::base::ids::{AppId, Seq};
+use crate::base::ids::{AppId, Epoch, Seq};
 use crate::limits::{
     LOG_BATCH_ENTRIES_MAX, LOG_BATCH_MAX, LOG_QUEUE_MAX, READ_ENTRIES_MAX, READ_RECORDS_MAX, STORE_SWEEP_INTERVAL,
 };
@@ -144,6 +144,11 @@ impl<S: Store> Log<S> {
     /// The last commit number.
     pub fn seq(&self) -> Seq {
         self.seq
+    }
+
+    /// The life in which its commit numbers count.
+    pub fn life(&self) -> Epoch {
+        self.store.life()
     }
 
     /// The store failed, and nothing is written any more.

@@ -296,6 +296,11 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    fn life(&self) -> Epoch {
+        // The key was drawn for this store, and 0 stands for no life.
+        Epoch(self.hash.of("life").max(1))
+    }
+
     fn last_seq(&self) -> Result<Seq, StoreFault> {
         Ok(self.seq)
     }

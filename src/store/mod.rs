@@ -18,7 +18,7 @@ mod fixture;
 mod model;
 
 use crate::base::clock::Now;
-use crate::base::ids::{AppId, Offset, PushId, Seq};
+use crate::base::ids::{AppId, Epoch, Offset, PushId, Seq};
 use crate::base::message::{Entry, Message, StreamKey};
 use std::sync::Arc;
 
@@ -226,6 +226,9 @@ pub trait Store {
     fn append_many(&mut self, group: Group<'_>, now: Now) -> Result<(), StoreFault>;
     /// Removes some of what is too old, bounded work; called every `STORE_SWEEP_INTERVAL`, also when nothing is written.
     fn sweep(&mut self, now: Now) -> Result<(), StoreFault>;
+    /// Identity of the store's life: drawn when it was made, and kept as long as it. Commit numbers compare only within it,
+    /// as offsets do within an epoch.
+    fn life(&self) -> Epoch;
     /// The last commit number; 0 in a new store.
     fn last_seq(&self) -> Result<Seq, StoreFault>;
     /// Where a stream stands. Never the epoch of an earlier life.

@@ -90,7 +90,7 @@ pub struct Desk<S> {
 /// A log's desk and a handle to write to it.
 pub fn open<S: Store>(log: Log<S>) -> (Handle, Desk<S>) {
     let (letters, inbox) = bounded(LOG_QUEUE_MAX);
-    (Handle { letters, counters: log.counters() }, Desk { log, inbox })
+    (Handle { letters, counters: log.counters(), life: log.life() }, Desk { log, inbox })
 }
 
 impl<S: Store> Desk<S> {

@@ -6,4 +6,5 @@
 pub mod detect;
 pub mod http;
 pub mod mqtt;
+pub mod sse;
 pub mod websocket;

@@ -8,6 +8,8 @@ mod client;
 mod delivered;
 mod delivery;
 mod draining;
+#[path = "../event_stream/mod.rs"]
+mod event_stream;
 mod explained;
 mod flows;
 mod gaps;
@@ -21,6 +23,7 @@ mod properties;
 mod retained;
 mod sessions;
 mod shared;
+mod sse;
 mod subscriptions;
 mod topics;
 mod unaltered;

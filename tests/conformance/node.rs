@@ -71,6 +71,11 @@ impl Node {
         Self::build(shards, |settings| change(&mut settings.limits), |_| {})
     }
 
+    /// One shard, with other random numbers: another life of everything that is drawn.
+    pub fn with_seed(seed: u64) -> Self {
+        Self::with_settings(1, |settings| (settings.hash_key, settings.random_seed) = (seed, seed))
+    }
+
     /// With a list of web pages.
     pub fn with_origins(origins: Origins) -> Self {
         Self::with_settings(1, |settings| settings.origins = origins)
@@ -106,8 +111,9 @@ impl Node {
         let mut retentions = Retentions::default();
         retentions.inbox.entries = settings.limits.inbox_entries;
         keep(&mut retentions);
-        let net = SimNet::new(7, Faults::none());
-        let log = Log::open(MemoryStore::new(retentions, KeyedHash::new(7)), 7).expect("a memory store opens");
+        let seed = settings.random_seed;
+        let net = SimNet::new(seed, Faults::none());
+        let log = Log::open(MemoryStore::new(retentions, KeyedHash::new(seed)), seed).expect("a memory store opens");
         let (store, desk) = thread::open(log);
         let Assembly { handle, events, notices, seats, mail } = Assembly::new(&settings, &store);
         let plane = Plane { shards: seated(seats, &net), desk, mail, events, notices, heard: Vec::new() };

@@ -124,6 +124,12 @@ impl Gateway {
         Lines::of(Command::new(env!("CARGO_BIN_EXE_kittiwake")).args(["sub", "--url", &url]).args(arguments))
     }
 
+    /// `curl -N` of an event stream; reads its lines.
+    pub fn curl(&self, query: &str, arguments: &[&str]) -> Lines {
+        let url = format!("http://{}/events?{query}", self.edge);
+        Lines::of(Command::new("curl").args(["-sN", "--fail"]).args(arguments).arg(url))
+    }
+
     /// A Python program that gets the edge port as its first argument.
     pub fn python(&self, program: &str, arguments: &[&str]) -> Lines {
         let port = self.edge.port().to_string();

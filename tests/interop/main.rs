@@ -1,7 +1,9 @@
 //! Stock clients over real sockets, on both drivers, with one shard and with four.
 //!
-//! Needs `mosquitto_sub`/`mosquitto_pub` (mosquitto-clients) and Python with paho-mqtt and grpcio; `.ci/run` installs them.
+//! Needs `mosquitto_sub`/`mosquitto_pub` (mosquitto-clients), Python with paho-mqtt and grpcio, curl and Chromium;
+//! `.ci/run` installs them.
 
+mod events;
 mod gateway;
 mod grpc;
 mod websocket;

@@ -41,6 +41,7 @@ pub struct Backend {
 impl Backend {
     pub fn new(ledger: &Rc<RefCell<Ledger>>, devices: Vec<(String, String)>, is_wide: bool) -> Self {
         let mut users: Vec<String> = devices.iter().map(|(user, _)| user.clone()).collect();
+        users.sort();
         users.dedup();
         users.push("nobody".to_owned());
         let ledger = Rc::clone(ledger);

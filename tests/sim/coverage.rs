@@ -86,6 +86,13 @@ seen! {
     Drained,
     ClockForward,
     ClockBack,
+    /// Event streams.
+    PageGotLogged,
+    PageResumed,
+    PageGap,
+    PageTold,
+    PageHeartbeat,
+    PageStoppedReading,
     /// Pushes.
     PushUser,
     PushUsers,

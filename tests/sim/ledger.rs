@@ -5,7 +5,7 @@ use crate::kept::Kept;
 use crate::share::{Member, Shares};
 use crate::wills::Wills;
 use kittiwake::base::clock::Now;
-use kittiwake::base::ids::{Offset, Qos};
+use kittiwake::base::ids::{Epoch, Offset, Qos, Seq};
 use kittiwake::base::message::{Entry, StreamKey};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -66,6 +66,8 @@ pub struct Life {
     pub user: String,
     pub device: String,
     pub durable: bool,
+    /// It keeps its own position, and is owed what its user's inbox has, over all its connections.
+    pub is_page: bool,
     pub packet_bytes_max: Option<u32>,
     pub number: u32,
     /// Messages before this one are not owed any more: filters have changed since.
@@ -99,6 +101,8 @@ pub struct Ledger {
     pub step: usize,
     /// Prints what happens: `KITTIWAKE_STORY` is set.
     pub is_told: bool,
+    /// Everything committed, in the order of seq.
+    log: Vec<(Seq, StreamKey, Epoch, Offset, MessageId)>,
     /// Main records of sessions in the store, by user and device.
     pub mains: HashMap<(String, String), Main>,
     /// The oldest entry that retention has left of a stream. What is gone is owed no more, which is said by a gap.
@@ -129,7 +133,9 @@ impl Ledger {
         let mut payload = format!("m{id}|").into_bytes();
         payload.resize(payload.len() + padding, MARK);
         let owed = self.lives.iter().enumerate().filter_map(|(client, life)| {
-            let granted = life.granted(topic, true).filter(|_| life.is_aimed_at(&aim))?;
+            // What is not logged for somebody else, a page gets while it is there.
+            let is_kept = !life.is_page || !matches!(aim, Aim::Topic | Aim::Everyone);
+            let granted = life.granted(topic, true).filter(|_| is_kept && life.is_aimed_at(&aim))?;
             Some((client, life.number, granted.min(qos))).filter(|(_, _, qos)| *qos > Qos::AtMostOnce)
         });
         let owed = owed.collect();
@@ -257,6 +263,7 @@ impl Ledger {
             panic!("m{id} was delivered at step {step} before it was committed: {message:?}");
         }
         message.entries.push((entry.stream.clone(), entry.offset));
+        self.log.push((entry.seq, entry.stream.clone(), entry.epoch, entry.offset, id));
         self.tell(|| format!("log: m{id} at {:?} {} seq {}", entry.stream, entry.offset, entry.seq));
     }
 
@@ -330,6 +337,35 @@ impl Ledger {
         }
     }
 
+    /// The seq of an entry; of those before the first one, the one before that.
+    pub fn seq_of(&self, epoch: Epoch, offset: Offset) -> Seq {
+        let of_it = self.log.iter().filter(|(_, _, other, ..)| *other == epoch);
+        of_it.take_while(|(.., at, _)| *at <= offset).last().map_or(Seq(0), |(seq, ..)| *seq)
+    }
+
+    /// A page's position has moved from `old` to `new` over topics and its inbox: all that lies between and is for it has
+    /// come, or is gone from its inbox.
+    pub fn check_covered(&self, page: usize, filters: &[&str], old: (Seq, Offset), new: (Seq, Offset)) {
+        let life = &self.lives[page];
+        for (seq, stream, _, offset, id) in &self.log {
+            let is_between = match stream {
+                StreamKey::Inbox(_, user) => **user == *life.user && *offset > old.1 && *offset <= new.1,
+                StreamKey::Topic(..) | StreamKey::Everyone(_) => *seq > old.0 && *seq <= new.0,
+            };
+            let message = &self.messages[id];
+            let is_kept = self.first_kept.get(stream).is_none_or(|first| first <= offset);
+            let is_his = life.is_aimed_at(&message.aim) && filters.iter().any(|filter| matches(filter, &message.topic));
+            // What had a short life may have been over before the page was there.
+            let lasts = message.lives_ms.is_none_or(|lives_ms| lives_ms > LASTING_MS);
+            if is_between && is_kept && is_his && lasts {
+                assert!(
+                    life.got.contains_key(id),
+                    "page {page} stands at {new:?} and never got m{id} at {seq}: {message:?}"
+                );
+            }
+        }
+    }
+
     /// The session is over, or nobody knows what has become of it: nothing is owed it any more.
     pub fn end_life(&mut self, client: usize) {
         self.tell(|| format!("client {client}: a new life"));
@@ -394,6 +430,10 @@ impl Ledger {
 impl Life {
     pub fn new(user: &str, device: &str, durable: bool) -> Self {
         Self { user: user.to_owned(), device: device.to_owned(), durable, ..Self::default() }
+    }
+
+    pub fn of_page(user: &str, device: &str) -> Self {
+        Self { is_page: true, ..Self::new(user, device, false) }
     }
 
     /// The highest QoS asked for over the matching filters, or over those of them that were confirmed.

@@ -7,9 +7,12 @@ mod backend;
 mod client;
 mod client_state;
 mod coverage;
+#[path = "../event_stream/mod.rs"]
+mod event_stream;
 mod kept;
 mod ledger;
 mod node;
+mod page;
 mod share;
 mod store;
 mod wills;

@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The running part: gone in a crash.
 pub struct Running {
@@ -97,6 +98,7 @@ impl Node {
         self.last_shards = shards;
         let limits = Limits {
             connections: 64,
+            sse_heartbeat: Duration::from_secs(2),
             outbox_bytes: if random.below(3) == 0 { 16_384 } else { 65_536 },
             ..Limits::default()
         };

@@ -3,7 +3,7 @@
 use crate::coverage::Seen;
 use crate::ledger::{Ledger, Main};
 use kittiwake::base::clock::Now;
-use kittiwake::base::ids::{AppId, Offset, Seq};
+use kittiwake::base::ids::{AppId, Epoch, Offset, Seq};
 use kittiwake::base::log::{StreamGap, StreamHead};
 use kittiwake::base::message::{Entry, StreamKey};
 use kittiwake::session::core::record;
@@ -140,6 +140,10 @@ impl Store for Flaky {
 
     fn sweep(&mut self, now: Now) -> Result<(), StoreFault> {
         self.inner.sweep(now)
+    }
+
+    fn life(&self) -> Epoch {
+        self.inner.life()
     }
 
     fn last_seq(&self) -> Result<Seq, StoreFault> {

@@ -5,6 +5,7 @@ use crate::client::{Client, EXPIRY, Mood, Traits};
 use crate::coverage::{Coverage, Seen};
 use crate::ledger::{Ledger, Life};
 use crate::node::Node;
+use crate::page::Page;
 use kittiwake::io::sim::{Census, Faults, Random, SimNet};
 use kittiwake::shard::command::{Event, ShardStats};
 use kittiwake::wire::mqtt::Version;
@@ -43,6 +44,9 @@ pub struct World {
     ledger: Rc<RefCell<Ledger>>,
     node: Node,
     clients: Vec<Client>,
+    pages: Vec<Page>,
+    /// A stream of its own: a run without pages is the same as if there were none.
+    page_random: Random,
     backend: Backend,
     restart_at_ms: u64,
     steps: usize,
@@ -115,9 +119,21 @@ impl World {
             ledger.borrow_mut().lives.push(life);
             clients.push(Client::new(traits, &net, address, &ledger));
         }
+        let mut pages = Vec::new();
+        let mut page_random = Random::new(seed ^ 0x5e5e);
+        let pages_max = [1, 4][page_random.below(2) as usize];
+        for life in count..count + page_random.below(pages_max) as usize {
+            let user = format!("user-{}", page_random.below(count as u64) / 2);
+            let mut page = Page::new(life, &user, &mut page_random, &net, address);
+            page.enter(&ledger);
+            let (user, device) = page.device();
+            ledger.borrow_mut().lives.push(Life::of_page(&user, &device));
+            pages.push(page);
+        }
         let devices = clients.iter().map(|client| (client.traits.user.clone(), client.traits.device.clone()));
+        let devices = devices.chain(pages.iter().map(Page::device));
         let backend = Backend::new(&ledger, devices.collect(), is_wide);
-        let watcher = is_wide.then(|| Self::watcher(count, &net, address, &ledger));
+        let watcher = is_wide.then(|| Self::watcher(count + pages.len(), &net, address, &ledger));
         let mut node = Node::new(&net, address, &ledger, &mut random);
         node.start(&mut random);
         let freezes = freezes.then(|| Random::new(!seed));
@@ -131,6 +147,8 @@ impl World {
             ledger,
             node,
             clients,
+            pages,
+            page_random,
             backend,
             restart_at_ms,
             steps,
@@ -347,6 +365,7 @@ impl World {
     fn others(&mut self, mood: Mood, idle: bool) {
         if mood == Mood::Good && idle {
             self.clients.iter_mut().for_each(|client| client.act(&mut self.random, mood));
+            self.pages.iter_mut().for_each(|page| page.act(&mut self.page_random, false));
             return self.pass_time(mood);
         }
         if idle && self.random.below(3) > 0 {
@@ -361,6 +380,10 @@ impl World {
         }
         let at = self.random.below(self.clients.len() as u64) as usize;
         self.clients[at].act(&mut self.random, mood);
+        if !self.pages.is_empty() && self.page_random.below(3) == 0 {
+            let at = self.page_random.below(self.pages.len() as u64) as usize;
+            self.pages[at].act(&mut self.page_random, mood == Mood::Wild);
+        }
     }
 
     fn due_shards(&self) -> Vec<usize> {
@@ -407,7 +430,8 @@ impl World {
         loop {
             self.step(Mood::Good);
             let is_quiet = self.due_shards().is_empty() && self.node.log_due_ms().is_none();
-            let settled = self.clients.iter().all(Client::is_settled) && self.backend.is_settled();
+            let all_settled = self.clients.iter().all(Client::is_settled) && self.pages.iter().all(Page::is_settled);
+            let settled = all_settled && self.backend.is_settled();
             let wills = self.ledger.borrow().wills.missing();
             if is_quiet && settled && wills.is_empty() && self.ledger.borrow().missing().is_empty() {
                 break;
@@ -418,12 +442,13 @@ impl World {
                 let missing = ledger.missing();
                 for (id, client) in missing.iter().take(5) {
                     println!("m{id} has not come to client {client}: {:?}", ledger.messages[id]);
-                    println!("   {:?} {:?}", self.clients[*client].traits, ledger.lives[*client].subscriptions);
+                    println!("   {:?}", ledger.lives[*client]);
                 }
                 let unsettled: Vec<usize> =
                     (0..self.clients.len()).filter(|&at| !self.clients[at].is_settled()).collect();
+                let pages: Vec<bool> = self.pages.iter().map(Page::is_settled).collect();
                 panic!(
-                    "not healed: missing {missing:?}, clients not settled {unsettled:?}, {}",
+                    "not healed: missing {missing:?}, clients not settled {unsettled:?}, pages {pages:?}, {}",
                     self.backend.is_settled()
                 );
             }
@@ -433,6 +458,7 @@ impl World {
 
     /// Everybody leaves for good; nothing may be left of them.
     fn end(&mut self) {
+        self.pages.drain(..).for_each(Page::end);
         let mut waiting: Vec<Client> = std::mem::take(&mut self.clients);
         waiting.extend(self.watcher.take());
         // A connection given up before it was answered may still take over; let it be through.

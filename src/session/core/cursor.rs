@@ -66,10 +66,14 @@ impl Session {
     /// What is settled without a hole. By the smallest unsettled position, not the first: after a restart the window
     /// holds identifiers that are further on than what is read again.
     pub(in crate::session) fn prefix(&self) -> Prefix {
+        self.prefix_of(self.flights().iter().filter(|flight| flight.state != Flight::Settled))
+    }
+
+    /// As if these were all that is unsettled.
+    pub(in crate::session) fn prefix_of<'f>(&self, unsettled: impl Iterator<Item = &'f InFlight>) -> Prefix {
         let mut prefix = Prefix { inbox: self.positions.inbox_delivered, topics: self.positions.topics_delivered };
-        for InFlight { state, at, .. } in self.flights() {
+        for InFlight { at, .. } in unsettled {
             match at {
-                _ if *state == Flight::Settled => {}
                 Some(LoggedAt::Inbox(offset)) => prefix.inbox = prefix.inbox.min(Offset(offset.0 - 1)),
                 Some(LoggedAt::Topics(seq)) => prefix.topics = prefix.topics.min(Seq(seq.0 - 1)),
                 Some(LoggedAt::Retained(_) | LoggedAt::Shared { .. }) | None => {}
@@ -93,10 +97,11 @@ impl Session {
         positions.inbox_epoch == epoch && offset <= positions.inbox_delivered && !self.flights().iter().any(is_waiting)
     }
 
-    /// Up to where it has served its user's inbox; none when its filters do not cover the whole of it, or when it has
-    /// not learned yet where the inbox and the user's read mark stand, which may be further on.
+    /// Up to where it has served its user's inbox; none when its filters do not cover the whole of it, when its client
+    /// does not say what it has, or when it has not learned yet where the inbox and the user's read mark stand, which may
+    /// be further on.
     pub fn served(&self) -> Option<(Epoch, Offset)> {
-        let knows = !self.has(flag::INBOX_UNKNOWN | flag::INBOX_STALE);
+        let knows = self.protocol.acknowledges() && !self.has(flag::INBOX_UNKNOWN | flag::INBOX_STALE);
         (knows && self.covers_inbox()).then(|| self.inbox_settled())
     }
 

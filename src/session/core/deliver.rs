@@ -27,15 +27,15 @@ impl Session {
         if !self.has_room() {
             return Offer::Full;
         }
-        Offer::Send(self.launch(message, qos, None, effects))
+        Offer::Send(self.launch(message, qos, None, None, effects))
     }
 
-    /// Offers a committed message, at the effective QoS. Each session gets each matching entry once, in order; what
+    /// Offers a committed message, at the effective QoS; `place` is where its stream has it. Each session gets each matching entry once, in order; what
     /// it cannot take now it pulls later.
     pub fn offer_logged(
         &mut self,
         at: LoggedAt,
-        epoch: Epoch,
+        place: (Epoch, Offset),
         message: &Arc<Message>,
         qos: Qos,
         effects: &mut Effects,
@@ -43,7 +43,7 @@ impl Session {
         let ready = self.state == State::Open && self.has_room();
         match at {
             LoggedAt::Inbox(offset) => {
-                self.enter_epoch(epoch);
+                self.enter_epoch(place.0);
                 let positions = &mut self.positions;
                 if offset <= positions.inbox_delivered {
                     return Offer::Passed;
@@ -81,7 +81,7 @@ impl Session {
             }
             LoggedAt::Retained(_) | LoggedAt::Shared { .. } => unreachable!("they are not offered by their place"),
         }
-        self.take(at, message, qos, effects)
+        self.take(at, place, message, qos, effects)
     }
 
     /// Tells of a committed inbox entry that matches none of the session's filters.
@@ -130,12 +130,19 @@ impl Session {
         self.notify_inbox(head, effects);
     }
 
-    fn take(&mut self, at: LoggedAt, message: &Arc<Message>, qos: Qos, effects: &mut Effects) -> Offer {
+    fn take(
+        &mut self,
+        at: LoggedAt,
+        place: (Epoch, Offset),
+        message: &Arc<Message>,
+        qos: Qos,
+        effects: &mut Effects,
+    ) -> Offer {
         if qos == Qos::AtMostOnce {
             self.cursor_moved(effects);
             return Offer::SendOnce;
         }
-        let delivery = self.launch(message, qos, Some(at), effects);
+        let delivery = self.launch(message, qos, Some(at), Some(place), effects);
         let waits = self.in_flight(delivery).is_some_and(|flight| flight.state == super::Flight::Committing);
         self.commit_flight(delivery, effects);
         if waits { Offer::AfterCommit } else { Offer::Send(delivery) }
@@ -311,11 +318,12 @@ impl Session {
         if !self.note_live(&message.topic) {
             effects.count(Counter::RetainedUnnoted);
         }
+        let place = (entry.epoch, entry.offset);
         if qos == Qos::AtMostOnce {
-            effects.push(Effect::DeliverOnce { message: Arc::clone(message), at });
+            effects.push(Effect::DeliverOnce { message: Arc::clone(message), at, place: Some(place) });
             return true;
         }
-        if let Offer::Send(delivery) = self.take(at, message, qos, effects) {
+        if let Offer::Send(delivery) = self.take(at, place, message, qos, effects) {
             effects.push(Effect::Deliver { delivery, dup: false });
         }
         true

@@ -5,6 +5,8 @@ use super::super::{DeliveryId, GrantedFilter, Identity, Ticket};
 use super::aliases::AliasesOut;
 use super::bytes::{Reader, Write};
 use super::cursor::Positions;
+use super::own_position::{Missing, Streaming};
+use super::protocol::Protocol;
 use super::retained::{Pending, Replay};
 use super::state::{
     Extra, Flight, InFlight, Link, PendingFilters, PendingPublish, Received, Session, State, Welcome, Work,
@@ -27,6 +29,12 @@ impl Session {
         out.u16(self.keep_alive);
         out.u8(self.state as u8);
         out.u8(self.window);
+        out.u8(match self.protocol {
+            Protocol::Mqtt311 => 0,
+            Protocol::Mqtt5 => 1,
+            Protocol::Sse { raw: false } => 2,
+            Protocol::Sse { raw: true } => 3,
+        });
         out.u16(self.flags);
         out.flag(self.has_cursor_record);
         match self.link {
@@ -65,6 +73,13 @@ impl Session {
             .get(usize::from(reader.u8()?))
             .copied()?;
         session.window = reader.u8()?;
+        session.protocol = match reader.u8()? {
+            0 => Protocol::Mqtt311,
+            1 => Protocol::Mqtt5,
+            2 => Protocol::Sse { raw: false },
+            3 => Protocol::Sse { raw: true },
+            _ => return None,
+        };
         session.flags = reader.u16()?;
         session.has_cursor_record = reader.flag()?;
         session.link = match reader.u8()? {
@@ -140,6 +155,7 @@ fn freeze_extra(out: &mut Vec<u8>, extra: &Extra) {
         out.flag(replay.recorded);
     });
     out.flag(extra.awaits_share);
+    out.option(extra.streaming.as_deref(), freeze_streaming);
 }
 
 fn thaw_extra(reader: &mut Reader<'_>) -> Option<Extra> {
@@ -164,6 +180,7 @@ fn thaw_extra(reader: &mut Reader<'_>) -> Option<Extra> {
             .map(Box::new),
         replay: reader.option(thaw_replay)?.map(Box::new),
         awaits_share: reader.flag()?,
+        streaming: reader.option(thaw_streaming)?.map(Box::new),
     })
 }
 
@@ -197,6 +214,56 @@ fn thaw_filters(reader: &mut Reader<'_>) -> Option<PendingFilters> {
     })
 }
 
+fn place(out: &mut Vec<u8>, (epoch, offset): (Epoch, Offset)) {
+    out.u64(epoch.0);
+    out.u64(offset.0);
+}
+
+fn thaw_place(reader: &mut Reader<'_>) -> Option<(Epoch, Offset)> {
+    Some((Epoch(reader.u64()?), Offset(reader.u64()?)))
+}
+
+fn freeze_streaming(out: &mut Vec<u8>, streaming: &Streaming) {
+    out.count(streaming.filters.len());
+    streaming.filters.iter().for_each(|filter| out.text(filter));
+    out.u8(streaming.qos as u8);
+    out.u64(streaming.log.0.0);
+    out.u64(streaming.log.1.0);
+    out.option(streaming.inbox, place);
+    out.option(streaming.topics, |out, seq| out.u64(seq.0));
+    out.option(streaming.topic, place);
+    out.flag(streaming.is_installed);
+    for missing in [streaming.inbox_missing, streaming.topics_missing] {
+        out.option(missing, |out, missing| match missing {
+            Missing::Trimmed(first, entries) => [first.0, entries].into_iter().for_each(|number| out.u64(number)),
+            // No offset is 0.
+            Missing::Unknown => [0, 0].into_iter().for_each(|number| out.u64(number)),
+        });
+    }
+    out.option(streaming.page.as_deref(), Vec::text);
+}
+
+fn thaw_streaming(reader: &mut Reader<'_>) -> Option<Streaming> {
+    let missing = |reader: &mut Reader<'_>| {
+        Some(match (reader.u64()?, reader.u64()?) {
+            (0, _) => Missing::Unknown,
+            (first, entries) => Missing::Trimmed(Offset(first), entries),
+        })
+    };
+    Some(Streaming {
+        filters: reader.list(|reader| reader.text().map(Into::into))?,
+        qos: reader.qos()?,
+        log: (Epoch(reader.u64()?), Seq(reader.u64()?)),
+        inbox: reader.option(thaw_place)?,
+        topics: reader.option(|reader| reader.u64().map(Seq))?,
+        topic: reader.option(thaw_place)?,
+        is_installed: reader.flag()?,
+        inbox_missing: reader.option(missing)?,
+        topics_missing: reader.option(missing)?,
+        page: reader.option(|reader| reader.text().map(Into::into))?,
+    })
+}
+
 fn freeze_work(out: &mut Vec<u8>, work: &Work) {
     out.count(work.window.len());
     for flight in &work.window {
@@ -204,6 +271,7 @@ fn freeze_work(out: &mut Vec<u8>, work: &Work) {
         out.u8(flight.state as u8);
         out.u8(flight.qos as u8);
         out.option(flight.at, Vec::at);
+        out.option(flight.place, place);
         out.option(flight.message.as_deref(), Vec::message);
     }
     out.count(work.pending.len());
@@ -232,6 +300,7 @@ fn thaw_work(reader: &mut Reader<'_>) -> Option<Work> {
             state: STATES.get(usize::from(reader.u8()?)).copied()?,
             qos: reader.qos()?,
             at: reader.option(Reader::at)?,
+            place: reader.option(thaw_place)?,
             message: reader.option(Reader::message)?.map(Arc::new),
         })
     })?;

@@ -12,6 +12,8 @@ pub mod expiry;
 pub mod freeze;
 mod gap;
 mod held;
+pub mod own_position;
+pub mod protocol;
 pub mod record;
 pub mod resume;
 pub mod retained;
@@ -24,5 +26,7 @@ pub mod window;
 
 pub use aliases::Naming;
 pub use expiry::Close;
+pub use own_position::OnlyStream;
+pub use protocol::Protocol;
 pub use shared::{RETAIN_AS_PUBLISHED, share_of};
 pub use state::{Effective, Flight, InFlight, LoggedAt, Offer, Session, Spare, Subscription, Text};

@@ -12,6 +12,7 @@
 use super::super::Identity;
 use super::bytes::{Reader, Write};
 use super::cursor::Prefix;
+use super::protocol::Protocol;
 use super::retained::{Pending, Replay};
 use super::state::{Flight, InFlight, Link, LoggedAt, Received, Session, flag};
 use crate::base::clock::Now;
@@ -65,7 +66,8 @@ pub(in crate::session) fn main(session: &Session) -> RecordChange {
     let mut out = vec![VERSION];
     out.u32(session.generation);
     out.number(u64::from(session.expiry));
-    let flags = session.flags & (flag::MQTT5 | flag::INBOX_UNKNOWN);
+    let mqtt5 = if session.is_mqtt5() { flag::MQTT5 } else { 0 };
+    let flags = session.flags & flag::INBOX_UNKNOWN | mqtt5;
     out.number(u64::from(flags));
     write_positions(session, &mut out);
     out.option(session.extra.as_ref().and_then(|extra| extra.will.as_deref()), Vec::will);
@@ -344,7 +346,9 @@ fn read_main(identity: &Identity, reader: &mut Reader<'_>, now: Now) -> Option<S
     let mut session = Session::new(identity);
     session.generation = reader.u32()?;
     session.expiry = reader.small()?;
-    session.flags = u16::try_from(reader.number()?).ok()? | flag::RECORDED | flag::INBOX_STALE;
+    let flags = u16::try_from(reader.number()?).ok()?;
+    session.protocol = if flags & flag::MQTT5 != 0 { Protocol::Mqtt5 } else { Protocol::Mqtt311 };
+    session.flags = flags & !flag::MQTT5 | flag::RECORDED | flag::INBOX_STALE;
     read_positions(&mut session, reader)?;
     if let Some(will) = reader.option(Reader::will)? {
         session.extra().will = Some(Box::new(will));
@@ -400,7 +404,8 @@ fn read_cursor(session: &mut Session, reader: &mut Reader<'_>, now: Now) -> Opti
     }
     for at in list(reader, Reader::at)? {
         let state = Flight::Settled;
-        let mark = InFlight { delivery: Default::default(), state, qos: Qos::ExactlyOnce, at: Some(at), message: None };
+        let (delivery, qos) = (Default::default(), Qos::ExactlyOnce);
+        let mark = InFlight { delivery, state, qos, at: Some(at), place: None, message: None };
         session.work.get_or_insert_default().window.push(mark);
     }
     Some(())
@@ -423,7 +428,7 @@ fn read_flight(session: &mut Session, id: u16, reader: &mut Reader<'_>) -> Optio
         _ => work.sent += 1,
     }
     let delivery = super::super::DeliveryId(id);
-    work.window.push(InFlight { delivery, state, qos, at: Some(at), message });
+    work.window.push(InFlight { delivery, state, qos, at: Some(at), place: None, message });
     session.last_delivery = session.last_delivery.max(id);
     Some(())
 }

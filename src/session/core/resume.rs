@@ -1,6 +1,7 @@
 //! Opening: what a new or returning connection does to the session.
 
 use super::super::{DeliveryId, Effect, Effects};
+use super::protocol::Protocol;
 use super::record;
 use super::state::{Flight, Link, Session, State, flag};
 use crate::base::clock::Now;
@@ -12,7 +13,7 @@ impl Session {
     pub(in crate::session) fn attach(
         &mut self,
         connection: ConnectionId,
-        mqtt5: bool,
+        protocol: Protocol,
         receive_maximum: u16,
         effects: &mut Effects,
     ) {
@@ -22,7 +23,7 @@ impl Session {
         self.attachment = self.attachment.wrapping_add(1);
         let bound = effects.bounds.receive_maximum_out;
         self.window = u8::try_from(receive_maximum).map_or(bound, |asked| asked.min(bound));
-        self.set(flag::MQTT5, mqtt5);
+        self.protocol = protocol;
         self.set(flag::GOODBYE | flag::TOPICS_HELD, false);
         let filters_pending = self.extra.as_ref().is_some_and(|extra| extra.filters.is_some());
         self.set(flag::PAUSED, false);

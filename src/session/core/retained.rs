@@ -180,7 +180,7 @@ impl Session {
         } else if is_expired(message, now) {
             effects.count(Counter::DroppedExpired);
         } else if qos > Qos::AtMostOnce {
-            let delivery = self.launch(message, qos, Some(LoggedAt::Retained(identifier)), effects);
+            let delivery = self.launch(message, qos, Some(LoggedAt::Retained(identifier)), None, effects);
             self.commit_flight(delivery, effects);
             if self.in_flight(delivery).is_some_and(|flight| flight.state == super::Flight::Sent) {
                 effects.push(Effect::Deliver { delivery, dup: false });

@@ -146,6 +146,13 @@ impl Session {
         }
     }
 
+    /// It was handed to the socket. That settles it for a client that never says what it has.
+    pub fn handed_over(&mut self, delivery: DeliveryId, effects: &mut Effects) {
+        if !self.protocol.acknowledges() && self.in_flight(delivery).is_some() {
+            self.settle(delivery, Counter::Settled, effects);
+        }
+    }
+
     /// Settles what the shard could not send (too large for the client, expired before its first sending).
     pub fn settle_unsent(&mut self, delivery: DeliveryId, why: Counter, effects: &mut Effects) {
         if self.in_flight(delivery).is_some() {

@@ -65,7 +65,7 @@ impl Session {
             self.extra().awaits_share = self.state == State::Open;
             return Offer::Full;
         }
-        Offer::Send(self.launch(message, Qos::AtLeastOnce, Some(LoggedAt::Shared { number, mark }), effects))
+        Offer::Send(self.launch(message, Qos::AtLeastOnce, Some(LoggedAt::Shared { number, mark }), None, effects))
     }
 
     /// Its groups may assign to it from now on.

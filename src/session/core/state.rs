@@ -16,9 +16,11 @@ use super::super::{Counter, DeliveryId, Effect, Effects, Identity, Ticket};
 use super::aliases::AliasesOut;
 use super::cursor::Positions;
 use super::expiry::Will;
+use super::own_position::Streaming;
+use super::protocol::Protocol;
 use super::retained::Replay;
 pub use super::text::Text;
-use crate::base::ids::{AppId, ConnectionId, Offset, Qos, Seq};
+use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Qos, Seq};
 use crate::base::message::Message;
 use crate::base::text::ShortText;
 use crate::limits::RECEIVE_MAXIMUM_OUT;
@@ -98,6 +100,8 @@ pub struct InFlight {
     pub qos: Qos,
     /// Where it is logged; none: it is not.
     pub at: Option<LoggedAt>,
+    /// Its place in its stream, for clients that keep their own position; none: it is not logged, or that was forgotten.
+    pub place: Option<(Epoch, Offset)>,
     /// What; none once released.
     pub message: Option<Arc<Message>>,
 }
@@ -232,7 +236,7 @@ impl Link {
 
 /// A bit of [`Session::flags`].
 pub(in crate::session) mod flag {
-    /// The connection speaks MQTT 5.
+    /// In records: the session's last connection spoke MQTT 5. In memory [`Protocol`] says so.
     pub const MQTT5: u16 = 1 << 0;
     /// A pull is under way.
     pub const PULLING: u16 = 1 << 1;
@@ -324,6 +328,8 @@ pub(in crate::session) struct Extra {
     pub replay: Option<Box<Replay>>,
     /// A share group was refused a message for want of room.
     pub awaits_share: bool,
+    /// A client that keeps its own position has not had its answer yet.
+    pub streaming: Option<Box<Streaming>>,
 }
 
 /// What a session has while something is in flight in either direction.
@@ -412,6 +418,7 @@ pub struct Session {
     pub(in crate::session) user_bytes: u16,
     /// A cursor's record exists; until then the main record says all of it.
     pub(in crate::session) has_cursor_record: bool,
+    pub(in crate::session) protocol: Protocol,
     /// Counts connections, so that late answers to an earlier one are known.
     pub(in crate::session) attachment: u16,
     pub(in crate::session) last_delivery: u16,
@@ -444,6 +451,7 @@ impl Session {
             app: identity.app,
             user_bytes,
             has_cursor_record: false,
+            protocol: Protocol::default(),
             attachment: 0,
             last_delivery: 0,
             state: State::Offline,
@@ -506,7 +514,11 @@ impl Session {
     }
     /// Whether the connection speaks MQTT 5.
     pub fn is_mqtt5(&self) -> bool {
-        self.has(flag::MQTT5)
+        self.protocol == Protocol::Mqtt5
+    }
+    /// What its connection speaks, or its last one spoke.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
     }
     /// All subscriptions.
     pub fn subscriptions(&self) -> &[Subscription] {

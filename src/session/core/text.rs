@@ -1,4 +1,4 @@
-//! A filter's text.
+//! Filters as sessions keep them.
 
 use core::ops::Deref;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use super::super::{DeliveryId, Effects};
 use super::state::{Flight, InFlight, LoggedAt, Session};
-use crate::base::ids::Qos;
+use crate::base::ids::{Epoch, Offset, Qos};
 use crate::base::message::Message;
 use crate::limits::SETTLED_MARKS_MAX;
 use std::sync::Arc;
@@ -68,6 +68,7 @@ impl Session {
         message: &Arc<Message>,
         qos: Qos,
         at: Option<LoggedAt>,
+        place: Option<(Epoch, Offset)>,
         effects: &mut Effects,
     ) -> DeliveryId {
         let mut id = self.last_delivery;
@@ -88,7 +89,7 @@ impl Session {
         let work = self.work(effects);
         work.gone.retain(|&gone| gone != id || !needs_commit);
         work.sent += 1;
-        work.window.push(InFlight { delivery, state, qos, at, message: Some(Arc::clone(message)) });
+        work.window.push(InFlight { delivery, state, qos, at, place, message: Some(Arc::clone(message)) });
         delivery
     }
 

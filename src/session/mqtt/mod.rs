@@ -26,7 +26,7 @@ use bytes::Bytes;
 
 pub use greeting::{greet, refuse};
 pub use on_committed::on_committed;
-pub use on_connect::{OpenAt, open, take_over};
+pub use on_connect::{OpenAt, open};
 pub use on_disconnect::disconnect;
 pub use on_publish::on_published;
 pub use on_subscribe::{on_inbox_known, on_interest_installed, on_subscribed};

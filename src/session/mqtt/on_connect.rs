@@ -3,11 +3,11 @@
 use super::super::core::aliases::AliasesOut;
 use super::super::core::expiry::Will;
 use super::super::core::state::{Purpose, State, Welcome, flag};
-use super::super::directory::Directory;
-use super::super::{Close, CloseReason, DeliveryId, Effect, Effects, Identity, Session};
+use super::super::directory::{Directory, NoRoom};
+use super::super::{CloseReason, DeliveryId, Effect, Effects, Identity, Protocol, Session};
 use super::{ConnectRequest, Refusal, WillRequest, frame, on_subscribe, refuse};
 use crate::base::clock::Now;
-use crate::base::ids::{ConnectionId, Offset, Seq, SessionId};
+use crate::base::ids::{ConnectionId, Epoch, Offset, Seq, SessionId};
 use crate::base::log::StreamHead;
 use crate::base::message::Message;
 use crate::limits::TOPIC_ALIAS_MAX;
@@ -29,18 +29,12 @@ pub struct OpenAt {
     pub packet_bytes: u32,
     /// Seconds of silence to allow a client that asked for any, as a keep alive.
     pub keep_alive_instead_of_none: u16,
+    /// The log's life, and its last seq that this shard knows.
+    pub log: (Epoch, Seq),
 }
 
-/// The old connection's end when another one of the device comes: DISCONNECT 0x8E, close, will rule [MQTT-3.1.4-3].
-/// The effects are for the old connection; carry them out before [`open`]. The session may be at its end
-/// ([`Effect::End`]): with expiry 0 it does not outlive its connection.
-pub fn take_over(session: &mut Session, by: &ConnectRequest, now: Now, shard_seq: Seq, effects: &mut Effects) {
-    let why = Some("another connection has this client identifier");
-    frame::close_with(session, Reason::SessionTakenOver, CloseReason::TakenOver, why, effects);
-    session.on_connection_closed(Close::TakenOver { continues: !by.clean_start }, now, shard_seq, effects);
-}
-
-/// Opens or resumes the device's session on `connection`; it must not have another one any more ([`take_over`]). The
+/// Opens or resumes the device's session on `connection`; it must not have another one any more
+/// ([`super::super::protocol::take_over`]). The
 /// effects are for `connection`. With Clean Start an existing session is removed first. None: refused, the effects
 /// say so. The identity's device is the client id, drawn by the shard if it came empty.
 pub fn open(
@@ -51,46 +45,21 @@ pub fn open(
     at: OpenAt,
     effects: &mut Effects,
 ) -> Option<SessionId> {
-    let Identity { app, user, device } = identity;
-    let known = directory.find(*app, user, device);
-    let no_room = if known.is_some() {
-        None
-    } else if directory.devices_of(*app, user) >= directory.devices_max() {
-        Some(Refusal::QuotaExceeded)
-    } else {
-        directory.is_full().then_some(Refusal::Unavailable)
-    };
-    if let Some(why) = no_room {
-        let start = effects.control.len();
-        refuse(request, why, None, &mut effects.control);
-        let end = effects.control.len();
-        effects.push(Effect::Frames(start..end));
-        effects.push(Effect::Close(CloseReason::Refused));
-        return None;
-    }
-    let mut removed = Vec::new();
-    let known = match known {
-        Some(id) if request.clean_start => {
-            let served = directory.get(id).and_then(Session::served);
-            removed.extend(served.and_then(|served| directory.read_mark_moved(id, served)));
-            let mut old = directory.remove(id).expect("it was just found");
-            old.dismantle(at.now, effects);
-            for effect in &mut effects.list {
-                if let Effect::LeaveShare { member, .. } = effect {
-                    // The effects are carried out as the new session's.
-                    *member = Some(id);
-                }
-            }
-            super::super::core::record::removals(&old, &mut removed);
-            None
+    let (id, resumed, mut removed) = match directory.admit(identity, request.clean_start, at.now, effects) {
+        Ok(admitted) => admitted,
+        Err(why) => {
+            let why = match why {
+                NoRoom::OfUser => Refusal::QuotaExceeded,
+                NoRoom::OfShard => Refusal::Unavailable,
+            };
+            let start = effects.control.len();
+            refuse(request, why, None, &mut effects.control);
+            let end = effects.control.len();
+            effects.push(Effect::Frames(start..end));
+            effects.push(Effect::Close(CloseReason::Refused));
+            return None;
         }
-        known => known,
     };
-    let resumed = known.is_some();
-    let id = known.unwrap_or_else(|| {
-        let made = directory.insert(Session::new(identity));
-        made.expect("the limit was asked for, and a replaced session left its place")
-    });
     let session = directory.get_mut(id).expect("it was just found or made");
     if resumed {
         session.catch_up(at.shard_seq, at.inbox);
@@ -100,7 +69,8 @@ pub fn open(
             session.place_inbox(start, head);
         }
     }
-    session.attach(connection, request.mqtt5, request.receive_maximum, effects);
+    let protocol = if request.mqtt5 { Protocol::Mqtt5 } else { Protocol::Mqtt311 };
+    session.attach(connection, protocol, request.receive_maximum, effects);
     session.set(flag::SEES_NODE, at.sees_node);
     session.expiry = request.session_expiry.min(effects.bounds.expiry);
     let expiry_lowered = request.expiry_lowered || session.expiry < request.session_expiry;

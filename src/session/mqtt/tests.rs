@@ -5,6 +5,7 @@ mod more;
 mod restart;
 
 use super::super::core::state::State;
+use super::super::protocol::{Request, take_over};
 use super::super::{
     Close, Counter, DeliveryId, Directory, Effect, Effects, Flight, Gap, Identity, LoggedAt, Offer, Session,
 };
@@ -148,6 +149,7 @@ impl Shard {
                 Effect::DeliverOnce { message, .. } => self.trace.push(format!("PUBLISH {} q0", message.topic)),
                 Effect::Received { .. } => self.trace.push("received".into()),
                 Effect::Count(_) | Effect::RecordDirty | Effect::InboxLeft { .. } | Effect::Unsubscribe { .. } => {}
+                Effect::Locate { .. } | Effect::Opened => unreachable!("not of MQTT"),
             }
         }
     }
@@ -224,6 +226,7 @@ impl Shard {
             sees_node: false,
             packet_bytes: 1_000,
             keep_alive_instead_of_none: 2_400,
+            log: (Epoch(1), self.seq),
         };
         let mut effects = core::mem::take(&mut self.effects);
         let connection = ConnectionId { index: 1, generation: 1 };
@@ -275,7 +278,7 @@ impl Shard {
         self.inbox.push(Entry { stream, epoch: Epoch(5), offset, seq: self.seq, message: message.clone() });
         let mut offer = Offer::Passed;
         self.call(|session, _, effects| {
-            offer = session.offer_logged(LoggedAt::Inbox(offset), Epoch(5), &message, qos, effects);
+            offer = session.offer_logged(LoggedAt::Inbox(offset), (Epoch(5), offset), &message, qos, effects);
         });
         offer
     }
@@ -505,6 +508,7 @@ fn take_over_applies_the_will_rule() {
         request.will = Some(Box::new(WillRequest { topic, payload, qos, retain, delay, message_expiry, properties }));
         shard.open(&request);
         let by = shard.request(3600, clean);
+        let by = Request::Mqtt(Box::new(by));
         shard.call(|session, now, effects| take_over(session, &by, now, Seq(0), effects));
         let seen = shard.seen();
         assert_eq!(&seen[..2], ["DISCONNECT 8e", "close TakenOver"]);

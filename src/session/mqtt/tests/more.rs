@@ -169,10 +169,17 @@ fn topic_entries_from_before_the_subscription_are_not_for_it_and_a_full_window_p
     let now = shard.now;
     let session = shard.session();
     for seq in 11..=42 {
-        let offer = session.offer_logged(LoggedAt::Topics(Seq(seq)), Epoch(9), &told, Qos::AtLeastOnce, &mut effects);
+        let offer = session.offer_logged(
+            LoggedAt::Topics(Seq(seq)),
+            (Epoch(9), Offset(seq)),
+            &told,
+            Qos::AtLeastOnce,
+            &mut effects,
+        );
         assert!(matches!(offer, Offer::Send(_)));
     }
-    let offer = session.offer_logged(LoggedAt::Topics(Seq(50)), Epoch(9), &told, Qos::AtLeastOnce, &mut effects);
+    let offer =
+        session.offer_logged(LoggedAt::Topics(Seq(50)), (Epoch(9), Offset(50)), &told, Qos::AtLeastOnce, &mut effects);
     assert_eq!(offer, Offer::Behind);
     effects.clear();
     handle(session, &[0x40, 0x02, 0x00, 0x01], now, &mut effects);

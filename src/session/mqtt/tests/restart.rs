@@ -131,6 +131,7 @@ fn an_inbox_that_has_begun_anew_keeps_nothing_back() {
     let identity = Identity { app: AppId(0), user: "alice".into(), device: "phone".into() };
     let head = StreamHead { epoch: Epoch(6), first: Offset(1), last: Offset(0), trimmed: Seq(0) };
     let at = OpenAt {
+        log: (Epoch(1), Seq(10)),
         now: shard.now,
         shard_seq: shard.seq,
         inbox: Some((Offset(0), head)),

@@ -1,0 +1,105 @@
+//! Clients that keep their own position: where they want to go on, and where they stand.
+//!
+//! Such a session ends with its connection and nothing of it is recorded. It is opened by one request that names all
+//! its filters and a position; it is answered once interest is installed everywhere and it is known where its streams
+//! go on. What it stands at is told with each message, and is worth as much as an acknowledgement when it comes back.
+
+use super::super::DeliveryId;
+use super::Flight;
+use super::state::{Session, Text};
+use super::subscriptions::is_inbox;
+use crate::base::ids::{Epoch, Offset, Qos, Seq};
+
+/// What a session's filters amount to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnlyStream {
+    /// One filter, of its user's inbox. What goes to everyone comes along, and has no position of its own here.
+    Inbox,
+    /// One filter without a wildcard.
+    Topic,
+    /// More than one stream, or a wildcard.
+    Several,
+}
+
+/// Why a position cannot be honoured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// Retention removed so many entries from this offset on.
+    Trimmed(Offset, u64),
+    /// It is of another life, or of nothing we know.
+    Unknown,
+}
+
+/// Where a session stands: all before it was handed to the socket, or passed for a counted reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// In its user's inbox.
+    pub inbox: (Epoch, Offset),
+    /// Over topics and everyone.
+    pub topics: Seq,
+}
+
+/// What a session is opened with, until it is answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::session) struct Streaming {
+    pub filters: Vec<Text>,
+    pub qos: Qos,
+    /// The life of the log, and its last seq when the client asked.
+    pub log: (Epoch, Seq),
+    /// Where the client is in its inbox; none: it did not say.
+    pub inbox: Option<(Epoch, Offset)>,
+    /// Where it is over topics; none: from now on.
+    pub topics: Option<Seq>,
+    /// Where it is in the only topic (`Epoch(0)`: before its beginning); then where that goes on.
+    pub topic: Option<(Epoch, Offset)>,
+    pub is_installed: bool,
+    pub inbox_missing: Option<Missing>,
+    pub topics_missing: Option<Missing>,
+    /// The page that may read the answer.
+    pub page: Option<Box<str>>,
+}
+
+impl Session {
+    /// What its filters amount to.
+    pub fn only_stream(&self) -> OnlyStream {
+        match self.subscriptions() {
+            [only] => only_stream(&only.text),
+            _ => OnlyStream::Several,
+        }
+    }
+
+    /// Interest is everywhere, and what is logged after `own` is theirs; all up to `seq` they have not been offered.
+    pub(in crate::session) fn begin_after(&mut self, own: Seq, seq: Seq) {
+        for subscription in self.subscriptions.iter_mut() {
+            subscription.since = own;
+        }
+        self.positions.topics_delivered = own;
+        self.positions.topics_missed = self.positions.topics_missed.max(seq).max(own);
+    }
+
+    /// Where it stands once `handed` is with the socket as well.
+    pub fn standing(&self, handed: Option<DeliveryId>) -> Standing {
+        let is_open = |flight: &&super::InFlight| flight.state != Flight::Settled && Some(flight.delivery) != handed;
+        let prefix = self.prefix_of(self.flights().iter().filter(is_open));
+        Standing { inbox: (self.positions.inbox_epoch, prefix.inbox), topics: prefix.topics }
+    }
+
+    /// The life of its inbox; `Epoch(0)`: it has never had a message.
+    pub fn inbox_epoch(&self) -> Epoch {
+        self.positions.inbox_epoch
+    }
+
+    /// All up to `seq` has been offered to it: if it missed nothing, it stands there.
+    pub fn stand_at(&mut self, seq: Seq) {
+        self.positions.stand_at(seq);
+    }
+}
+
+/// Of a session with this one filter.
+pub(in crate::session) fn only_stream(filter: &str) -> OnlyStream {
+    match filter {
+        _ if is_inbox(filter) => OnlyStream::Inbox,
+        _ if filter.contains(['+', '#']) => OnlyStream::Several,
+        _ => OnlyStream::Topic,
+    }
+}

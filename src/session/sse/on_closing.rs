@@ -1,0 +1,47 @@
+//! Refusals and goodbyes.
+
+use super::super::core::state::State;
+use super::super::mqtt::Refusal;
+use super::super::{CloseReason, Effect, Effects, Session};
+use super::send;
+use crate::wire::http::{Problem, Status};
+use crate::wire::sse::{Farewell, encode_farewell};
+
+/// Refuses a request that was read but is not authorized, or that there is no room for: appends the whole answer.
+pub fn refuse(why: Refusal, out: &mut Vec<u8>) {
+    const LATER: &[(&str, &str)] = &[("Retry-After", "5")];
+    let (status, detail, headers): (_, _, &[(&str, &str)]) = match why {
+        Refusal::BadCredentials | Refusal::NotAuthorized => (Status::FORBIDDEN, "this is not allowed", &[]),
+        Refusal::ClientIdentifier => (Status::BAD_REQUEST, "user or device is empty or longer than allowed", &[]),
+        Refusal::QuotaExceeded => (Status::UNAVAILABLE, "the user has as many devices as allowed", LATER),
+        Refusal::RateExceeded => (Status::UNAVAILABLE, "too many connections in a short time", LATER),
+        Refusal::Unavailable => (Status::UNAVAILABLE, "there is no room now", LATER),
+    };
+    Problem { headers, ..Problem::new(status, detail) }.encode(out);
+}
+
+/// Ends the connection from our side: a stream says why in its last event, a request is refused.
+pub fn disconnect(session: &mut Session, close: CloseReason, effects: &mut Effects) {
+    match session.state {
+        State::Opening => send(effects, |out| refuse(Refusal::Unavailable, out)),
+        State::Open => {
+            let why = match close {
+                CloseReason::TakenOver => "taken_over",
+                CloseReason::Administrative => "administrative",
+                CloseReason::Draining => "draining",
+                CloseReason::SlowConsumer => "slow_consumer",
+                CloseReason::StoreFailed => "store_failed",
+                CloseReason::KeepAlive | CloseReason::HandshakeTimeout => "timeout",
+                CloseReason::ClientDisconnect
+                | CloseReason::ProtocolError
+                | CloseReason::Refused
+                | CloseReason::PacketTooLarge
+                | CloseReason::ReceiveMaximum => "refused",
+            };
+            send(effects, |out| encode_farewell(Farewell(why), out));
+        }
+        State::Closing | State::Offline | State::Ended => return,
+    }
+    session.state = State::Closing;
+    effects.push(Effect::Close(close));
+}

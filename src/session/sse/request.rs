@@ -1,0 +1,153 @@
+//! `GET /events`: its parameters.
+
+use super::{EventsRequest, Given};
+use crate::base::ids::Qos;
+use crate::limits::{IDENTITY_BYTES_MAX, SUBSCRIPTIONS_MAX};
+use crate::wire::http::Head;
+use crate::wire::mqtt::topic;
+use crate::wire::sse::EventId;
+
+/// All of a user's own inbox.
+const INBOX: &str = "$inbox/#";
+
+/// Reads a request whose method and page were checked. The error is for people.
+pub fn read(head: &Head<'_>, page: Option<&str>) -> Result<EventsRequest, &'static str> {
+    let mut request = EventsRequest {
+        user: None,
+        device: Box::default(),
+        filters: Vec::new(),
+        qos: Qos::AtLeastOnce,
+        raw: false,
+        given: Given::Nothing,
+        page: page.map(Into::into),
+    };
+    let mut last_event_id = None;
+    for parameter in head.query() {
+        let (name, value) =
+            parameter.map_err(|_| "the query cannot be read: an escape is broken, or it is no UTF-8")?;
+        match (&*name, &*value) {
+            ("topic", filter) => add(&mut request.filters, filter)?,
+            ("inbox", "1" | "true") => add(&mut request.filters, INBOX)?,
+            ("inbox", "0" | "false") => {}
+            ("inbox", _) => return Err("inbox is 0 or 1"),
+            ("user", user) => request.user = Some(identity(user)?),
+            ("device", device) => request.device = identity(device)?,
+            ("qos", "0") => request.qos = Qos::AtMostOnce,
+            ("qos", "1") => request.qos = Qos::AtLeastOnce,
+            ("qos", _) => return Err("qos is 0 or 1: an event stream has no acknowledgements"),
+            ("format", "json") => request.raw = false,
+            ("format", "raw") => request.raw = true,
+            ("format", _) => return Err("format is json or raw"),
+            ("last_event_id", id) => last_event_id = Some(id.to_owned()),
+            // Pages add parameters of their own, against caches for one.
+            _ => {}
+        }
+    }
+    if request.filters.is_empty() {
+        return Err("nothing is asked for: topic=FILTER, inbox=1, or both");
+    }
+    // What a browser gives when it comes back is newer than the address it was given at first.
+    let last = head.header("last-event-id").filter(|id| !id.is_empty());
+    request.given = match last.or(last_event_id.as_deref().filter(|id| !id.is_empty())) {
+        None => Given::Nothing,
+        Some(id) => EventId::parse(id).map_or(Given::Unreadable, Given::Position),
+    };
+    Ok(request)
+}
+
+fn add(filters: &mut Vec<Box<str>>, filter: &str) -> Result<(), &'static str> {
+    if filter.starts_with("$share/") {
+        return Err("shared subscriptions are not spoken here");
+    }
+    if topic::check_filter(filter).is_err() || !topic::within_limits(filter) || filter.contains('\0') {
+        return Err("topic is not a topic filter, or longer or deeper than allowed");
+    }
+    if filters.iter().all(|known| **known != *filter) {
+        if filters.len() >= SUBSCRIPTIONS_MAX {
+            return Err("more topics than a session may have");
+        }
+        filters.push(filter.into());
+    }
+    Ok(())
+}
+
+fn identity(name: &str) -> Result<Box<str>, &'static str> {
+    if name.len() > IDENTITY_BYTES_MAX || name.contains('\0') {
+        return Err("user or device is longer than allowed, or holds a zero");
+    }
+    Ok(name.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::{Epoch, Offset};
+    use crate::wire::http::parse;
+
+    fn read_with(query: &str, headers: &str) -> Result<EventsRequest, &'static str> {
+        let bytes = format!("GET /events?{query} HTTP/1.1\r\nHost: h\r\n{headers}\r\n");
+        let head = parse(bytes.as_bytes()).expect("it is a head").expect("it is whole");
+        read(&head, None)
+    }
+
+    fn good(query: &str) -> EventsRequest {
+        read_with(query, "").unwrap_or_else(|why| panic!("{query}: {why}"))
+    }
+
+    #[test]
+    fn all_parameters_are_read_and_others_are_let_be() {
+        let request = good("topic=a/%2B&topic=b&inbox=1&topic=b&user=ann&device=phone&qos=0&format=raw&_=17");
+        assert_eq!(request.filters, ["a/+", "b", "$inbox/#"].map(Box::from));
+        assert_eq!((request.user.as_deref(), &*request.device), (Some("ann"), "phone"));
+        assert_eq!((request.qos, request.raw, request.given), (Qos::AtMostOnce, true, Given::Nothing));
+        let plain = good("inbox=1");
+        assert_eq!((plain.qos, plain.raw, &*plain.device, plain.user), (Qos::AtLeastOnce, false, "", None));
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_refused_in_words() {
+        for query in [
+            "",
+            "inbox=0",
+            "inbox=2",
+            "topic=",
+            "topic=a%2Bb",
+            "topic=a/%23/b",
+            "topic=%00",
+            "topic=$share/g/a",
+            "inbox=1&qos=2",
+            "inbox=1&format=xml",
+            "inbox=1&user=%00",
+            "topic=%zz",
+        ] {
+            assert!(read_with(query, "").is_err(), "{query}");
+        }
+    }
+
+    #[test]
+    fn names_are_bounded() {
+        for over in [0, 1] {
+            let name = "n".repeat(IDENTITY_BYTES_MAX + over);
+            assert_eq!(read_with(&format!("inbox=1&user={name}"), "").is_ok(), over == 0);
+            assert_eq!(read_with(&format!("inbox=1&device={name}"), "").is_ok(), over == 0);
+        }
+        let many = |count: usize| (0..count).map(|n| format!("topic={n:03}&")).collect::<String>();
+        let mut filters = Vec::new();
+        for n in 0..SUBSCRIPTIONS_MAX {
+            add(&mut filters, &n.to_string()).expect("it has room");
+        }
+        assert!(add(&mut filters, "0").is_ok() && add(&mut filters, "more").is_err());
+        assert_eq!(good(&many(9)).filters.len(), 9);
+    }
+
+    #[test]
+    fn a_position_comes_in_the_header_or_else_in_the_query() {
+        let one = |offset| Given::Position(EventId::One(Epoch(1), Offset(offset)));
+        assert_eq!(good("inbox=1&last_event_id=0000000000000001:5").given, one(5));
+        let header = "Last-Event-ID: 0000000000000001:7\r\n";
+        let both = read_with("inbox=1&last_event_id=0000000000000001:5", header).expect("it is read");
+        assert_eq!(both.given, one(7), "the header is newer");
+        assert_eq!(good("inbox=1&last_event_id=").given, Given::Nothing);
+        assert_eq!(good("inbox=1&last_event_id=x").given, Given::Unreadable);
+    }
+}
