@@ -3,6 +3,8 @@
 //! Needs `mosquitto_sub`/`mosquitto_pub` (mosquitto-clients) and Python with paho-mqtt; `.ci/run` installs them.
 
 mod gateway;
+mod matrix;
+mod rumqttc_client;
 
 use gateway::Gateway;
 use serde_json::json;
