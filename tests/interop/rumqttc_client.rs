@@ -79,8 +79,12 @@ impl Client {
         let turning = tokio::spawn(async move {
             loop {
                 match turns.poll().await {
-                    Ok(Event::Incoming(packet)) if sender.send(packet).is_err() => return None,
-                    Ok(_) => {}
+                    Ok(Event::Incoming(packet)) => {
+                        if sender.send(packet).is_err() {
+                            return None;
+                        }
+                    }
+                    Ok(Event::Outgoing(_)) => {}
                     Err(ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. })) => {
                         return Some(reason_code);
                     }
