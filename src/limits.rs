@@ -69,6 +69,8 @@ pub const POOL_KEPT_BYTES: usize = 64 << 10;
 /// Free blocks beyond that which were not wanted for this long are given back when the shard goes to sleep: an idle
 /// shard does not pay for its last burst, a busy one never allocates.
 pub const POOL_TRIM_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two times that an idle thread has the allocator give free pages back: some 50 µs for a million connections.
+pub const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(1);
 /// Default of `limits.outbox_bytes`: data waiting for one connection. Full: the topic's slow-consumer policy.
 pub const OUTBOX_BYTES_MAX: usize = 256 << 10;
 /// Room above `OUTBOX_BYTES_MAX` that only control frames (acknowledgements, PINGRESP, DISCONNECT) may use.
@@ -117,8 +119,10 @@ pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 pub const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(600);
 /// Pause between the probes of a silent connection; `TCP_USER_TIMEOUT` bounds how many of them go unanswered.
 pub const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-/// Events one `epoll_wait` brings. More wait in the kernel, which hands sockets out in turn.
-pub const EPOLL_EVENTS_MAX: usize = 1_024;
+/// Events one `epoll_wait` brings. More wait in the kernel, which hands sockets out in turn. No more than a turn
+/// receives from: the kernel would look at the others again in every turn until they are read, which took a third of a
+/// shard's time while 10,000 devices acknowledged (`perf record`, loadtest fanout --qos 1).
+pub const EPOLL_EVENTS_MAX: usize = RECEIVES_IN_FLIGHT_MAX;
 /// Slots an epoll driver reserves address space for at most; untouched pages cost nothing. Beyond it the table grows
 /// by copying.
 pub const EPOLL_SLOTS_RESERVED_MAX: usize = 1 << 21;
@@ -149,21 +153,41 @@ pub const RING_DROP_PATIENCE: Duration = Duration::from_secs(1);
 /// Sends of one epoll driver that wait for room in their socket's buffer. Full: the send fails with ENOBUFS.
 pub const EPOLL_PARKED_SENDS_MAX: usize = 1 << 20;
 
+// --- HTTP on the edge port ------------------------------------------------------------------------------------
+
+/// Bytes of a request's head: what browsers send with their cookies, and what one receive block holds. Longer: 431.
+pub const HTTP_HEAD_BYTES_MAX: usize = RECEIVE_BLOCK_BYTES;
+/// Bytes of a request's target: RFC 9110 §4.1 asks for 8,000 at the least. Longer: 414.
+pub const HTTP_TARGET_BYTES_MAX: usize = 8_192;
+/// Headers of a request; they are looked at on the stack, 32 bytes each. More: 431.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// Payload of one WebSocket frame. Frames' bounds mean nothing to what they carry, which has bounds of its own, so
+/// this only keeps a length within the 32 bits it is counted down in. Longer: 1009.
+pub const WEBSOCKET_FRAME_BYTES_MAX: u32 = 1 << 30;
+
 // --- sessions -------------------------------------------------------------------------------------------------
 
 /// Default `limits.packet_bytes`: a whole MQTT packet. Longer: 0x95 and close.
 pub const PACKET_BYTES_MAX: usize = 256 << 10;
-/// In-flight QoS 1 and 2 messages towards a client, also for 3.1.1 which cannot say.
+/// Default of `limits.receive_maximum_out`: in-flight QoS 1 and 2 messages towards a client, also for 3.1.1 which cannot
+/// say.
 pub const RECEIVE_MAXIMUM_OUT: u16 = 32;
+/// Its upper bound: an acknowledgement looks through the whole window, and a session keeps its width in one byte.
+pub const RECEIVE_MAXIMUM_OUT_MAX: u16 = 255;
 /// Settled entries a session remembers because an earlier one is not settled. Full: it pulls no further until that
 /// one is, and is counted as stalled.
 pub const SETTLED_MARKS_MAX: usize = 256;
 /// QoS 2 identifiers a 3.1.1 client, which knows no receive maximum, may hold without PUBREL. Exceeded: closed.
 pub const RECEIVED_IDS_MAX: usize = 1_024;
-/// QoS 1 and 2 messages a client may have unacknowledged towards us. Exceeded: 0x93 (3.1.1: reading pauses).
+/// Default of `limits.receive_maximum_in`: QoS 1 and 2 messages a client may have unacknowledged towards us. Exceeded:
+/// 0x93 (3.1.1: reading pauses).
 pub const RECEIVE_MAXIMUM_IN: u16 = 128;
-/// Subscriptions a session. Beyond it SUBACK says 0x97 (3.1.1: 0x80).
+/// Its upper bound: a publish looks through all that wait for their answers.
+pub const RECEIVE_MAXIMUM_IN_MAX: u16 = 1_024;
+/// Default of `limits.subscriptions`: of a session. Beyond it SUBACK says 0x97 (3.1.1: 0x80).
 pub const SUBSCRIPTIONS_MAX: usize = 1_000;
+/// Its upper bound: a session with several filters looks through all of them for each message.
+pub const SUBSCRIPTIONS_MAX_MAX: usize = 10_000;
 /// Levels of a filter or topic.
 pub const TOPIC_LEVELS_MAX: usize = 32;
 /// Bytes of a push label.
@@ -174,13 +198,24 @@ pub const TOPIC_BYTES_MAX: usize = 4_096;
 pub const IDENTITY_BYTES_MAX: usize = 256;
 /// Topic aliases accepted from a client.
 pub const TOPIC_ALIAS_MAX: u16 = 16;
-/// Longest session expiry granted, also to 3.1.1 sessions with clean session 0.
+/// Topic aliases towards a client, however many it takes: each keeps a topic's name for as long as the connection
+/// lasts, and is looked for in a list. Further topics are sent by their names.
+pub const TOPIC_ALIAS_OUT_MAX: u16 = 16;
+/// Bytes of `node.server_reference`: it has to fit into a DISCONNECT that small clients take.
+pub const SERVER_REFERENCE_BYTES_MAX: usize = 256;
+/// Default of `limits.session_expiry_max`: the longest session expiry granted, also to 3.1.1 sessions with clean session
+/// 0.
 pub const SESSION_EXPIRY_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Sessions, connected or away, for each connection that may be: address space is reserved for them, pages nobody
 /// touches cost nothing.
 pub const SESSIONS_PER_CONNECTION_MAX: usize = 4;
-/// Devices of one user. Beyond it CONNACK says 0x97.
+/// Default of `limits.devices_per_user`. Beyond it CONNACK says 0x97 (3.1.1: 0x03).
 pub const DEVICES_PER_USER_MAX: usize = 1_000;
+/// Its upper bound: a push to a user goes to all of the user's devices in one step.
+pub const DEVICES_PER_USER_MAX_MAX: usize = 10_000;
+/// Gaps that one message names to a session. Beyond it the oldest are named no more: each was counted, and told to
+/// whoever takes notices.
+pub const GAP_NOTES_MAX: usize = 16;
 /// A lazily written cursor is at most this old.
 pub const CURSOR_WRITE_DELAY: Duration = Duration::from_secs(1);
 
@@ -207,6 +242,37 @@ pub const FANOUT_TOMBSTONES_MIN: usize = 1_024;
 /// Messages a finished job keeps room for when it is put away for re-use.
 pub const FANOUT_SPARE_MESSAGES_MAX: usize = 64;
 
+// --- retained messages ----------------------------------------------------------------------------------------
+
+/// Default `limits.retained_messages` of the process, shared out evenly among the shards. Full: a publish or push with
+/// RETAIN is refused with 0x97 or 429 and counted; what is over its time is looked for first.
+pub const RETAINED_MESSAGES_MAX: usize = 1_000_000;
+/// Default `limits.retained_bytes`: their topics, payloads and properties, likewise.
+pub const RETAINED_BYTES_MAX: usize = 256 << 20;
+/// Topics a home looks at in a turn to answer new subscriptions, about 0.1 µs each (an estimate). More wait.
+pub const RETAINED_STEP_VISITS_MAX: usize = 1_024;
+/// Topics a home that is full looks at for messages over their time, before it refuses one; the next one goes on there.
+pub const RETAINED_SWEEP_VISITS_MAX: usize = 1_024;
+/// Retained messages a session is handed at a time: twice the largest window.
+pub const RETAINED_PIECE_MESSAGES_MAX: usize = 64;
+/// Payload bytes after which a home's answer is long enough.
+pub const RETAINED_PIECE_BYTES_MAX: usize = 64 << 10;
+/// Topics of live messages that a session notes while retained ones are being sent to it. Beyond it the oldest note
+/// goes, counted: of that topic a retained message may still come, also one that the live one has replaced.
+pub const RETAINED_NOTES_MAX: usize = 256;
+/// Records of retained messages read at a time at start: at most so many times the largest packet is in memory.
+pub const RETAINED_RECORDS_PAGE: usize = 64;
+
+// --- share groups ---------------------------------------------------------------------------------------------
+
+/// Messages that wait in one share group for a member with room. Of what is logged there is never more, for it is read
+/// only when somebody has room; of the rest the oldest go, counted.
+pub const SHARE_QUEUE_MAX: usize = 1_024;
+/// Logged messages a share group reads at a time.
+pub const SHARE_READ_MESSAGES_MAX: usize = 64;
+/// Messages one shard assigns to members of its share groups in a turn.
+pub const TURN_SHARE_ASSIGNMENTS_MAX: usize = 256;
+
 // --- log and store --------------------------------------------------------------------------------------------
 
 /// Requests waiting for the log thread. Full: shards keep theirs in a backlog, the API answers 429.
@@ -221,10 +287,15 @@ pub const INBOX_ENTRIES_MAX: usize = 1_000;
 pub const INBOX_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Default retention of a topic's stream and of `everyone`, entries. The oldest go first, counted, seen as a gap.
 pub const TOPIC_ENTRIES_MAX: usize = 10_000;
-/// Default retention of a topic's stream and of `everyone`, age: as long as a session may be away.
+/// Least retention of a topic's stream and of `everyone`, age: as long as a session may be away, also where
+/// `limits.session_expiry_max` is longer.
 pub const TOPIC_AGE_MAX: Duration = SESSION_EXPIRY_MAX;
 /// An inbox that has been empty this long is forgotten; the next push begins a new epoch. Longer than any session lives.
 pub const INBOX_FORGET_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Topic streams of an app that are forgotten and whose last entries retention took: the memory store still tells that
+/// of so many. The oldest go first; a stream is forgotten when all sessions that could have read it are over, but for
+/// those that have been connected and behind for as long.
+pub const FORGOTTEN_GAPS_MAX: usize = 65_536;
 /// How often the store looks for what is too old, also when nothing is written.
 pub const STORE_SWEEP_INTERVAL: Duration = Duration::from_millis(200);
 /// Streams one such look visits; the next one goes on from there. About 0.1 µs each (an estimate).
@@ -238,9 +309,22 @@ pub const RECORD_KEY_BYTES_MAX: usize = u16::MAX as usize;
 /// Commits, unlogged messages and list parts a shard has taken in and not yet worked off. Beyond it the shard takes no
 /// letters, so its mailbox fills and its senders are slowed down.
 pub const INCOMING_MAX: usize = 1_024;
+/// Publishes a topic's home holds while unlogged messages are on their way before them. From there on it reads no
+/// publisher and answers 429; what others have sent already is bounded by their receive maximum.
+pub const HELD_PUBLISHES_MAX: usize = 1_024;
 /// Answers of all shards that the control plane has not taken yet, in a queue that is allocated once. Beyond it they
 /// wait in their shard, which takes no letters meanwhile.
 pub const EVENTS_MAX: usize = 1_024;
+/// What shards tell watchers and the control plane has not taken yet, in a queue that is allocated once. Full: it is
+/// dropped, and whoever watches is told how many; no shard waits for a watcher.
+pub const NOTICES_MAX: usize = 4_096;
+/// Devices that one shard's pushes with `wait: delivered` wait for. Full: 429; what was committed meanwhile is answered
+/// without waiting, counted.
+pub const DELIVERY_WAITS_MAX: usize = 65_536;
+/// Inbox entries of the last moments that a session did not get although its position passed them (refused, expired, too
+/// large, dropped at QoS 0), kept per shard so that no push is reported as delivered there. The oldest go first: a push
+/// asks within a turn or two of its commit.
+pub const DELIVERY_SKIPS_MAX: usize = 1_024;
 /// Committed entries a shard keeps at hand for sessions that lag a little.
 pub const HOT_RING_ENTRIES_MAX: usize = 4_096;
 /// Unlogged QoS 1 and 2 messages a shard keeps for sessions whose window is full, and their payload bytes. Beyond
@@ -282,6 +366,46 @@ pub const PUSH_PACKET_OVERHEAD_BYTES: usize = 64;
 pub const API_BODY_BYTES_TOTAL_MAX: usize = 256 << 20;
 /// A request's body must have arrived this long after its head.
 pub const API_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// A push that waits for devices is answered by its shard at its timeout; this long after it the API gives up on that.
+pub const DELIVERY_ANSWER_GRACE: Duration = Duration::from_secs(2);
+/// Bytes of an API key.
+pub const API_KEY_BYTES_MAX: usize = 256;
+/// Shortest API key in bytes: 16 random letters and digits are 95 bits, beyond guessing.
+pub const API_KEY_BYTES_MIN: usize = 16;
+/// API keys of a node. Each request is compared with all of them.
+pub const API_KEYS_MAX: usize = 256;
+/// A request's head, or the next one of a connection that is kept, must have arrived after this long.
+pub const API_HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes of a request's head over HTTP/2.
+pub const API_HEAD_BYTES_MAX: u32 = 16 << 10;
+/// Calls of one HTTP/2 connection at a time. A client's further calls wait on its side.
+pub const API_STREAMS_PER_CONNECTION_MAX: u32 = 256;
+/// A silent HTTP/2 connection is asked whether it is there after this long.
+pub const API_KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// It has this long to answer.
+pub const API_KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes one HTTP/2 connection may send before they are read, over all its calls and for one of them.
+pub const API_WINDOW_BYTES: u32 = 1 << 20;
+/// gRPC calls at a time, streams included. Full: RESOURCE_EXHAUSTED.
+pub const GRPC_CALLS_MAX: usize = 4_096;
+/// Pushes of one `PushStream` that wait for their results. Full: the stream is not read, so its client waits.
+pub const PUSH_STREAM_IN_FLIGHT_MAX: usize = 4_000;
+/// Replies of a stream that wait for its client to read. Full: the stream waits.
+pub const GRPC_REPLIES_WAITING_MAX: usize = 8;
+/// Events kept of one app, for all its consumer groups. Full: the oldest go, and who has not read them is told.
+pub const EVENTS_KEPT_MAX: usize = 65_536;
+/// Bytes of those.
+pub const EVENTS_KEPT_BYTES_MAX: usize = 64 << 20;
+/// Consumer groups of one app. Full: RESOURCE_EXHAUSTED.
+pub const EVENTS_GROUPS_MAX: usize = 64;
+/// Filters of one consumer group.
+pub const EVENTS_FILTERS_MAX: usize = 64;
+/// A consumer group that nobody reads or acknowledges for this long is forgotten.
+pub const EVENTS_GROUP_IDLE: Duration = Duration::from_secs(3600);
+/// Events a consumer takes at a time.
+pub const EVENTS_READ_MAX: usize = 256;
+/// How often a health watcher's answer is looked at again.
+pub const HEALTH_WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Connections of the API. Full: new ones wait in the kernel's backlog.
 pub const API_CONNECTIONS_MAX: usize = 1_024;
 /// Commands that wait for their answer from shards. Full: 429.
@@ -331,12 +455,14 @@ pub const SUB_PACKET_BYTES_MAX: u32 = 1 << 20;
 /// Bytes of a PAYLOAD that `push` reads from stdin.
 pub const CLI_PAYLOAD_BYTES_MAX: usize = API_BODY_BYTES_MAX / 2;
 
+const _: () = assert!(RECEIVE_MAXIMUM_OUT_MAX <= u8::MAX as u16 && RECEIVE_MAXIMUM_IN_MAX as usize <= RECEIVED_IDS_MAX);
 const _: () = assert!(RECEIVE_BLOCK_BYTES == BLOCK_CLASSES[2]);
 const _: () = assert!(PACKET_BYTES_MAX <= BLOCK_CLASSES[BLOCK_CLASSES.len() - 1]);
 const _: () = assert!(OUTBOX_CONTROL_BYTES_MAX < OUTBOX_BYTES_MAX);
 const _: () = assert!(API_BODY_BYTES_MAX <= API_BODY_BYTES_TOTAL_MAX);
 const _: () = assert!(SUB_PACKET_BYTES_MAX as usize == BLOCK_CLASSES[BLOCK_CLASSES.len() - 1]);
 const _: () = assert!(PUSH_BATCH_MAX <= PENDING_COMMANDS_MAX);
+const _: () = assert!(PUSH_BATCH_MAX <= PUSH_STREAM_IN_FLIGHT_MAX);
 const _: () = assert!(SHARDS_MAX.is_multiple_of(64) && SHARDS_MAX <= 1 << 16);
 const _: () = assert!(FANOUT_BATCH_MAX <= FANOUT_PENDING_MAX && FANOUT_SPARE_MESSAGES_MAX <= FANOUT_PENDING_MAX);
 const _: () = assert!(FANOUT_SLICE_VISITS_MAX <= TURN_FANOUT_VISITS_MAX);
@@ -351,6 +477,18 @@ mod tests {
         let rows = [
             ("API_BODY_BYTES_MAX", API_BODY_BYTES_MAX.to_string()),
             ("API_BODY_BYTES_TOTAL_MAX", API_BODY_BYTES_TOTAL_MAX.to_string()),
+            ("API_KEYS_MAX", API_KEYS_MAX.to_string()),
+            ("API_KEY_BYTES_MIN", API_KEY_BYTES_MIN.to_string()),
+            ("API_KEY_BYTES_MAX", API_KEY_BYTES_MAX.to_string()),
+            ("API_STREAMS_PER_CONNECTION_MAX", API_STREAMS_PER_CONNECTION_MAX.to_string()),
+            ("GRPC_CALLS_MAX", GRPC_CALLS_MAX.to_string()),
+            ("PUSH_STREAM_IN_FLIGHT_MAX", PUSH_STREAM_IN_FLIGHT_MAX.to_string()),
+            ("DELIVERY_WAITS_MAX", DELIVERY_WAITS_MAX.to_string()),
+            ("EVENTS_KEPT_MAX", EVENTS_KEPT_MAX.to_string()),
+            ("EVENTS_KEPT_BYTES_MAX", EVENTS_KEPT_BYTES_MAX.to_string()),
+            ("EVENTS_GROUPS_MAX", EVENTS_GROUPS_MAX.to_string()),
+            ("EVENTS_FILTERS_MAX", EVENTS_FILTERS_MAX.to_string()),
+            ("EVENTS_GROUP_IDLE", format!("{}s", EVENTS_GROUP_IDLE.as_secs())),
             ("API_CONNECTIONS_MAX", API_CONNECTIONS_MAX.to_string()),
             ("PENDING_COMMANDS_MAX", PENDING_COMMANDS_MAX.to_string()),
             ("PUSH_USERS_MAX", PUSH_USERS_MAX.to_string()),
@@ -370,6 +508,7 @@ mod tests {
             ("TOPIC_BYTES_MAX", TOPIC_BYTES_MAX.to_string()),
             ("TOPIC_LEVELS_MAX", TOPIC_LEVELS_MAX.to_string()),
             ("TOPIC_ALIAS_MAX", TOPIC_ALIAS_MAX.to_string()),
+            ("TOPIC_ALIAS_OUT_MAX", TOPIC_ALIAS_OUT_MAX.to_string()),
             ("GUESTS_MAX", GUESTS_MAX.to_string()),
             ("OUTBOX_CONTROL_BYTES_MAX", OUTBOX_CONTROL_BYTES_MAX.to_string()),
             ("TOPIC_ENTRIES_MAX", TOPIC_ENTRIES_MAX.to_string()),

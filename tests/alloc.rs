@@ -8,13 +8,18 @@
 use bytes::Bytes;
 use kittiwake::auth::UserTemplate;
 use kittiwake::base::hash::KeyedHash;
-use kittiwake::base::ids::{AppId, Qos, ShardId};
+use kittiwake::base::ids::{AppId, PushId, Qos, ShardId};
 use kittiwake::base::message::Message;
+use kittiwake::base::transform::Passage;
 use kittiwake::io::{self, Driver, epoll::EpollDriver, probe::Choice, uring::UringDriver};
 use kittiwake::shard::command::{CommandToken, Event, Push, Target};
 use kittiwake::shard::launch::{Assembly, Shard};
 use kittiwake::shard::{Handle, Limits, Settings};
 use kittiwake::store::{self, Log, LogThread, MemoryStore, Retentions};
+use kittiwake::wire::websocket::client::Wish;
+use kittiwake::wire::websocket::{
+    Event as Heard, HEAD_BYTES_MAX, Opcode, Reader, Role, Rules, apply_mask, encode_head,
+};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
@@ -89,6 +94,8 @@ struct House {
     handle: Handle,
     events: crossbeam_channel::Receiver<Event>,
     edge: SocketAddr,
+    /// Whether clients that connect now do so over WebSocket.
+    websocket: Cell<bool>,
     allocations: &'static AtomicU64,
     ending: Arc<AtomicBool>,
     shard: Option<JoinHandle<()>>,
@@ -103,15 +110,17 @@ impl House {
             listen: Vec::new(),
             apps: vec!["default".into()],
             user: UserTemplate::default(),
+            server_reference: None,
             sys_users: Vec::new(),
+            origins: Default::default(),
             hash_key: 7,
             random_seed: 7,
             limits: Limits { connections: 1_000, ..Limits::default() },
         });
         let memory = MemoryStore::new(Retentions::default(), KeyedHash::new(7));
         let (store, desk) = store::thread::open(Log::open(memory, 7).expect("a memory store opens"));
-        let Assembly { handle, events, mut seats, mail } = Assembly::new(&settings, &store);
-        let log = store::thread::run(&store, desk, mail, io::now).expect("there are threads");
+        let Assembly { handle, events, mut seats, mail, .. } = Assembly::new(&settings, &store);
+        let log = store::thread::run(&store, desk, mail, io::now, || {}).expect("there are threads");
         let seat = seats.pop().expect("one shard has one seat");
         let allocations: &'static AtomicU64 = Box::leak(Box::default());
         let ending = Arc::new(AtomicBool::new(false));
@@ -130,7 +139,17 @@ impl House {
             Ok(Event::Listening { result: Ok(bound), .. }) => bound[0],
             other => panic!("the shard does not listen: {other:?}"),
         };
-        Self { name, handle, events, edge, allocations, ending, shard: Some(shard), log: Some(log) }
+        Self {
+            name,
+            handle,
+            events,
+            edge,
+            websocket: Cell::new(false),
+            allocations,
+            ending,
+            shard: Some(shard),
+            log: Some(log),
+        }
     }
 
     fn count(&self) -> u64 {
@@ -140,7 +159,14 @@ impl House {
     /// Pushes and waits until the shard has said that each is done.
     fn push(&self, target: &Target, messages: &[Arc<Message>]) {
         for (token, message) in (0..).zip(messages) {
-            let push = Push { app: AppId(0), target: target.clone(), message: Arc::clone(message), key: None };
+            let push = Push {
+                app: AppId(0),
+                target: target.clone(),
+                message: Arc::clone(message),
+                key: None,
+                id: PushId(1),
+                deliver_within: None,
+            };
             self.handle.push(push, CommandToken(token)).expect("the mailbox has room");
         }
         for _ in messages {
@@ -182,6 +208,8 @@ impl Drop for House {
 /// An MQTT 3.1.1 client that reads exactly what it waits for.
 struct Client {
     socket: TcpStream,
+    /// Its packets come and go in binary messages, and what of those was not read yet.
+    websocket: Option<(Reader, Vec<u8>)>,
     received: Vec<u8>,
     parsed: usize,
 }
@@ -191,7 +219,10 @@ impl Client {
         let socket = TcpStream::connect(house.edge).expect("the shard listens");
         socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
         socket.set_nodelay(true).expect("an option can be set");
-        let mut client = Self { socket, received: Vec::new(), parsed: 0 };
+        let mut client = Self { socket, websocket: None, received: Vec::new(), parsed: 0 };
+        if house.websocket.get() {
+            client.upgrade();
+        }
         let flags = if clean { 0b1000_0010 } else { 0b1000_0000 };
         let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 4, flags, 0, 60];
         [name, name].into_iter().for_each(|text| put_text(&mut body, text));
@@ -212,7 +243,38 @@ impl Client {
         let mut frame = vec![first, u8::try_from(body.len()).expect("tests send short frames")];
         assert!(body.len() < 128, "tests send short frames");
         frame.extend_from_slice(body);
+        if self.websocket.is_some() {
+            let key = [0x12, 0x34, 0x56, 0x78];
+            let mut head = [0; HEAD_BYTES_MAX];
+            let bytes = encode_head(true, Opcode::Binary, Some(key), frame.len() as u64, &mut head);
+            apply_mask(&mut frame, key);
+            frame.splice(..0, head[..bytes].iter().copied());
+        }
         self.socket.write_all(&frame).expect("the shard reads");
+    }
+
+    fn upgrade(&mut self) {
+        let wish = Wish { authority: "edge", path: "/mqtt", subprotocol: "mqtt", nonce: [7; 16] };
+        self.socket.write_all(wish.request().as_bytes()).expect("the shard reads");
+        let mut answer = Vec::new();
+        while wish.check(&answer).expect("it agrees").is_none() {
+            let mut byte = [0];
+            self.socket.read_exact(&mut byte).expect("the shard answers");
+            answer.extend(byte);
+        }
+        self.websocket = Some((Reader::default(), Vec::new()));
+    }
+
+    /// Takes in what was received; out of its frames, if it is in some.
+    fn take_in(&mut self, bytes: &[u8]) {
+        let Some((reader, unread)) = &mut self.websocket else { return self.received.extend_from_slice(bytes) };
+        const RULES: Rules =
+            Rules { role: Role::Client, text: false, frame_bytes_max: u32::MAX, message_bytes_max: None };
+        unread.extend_from_slice(bytes);
+        let mut at = Passage::default();
+        while reader.read(unread, &mut at, &RULES).expect("the shard frames well") != Heard::NeedMore {}
+        self.received.extend_from_slice(&unread[..at.write]);
+        unread.drain(..at.read);
     }
 
     fn publish(&mut self, topic: &str, id: Option<u16>, payload: &[u8]) {
@@ -249,7 +311,7 @@ impl Client {
                 read => read.expect("the shard answers"),
             };
             assert!(count > 0, "the shard closed the connection");
-            self.received.extend_from_slice(&chunk[..count]);
+            self.take_in(&chunk[..count]);
         }
     }
 
@@ -354,7 +416,14 @@ fn measure(house: &House) {
         ("publish QoS 1", publish(house, "room/one", Qos::AtLeastOnce), 2.0),
         ("stored push QoS 1", user_push(house, Qos::AtLeastOnce, false), 3.0),
     ];
-    for (what, per_message) in free {
+    house.websocket.set(true);
+    let free_over_websocket = [
+        ("keep alive over WebSocket", keep_alive(house)),
+        ("fan-out QoS 0 over WebSocket", fan_out(house, "topic/w0", Qos::AtMostOnce)),
+        ("fan-out QoS 1 over WebSocket", fan_out(house, "topic/w1", Qos::AtLeastOnce)),
+        ("user push QoS 0 over WebSocket", user_push(house, Qos::AtMostOnce, true)),
+    ];
+    for (what, per_message) in free.into_iter().chain(free_over_websocket) {
         assert!(per_message == 0.0, "{}: {what}: {per_message} allocations a message", house.name);
     }
     for (what, per_message, bound) in bounded {

@@ -59,7 +59,7 @@ fn an_unknown_key_of_the_file_exits_with_2() {
     command.arg(&path);
     let line = failure(command, 2);
     std::fs::remove_file(&path).expect("it was written above");
-    assert_eq!(line, "api.port: there is no such key; allowed: api.listen");
+    assert_eq!(line, "api.port: there is no such key; allowed: api.listen, api.keys");
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn bad_usage_is_one_line_and_exits_with_2() {
         &["push", "--user", "a", "--ttl", "soon", "hello"],
         &["push", "--device", "a", "hello"],
         &["sub"],
-        &["sub", "--url", "ws://localhost/mqtt", "#"],
+        &["sub", "--url", "wss://localhost/mqtt", "#"],
     ] {
         failure(kittiwake(arguments), 2);
     }
@@ -212,4 +212,72 @@ fn serve_once(listener: &std::net::TcpListener, status: &str, reply: &str) -> St
     let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", reply.len());
     stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(reply.as_bytes())).expect("the client reads");
     request
+}
+
+/// A gateway that runs, with what it says on stderr; killed when dropped.
+struct Serving {
+    process: std::process::Child,
+    said: std::io::Lines<std::io::BufReader<std::process::ChildStderr>>,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // It may have ended by itself: that is the test's point.
+        let _ended = self.process.kill();
+        let _status = self.process.wait();
+    }
+}
+
+impl Serving {
+    fn signal(&self, name: &str) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().expect("kill is there").success());
+    }
+
+    /// Its next line with these words.
+    fn wait_for(&mut self, words: &str) {
+        let found = self.said.by_ref().map_while(Result::ok).any(|line| line.contains(words));
+        assert!(found, "it never said: {words}");
+    }
+}
+
+/// Who does not read holds a drain up for as long as a close lingers, which is seconds; nothing here waits for that.
+#[test]
+fn a_second_signal_while_draining_exits_with_1() {
+    use std::io::{BufRead, Read};
+    let edge = format!("127.0.0.1:{}", closed_port());
+    let api = format!("127.0.0.1:{}", closed_port());
+    for second in ["-TERM", "-INT"] {
+        let mut process = kittiwake(&["serve", "--listen", &edge, "--api", &api, "--driver", "epoll", "--shards", "1"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        // What is listening is printed once it is.
+        let mut banner = std::io::BufReader::new(process.stdout.take().expect("it is piped"));
+        banner.read_line(&mut String::new()).expect("it says what listens");
+        let said = std::io::BufReader::new(process.stderr.take().expect("it is piped")).lines();
+        let mut serving = Serving { process, said };
+        let mut stuck = std::net::TcpStream::connect(&edge).expect("it listens");
+        // CONNECT of `c`, clean session, keep alive 0; SUBSCRIBE to `t` at QoS 0.
+        stuck.write_all(b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01c\x82\x06\0\x01\0\x01t\0").expect("it is read");
+        let mut answers = [0; 9];
+        stuck.read_exact(&mut answers).expect("CONNACK and SUBACK");
+        assert_eq!(answers, [0x20, 2, 0, 0, 0x90, 3, 0, 1, 0]);
+        // It hears itself and does not read, until nothing more fits between it and the gateway.
+        let body = [b'x'; 250_000];
+        let mut publish = b"\x30\x93\xa1\x0f\0\x01t".to_vec();
+        publish.extend_from_slice(&body);
+        for _ in 0..100 {
+            stuck.write_all(&publish).expect("the gateway reads on");
+        }
+        serving.signal("-TERM");
+        serving.wait_for("a second signal stops at once");
+        serving.signal(second);
+        let status = serving.process.wait().expect("it ends");
+        assert_eq!(status.code(), Some(1), "{second}");
+        let signal = if second == "-TERM" { "SIGTERM" } else { "SIGINT" };
+        serving.wait_for(&format!("a second signal, {signal}, cut connections off"));
+        drop(stuck);
+    }
 }

@@ -8,7 +8,6 @@ mod figures;
 mod metrics;
 pub mod sys;
 
-use crate::limits;
 use crate::push::control::{Control, Failure};
 use crate::push::{Problem, json};
 use crate::shard::command::CommandError;
@@ -64,16 +63,8 @@ async fn readyz(State(admin): State<Arc<Admin>>) -> Result<Response, Problem> {
 }
 
 async fn check(control: &Control) -> Result<(), Problem> {
-    if !control.store_healthy() {
-        return Err(Failure::Refused(CommandError::StoreFailed).into());
-    }
-    let answer = match control.stats() {
-        Ok(reply) => reply.wait(limits::STATS_TIMEOUT).await.map(drop),
-        Err(failure) => Err(failure),
-    };
-    match answer {
-        // A full queue is load, not illness: killing the node for it would turn a burst into an outage.
-        Ok(()) | Err(Failure::Refused(CommandError::Busy | CommandError::Draining)) => Ok(()),
+    match control.check_health().await {
+        Ok(()) => Ok(()),
         Err(Failure::TimedOut) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "a shard does not answer")),
         Err(failure) => Err(failure.into()),
     }

@@ -2,7 +2,7 @@
 //! subscribe is the session's to say. They are of QoS 0 and not retained: a subscriber has them within one interval.
 
 use super::figures::Figures;
-use crate::base::ids::{AppId, Qos};
+use crate::base::ids::{AppId, PushId, Qos};
 use crate::base::message::Message;
 use crate::push::control::{Control, Failure};
 use crate::shard::command::{Push, Target};
@@ -54,7 +54,14 @@ fn push(app: AppId, topic: &str, text: &str, wall_ms: u64) -> Push {
         publisher: None,
         properties: None,
     };
-    Push { app, target: Target::Topic(topic), message: Arc::new(message), key: None }
+    Push {
+        app,
+        target: Target::Topic(topic),
+        message: Arc::new(message),
+        key: None,
+        id: PushId::default(),
+        deliver_within: None,
+    }
 }
 
 /// Topics and payloads, named as mosquitto names them.

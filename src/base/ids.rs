@@ -37,6 +37,18 @@ number!(
     Epoch(u64)
 );
 
+/// Names a push for ever: a UUID, drawn by who takes it in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct PushId(pub u128);
+
+impl fmt::Display for PushId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(id) = *self;
+        let (a, b, c, d) = (id >> 96, id >> 80 & 0xffff, id >> 64 & 0xffff, id >> 48 & 0xffff);
+        write!(f, "{a:08x}-{b:04x}-{c:04x}-{d:04x}-{:012x}", id & 0xffff_ffff_ffff)
+    }
+}
+
 /// A connection of one shard: an index that is re-used and a generation that is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnectionId {
@@ -77,5 +89,17 @@ impl Qos {
             2 => Some(Self::ExactlyOnce),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_push_id_is_written_as_a_uuid() {
+        let id = PushId(0x0123_4567_89ab_cdef_0011_2233_4455_6677);
+        assert_eq!(id.to_string(), "01234567-89ab-cdef-0011-223344556677");
+        assert_eq!(PushId(1).to_string(), "00000000-0000-0000-0000-000000000001");
     }
 }

@@ -1,6 +1,7 @@
 //! What the log says of streams and records: the plain values that sessions and the store both speak in.
 
 use super::ids::{Epoch, Offset, Seq};
+use super::message::StreamKey;
 
 /// A change of one record, committed with its batch. `value: None` removes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,17 @@ pub struct StreamHead {
     /// Offset of the newest entry ever; 0 when none was.
     pub last: Offset,
     /// Seq of the newest entry that retention removed; 0 when none was. A topics position below it has a gap here.
+    pub trimmed: Seq,
+}
+
+/// What retention has taken of a topic or everyone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamGap {
+    /// Of which.
+    pub stream: StreamKey,
+    /// Offset from which on it is whole: of the oldest entry kept, or of the next one when none is.
+    pub kept_from: Offset,
+    /// Seq of the newest entry that is gone.
     pub trimmed: Seq,
 }
 

@@ -1,4 +1,4 @@
-//! Owns: the structures everything stands on (slab, wheel, block pool), ids, the clock's value, and the message.
+//! Owns: the structures everything stands on (slab, wheel, block pool, short text), ids, the clock's value, and the message.
 //! In: plain values. Out: plain values. Must not: know a protocol, a socket, or where a message goes.
 //! Invariants: an id taken from a slab is stale for ever once its entry is removed; a block is in exactly one place.
 
@@ -9,4 +9,6 @@ pub mod ids;
 pub mod log;
 pub mod message;
 pub mod slab;
+pub mod text;
+pub mod transform;
 pub mod wheel;

@@ -79,7 +79,14 @@ const fn duration(min: Duration, max: Duration) -> Kind {
 /// All keys, in the order of README's table. A key's place is its index in the loader's values.
 pub const KEYS: &[Key] = &[
     key("edge.listen", Kind::List, Default::List(&["127.0.0.1:1883"]), "addresses that devices connect to"),
-    key("api.listen", Kind::Text, Default::Text("127.0.0.1:7700"), "address of the HTTP API"),
+    key(
+        "edge.origins",
+        Kind::List,
+        Default::List(&[]),
+        "web pages that may connect, as origins such as https://example.com, or *; none: those of the same host",
+    ),
+    key("api.listen", Kind::Text, Default::Text("127.0.0.1:7700"), "address of the API: HTTP with JSON, and gRPC"),
+    key("api.keys", Kind::List, Default::List(&[]), "bearer keys of the API, each APPS:KEY with apps joined by + or *"),
     key(
         "node.shards",
         integer(0, limits::SHARDS_MAX as u64),
@@ -99,6 +106,12 @@ pub const KEYS: &[Key] = &[
         duration(SECOND, HOUR),
         Default::Duration(limits::DRAIN_TIMEOUT),
         "how long a stop waits for connections to close",
+    ),
+    key(
+        "node.server_reference",
+        Kind::Text,
+        Default::Text(""),
+        "where MQTT 5 clients are sent while this node stops, in the words of their Server Reference",
     ),
     key(
         "node.sys_interval",
@@ -124,7 +137,7 @@ pub const KEYS: &[Key] = &[
         "limits.max_connections",
         integer(0, limits::NODE_CONNECTIONS_MAX as u64),
         Default::Integer(0),
-        "connections of the node; 0: what this machine can hold",
+        "connections of the node, an eighth and 64 more on each of several shards; 0: what this machine can hold",
     ),
     key(
         "limits.packet_bytes",
@@ -140,27 +153,27 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "limits.receive_maximum_out",
-        integer(1, 65_535),
+        integer(1, limits::RECEIVE_MAXIMUM_OUT_MAX as u64),
         Default::Integer(limits::RECEIVE_MAXIMUM_OUT as u64),
-        "unacknowledged messages towards a device; cannot be changed yet",
+        "unacknowledged messages towards a device, which may ask for fewer",
     ),
     key(
         "limits.receive_maximum_in",
-        integer(1, 65_535),
+        integer(1, limits::RECEIVE_MAXIMUM_IN_MAX as u64),
         Default::Integer(limits::RECEIVE_MAXIMUM_IN as u64),
-        "unacknowledged messages from a device; cannot be changed yet",
+        "unacknowledged messages from a device",
     ),
     key(
         "limits.subscriptions",
-        integer(1, 100_000),
+        integer(1, limits::SUBSCRIPTIONS_MAX_MAX as u64),
         Default::Integer(limits::SUBSCRIPTIONS_MAX as u64),
-        "subscriptions of a session; cannot be changed yet",
+        "subscriptions of a session",
     ),
     key(
         "limits.devices_per_user",
-        integer(1, 1_000_000),
+        integer(1, limits::DEVICES_PER_USER_MAX_MAX as u64),
         Default::Integer(limits::DEVICES_PER_USER_MAX as u64),
-        "devices of a user; cannot be changed yet",
+        "devices of a user; who has more already keeps them",
     ),
     key(
         "limits.handshake_timeout",
@@ -178,7 +191,7 @@ pub const KEYS: &[Key] = &[
         "limits.session_expiry_max",
         duration(Duration::ZERO, YEAR),
         Default::Duration(limits::SESSION_EXPIRY_MAX),
-        "longest life of a session without a connection; cannot be changed yet",
+        "longest life of a session without a connection; 0s: none outlives it",
     ),
     key(
         "limits.inbox_entries",
@@ -191,6 +204,18 @@ pub const KEYS: &[Key] = &[
         duration(SECOND, YEAR),
         Default::Duration(limits::INBOX_AGE_MAX),
         "how long an inbox keeps them",
+    ),
+    key(
+        "limits.retained_messages",
+        integer(0, 100_000_000),
+        Default::Integer(limits::RETAINED_MESSAGES_MAX as u64),
+        "retained messages of the node, shared out among the shards",
+    ),
+    key(
+        "limits.retained_bytes",
+        integer(0, 1 << 40),
+        Default::Integer(limits::RETAINED_BYTES_MAX as u64),
+        "bytes of their topics, payloads and properties, likewise",
     ),
 ];
 

@@ -4,12 +4,15 @@
 //! Invariants: a key that is not in [`keys::KEYS`] is an error wherever it comes from; a flag beats the environment,
 //! which beats the file, which beats the default; a [`Config`] that exists can be served.
 
+mod api_keys;
 pub mod keys;
 mod layers;
 
 use crate::auth::UserTemplate;
 use crate::io::probe::Choice;
 use crate::limits;
+use crate::push::ApiKey;
+use crate::wire::http::{OriginError, Origins};
 use core::fmt;
 use core::time::Duration;
 use layers::{Values, one_line};
@@ -78,6 +81,10 @@ pub struct Limits {
     pub inbox_entries: usize,
     /// How long an inbox keeps them.
     pub inbox_age: Duration,
+    /// Retained messages of the node.
+    pub retained_messages: usize,
+    /// Bytes of their topics, payloads and properties.
+    pub retained_bytes: usize,
 }
 
 /// Everything `serve` needs to know.
@@ -85,8 +92,12 @@ pub struct Limits {
 pub struct Config {
     /// Where devices connect.
     pub edge_listen: Vec<SocketAddr>,
+    /// Web pages that may connect.
+    pub origins: Origins,
     /// Where the API listens.
     pub api_listen: SocketAddr,
+    /// Who may use the API; none: whoever reaches it.
+    pub api_keys: Vec<ApiKey>,
     /// Shards; `None`: one per core.
     pub shards: Option<usize>,
     /// How shards wait on sockets.
@@ -97,6 +108,8 @@ pub struct Config {
     pub apps: Vec<String>,
     /// How long a stop waits for connections.
     pub drain_timeout: Duration,
+    /// Where MQTT 5 clients are sent while the node stops.
+    pub server_reference: Option<Box<str>>,
     /// How often the node's figures are published on `$SYS`.
     pub sys_interval: Duration,
     /// Users who may subscribe to them.
@@ -192,27 +205,6 @@ fn check_availability(values: &Values) -> Result<(), ConfigError> {
     if values.text("auth.mode") == "jwt" {
         return Err(ConfigError::new("auth.mode", "jwt is not available yet", "none"));
     }
-    check_fixed(values)
-}
-
-/// Bounds that sessions take from `limits.rs` for now: another value would be taken and then change nothing.
-fn check_fixed(values: &Values) -> Result<(), ConfigError> {
-    let counts = [
-        ("limits.receive_maximum_out", u64::from(limits::RECEIVE_MAXIMUM_OUT)),
-        ("limits.receive_maximum_in", u64::from(limits::RECEIVE_MAXIMUM_IN)),
-        ("limits.subscriptions", limits::SUBSCRIPTIONS_MAX as u64),
-        ("limits.devices_per_user", limits::DEVICES_PER_USER_MAX as u64),
-    ];
-    let fixed = |key: &str, allowed: String| Err(ConfigError::new(key, "it cannot be changed yet", allowed));
-    for (key, only) in counts {
-        if values.integer(key) != only {
-            return fixed(key, only.to_string());
-        }
-    }
-    let key = "limits.session_expiry_max";
-    if values.duration(key) != limits::SESSION_EXPIRY_MAX {
-        return fixed(key, keys::format_duration(limits::SESSION_EXPIRY_MAX));
-    }
     Ok(())
 }
 
@@ -235,6 +227,8 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         session_expiry_max: values.duration("limits.session_expiry_max"),
         inbox_entries: size(values, "limits.inbox_entries"),
         inbox_age: values.duration("limits.inbox_age"),
+        retained_messages: size(values, "limits.retained_messages"),
+        retained_bytes: size(values, "limits.retained_bytes"),
     };
     if limits.outbox_bytes < limits.packet_bytes {
         return Err(ConfigError::new(
@@ -243,8 +237,11 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
             format!("at least {}", limits.packet_bytes),
         ));
     }
+    let apps = apps(values.list("node.apps"))?;
     Ok(Config {
         edge_listen,
+        api_keys: api_keys::parse(values.list("api.keys"), &apps)?,
+        origins: origins(values.list("edge.origins"))?,
         api_listen: address("api.listen (--api)", values.text("api.listen"))?,
         shards: whole(values, "node.shards"),
         driver: match values.text("node.driver") {
@@ -253,8 +250,9 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
             _ => Choice::Auto,
         },
         insecure: values.bool("node.insecure"),
-        apps: apps(values.list("node.apps"))?,
+        apps,
         drain_timeout: values.duration("node.drain_timeout"),
+        server_reference: server_reference(values.text("node.server_reference"))?,
         sys_interval: values.duration("node.sys_interval"),
         sys_users: values.list("auth.sys_users").to_vec(),
         user_template: user_template(values.text("auth.user"))?,
@@ -269,6 +267,13 @@ fn address(key: &str, text: &str) -> Result<SocketAddr, ConfigError> {
             format!("`{}` is not an address", one_line(text)),
             "IP:PORT, such as 127.0.0.1:1883 or [::1]:1883",
         )
+    })
+}
+
+fn origins(list: &[String]) -> Result<Origins, ConfigError> {
+    Origins::new(list).map_err(|OriginError(text)| {
+        let allowed = "SCHEME://HOST or SCHEME://HOST:PORT, such as https://example.com, or *";
+        ConfigError::new("edge.origins", format!("`{}` is not an origin", one_line(&text)), allowed)
     })
 }
 
@@ -307,6 +312,16 @@ fn apps(names: &[String]) -> Result<Vec<String>, ConfigError> {
     Ok(names.to_vec())
 }
 
+/// Nothing is none.
+fn server_reference(text: &str) -> Result<Option<Box<str>>, ConfigError> {
+    if text.len() > limits::SERVER_REFERENCE_BYTES_MAX || text.contains('\0') {
+        let wrong = "it is too long or has the character U+0000";
+        let allowed = format!("a text of at most {} bytes", limits::SERVER_REFERENCE_BYTES_MAX);
+        return Err(ConfigError::new("node.server_reference", wrong, allowed));
+    }
+    Ok((!text.is_empty()).then(|| text.into()))
+}
+
 fn user_template(text: &str) -> Result<UserTemplate, ConfigError> {
     let error = |wrong: String| {
         let allowed =
@@ -319,18 +334,23 @@ fn user_template(text: &str) -> Result<UserTemplate, ConfigError> {
     UserTemplate::parse(text).map_err(|wrong| error(wrong.to_string()))
 }
 
-/// Nobody is authenticated yet, so an address that other hosts can reach is served only on demand.
+/// Who is not authenticated is served on an address that other hosts can reach only on demand: devices, who cannot be
+/// yet, and callers of an API without keys.
 fn check_exposure(config: &Config) -> Result<(), ConfigError> {
     if config.insecure {
         return Ok(());
     }
     let edge = config.edge_listen.iter().map(|address| ("edge.listen (--listen)", address));
-    for (key, address) in edge.chain([("api.listen (--api)", &config.api_listen)]) {
+    let api = config.api_keys.is_empty().then_some(("api.listen (--api)", &config.api_listen));
+    for (key, address) in edge.chain(api) {
         if !address.ip().to_canonical().is_loopback() {
             return Err(ConfigError::new(
                 key,
                 format!("{address} is reachable from other hosts and nobody is authenticated"),
-                "a loopback address, or --insecure",
+                match key {
+                    "api.listen (--api)" => "a loopback address, api.keys, or --insecure",
+                    _ => "a loopback address, or --insecure",
+                },
             ));
         }
     }

@@ -97,7 +97,7 @@ fn a_list_in_the_environment_is_separated_by_commas() {
 
 #[test]
 fn unknown_keys_are_errors_wherever_they_come_from() {
-    assert_eq!(line_of(from_file("[api]\nport = 1")), "api.port: there is no such key; allowed: api.listen",);
+    assert_eq!(line_of(from_file("[api]\nport = 1")), "api.port: there is no such key; allowed: api.listen, api.keys",);
     assert_eq!(
         line_of(from_file("[nodes]")),
         "nodes: there is no such key; allowed: [edge], [api], [node], [store], [auth], [limits]",
@@ -196,18 +196,33 @@ fn tokens_are_refused_until_they_can_be_checked() {
 }
 
 #[test]
-fn bounds_that_sessions_do_not_read_yet_are_refused_unless_they_are_the_default() {
-    for (key, other, only) in [
-        ("receive_maximum_out", "33", "32"),
-        ("receive_maximum_in", "127", "128"),
-        ("subscriptions", "1001", "1000"),
-        ("devices_per_user", "999", "1000"),
-        ("session_expiry_max", "\"8d\"", "7d"),
+fn the_bounds_of_sessions_can_be_set_within_bounds_of_their_own() {
+    for (key, largest) in [
+        ("receive_maximum_out", limits::RECEIVE_MAXIMUM_OUT_MAX as usize),
+        ("receive_maximum_in", limits::RECEIVE_MAXIMUM_IN_MAX as usize),
+        ("subscriptions", limits::SUBSCRIPTIONS_MAX_MAX),
+        ("devices_per_user", limits::DEVICES_PER_USER_MAX_MAX),
     ] {
-        let line = line_of(from_file(&format!("[limits]\n{key} = {other}")));
-        assert_eq!(line, format!("limits.{key}: it cannot be changed yet; allowed: {only}"));
+        let set = |number: usize| from_file(&format!("[limits]\n{key} = {number}"));
+        for number in [1, 2, largest - 1, largest] {
+            let limits = set(number).expect("it is within its bounds").limits;
+            let taken = match key {
+                "receive_maximum_out" => limits.receive_maximum_out.into(),
+                "receive_maximum_in" => limits.receive_maximum_in.into(),
+                "subscriptions" => limits.subscriptions,
+                _ => limits.devices_per_user,
+            };
+            assert_eq!(taken, number, "{key}");
+        }
+        for number in [0, largest + 1] {
+            let line = line_of(set(number));
+            assert_eq!(line, format!("limits.{key}: `{number}` is not allowed; allowed: 1 to {largest}"));
+        }
     }
-    from_file("[limits]\nsubscriptions = 1000\nsession_expiry_max = \"168h\"").expect("it is the default");
+    for (text, seconds) in [("0s", Some(0)), ("1s", Some(1)), ("366d", Some(366 * 24 * 3_600)), ("367d", None)] {
+        let set = from_file(&format!("[limits]\nsession_expiry_max = \"{text}\""));
+        assert_eq!(set.ok().map(|config| config.limits.session_expiry_max.as_secs()), seconds, "{text}");
+    }
 }
 
 #[test]
@@ -226,6 +241,10 @@ fn other_hosts_are_not_served_without_authentication() {
     let flags = Flags { api: Some("0.0.0.0:7700".to_owned()), ..flags() };
     assert!(line_of(parse(None, [], &flags)).starts_with("api.listen (--api): 0.0.0.0:7700 is reachable"));
     assert!(parse(None, environment(&[("KITTIWAKE_NODE_INSECURE", "true")]), &flags).is_ok());
+    let keyed = environment(&[("KITTIWAKE_API_KEYS", "*:0123456789abcdef")]);
+    assert!(parse(None, keyed.clone(), &flags).is_ok(), "whoever calls is authenticated");
+    let devices = Flags { listen: vec!["0.0.0.0:1883".to_owned()], ..flags.clone() };
+    assert!(line_of(parse(None, keyed, &devices)).starts_with("edge.listen"), "devices are not");
     let loopback = Flags { listen: vec!["[::1]:1".to_owned(), "127.9.9.9:1".to_owned()], ..Flags::default() };
     assert!(parse(None, [], &loopback).is_ok());
 }
@@ -257,4 +276,58 @@ fn an_outbox_must_hold_a_packet() {
         line_of(from_file(&format!("{text}65535"))),
         "limits.outbox_bytes: 65535 cannot hold a packet of limits.packet_bytes; allowed: at least 65536",
     );
+}
+
+#[test]
+fn keys_of_the_api_name_their_apps_and_no_error_repeats_a_secret() {
+    let keys = |list: &str| from_file(&format!("[node]\napps = [\"default\", \"shop\"]\n[api]\nkeys = {list}"));
+    assert!(from_file("").expect("valid").api_keys.is_empty());
+    let config = keys("[\"*:0123456789abcdef\", \"shop:0123456789abcdeg\", \"default+shop:0123456789:abcdef\"]");
+    assert_eq!(config.expect("valid").api_keys.len(), 3);
+    let long = "k".repeat(limits::API_KEY_BYTES_MAX);
+    assert!(keys(&format!("[\"*:{long}\"]")).is_ok());
+    for (list, wrong) in [
+        ("[\"0123456789abcdef\"]".to_owned(), "entry 1 has no `:` between its apps and its key"),
+        ("[\"*:0123456789abcde\"]".to_owned(), "the key of entry 1 is too short, too long, or has other characters"),
+        (format!("[\"*:{long}k\"]"), "the key of entry 1 is too short, too long, or has other characters"),
+        ("[\"*:0123456789 abcdef\"]".to_owned(), "the key of entry 1 is too short, too long, or has other characters"),
+        ("[\"*:0123456789abcdef\", \"shop:0123456789abcdef\"]".to_owned(), "the key of entry 2 is there twice"),
+        ("[\"shops:0123456789abcdef\"]".to_owned(), "`shops` is not an app of node.apps"),
+        ("[\":0123456789abcdef\"]".to_owned(), "`` is not an app of node.apps"),
+    ] {
+        let line = line_of(keys(&list));
+        assert!(line.starts_with(&format!("api.keys: {wrong}; allowed: ")), "{line}");
+        assert!(!line.contains("0123456789"), "{line}");
+    }
+    let many = |count: usize| {
+        let entries: Vec<String> = (0..count).map(|number| format!("\"*:{number:016}\"")).collect();
+        keys(&format!("[{}]", entries.join(","))).is_ok()
+    };
+    assert!(many(limits::API_KEYS_MAX - 1) && many(limits::API_KEYS_MAX) && !many(limits::API_KEYS_MAX + 1));
+}
+
+#[test]
+fn a_server_reference_is_bounded_and_nothing_is_none() {
+    let most = crate::limits::SERVER_REFERENCE_BYTES_MAX;
+    for bytes in [1, most - 1, most] {
+        let text = "s".repeat(bytes);
+        let config = from_file(&format!("[node]\nserver_reference = \"{text}\"")).expect("it is within the bound");
+        assert_eq!(config.server_reference.as_deref(), Some(text.as_str()));
+    }
+    let text = "s".repeat(most + 1);
+    let line = line_of(from_file(&format!("[node]\nserver_reference = \"{text}\"")));
+    assert!(line.starts_with("node.server_reference: it is too long"), "{line}");
+    assert_eq!(from_file("").expect("the defaults are right").server_reference, None);
+}
+
+#[test]
+fn origins_are_checked_by_form() {
+    let origins = |value: &str| {
+        parse(None, [("KITTIWAKE_EDGE_ORIGINS".to_owned(), value.to_owned())], &Flags::default())
+            .map(|config| config.origins)
+    };
+    let listed = origins("https://a.example,http://localhost:3000").expect("they are origins");
+    assert!(listed.allow(Some(b"http://localhost:3000"), None) && !listed.allow(Some(b"http://a.example"), None));
+    let error = origins("a.example").expect_err("it has no scheme");
+    assert_eq!((error.key.as_str(), error.wrong.as_str()), ("edge.origins", "`a.example` is not an origin"));
 }

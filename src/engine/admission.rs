@@ -8,6 +8,7 @@ use super::intake::Held;
 use super::table::{Connection, NONE, Purpose, State, flag, id as id_of, key, token};
 use super::{CloseCause, Core, Engine, Handler};
 use crate::base::ids::ConnectionId;
+use crate::base::transform::{Plain, Transform};
 use crate::io::{Driver, ListenerId, Op, Slot, Socket};
 use crate::limits::{ACCEPT_RETRY, LISTENERS_MAX};
 use std::collections::VecDeque;
@@ -16,11 +17,15 @@ use std::net::SocketAddr;
 
 /// A guest on its way to another shard, or to a slot of this one. Dropping it closes the socket.
 #[derive(Debug)]
-pub struct Departure {
+pub struct Departure<T = Plain> {
     /// The socket; nothing of it is in flight.
     pub socket: Socket,
     /// Bytes received and not used.
     pub unread: Box<[u8]>,
+    /// How many of them are plain; its transform has not turned the others yet.
+    pub plain: usize,
+    /// Its transform.
+    pub transform: Option<T>,
     /// The peer's address.
     pub peer: SocketAddr,
 }
@@ -61,7 +66,7 @@ impl Listener {
     }
 }
 
-impl<D: Driver, L> Core<D, L> {
+impl<D: Driver, L, T: Transform> Core<D, L, T> {
     /// Listens and accepts. `shared`: other shards listen on the same address. Returns the address with its port.
     pub fn listen(&mut self, address: SocketAddr, shared: bool) -> io::Result<(ListenerId, SocketAddr)> {
         let free = self.listeners.iter().position(|listener| !listener.is_open());
@@ -132,21 +137,24 @@ impl<D: Driver, L> Core<D, L> {
 
     /// Takes a departed connection in, under a tag. [`Handler::on_installed`] says when it has its slot; then its
     /// unread bytes are offered. Full: the departure comes back.
-    pub fn adopt(&mut self, departure: Departure, tag: u32) -> Result<ConnectionId, Departure> {
+    pub fn adopt(&mut self, departure: Departure<T>, tag: u32) -> Result<ConnectionId, Departure<T>> {
         if self.table.is_full() {
             return Err(departure);
         }
-        let Departure { socket, unread, peer } = departure;
+        let Departure { socket, unread, plain, transform, peer } = departure;
         let held = if unread.is_empty() {
             NONE
         } else {
             match self.take_data_block(unread.len()) {
-                Some(block) => self.insert_held(Held::copied(block, &unread)),
-                None => return Err(Departure { socket, unread, peer }),
+                Some(block) => self.insert_held(Held::copied(block, &unread, plain)),
+                None => return Err(Departure { socket, unread, plain, transform, peer }),
             }
         };
         let mut connection = Connection::new(State::Installing, flag::OPENING, tag, peer);
         connection.held = held;
+        if let Some(transform) = transform {
+            connection.transform = self.transforms.insert(transform).expect("there is one for each connection").index;
+        }
         let Ok(entry) = self.table.insert(connection) else { unreachable!("the table was looked at above") };
         self.totals.adopted += 1;
         self.driver.submit(Op::Install { socket, token: token(Purpose::Install, id_of(entry)) });
@@ -192,17 +200,19 @@ impl<D: Driver, L> Core<D, L> {
     }
 
     /// Lets a guest go: its socket and bytes. Nothing of it is in flight.
-    pub(super) fn let_depart(&mut self, id: ConnectionId) -> Departure {
+    pub(super) fn let_depart(&mut self, id: ConnectionId) -> Departure<T> {
         let connection = self.table.at_mut(id.index);
         assert!(!connection.has(flag::IN_FLIGHT), "a guest departs when nothing of it is in flight");
         let (slot, peer) = (connection.open_slot(), connection.peer());
         let held = core::mem::replace(&mut connection.held, NONE);
+        let transform = core::mem::replace(&mut connection.transform, NONE);
         connection.slot = None;
         let socket = self.driver.detach(slot);
-        let unread = if held == NONE { Box::default() } else { self.drop_held(held) };
+        let (unread, plain) = if held == NONE { (Box::default(), 0) } else { self.drop_held(held) };
+        let transform = (transform != NONE).then(|| self.transforms.remove_at(transform));
         self.wheel.clear(id.index);
         self.totals.departed += 1;
-        Departure { socket, unread, peer }
+        Departure { socket, unread, plain, transform, peer }
     }
 }
 

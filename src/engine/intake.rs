@@ -7,10 +7,11 @@
 //!   resume ─► REOFFER ──┘                             └ paused: held, READY kept; resume goes on from there
 //! ```
 
-use super::table::{NONE, Purpose, State, flag, key, token};
-use super::{CloseCause, Core, Engine, Handler};
+use super::table::{Connection, NONE, Purpose, State, flag, key, token};
+use super::{Close, CloseCause, Core, Engine, Handler, Room};
 use crate::base::block::{Block, BlockPool};
 use crate::base::ids::ConnectionId;
+use crate::base::transform::{Inbound, Passage, Reply, TAIL_BYTES_MAX, Transform};
 use crate::io::{Driver, Op};
 use crate::limits::{RECEIVE_BLOCK_BYTES, RECEIVES_IN_FLIGHT_MAX};
 use std::io;
@@ -20,26 +21,42 @@ use std::io;
 pub(super) struct Held {
     block: Block,
     start: u32,
+    /// Up to here they are plain; the rest waits for its transform. Without a transform all are.
+    plain: u32,
     end: u32,
 }
 
+fn offset(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("blocks are shorter than 4 GiB")
+}
+
 impl Held {
-    fn new(block: Block, count: usize) -> Self {
-        Self { block, start: 0, end: u32::try_from(count).expect("blocks are shorter than 4 GiB") }
+    fn received(block: Block, count: usize) -> Self {
+        Self { block, start: 0, plain: 0, end: offset(count) }
     }
-    pub fn copied(mut block: Block, bytes: &[u8]) -> Self {
+    pub fn copied(mut block: Block, bytes: &[u8], plain: usize) -> Self {
         block.bytes_mut()[..bytes.len()].copy_from_slice(bytes);
-        Self::new(block, bytes.len())
+        Self { block, start: 0, plain: offset(plain), end: offset(bytes.len()) }
     }
     fn bytes(&self) -> &[u8] {
         &self.block.bytes()[self.start as usize..self.end as usize]
     }
+    fn plain(&self) -> &[u8] {
+        &self.block.bytes()[self.start as usize..self.plain as usize]
+    }
     fn len(&self) -> usize {
         (self.end - self.start) as usize
     }
+    fn plain_len(&self) -> usize {
+        (self.plain - self.start) as usize
+    }
+    /// The same in another block, at its start.
+    fn moved(self, block: Block) -> (Self, Block) {
+        (Self::copied(block, self.bytes(), self.plain_len()), self.block)
+    }
 }
 
-impl<D: Driver, L> Core<D, L> {
+impl<D: Driver, L, T: Transform> Core<D, L, T> {
     /// Says how long the frame at the start of the unused bytes is, so that it is offered again when it is whole and
     /// not before. Longer than [`super::Settings::frame_bytes_max`]: the connection is closed.
     pub fn expect(&mut self, id: ConnectionId, bytes: usize) {
@@ -146,12 +163,12 @@ impl<D: Driver, L> Core<D, L> {
         self.helds.insert(held).expect("there is a place for each connection").index
     }
 
-    /// Gives held bytes back to the pool; a copy of them.
-    pub(super) fn drop_held(&mut self, index: u32) -> Box<[u8]> {
+    /// Gives held bytes back to the pool; a copy of them, and how many of them are plain.
+    pub(super) fn drop_held(&mut self, index: u32) -> (Box<[u8]>, usize) {
         let held = self.helds.remove_at(index);
-        let bytes = held.bytes().into();
+        let (bytes, plain) = (held.bytes().into(), held.plain_len());
         self.pool.give(held.block);
-        bytes
+        (bytes, plain)
     }
 
     pub(super) fn give_held(&mut self, held: Held) {
@@ -167,7 +184,7 @@ impl<D: Driver, L> Core<D, L> {
     fn join(&mut self, id: ConnectionId, index: u32, block: Block, count: usize) -> Option<Held> {
         let mut held = self.helds.remove_at(index);
         let total = held.len() + count;
-        if total > self.settings.frame_bytes_max + RECEIVE_BLOCK_BYTES {
+        if total > self.settings.frame_bytes_max + TAIL_BYTES_MAX + RECEIVE_BLOCK_BYTES {
             self.give_both(held.block, block);
             self.terminate(id, CloseCause::FrameTooLong);
             return None;
@@ -179,16 +196,18 @@ impl<D: Driver, L> Core<D, L> {
                 self.terminate(id, CloseCause::OutOfBlocks);
                 return None;
             };
-            let smaller = core::mem::replace(&mut held, Held::new(larger, 0));
-            held = Held::copied(held.block, smaller.bytes());
-            self.pool.give(smaller.block);
+            let (moved, smaller) = held.moved(larger);
+            held = moved;
+            self.pool.give(smaller);
         } else if held.start > 0 && held.end as usize + count > held.block.capacity() {
             held.block.bytes_mut().copy_within(held.start as usize..held.end as usize, 0);
-            held = Held::new(held.block, total - count);
+            held.plain -= held.start;
+            held.end -= held.start;
+            held.start = 0;
         }
         let end = held.end as usize;
         held.block.bytes_mut()[end..end + count].copy_from_slice(&block.bytes()[..count]);
-        held.end += u32::try_from(count).expect("blocks are shorter than 4 GiB");
+        held.end += offset(count);
         self.pool.give(block);
         Some(held)
     }
@@ -213,8 +232,8 @@ impl<D: Driver, L> Core<D, L> {
         }
         let kept = match self.take_data_block(wanted) {
             Some(exact) => {
-                let copy = Held::copied(exact, held.bytes());
-                self.pool.give(held.block);
+                let (copy, larger) = held.moved(exact);
+                self.pool.give(larger);
                 copy
             }
             // Little is left: a block that is larger than need be may stay, unless receives would starve.
@@ -285,7 +304,7 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
         let index = core::mem::replace(&mut connection.held, NONE);
         core.totals.receives += 1;
         core.totals.bytes_received += count as u64;
-        let held = if index == NONE { Some(Held::new(block, count)) } else { core.join(id, index, block, count) };
+        let held = if index == NONE { Some(Held::received(block, count)) } else { core.join(id, index, block, count) };
         if let Some(held) = held {
             self.offer(id, held);
         }
@@ -306,23 +325,75 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
         }
     }
 
-    /// Shows the handler what there is and keeps the rest.
+    /// Shows the handler what there is, turned by the connection's transform, and keeps the rest.
     fn offer(&mut self, id: ConnectionId, mut held: Held) {
         let core = &mut self.core;
-        let connection = core.table.at_mut(id.index);
-        let waits =
-            connection.state != State::Open || connection.has(flag::PAUSED) || held.len() < connection.expect as usize;
-        if !waits {
-            connection.expect = 0;
-            let used = self.handler.on_bytes(core, id, held.bytes());
-            assert!(used <= held.len(), "a handler used more bytes than there were");
-            held.start += u32::try_from(used).expect("blocks are shorter than 4 GiB");
+        while core.table.get(key(id)).is_some_and(|c| c.state == State::Open && !c.has(flag::PAUSED)) {
+            let had_transform = core.has_transform(id);
+            let inbound = core.turn_inbound(id, &mut held);
+            let Some(connection) = core.table.get_mut(key(id)).filter(|c| c.state == State::Open) else { break };
+            if held.plain_len() > 0 && held.plain_len() >= connection.expect as usize {
+                connection.expect = 0;
+                let used = self.handler.on_bytes(core, id, held.plain());
+                assert!(used <= held.plain_len(), "a handler used more bytes than there were");
+                held.start += offset(used);
+            }
+            if !had_transform && core.has_transform(id) {
+                // What follows is the transform's, and was not turned yet.
+                held.plain = held.start;
+                continue;
+            }
+            if let Inbound::End { fault } = inbound {
+                core.ended_by_peer(id, &mut held, fault);
+            }
+            break;
         }
         self.core.hold(id, held);
     }
 }
 
-impl<D: Driver, L> Core<D, L> {
+impl<D: Driver, L, T: Transform> Core<D, L, T> {
+    /// Lets the connection's transform turn what it can, and sends what it replies. Without one all is plain.
+    fn turn_inbound(&mut self, id: ConnectionId, held: &mut Held) -> Inbound {
+        let transform = self.table.at(id.index).transform;
+        if transform == NONE {
+            held.plain = held.end;
+            return Inbound::Done;
+        }
+        let first = held.plain as usize;
+        let (mut at, mut reply) = (Passage { read: first, write: first }, Reply::default());
+        let inbound = loop {
+            let bytes = &mut held.block.bytes_mut()[..held.end as usize];
+            match self.transforms.at_mut(transform).inbound(bytes, &mut at, &mut reply) {
+                Inbound::Reply if self.write_raw(id, Room::Control, reply.bytes()).is_ok() => {}
+                // It does not read, or there is no block: it has been closed.
+                Inbound::Reply => break Inbound::Done,
+                done => break done,
+            }
+        };
+        held.block.bytes_mut().copy_within(at.read..held.end as usize, at.write);
+        held.plain = offset(at.write);
+        held.end -= offset(at.read - at.write);
+        inbound
+    }
+
+    /// The transform has said that the peer ends, and all that came before has been used, unless the handler is not
+    /// done with it: then this comes again when it goes on reading.
+    fn ended_by_peer(&mut self, id: ConnectionId, held: &mut Held, fault: bool) {
+        let reads = |c: &&Connection| c.state == State::Open && !c.has(flag::PAUSED);
+        let Some(connection) = self.table.get(key(id)).filter(reads) else { return };
+        let first = held.plain as usize;
+        let (mut at, mut reply) = (Passage { read: first, write: first }, Reply::default());
+        let bytes = &mut held.block.bytes_mut()[..held.end as usize];
+        let again = self.transforms.at_mut(connection.transform).inbound(bytes, &mut at, &mut reply);
+        assert!(again == Inbound::End { fault }, "an end is said until it is acted on");
+        if self.write_raw(id, Room::Control, reply.bytes()).is_ok() {
+            self.close(id, Close::AfterFlush, if fault { CloseCause::Misframed } else { CloseCause::PeerEnded });
+        }
+    }
+}
+
+impl<D: Driver, L, T: Transform> Core<D, L, T> {
     /// Starts a receive of a connection that may have something, or waits until it may.
     fn receive(&mut self, id: ConnectionId) {
         let Some(connection) = self.table.get_mut(key(id)).filter(|c| c.state == State::Open) else { return };

@@ -4,10 +4,11 @@
 use super::table::{NONE, Purpose, State, flag, key, token};
 use super::{Close, CloseCause, Core, Engine, Handler};
 use crate::base::ids::ConnectionId;
+use crate::base::transform::Transform;
 use crate::io::{Driver, Op};
 use std::io;
 
-impl<D: Driver, L> Core<D, L> {
+impl<D: Driver, L, T: Transform> Core<D, L, T> {
     /// Closes a connection; [`Handler::on_closed`] follows, with `cause` unless something else ends it first. A stale
     /// id, or a second close, does nothing; but `Now` overtakes `AfterFlush`.
     pub fn close(&mut self, id: ConnectionId, when: Close, cause: CloseCause) {
@@ -78,6 +79,9 @@ impl<D: Driver, L> Core<D, L> {
         assert!(connection.held == NONE && connection.outbox == NONE, "an entry owns nothing when it is freed");
         if connection.has(flag::GUEST) {
             self.guests -= 1;
+        }
+        if connection.transform != NONE {
+            self.transforms.remove_at(connection.transform);
         }
         if let Some(slot) = connection.slot {
             self.driver.close(slot);

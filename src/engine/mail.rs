@@ -177,6 +177,8 @@ pub struct Mailer<L> {
 struct Target<L> {
     post: Post<L>,
     backlog: VecDeque<L>,
+    /// Letters written to it so far.
+    written: u64,
     /// The last attempt found the mailbox full, and letters still wait.
     full: bool,
 }
@@ -185,7 +187,8 @@ impl<L> Mailer<L> {
     /// A mailer to these shards, found by [`ShardId`]: `posts[i]` is shard `i`'s.
     pub fn new(posts: Vec<Post<L>>) -> Self {
         assert!(posts.iter().enumerate().all(|(i, post)| usize::from(post.shard.0) == i), "posts come by shard number");
-        let targets = posts.into_iter().map(|post| Target { post, backlog: VecDeque::new(), full: false }).collect();
+        let targets =
+            posts.into_iter().map(|post| Target { post, backlog: VecDeque::new(), written: 0, full: false }).collect();
         Self { targets, waiting: 0, undeliverable: 0 }
     }
 
@@ -202,6 +205,7 @@ impl<L> Mailer<L> {
             return Err(Undelivered::Busy(letter));
         }
         target.backlog.push_back(letter);
+        target.written += 1;
         self.waiting += 1;
         Ok(())
     }
@@ -213,7 +217,20 @@ impl<L> Mailer<L> {
         let target = &mut self.targets[usize::from(to.0)];
         assert!(target.backlog.len() < MAIL_BACKLOG_CONTROL_MAX, "control letters are bounded by what awaits answers");
         target.backlog.push_back(letter);
+        target.written += 1;
         self.waiting += 1;
+    }
+
+    /// The number of the last letter written to a shard; they count from 1.
+    pub fn written(&self, to: ShardId) -> u64 {
+        self.targets[usize::from(to.0)].written
+    }
+
+    /// Whether the letter with this number lies in its mailbox, so that whatever anybody posts there from now on comes
+    /// behind it, or was taken out already.
+    pub fn is_posted(&self, to: ShardId, letter: u64) -> bool {
+        let target = &self.targets[usize::from(to.0)];
+        letter + target.backlog.len() as u64 <= target.written
     }
 
     /// Whether the target's mailbox was full when last tried: stop reading what feeds it.

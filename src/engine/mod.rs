@@ -9,10 +9,11 @@
 //! [`turn`](Engine::turn) the order of everything · `table` the hot entry and its states · `admission` listeners,
 //! guests, moving, connecting · `intake` bytes in · `outbox` bytes out · `lifecycle` terminate, join, close · [`mail`].
 //!
-//! # Where TLS goes
-//! Plain bytes pass two places alone: `Engine::offer` on their way from the socket to the handler (`intake`), and
-//! `Core::flush_one` on their way from the outbox to the socket (`outbox`). A per-connection transform stands there,
-//! chosen by a flag of the hot entry.
+//! # Transforms
+//! A connection may have a [`Transform`], which the handler sets. It stands in two places alone: in `Engine::offer`,
+//! where it turns what was received before the handler sees it, and where the outbox closes a block or hands it to the
+//! driver (`Core::seal`), in front of whose content it writes its head. So whatever a flush brings shares one head, and
+//! a handler's reads and writes are plain either way.
 //!
 //! # Re-entrancy
 //! A handler may call any [`Core`] method from any callback. Methods never call back: what they cause is queued, and
@@ -35,6 +36,7 @@ use crate::base::block::BlockPool;
 use crate::base::clock::Now;
 use crate::base::ids::{ConnectionId, ShardId};
 use crate::base::slab::Slab;
+use crate::base::transform::{Plain, Transform};
 use crate::base::wheel::Wheel;
 use crate::io::{Completion, Driver, ListenerId, Wait};
 use crate::limits;
@@ -46,7 +48,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
-use table::{Connection, State, key};
+use table::{Connection, NONE, State, key};
 
 /// What an engine is told once. [`Settings::default`] is what `limits.rs` says.
 #[derive(Clone, Debug)]
@@ -105,6 +107,8 @@ pub enum CloseCause {
     Reason(u16),
     /// The peer ended its side.
     PeerEnded,
+    /// The peer broke the rules of the connection's [`Transform`].
+    Misframed,
     /// The kernel reported this errno (reset by peer, timed out).
     Broken(i32),
     /// A frame longer than [`Settings::frame_bytes_max`].
@@ -133,22 +137,31 @@ pub trait Handler<D: Driver>: Sized {
     /// What shards mail each other; departed sockets travel in it.
     type Letter: Send;
 
+    /// What may stand between a connection and its socket; [`Plain`] when nothing ever does.
+    type Transform: Transform;
+
     /// A guest has come; its handshake deadline is set. Its tag is 0 until [`Core::set_tag`].
-    fn on_accept(&mut self, core: &mut Core<D, Self::Letter>, id: ConnectionId, listener: ListenerId, peer: SocketAddr);
+    fn on_accept(
+        &mut self,
+        core: &mut Core<D, Self::Letter, Self::Transform>,
+        id: ConnectionId,
+        listener: ListenerId,
+        peer: SocketAddr,
+    );
 
     /// Bytes have arrived. Returns how many of them were used; the others are kept, and offered again with what came
     /// next. Called again only when there is more (or after [`Core::resume_reading`]), so use every whole frame. The
     /// connection may be paused, closed or asked to depart from within: what is returned still counts.
-    fn on_bytes(&mut self, core: &mut Core<D, Self::Letter>, id: ConnectionId, bytes: &[u8]) -> usize;
+    fn on_bytes(&mut self, core: &mut Core<D, Self::Letter, Self::Transform>, id: ConnectionId, bytes: &[u8]) -> usize;
 
     /// The connection has ended; `id` is valid until this returns, for [`Core::tag`] alone. Exactly once, unless it
     /// departed or never opened.
-    fn on_closed(&mut self, core: &mut Core<D, Self::Letter>, id: ConnectionId, cause: CloseCause);
+    fn on_closed(&mut self, core: &mut Core<D, Self::Letter, Self::Transform>, id: ConnectionId, cause: CloseCause);
 
     /// A [`Core::connect`] has ended well (the connection is open), or not (`id` is stale, only `tag` tells whose).
     fn on_connected(
         &mut self,
-        _core: &mut Core<D, Self::Letter>,
+        _core: &mut Core<D, Self::Letter, Self::Transform>,
         _id: ConnectionId,
         _tag: u32,
         _result: io::Result<()>,
@@ -156,24 +169,30 @@ pub trait Handler<D: Driver>: Sized {
     }
 
     /// The deadline set for it has passed. It has none now.
-    fn on_deadline(&mut self, core: &mut Core<D, Self::Letter>, id: ConnectionId) {
+    fn on_deadline(&mut self, core: &mut Core<D, Self::Letter, Self::Transform>, id: ConnectionId) {
         core.close(id, Close::Now, CloseCause::Local);
     }
 
     /// Its outbox has fallen to [`Settings::outbox_bytes_low`], and [`Core::ask_drained`] had asked.
-    fn on_drained(&mut self, _core: &mut Core<D, Self::Letter>, _id: ConnectionId) {}
+    fn on_drained(&mut self, _core: &mut Core<D, Self::Letter, Self::Transform>, _id: ConnectionId) {}
 
     /// An adopted connection has its slot; its unread bytes are offered next.
-    fn on_installed(&mut self, _core: &mut Core<D, Self::Letter>, _id: ConnectionId) {}
+    fn on_installed(&mut self, _core: &mut Core<D, Self::Letter, Self::Transform>, _id: ConnectionId) {}
 
     /// A guest that was asked to depart has: `id` is stale when this returns. Dropping the departure closes it.
-    fn on_departed(&mut self, _core: &mut Core<D, Self::Letter>, _id: ConnectionId, _departure: Departure) {}
+    fn on_departed(
+        &mut self,
+        _core: &mut Core<D, Self::Letter, Self::Transform>,
+        _id: ConnectionId,
+        _departure: Departure<Self::Transform>,
+    ) {
+    }
 
     /// A letter from another shard, or from this one, or from any [`Post`].
-    fn on_letter(&mut self, _core: &mut Core<D, Self::Letter>, _letter: Self::Letter) {}
+    fn on_letter(&mut self, _core: &mut Core<D, Self::Letter, Self::Transform>, _letter: Self::Letter) {}
 
     /// A bounded step of whatever spans turns.
-    fn run_jobs(&mut self, _core: &mut Core<D, Self::Letter>) -> MoreWork {
+    fn run_jobs(&mut self, _core: &mut Core<D, Self::Letter, Self::Transform>) -> MoreWork {
         MoreWork::No
     }
 
@@ -189,14 +208,14 @@ pub trait Handler<D: Driver>: Sized {
     }
 
     /// All of this turn has happened but the sending.
-    fn on_turn_end(&mut self, _core: &mut Core<D, Self::Letter>) {}
+    fn on_turn_end(&mut self, _core: &mut Core<D, Self::Letter, Self::Transform>) {}
 }
 
 /// One shard's loop: a handler and everything it works with.
 #[derive(Debug)]
 pub struct Engine<D: Driver, H: Handler<D>> {
     /// Connections, mail, timers, blocks.
-    pub core: Core<D, H::Letter>,
+    pub core: Core<D, H::Letter, H::Transform>,
     /// What they serve.
     pub handler: H,
     completions: Vec<Completion>,
@@ -205,7 +224,7 @@ pub struct Engine<D: Driver, H: Handler<D>> {
 
 /// Everything but the handler, who gets it in every call.
 #[derive(Debug)]
-pub struct Core<D, L> {
+pub struct Core<D, L, T = Plain> {
     driver: D,
     settings: Settings,
     now: Now,
@@ -215,6 +234,8 @@ pub struct Core<D, L> {
     /// Bytes of the pool that data leaves alone; control frames leave half of them to receives.
     pool_reserve: usize,
     helds: Slab<Held>,
+    /// Of the connections that have one.
+    transforms: Slab<T>,
     outboxes: Slab<Outbox>,
     segments: Slab<Queued>,
     listeners: Vec<Listener>,
@@ -285,6 +306,8 @@ pub struct Counts {
     pub blocks: usize,
     /// Connections with unconsumed bytes.
     pub helds: usize,
+    /// Connections with a transform.
+    pub transforms: usize,
     /// Connections with output.
     pub outboxes: usize,
     /// Segments queued in them.
@@ -299,7 +322,7 @@ pub struct Counts {
     pub lobby: usize,
 }
 
-impl<D: Driver, L> Core<D, L> {
+impl<D: Driver, L, T: Transform> Core<D, L, T> {
     /// What the clock said at the start of the turn.
     #[inline]
     pub fn now(&self) -> Now {
@@ -332,6 +355,24 @@ impl<D: Driver, L> Core<D, L> {
         if let Some(connection) = self.table.get_mut(key(id)) {
             connection.tag = tag;
         }
+    }
+
+    /// From here on the connection's bytes are its transform's: those received and not yet used, and those to come.
+    /// What was written before leaves as it is. A connection gets one once.
+    pub fn set_transform(&mut self, id: ConnectionId, transform: T) {
+        let Some(connection) = self.table.get_mut(key(id)).filter(|c| c.state == State::Open) else { return };
+        assert!(connection.transform == NONE, "a connection gets a transform once");
+        let index = self.transforms.insert(transform).expect("there is one for each connection").index;
+        connection.transform = index;
+        if connection.outbox != NONE {
+            let outbox = connection.outbox;
+            self.outboxes.at_mut(outbox).transformed_by(index);
+        }
+    }
+
+    /// Whether it has one.
+    pub fn has_transform(&self, id: ConnectionId) -> bool {
+        self.table.get(key(id)).is_some_and(|c| c.transform != NONE)
     }
 
     /// The peer's address.
@@ -371,6 +412,16 @@ impl<D: Driver, L> Core<D, L> {
         self.mailer.send_control(to, letter);
     }
 
+    /// The number of the last letter written to a shard; see [`Mailer::written`].
+    pub fn written(&self, to: ShardId) -> u64 {
+        self.mailer.written(to)
+    }
+
+    /// Whether a letter lies in its mailbox; see [`Mailer::is_posted`].
+    pub fn is_posted(&self, to: ShardId, letter: u64) -> bool {
+        self.mailer.is_posted(to, letter)
+    }
+
     /// Whether a shard does not keep up with its mail: stop reading what feeds it.
     pub fn congested(&self, to: ShardId) -> bool {
         self.mailer.congested(to)
@@ -399,6 +450,7 @@ impl<D: Driver, L> Core<D, L> {
             slots: self.driver.slots_open(),
             blocks: self.pool.out(),
             helds: self.helds.len(),
+            transforms: self.transforms.len(),
             outboxes: self.outboxes.len(),
             segments: self.segments.len(),
             timers: self.wheel.len(),

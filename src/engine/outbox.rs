@@ -4,16 +4,22 @@
 //!   write ──► filling (512 → 4,096 → … 65,536, copied as it grows) ─┐ flush, once a turn, if no send is in flight
 //!   write_shared ──► closes the filling block, then the payload ────┴─► queue of segments ──► one Send ──► Sent
 //! ```
-//! The outbox itself is taken from a side slab at the first write and given back when all is sent.
+//! The outbox itself is taken from a side slab at the first write and given back when all is sent. Where a connection
+//! has a transform a filling block keeps room for its head at the front, which is written when the block is sealed: then
+//! it is known how much the head is for. What the transform itself says leaves as it is, in a block of its own.
 
 use super::table::{NONE, Purpose, State, flag, key, token};
 use super::{CloseCause, Core, Engine, Handler};
 use crate::base::block::Block;
 use crate::base::ids::ConnectionId;
+use crate::base::transform::{HEAD_BYTES_MAX, Transform};
 use crate::io::{Driver, Op, Segment};
-use crate::limits::{COALESCE_BYTES_MAX, SHARED_SEGMENT_BYTES_MIN, TURN_SENDS_MAX};
+use crate::limits::{BLOCK_CLASSES, COALESCE_BYTES_MAX, SHARED_SEGMENT_BYTES_MIN, TURN_SENDS_MAX};
 use bytes::Bytes;
 use std::io;
+
+/// The largest block.
+const BLOCK_BYTES_MAX: usize = BLOCK_CLASSES[BLOCK_CLASSES.len() - 1];
 
 /// Which room a write uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +50,23 @@ pub(super) struct Outbox {
     last: u32,
     /// Everything not yet known to be sent, what is in flight included.
     bytes: u32,
+    /// Index of the connection's transform, or `NONE`: then its head goes in front of what is filled, where room for
+    /// it is kept,
+    transform: u32,
+    /// unless that is to leave as it is.
+    raw: bool,
+}
+
+impl Outbox {
+    fn new(transform: u32) -> Self {
+        Self { filling: None, filled: 0, first: NONE, last: NONE, bytes: 0, transform, raw: false }
+    }
+
+    /// The connection has a transform from now on; what was written before leaves as it is.
+    pub fn transformed_by(&mut self, transform: u32) {
+        self.transform = transform;
+        self.raw = self.filling.is_some();
+    }
 }
 
 /// A segment in line.
@@ -53,9 +76,7 @@ pub(super) struct Queued {
     next: u32,
 }
 
-const EMPTY: Outbox = Outbox { filling: None, filled: 0, first: NONE, last: NONE, bytes: 0 };
-
-impl<D: Driver, L> Core<D, L> {
+impl<D: Driver, L, T: Transform> Core<D, L, T> {
     /// Writes exactly `len` bytes, by `fill`, into the block that this turn sends. The hot path of all output.
     #[inline]
     pub fn write(
@@ -71,7 +92,7 @@ impl<D: Driver, L> Core<D, L> {
         let index = self.outbox_with_room(id, room, len)?;
         let outbox = self.outboxes.at_mut(index);
         let start = outbox.filled as usize;
-        let has_room = outbox.filling.as_ref().is_some_and(|block| block.capacity() - start >= len);
+        let has_room = !outbox.raw && outbox.filling.as_ref().is_some_and(|block| block.capacity() - start >= len);
         let outbox = if has_room {
             outbox
         } else {
@@ -98,13 +119,41 @@ impl<D: Driver, L> Core<D, L> {
             return self.write_bytes(id, room, payload);
         }
         let index = self.outbox_with_room(id, room, payload.len())?;
-        // One place for the filling block, one for the payload.
-        if self.segments.max() as usize - self.segments.len() < 2 {
+        // One place each for what is filled raw, for the filling block, and for the payload.
+        if self.segments.max() as usize - self.segments.len() < 3 {
             return Err(self.refuse(id, room));
         }
-        self.queue_filling(index);
+        let outbox = self.outboxes.at(index);
+        if outbox.transform != NONE && (outbox.raw || outbox.filling.is_none()) {
+            self.make_room(id, index, room, 0)?;
+        }
+        self.queue_filling(index, payload.len());
         self.queue_segment(index, Segment::Shared(payload.clone()));
         self.outboxes.at_mut(index).bytes += payload.len() as u32;
+        self.totals.writes += 1;
+        Ok(())
+    }
+
+    /// Writes bytes that leave as they are, in their order, also where a transform would put its head in front of them:
+    /// they are its own words.
+    pub fn write_raw(&mut self, id: ConnectionId, room: Room, bytes: &[u8]) -> Result<(), Refused> {
+        if !self.has_transform(id) {
+            return self.write_bytes(id, room, bytes);
+        }
+        let index = self.outbox_with_room(id, room, bytes.len())?;
+        let outbox = self.outboxes.at(index);
+        let filled = outbox.filled as usize;
+        let fits = |block: &Block| block.capacity() - filled >= bytes.len();
+        if !(outbox.raw && outbox.filling.as_ref().is_some_and(fits)) {
+            self.start_block(id, index, room, bytes.len())?;
+        }
+        let outbox = self.outboxes.at_mut(index);
+        outbox.raw = true;
+        let start = outbox.filled as usize;
+        let block = outbox.filling.as_mut().expect("there is a block with room");
+        block.bytes_mut()[start..start + bytes.len()].copy_from_slice(bytes);
+        outbox.filled += bytes.len() as u32;
+        outbox.bytes += bytes.len() as u32;
         self.totals.writes += 1;
         Ok(())
     }
@@ -135,7 +184,10 @@ impl<D: Driver, L> Core<D, L> {
     fn outbox_with_room(&mut self, id: ConnectionId, room: Room, len: usize) -> Result<u32, Refused> {
         let connection = self.table.get_mut(key(id)).filter(|c| c.state == State::Open).ok_or(Refused::Gone)?;
         if connection.outbox == NONE {
-            let outbox = self.outboxes.insert(EMPTY).expect("there is an outbox for each connection");
+            let outbox = self
+                .outboxes
+                .insert(Outbox::new(connection.transform))
+                .expect("there is an outbox for each connection");
             connection.outbox = outbox.index;
         }
         let index = connection.outbox;
@@ -170,43 +222,96 @@ impl<D: Driver, L> Core<D, L> {
     /// Gives the outbox a filling block with `len` bytes free: a larger one with the same content while that stays
     /// cheap, else a new one behind the old.
     fn make_room(&mut self, id: ConnectionId, index: u32, room: Room, len: usize) -> Result<(), Refused> {
-        let leave = match room {
-            Room::Data => self.pool_reserve,
-            Room::Control => self.pool_reserve / 2,
-        };
         let outbox = self.outboxes.at_mut(index);
+        let head_bytes = if outbox.transform == NONE { 0 } else { T::HEAD_BYTES };
         let filled = outbox.filled as usize;
-        let grows = outbox.filling.is_none() || filled + len <= COALESCE_BYTES_MAX;
-        let wanted = if grows { filled + len } else { len };
-        if !grows && self.segments.is_full() {
-            return Err(self.refuse(id, room));
+        if outbox.raw || outbox.filling.is_none() || filled + len > COALESCE_BYTES_MAX {
+            if head_bytes > 0 && head_bytes + len > BLOCK_BYTES_MAX {
+                return self.make_room_for_largest(id, index, room, len);
+            }
+            self.start_block(id, index, room, head_bytes + len)?;
+            self.outboxes.at_mut(index).filled = head_bytes as u32;
+            return Ok(());
         }
-        let Some(mut block) = self.pool.take_leaving(wanted, leave) else {
+        let Some(mut block) = self.pool.take_leaving(filled + len, self.left_by(room)) else {
             return Err(self.refuse(id, room));
         };
-        if !grows {
-            self.queue_filling(index);
-        }
-        let outbox = self.outboxes.at_mut(index);
-        if let Some(old) = outbox.filling.take() {
-            block.bytes_mut()[..filled].copy_from_slice(&old.bytes()[..filled]);
-            self.pool.give(old);
-        }
-        outbox.filling = Some(block);
+        let old = self.outboxes.at_mut(index).filling.take().expect("it was there a moment ago");
+        block.bytes_mut()[..filled].copy_from_slice(&old.bytes()[..filled]);
+        self.pool.give(old);
+        self.outboxes.at_mut(index).filling = Some(block);
         Ok(())
     }
 
-    /// Moves the filling block to the end of the queue.
-    fn queue_filling(&mut self, index: u32) {
-        let outbox = self.outboxes.at_mut(index);
-        let end = core::mem::take(&mut outbox.filled);
-        if let Some(block) = outbox.filling.take() {
-            if end == 0 {
-                self.pool.give(block);
-            } else {
-                self.queue_segment(index, Segment::Block { block, start: 0, end });
-            }
+    /// Queues what is filled and starts an empty block of at least `len` bytes.
+    fn start_block(&mut self, id: ConnectionId, index: u32, room: Room, len: usize) -> Result<(), Refused> {
+        if self.outboxes.at(index).filling.is_some() && self.segments.is_full() {
+            return Err(self.refuse(id, room));
         }
+        let Some(block) = self.pool.take_leaving(len, self.left_by(room)) else {
+            return Err(self.refuse(id, room));
+        };
+        self.queue_filling(index, 0);
+        self.outboxes.at_mut(index).filling = Some(block);
+        Ok(())
+    }
+
+    /// A write that fills the largest block leaves no room for a head: that goes before it, in a block of its own.
+    #[cold]
+    fn make_room_for_largest(&mut self, id: ConnectionId, index: u32, room: Room, len: usize) -> Result<(), Refused> {
+        if self.segments.max() as usize - self.segments.len() < 2 {
+            return Err(self.refuse(id, room));
+        }
+        let Some(block) = self.pool.take_leaving(len, self.left_by(room)) else {
+            return Err(self.refuse(id, room));
+        };
+        let mut head = [0; HEAD_BYTES_MAX];
+        let head_bytes = self.transforms.at(self.outboxes.at(index).transform).head(len, &mut head);
+        if let Err(refused) = self.write_raw(id, room, &head[..head_bytes]) {
+            self.pool.give(block);
+            return Err(refused);
+        }
+        self.queue_filling(index, 0);
+        let outbox = self.outboxes.at_mut(index);
+        outbox.filling = Some(block);
+        outbox.raw = true;
+        Ok(())
+    }
+
+    /// Bytes of the pool that a write leaves to others.
+    fn left_by(&self, room: Room) -> usize {
+        match room {
+            Room::Data => self.pool_reserve,
+            Room::Control => self.pool_reserve / 2,
+        }
+    }
+
+    /// Moves the filling block to the end of the queue. `followers` are the bytes that come behind it under one head.
+    fn queue_filling(&mut self, index: u32, followers: usize) {
+        if let Some(segment) = self.seal(index, followers) {
+            self.queue_segment(index, segment);
+        }
+    }
+
+    /// Closes the filling block, with its head in front if it has one.
+    fn seal(&mut self, index: u32, followers: usize) -> Option<Segment> {
+        let outbox = self.outboxes.at_mut(index);
+        let (end, raw) = (core::mem::take(&mut outbox.filled), core::mem::take(&mut outbox.raw));
+        let mut block = outbox.filling.take()?;
+        if end == 0 {
+            self.pool.give(block);
+            return None;
+        }
+        let mut start = 0;
+        if outbox.transform != NONE && !raw {
+            let mut head = [0; HEAD_BYTES_MAX];
+            let content = end as usize - T::HEAD_BYTES + followers;
+            let bytes = self.transforms.at(outbox.transform).head(content, &mut head);
+            start = T::HEAD_BYTES - bytes;
+            block.bytes_mut()[start..T::HEAD_BYTES].copy_from_slice(&head[..bytes]);
+            outbox.bytes += bytes as u32;
+        }
+        Some(Segment::Block { block, start: start as u32, end })
     }
 
     fn queue_segment(&mut self, index: u32, segment: Segment) {
@@ -229,8 +334,7 @@ impl<D: Driver, L> Core<D, L> {
             outbox.first = next;
             return Some((segment, next != NONE || outbox.filled > 0));
         }
-        let end = core::mem::take(&mut outbox.filled);
-        outbox.filling.take().map(|block| (Segment::Block { block, start: 0, end }, false))
+        self.seal(index, 0).map(|segment| (segment, false))
     }
 
     /// Hands the turn's output to the driver, one send a connection.

@@ -22,7 +22,7 @@ use crate::base::slab::Key;
 use crate::io::{Slot, Token};
 use std::net::{IpAddr, SocketAddr};
 
-/// No outbox, or no held bytes.
+/// No outbox, no held bytes, or no transform.
 pub(super) const NONE: u32 = u32::MAX;
 
 /// Where a connection is in its life; see the module's picture.
@@ -81,7 +81,9 @@ pub(super) struct Connection {
     pub outbox: u32,
     /// Index of its held bytes, or `NONE`.
     pub held: u32,
-    /// Bytes that must have arrived before they are offered again; 0: any.
+    /// Index of its transform, or `NONE`.
+    pub transform: u32,
+    /// Plain bytes that must have arrived before they are offered again; 0: any.
     pub expect: u32,
     pub cause: CloseCause,
     peer_ip: IpAddr,
@@ -97,6 +99,7 @@ impl Connection {
             tag,
             outbox: NONE,
             held: NONE,
+            transform: NONE,
             expect: 0,
             cause: CloseCause::Local,
             peer_ip: peer.ip(),

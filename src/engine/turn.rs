@@ -6,6 +6,7 @@ use super::{Core, Engine, Handler, MoreWork, Settings, Totals};
 use crate::base::block::BlockPool;
 use crate::base::ids::ConnectionId;
 use crate::base::slab::Slab;
+use crate::base::transform::Transform;
 use crate::base::wheel::Wheel;
 use crate::io::{Completion, Driver, Outcome, Wait};
 use crate::limits::{
@@ -36,6 +37,7 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
             pool: BlockPool::new(settings.pool_bytes_max),
             pool_reserve: settings.pool_bytes_max / POOL_RESERVE_DIVISOR * 2,
             helds: Slab::new(max),
+            transforms: Slab::new(max),
             outboxes: Slab::new(max),
             segments: Slab::new(SEGMENTS_MAX),
             listeners: Vec::new(),
@@ -161,7 +163,7 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
     }
 }
 
-impl<D: Driver, L> Core<D, L> {
+impl<D: Driver, L, T: Transform> Core<D, L, T> {
     /// Whether connections wait for something that this shard can do at once.
     fn has_queued(&self) -> bool {
         let reads = !self.starved.is_empty() && self.can_receive()

@@ -100,7 +100,7 @@ pub(super) struct PushArguments {
 /// What `sub` was asked to do.
 #[derive(Args)]
 pub(super) struct SubArguments {
-    /// mqtt://HOST:PORT.
+    /// mqtt://HOST:PORT or ws://HOST:PORT/PATH.
     #[arg(long, default_value = "mqtt://127.0.0.1:1883")]
     pub(super) url: String,
     /// The user to be.
@@ -132,14 +132,14 @@ pub(super) enum Failure {
     Usage(String),
 }
 
-/// Runs the command that the process was started with.
-pub fn run() -> ExitCode {
+/// Runs the command that the process was started with. See [`crate::shard::start`] for `give_back`.
+pub fn run(give_back: fn()) -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return explain(&error),
     };
     let result = match arguments.command {
-        Command::Serve(serve) => self::serve(serve),
+        Command::Serve(serve) => self::serve(serve, give_back),
         Command::Push(push) => super::push_client::run(&push),
         Command::Sub(sub) => super::sub::run(&sub),
     };
@@ -176,11 +176,11 @@ fn fail(line: &str, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn serve(arguments: ServeArguments) -> Result<(), Failure> {
+fn serve(arguments: ServeArguments, give_back: fn()) -> Result<(), Failure> {
     let ServeArguments { config, listen, api, data_dir, shards, driver, insecure } = arguments;
     let flags = Flags { config, listen, api, data_dir, shards, driver, insecure };
     let config = config::load(&flags, environment()?).map_err(|error| Failure::Usage(error.to_string()))?;
-    super::serve::run(&config)
+    super::serve::run(&config, give_back)
 }
 
 /// Our variables. One that is not UTF-8 is an error, like any other value that cannot be read.

@@ -1,7 +1,7 @@
-//! The thread that carries events from the shards to the tasks that wait for them.
+//! The threads that carry events and notices from the shards to the tasks that wait for them.
 
-use crate::push::Control;
-use crate::shard::command::Event;
+use crate::push::{Control, Notices};
+use crate::shard::command::{Event, Notice};
 use crossbeam_channel::Receiver;
 use std::io;
 use std::sync::Arc;
@@ -33,4 +33,11 @@ pub(super) fn spawn(
         tell.send_modify(|progress| progress.ended = true);
     })?;
     Ok((thread, progress))
+}
+
+/// Starts the thread that carries what is watched to those who watch. It has a queue of its own, so that watching never
+/// holds up an answer. It ends when all shards have dropped their side of `from`.
+pub(super) fn spawn_notices(notices: Notices, from: Receiver<Notice>) -> io::Result<JoinHandle<()>> {
+    let carry = move || from.iter().for_each(|notice| notices.take(notice));
+    std::thread::Builder::new().name("kittiwake-notices".to_owned()).spawn(carry)
 }

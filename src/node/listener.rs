@@ -43,6 +43,13 @@ pub(super) struct Connection {
     _permit: OwnedSemaphorePermit,
 }
 
+impl Connection {
+    /// The socket, to look at what has come without taking it.
+    pub(super) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, into)

@@ -4,6 +4,7 @@
 //! Invariants: nothing is started before the configuration is valid; a stop refuses new work first, then closes
 //! connections, then ends requests, then threads; every error a person causes is one line on stderr.
 
+mod api_server;
 mod banner;
 mod capacity;
 pub mod cli;
@@ -13,4 +14,5 @@ mod plane;
 mod push_client;
 mod serve;
 mod sub;
+mod sub_websocket;
 mod subscriber;

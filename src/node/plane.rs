@@ -4,7 +4,7 @@ use super::capacity::Capacity;
 use crate::base::ids::AppId;
 use crate::config::Config;
 use crate::push::Gateway;
-use crate::shard::command::{CommandError, CommandToken, ConnectionQuery, Push};
+use crate::shard::command::{CommandError, CommandToken, ConnectionQuery, Push, Watch};
 use crate::shard::{Handle, Limits, Settings};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::io;
@@ -18,8 +18,10 @@ pub(super) fn settings(config: &Config, shards: u16, capacity: Capacity) -> io::
         driver: config.driver,
         listen: config.edge_listen.clone(),
         apps: config.apps.clone(),
+        server_reference: config.server_reference.clone(),
         user: config.user_template.clone(),
         sys_users: config.sys_users.iter().map(|user| user.as_str().into()).collect(),
+        origins: config.origins.clone(),
         hash_key: random()?,
         random_seed: random()?,
         limits: Limits {
@@ -35,11 +37,13 @@ pub(super) fn settings(config: &Config, shards: u16, capacity: Capacity) -> io::
             devices_per_user: limits.devices_per_user,
             inbox_entries: limits.inbox_entries,
             inbox_age: limits.inbox_age,
+            retained_messages: limits.retained_messages,
+            retained_bytes: limits.retained_bytes,
         },
     })
 }
 
-fn random() -> io::Result<u64> {
+pub(super) fn random() -> io::Result<u64> {
     let mut bytes = [0; 8];
     let count = getrandom(&mut bytes[..], GetRandomFlags::empty())?;
     assert_eq!(count, bytes.len(), "the kernel gives up to 256 bytes at once, or none");
@@ -67,6 +71,14 @@ impl Gateway for Handle {
         token: CommandToken,
     ) -> Result<(), CommandError> {
         Self::disconnect(self, app, user, device, token)
+    }
+
+    fn user(&self, app: AppId, user: Arc<str>, token: CommandToken) -> Result<(), CommandError> {
+        Self::user(self, app, user, token)
+    }
+
+    fn watch(&self, watch: &Arc<Watch>) -> Result<(), CommandError> {
+        Self::watch(self, watch)
     }
 
     fn drain(&self) {

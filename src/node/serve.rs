@@ -1,5 +1,6 @@
 //! `kittiwake serve`: start, serve, drain.
 
+use super::api_server;
 use super::banner::Banner;
 use super::capacity;
 use super::cli::Failure;
@@ -7,12 +8,12 @@ use super::dispatcher::{self, Progress};
 use super::listener::Bounded;
 use super::plane;
 use crate::admin;
+use crate::base::ids::PushId;
 use crate::config::Config;
 use crate::io::probe::{self, Choosing, Chosen};
 use crate::limits;
-use crate::push::{Api, Control, Rules, Sources};
+use crate::push::{Api, ApiKeys, Control, Rules, Sources};
 use crate::shard;
-use std::future::IntoFuture;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
 /// Serves until a signal says to stop.
-pub(super) fn run(config: &Config) -> Result<(), Failure> {
+pub(super) fn run(config: &Config, give_back: fn()) -> Result<(), Failure> {
     // Colours only where a person looks at them.
     let ansi = io::IsTerminal::is_terminal(&io::stderr());
     tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(ansi).with_target(false).init();
@@ -33,13 +34,13 @@ pub(super) fn run(config: &Config) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::Runtime(format!("cannot start the control plane's threads: {error}")))?;
-    let result = runtime.block_on(serve(config));
+    let result = runtime.block_on(serve(config, give_back));
     // A request that hangs must not keep the process: it has had its time.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(config: &Config) -> Result<(), Failure> {
+async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
     // The API's address and the signals come first: where they fail, no shard has to be stopped again.
     let listener = TcpListener::bind(config.api_listen)
         .await
@@ -52,17 +53,18 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     let io_uring = matches!(probe::choose(config.driver), Ok(Choosing { chosen: Chosen::Uring, .. }));
     let capacity = capacity::estimate(machine, io_uring, usize::from(shards), config.limits.max_connections);
     let settings = plane::settings(config, shards, capacity).map_err(runtime_failure)?;
-    let running = shard::start(settings).map_err(|error| Failure::Runtime(error.to_string()))?;
+    let running = shard::start(settings, give_back).map_err(|error| Failure::Runtime(error.to_string()))?;
 
     let control = Arc::new(Control::new(Box::new(running.handle.clone())));
     let events = running.events.clone();
     let (events_thread, progress) = dispatcher::spawn(Arc::clone(&control), events).map_err(runtime_failure)?;
     tokio::spawn(admin::sys::publish(Arc::clone(&control), sys(config)));
     let (stop_api, api_stopped) = oneshot::channel::<()>();
-    let router = api(config, api_address, &control);
-    let api = axum::serve(Bounded::new(listener, limits::API_CONNECTIONS_MAX), router)
-        .with_graceful_shutdown(async { drop(api_stopped.await) });
-    let api = tokio::spawn(api.into_future());
+    let api = api(config, api_address, &control).map_err(runtime_failure)?;
+    let notices_thread = dispatcher::spawn_notices(api.notices(), running.notices.clone()).map_err(runtime_failure)?;
+    let router = api.router(admin::router(Arc::clone(&control), config.apps.clone()));
+    let listener = Bounded::new(listener, limits::API_CONNECTIONS_MAX);
+    let api = tokio::spawn(api_server::serve(listener, router, api_stopped));
 
     announce(&Banner {
         edge: &running.listening,
@@ -83,8 +85,8 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     drained?;
     running.stop();
     // It ends with the shards' side of the channel, which is gone now.
-    if events_thread.join().is_err() {
-        return Err(Failure::Runtime("the events thread panicked".to_owned()));
+    if events_thread.join().is_err() || notices_thread.join().is_err() {
+        return Err(Failure::Runtime("a thread of events panicked".to_owned()));
     }
     info!("stopped");
     Ok(())
@@ -97,12 +99,13 @@ fn shards(config: &Config) -> u16 {
     u16::try_from(shards).expect("the limit has 16 bits")
 }
 
-fn api(config: &Config, address: SocketAddr, control: &Arc<Control>) -> axum::Router {
+fn api(config: &Config, address: SocketAddr, control: &Arc<Control>) -> io::Result<Api> {
     let rules = Rules { apps: config.apps.clone(), packet_bytes: config.limits.packet_bytes };
-    let sources = Sources { wall_ms, new_id: || uuid::Uuid::now_v7().to_string() };
-    let loopback_only = address.ip().to_canonical().is_loopback();
-    Api::new(Arc::clone(control), rules, sources, loopback_only)
-        .router(admin::router(Arc::clone(control), config.apps.clone()))
+    let new_id = || PushId(uuid::Uuid::now_v7().as_u128());
+    let sources = Sources { wall_ms, new_id, epoch: plane::random()? };
+    let is_loopback = address.ip().to_canonical().is_loopback();
+    let keys = ApiKeys::new(config.api_keys.clone());
+    Ok(Api::new(Arc::clone(control), rules, sources, keys, is_loopback))
 }
 
 fn sys(config: &Config) -> admin::sys::Publishing {

@@ -1,6 +1,7 @@
 //! `kittiwake sub`: a blocking MQTT client that prints what arrives, one line a message: topic, payload.
 
 use super::cli::{Failure, SubArguments};
+use super::sub_websocket::WebSocket;
 use super::subscriber::{End, Subscriber, Wish};
 use crate::base::ids::Qos;
 use crate::limits;
@@ -9,7 +10,8 @@ use std::net::{TcpStream, ToSocketAddrs};
 
 /// Prints until the process is ended. The first connection must work; one that is lost later is made again.
 pub(super) fn run(arguments: &SubArguments) -> Result<(), Failure> {
-    let authority = authority(&arguments.url).map_err(Failure::Usage)?;
+    let url = Url::parse(&arguments.url).map_err(Failure::Usage)?;
+    let authority = &url.authority;
     let mut subscriber = Subscriber::new(Wish {
         user: arguments.user.clone(),
         device: arguments.device.clone(),
@@ -21,7 +23,7 @@ pub(super) fn run(arguments: &SubArguments) -> Result<(), Failure> {
     let mut pause = shortest;
     let mut worked_once = false;
     loop {
-        let why = match converse(&authority, &mut subscriber) {
+        let why = match converse(&url, &mut subscriber) {
             Ok(()) => return Ok(()),
             Err(End::GiveUp(why)) => return Err(Failure::Runtime(why)),
             Err(End::Retry(why)) => why,
@@ -40,41 +42,70 @@ pub(super) fn run(arguments: &SubArguments) -> Result<(), Failure> {
     }
 }
 
-/// `HOST:PORT` of a URL.
-fn authority(url: &str) -> Result<String, String> {
-    let allowed = "allowed: mqtt://HOST:PORT";
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return Err(format!("--url: `{url}` has no scheme; {allowed}"));
-    };
-    match scheme {
-        "mqtt" => {}
-        "ws" | "wss" | "mqtts" => return Err(format!("--url: {scheme} is not available yet; {allowed}")),
-        _ => return Err(format!("--url: `{scheme}` is not known; {allowed}")),
+/// Where to connect, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Url {
+    /// `HOST:PORT`.
+    authority: String,
+    /// Over WebSocket, at this path.
+    path: Option<String>,
+}
+
+impl Url {
+    fn parse(url: &str) -> Result<Self, String> {
+        let allowed = "allowed: mqtt://HOST:PORT, ws://HOST:PORT/PATH";
+        let Some((scheme, rest)) = url.split_once("://") else {
+            return Err(format!("--url: `{url}` has no scheme; {allowed}"));
+        };
+        let (host, path, port) = match scheme {
+            "mqtt" => (rest.strip_suffix('/').unwrap_or(rest), None, 1883),
+            "ws" => {
+                let (host, path) = rest.find('/').map_or((rest, "/mqtt"), |at| rest.split_at(at));
+                (host, Some(if path == "/" { "/mqtt" } else { path }), 80)
+            }
+            "wss" | "mqtts" => return Err(format!("--url: {scheme} is not available yet; {allowed}")),
+            _ => return Err(format!("--url: `{scheme}` is not known; {allowed}")),
+        };
+        if host.is_empty() || host.contains(|c: char| "/@?# ".contains(c) || c.is_control()) {
+            return Err(format!("--url: `{host}` is not a host; {allowed}"));
+        }
+        if let Some(path) = path.filter(|path| path.contains(|c: char| c == '#' || !c.is_ascii_graphic())) {
+            return Err(format!("--url: `{path}` is not a path; {allowed}"));
+        }
+        // The last colon of `[::1]` is inside the brackets.
+        let after_brackets = host.rsplit(']').next().unwrap_or(host);
+        let authority = if after_brackets.contains(':') { host.to_owned() } else { format!("{host}:{port}") };
+        Ok(Self { authority, path: path.map(str::to_owned) })
     }
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
-    if rest.is_empty() || rest.contains(['/', '@', '?', '#', ' ']) {
-        return Err(format!("--url: `{rest}` is not a host; {allowed}"));
-    }
-    // The last colon of `[::1]` is inside the brackets.
-    let after_brackets = rest.rsplit(']').next().unwrap_or(rest);
-    Ok(if after_brackets.contains(':') { rest.to_owned() } else { format!("{rest}:1883") })
 }
 
 /// One connection, from connect to its end. `Ok`: nobody reads what is printed any more.
-fn converse(authority: &str, subscriber: &mut Subscriber) -> Result<(), End> {
+fn converse(url: &Url, subscriber: &mut Subscriber) -> Result<(), End> {
     subscriber.start();
-    let mut stream = connect(authority).map_err(retry)?;
+    let mut stream = connect(&url.authority).map_err(retry)?;
+    let start = |path: &String| WebSocket::start(&url.authority, path).map_err(retry);
+    let mut websocket = url.path.as_ref().map(start).transpose()?;
     let mut block = vec![0; limits::RECEIVE_BLOCK_BYTES];
     loop {
         if !print(&mut subscriber.lines)? {
             return Ok(());
         }
-        stream.write_all(&subscriber.outgoing).map_err(retry)?;
-        subscriber.outgoing.clear();
+        let outgoing = match &mut websocket {
+            Some(websocket) => {
+                websocket.wrap(&mut subscriber.outgoing).map_err(retry)?;
+                &mut websocket.outgoing
+            }
+            None => &mut subscriber.outgoing,
+        };
+        stream.write_all(outgoing).map_err(retry)?;
+        outgoing.clear();
         stream.set_read_timeout(Some(subscriber.patience())).map_err(retry)?;
         let handled = match stream.read(&mut block) {
             Ok(0) => Err(End::Retry("the server closed the connection".to_owned())),
-            Ok(count) => subscriber.handle_bytes(&block[..count]),
+            Ok(count) => match &mut websocket {
+                Some(websocket) => websocket.handle_bytes(&block[..count], subscriber),
+                None => subscriber.handle_bytes(&block[..count]),
+            },
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 subscriber.handle_silence()
             }
@@ -125,28 +156,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_names_a_host_and_perhaps_a_port() {
-        for (url, expected) in [
-            ("mqtt://127.0.0.1:1884", "127.0.0.1:1884"),
-            ("mqtt://example.org", "example.org:1883"),
-            ("mqtt://example.org/", "example.org:1883"),
-            ("mqtt://[::1]", "[::1]:1883"),
-            ("mqtt://[::1]:7", "[::1]:7"),
+    fn a_url_names_a_host_and_perhaps_a_port_and_a_path() {
+        for (url, authority, path) in [
+            ("mqtt://127.0.0.1:1884", "127.0.0.1:1884", None),
+            ("mqtt://example.org", "example.org:1883", None),
+            ("mqtt://example.org/", "example.org:1883", None),
+            ("mqtt://[::1]", "[::1]:1883", None),
+            ("mqtt://[::1]:7", "[::1]:7", None),
+            ("ws://localhost:1883", "localhost:1883", Some("/mqtt")),
+            ("ws://localhost/", "localhost:80", Some("/mqtt")),
+            ("ws://[::1]/edge/mqtt?x=y", "[::1]:80", Some("/edge/mqtt?x=y")),
         ] {
-            assert_eq!(authority(url).as_deref(), Ok(expected));
+            let expected = Url { authority: authority.to_owned(), path: path.map(str::to_owned) };
+            assert_eq!(Url::parse(url), Ok(expected));
         }
     }
 
     #[test]
     fn other_urls_are_refused_on_one_line() {
-        for (url, error) in [
-            ("ws://localhost/mqtt", "--url: ws is not available yet; allowed: mqtt://HOST:PORT"),
-            ("localhost", "--url: `localhost` has no scheme; allowed: mqtt://HOST:PORT"),
-            ("http://localhost", "--url: `http` is not known; allowed: mqtt://HOST:PORT"),
-            ("mqtt://", "--url: `` is not a host; allowed: mqtt://HOST:PORT"),
-            ("mqtt://a/b", "--url: `a/b` is not a host; allowed: mqtt://HOST:PORT"),
+        let allowed = "allowed: mqtt://HOST:PORT, ws://HOST:PORT/PATH";
+        for (url, wrong) in [
+            ("wss://localhost/mqtt", "wss is not available yet"),
+            ("localhost", "`localhost` has no scheme"),
+            ("http://localhost", "`http` is not known"),
+            ("mqtt://", "`` is not a host"),
+            ("mqtt://a/b", "`a/b` is not a host"),
+            ("ws://a b/mqtt", "`a b` is not a host"),
+            ("ws://a/m q", "`/m q` is not a path"),
         ] {
-            assert_eq!(authority(url), Err(error.to_owned()));
+            assert_eq!(Url::parse(url), Err(format!("--url: {wrong}; {allowed}")));
         }
     }
 }

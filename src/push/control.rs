@@ -3,13 +3,13 @@
 use crate::base::ids::AppId;
 use crate::limits;
 use crate::shard::command::{
-    CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, Push, Pushed, ShardStats,
+    CommandError, CommandToken, ConnectionFigures, ConnectionQuery, DeviceState, Event, Push, Pushed, ShardStats, Watch,
 };
 use core::time::Duration;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// The data plane as the API sees it: the shards' handle, or the fake of the API's tests. No call blocks.
 pub trait Gateway: Send + Sync {
@@ -27,6 +27,10 @@ pub trait Gateway: Send + Sync {
         device: Option<Arc<str>>,
         token: CommandToken,
     ) -> Result<(), CommandError>;
+    /// Asks for a user's devices; [`Event::User`] answers.
+    fn user(&self, app: AppId, user: Arc<str>, token: CommandToken) -> Result<(), CommandError>;
+    /// Has the shards tell of these and nothing else, from the next command that they answer at the latest.
+    fn watch(&self, watch: &Arc<Watch>) -> Result<(), CommandError>;
     /// Starts closing everything; each shard says [`Event::Drained`].
     fn drain(&self);
     /// Shards there are.
@@ -54,6 +58,7 @@ const UNAWAITED: u64 = 1 << 63;
 enum Waiter {
     Push(oneshot::Sender<Result<Pushed, CommandError>>),
     Disconnect(oneshot::Sender<u32>),
+    User(oneshot::Sender<Vec<DeviceState>>),
     Stats(Gathering<ShardStats>),
     Connections(Gathering<Vec<ConnectionFigures>>),
 }
@@ -94,7 +99,7 @@ impl Waiter {
         match self {
             Self::Stats(gathering) => gathering.finish(),
             Self::Connections(gathering) => gathering.finish(),
-            Self::Push(_) | Self::Disconnect(_) => unreachable!("only what gathers is finished"),
+            Self::Push(_) | Self::Disconnect(_) | Self::User(_) => unreachable!("only what gathers is finished"),
         }
     }
 }
@@ -179,7 +184,8 @@ impl<T> Reply<T> {
 pub struct Control {
     gateway: Box<dyn Gateway>,
     pending: Arc<Pending>,
-    draining: AtomicBool,
+    /// Says when a drain has begun, to those who wait for it.
+    draining: watch::Sender<bool>,
     counters: Counters,
 }
 
@@ -190,6 +196,8 @@ struct Counters {
     push_refusals: AtomicU64,
     unawaited_push_failures: AtomicU64,
     late_answers: AtomicU64,
+    notices: AtomicU64,
+    events_dropped: AtomicU64,
 }
 
 impl Control {
@@ -200,7 +208,7 @@ impl Control {
 
     pub(super) fn with_capacity(gateway: Box<dyn Gateway>, capacity: usize) -> Self {
         let pending = Pending { waiters: Mutex::default(), next: AtomicU64::new(1), capacity };
-        Self { gateway, pending: Arc::new(pending), draining: AtomicBool::new(false), counters: Counters::default() }
+        Self { gateway, pending: Arc::new(pending), draining: watch::Sender::new(false), counters: Counters::default() }
     }
 
     /// Hands a push over; the reply says what came of it.
@@ -230,6 +238,35 @@ impl Control {
         let entry = self.pending.insert(Waiter::Disconnect(to))?;
         self.gateway.disconnect(app, user, device, CommandToken(entry.token)).map_err(Failure::Refused)?;
         Ok(Reply { from, _entry: entry })
+    }
+
+    /// Asks for a user's devices.
+    pub fn user(&self, app: AppId, user: Arc<str>) -> Result<Reply<Vec<DeviceState>>, Failure> {
+        let (to, from) = oneshot::channel();
+        let entry = self.pending.insert(Waiter::User(to))?;
+        self.gateway.user(app, user, CommandToken(entry.token)).map_err(Failure::Refused)?;
+        Ok(Reply { from, _entry: entry })
+    }
+
+    /// Has the shards tell of these and nothing else, from the next command that they answer at the latest.
+    pub fn watch(&self, watch: &Arc<Watch>) -> Result<(), Failure> {
+        self.gateway.watch(watch).map_err(Failure::Refused)
+    }
+
+    /// Whether the store can write and every shard answers.
+    pub async fn check_health(&self) -> Result<(), Failure> {
+        if !self.store_healthy() {
+            return Err(Failure::Refused(CommandError::StoreFailed));
+        }
+        let answer = match self.stats() {
+            Ok(reply) => reply.wait(limits::STATS_TIMEOUT).await.map(drop),
+            Err(failure) => Err(failure),
+        };
+        match answer {
+            // A full queue is load, not illness: killing the node for it would turn a burst into an outage.
+            Err(Failure::Refused(CommandError::Busy | CommandError::Draining)) => Ok(()),
+            answer => answer,
+        }
     }
 
     /// Asks every shard for its figures; the reply has them in the shards' order.
@@ -272,6 +309,13 @@ impl Control {
                 Some(Waiter::Disconnect(to)) => drop(to.send(count)),
                 _ => self.count_late(),
             },
+            Event::User { token, devices } => {
+                let waiter = self.pending.lock().remove(&token.0);
+                match waiter {
+                    Some(Waiter::User(to)) => drop(to.send(devices)),
+                    _ => self.count_late(),
+                }
+            }
             Event::Drained { shard } => return Some(shard),
             // The shards listen before the control plane begins; one that says so later has nothing for it.
             Event::Listening { .. } => self.count_late(),
@@ -301,14 +345,21 @@ impl Control {
 
     /// Refuses pushes from now on and asks the shards to close everything.
     pub fn drain(&self) {
-        if !self.draining.swap(true, Ordering::AcqRel) {
+        if !self.draining.send_replace(true) {
             self.gateway.drain();
         }
     }
 
+    /// Comes back once a drain was asked for.
+    pub async fn drain_begun(&self) {
+        // The sender is here, so this ends with a drain only.
+        let mut draining = self.draining.subscribe();
+        let _begun = draining.wait_for(|draining| *draining).await;
+    }
+
     /// A drain was asked for.
     pub fn draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+        *self.draining.borrow()
     }
 
     /// The store can write.
@@ -327,7 +378,7 @@ impl Control {
     }
 
     /// What the control plane itself counts and holds, by name.
-    pub fn own_stats(&self) -> [(&'static str, u64); 5] {
+    pub fn own_stats(&self) -> [(&'static str, u64); 7] {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("commands_pending", self.pending.lock().len() as u64),
@@ -335,6 +386,8 @@ impl Control {
             ("push_refusals", load(&self.counters.push_refusals)),
             ("unawaited_push_failures", load(&self.counters.unawaited_push_failures)),
             ("late_answers", load(&self.counters.late_answers)),
+            ("notices", load(&self.counters.notices)),
+            ("events_dropped", load(&self.counters.events_dropped)),
         ]
     }
 
@@ -348,6 +401,12 @@ impl Control {
 
     fn count_refusal(&self) {
         self.counters.push_refusals.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts something that shards told of, and the events that had to go for it.
+    pub(super) fn count_notice(&self, dropped: u64) {
+        self.counters.notices.fetch_add(1, Ordering::Relaxed);
+        self.counters.events_dropped.fetch_add(dropped, Ordering::Relaxed);
     }
 
     fn count_late(&self) {

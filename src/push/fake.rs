@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::admin;
-use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Qos, ShardId};
+use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, PushId, Qos, ShardId};
 use crate::shard::command::{
-    CommandError, CommandToken, ConnectionFigures, ConnectionName, ConnectionQuery, Event, Push, PushResult, Pushed,
-    ShardStats, Target,
+    CommandError, CommandToken, ConnectionFigures, ConnectionName, ConnectionQuery, DeviceState, Event, Push,
+    PushResult, Pushed, ShardStats, Target, Watch,
 };
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, Response, header};
@@ -30,12 +30,17 @@ pub(super) enum Behaviour {
     Silent,
 }
 
+/// The id of every push, and that of the one that had the key `seen` first.
+const ID: PushId = PushId(0x1d);
+const FIRST: PushId = PushId(0xf1);
+
 /// The fake data plane and what it was asked for.
 pub(super) struct Fake {
     behaviour: Mutex<Behaviour>,
     pub(super) healthy: Mutex<bool>,
     pub(super) pushes: Mutex<Vec<Push>>,
     pub(super) disconnects: Mutex<Vec<(AppId, String, Option<String>)>>,
+    pub(super) watches: Mutex<Vec<Arc<Watch>>>,
     pub(super) control: OnceLock<Arc<Control>>,
 }
 
@@ -67,6 +72,7 @@ impl Gateway for FakeGateway {
             user: user.cloned(),
             position: (push.qos() != Qos::AtMostOnce).then_some((Epoch(0xab), Offset(offset))),
             online: user.map(|_| 2),
+            delivered: push.deliver_within.map(|_| vec![Arc::from("phone")]).unwrap_or_default(),
         };
         let results = match &push.target {
             Target::User(user) | Target::Device { user, .. } => smallvec![result(Some(user), 17)],
@@ -74,9 +80,12 @@ impl Gateway for FakeGateway {
             Target::Topic(_) | Target::Everyone => smallvec![result(None, 5)],
         };
         let duplicate = push.key.as_ref().is_some_and(|(key, _)| &**key == "seen");
+        let id = if duplicate { FIRST } else { push.id };
         self.0.pushes.lock().expect("not poisoned").push(push.clone());
         match self.0.behave() {
-            Behaviour::Answer => self.0.dispatch(Event::Pushed { token, result: Ok(Pushed { results, duplicate }) }),
+            Behaviour::Answer => {
+                self.0.dispatch(Event::Pushed { token, result: Ok(Pushed { results, duplicate, id }) })
+            }
             Behaviour::Fail(error) => self.0.dispatch(Event::Pushed { token, result: Err(error) }),
             Behaviour::Refuse(error) => return Err(error),
             Behaviour::Silent => {}
@@ -146,6 +155,32 @@ impl Gateway for FakeGateway {
         Ok(())
     }
 
+    fn user(&self, _app: AppId, user: Arc<str>, token: CommandToken) -> Result<(), CommandError> {
+        let phone = DeviceState {
+            device: Arc::from("phone"),
+            online: true,
+            expiry_seconds: 60,
+            subscriptions: 2,
+            in_flight: 3,
+            inbox: Some((Epoch(0xab), Offset(16))),
+        };
+        let devices = if &*user == "alice" { vec![phone] } else { Vec::new() };
+        match self.0.behave() {
+            Behaviour::Refuse(error) => return Err(error),
+            Behaviour::Silent => {}
+            Behaviour::Answer | Behaviour::Fail(_) => self.0.dispatch(Event::User { token, devices }),
+        }
+        Ok(())
+    }
+
+    fn watch(&self, watch: &Arc<Watch>) -> Result<(), CommandError> {
+        if let Behaviour::Refuse(error) = self.0.behave() {
+            return Err(error);
+        }
+        self.0.watches.lock().expect("not poisoned").push(Arc::clone(watch));
+        Ok(())
+    }
+
     fn drain(&self) {}
 
     fn shards(&self) -> usize {
@@ -165,6 +200,7 @@ pub(super) struct Bench {
     pub(super) fake: Arc<Fake>,
     pub(super) control: Arc<Control>,
     pub(super) router: axum::Router,
+    pub(super) notices: Notices,
 }
 
 impl Bench {
@@ -172,22 +208,28 @@ impl Bench {
         Self::with(true, limits::PENDING_COMMANDS_MAX)
     }
 
-    pub(super) fn with(loopback_only: bool, pending_max: usize) -> Self {
+    pub(super) fn with(is_loopback: bool, pending_max: usize) -> Self {
+        Self::with_keys(is_loopback, pending_max, ApiKeys::default())
+    }
+
+    pub(super) fn with_keys(is_loopback: bool, pending_max: usize, keys: ApiKeys) -> Self {
         let fake = Arc::new(Fake {
             behaviour: Mutex::new(Behaviour::Answer),
             healthy: Mutex::new(true),
             pushes: Mutex::default(),
             disconnects: Mutex::default(),
+            watches: Mutex::default(),
             control: OnceLock::new(),
         });
         let control = Arc::new(Control::with_capacity(Box::new(FakeGateway(Arc::clone(&fake))), pending_max));
         assert!(fake.control.set(Arc::clone(&control)).is_ok());
         let apps = vec!["default".to_owned(), "shop".to_owned()];
         let rules = Rules { apps: apps.clone(), packet_bytes: PACKET_BYTES };
-        let sources = Sources { wall_ms: || NOW_MS, new_id: || "id-1".to_owned() };
-        let api = Api::new(Arc::clone(&control), rules, sources, loopback_only);
+        let sources = Sources { wall_ms: || NOW_MS, new_id: || ID, epoch: 0xe };
+        let api = Api::new(Arc::clone(&control), rules, sources, keys, is_loopback);
+        let notices = api.notices();
         let router = api.router(admin::router(Arc::clone(&control), apps));
-        Self { fake, control, router }
+        Self { fake, control, router, notices }
     }
 
     pub(super) fn behave(&self, behaviour: Behaviour) {

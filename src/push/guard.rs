@@ -1,6 +1,7 @@
-//! What stands before every handler: who may ask at all, and how many bytes of bodies are at hand at a time.
+//! What stands before every handler: who may ask at all, and how many bytes of requests are at hand at a time.
 
 use super::Api;
+use super::grpc;
 use super::problem::Problem;
 use crate::limits;
 use axum::body::{Body, HttpBody};
@@ -14,34 +15,67 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, TryAcquireError};
 
+/// What anybody may ask: those who look after the process have no key.
+const OPEN: [&str; 2] = ["/healthz", "/readyz"];
+/// What is about an app, which the handlers compare with the caller's. All other paths are about the whole node.
+const OF_AN_APP: [&str; 3] = ["/v1/push", "/v1/users/", "/v1/topics/"];
+
 /// Without keys the API trusts whoever can reach it. A browser on this machine can, on behalf of any web page, so on
-/// loopback the `Host` must be a loopback name (against DNS rebinding), and a POST must be JSON, which a page of
+/// loopback the `Host` must be a loopback name (against DNS rebinding), and a POST must be JSON or gRPC, which a page of
 /// another origin cannot send without a preflight request that nobody answers.
-pub(super) async fn check(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    match admit(&api, &request) {
+pub(super) async fn check(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
+    let is_grpc = grpc::is_grpc(request.headers());
+    if let Err(problem) = admit(&api, &mut request) {
+        return if is_grpc { grpc::refusal(problem) } else { problem.into_response() };
+    }
+    if is_grpc {
+        return api.calls.run(request, next).await;
+    }
+    match api.bodies.admit(request.body()) {
         Err(problem) => problem.into_response(),
         // The permit lives until the response is made: the body and what came of it are then released.
         Ok(_permit) => next.run(request).await,
     }
 }
 
-fn admit<'api>(api: &'api Api, request: &Request) -> Result<tokio::sync::SemaphorePermit<'api>, Problem> {
+fn admit(api: &Api, request: &mut Request) -> Result<(), Problem> {
     if api.loopback_only && !is_loopback_host(request) {
         return Err(Problem::new(StatusCode::FORBIDDEN, "the Host header must name a loopback address"));
     }
-    if request.method() == Method::POST && !is_json(request.headers()) {
+    let is_known = is_json(request.headers()) || grpc::is_grpc(request.headers());
+    if request.method() == Method::POST && !is_known {
         return Err(Problem::new(StatusCode::BAD_REQUEST, "the Content-Type header must be application/json"));
     }
-    api.bodies.admit(request.body())
+    let path = request.uri().path();
+    if OPEN.contains(&path) || path.starts_with(grpc::HEALTH_PATH) {
+        return Ok(());
+    }
+    let caller = api.keys.caller(request.headers())?;
+    let is_of_an_app = OF_AN_APP.iter().any(|start| path.starts_with(start)) || grpc::is_of_an_app(path);
+    if !is_of_an_app && !caller.may_see_all() {
+        return Err(Problem::new(StatusCode::FORBIDDEN, "this is about the whole node: it needs a key to all apps"));
+    }
+    request.extensions_mut().insert(caller);
+    Ok(())
 }
 
+/// The host of the request: HTTP/1 has it in a header, HTTP/2 in `:authority`, or in both.
 fn is_loopback_host(request: &Request) -> bool {
+    let authority = request.uri().authority().map(|authority| is_loopback(authority.as_str()));
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let (first, second) = (hosts.next(), hosts.next());
-    let Some(host) = first.and_then(|host| host.to_str().ok()).filter(|_| second.is_none()) else {
+    if second.is_some() {
         return false;
-    };
-    let Ok(authority) = host.parse::<axum::http::uri::Authority>() else {
+    }
+    let host = first.map(|host| host.to_str().is_ok_and(is_loopback));
+    match (authority, host) {
+        (None, None) => false,
+        (authority, host) => authority != Some(false) && host != Some(false),
+    }
+}
+
+fn is_loopback(authority: &str) -> bool {
+    let Ok(authority) = authority.parse::<axum::http::uri::Authority>() else {
         return false;
     };
     let name = authority.host();
@@ -57,12 +91,17 @@ fn is_json(headers: &HeaderMap) -> bool {
 /// Room for request bodies. Full: 429.
 pub(super) struct Bodies {
     /// In KiB, since a semaphore counts in 32 bits at a time.
-    room: Semaphore,
+    room: Arc<Semaphore>,
 }
 
 impl Bodies {
     pub(super) fn new(bytes: usize) -> Self {
-        Self { room: Semaphore::new(bytes / 1_024) }
+        Self { room: Arc::new(Semaphore::new(bytes / 1_024)) }
+    }
+
+    /// The same room, for whoever reserves it otherwise.
+    pub(super) fn room(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.room)
     }
 
     /// Reserves what the body may become: its length where it says so, else the most that is read.
@@ -71,12 +110,16 @@ impl Bodies {
         if bytes > limits::API_BODY_BYTES_MAX as u64 {
             return Err(too_large());
         }
-        let units = u32::try_from(bytes.div_ceil(1_024)).expect("the limit on one body has fewer than 2^32 KiB");
-        self.room.try_acquire_many(units).map_err(|error| match error {
+        self.room.try_acquire_many(kibibytes(bytes)).map_err(|error| match error {
             TryAcquireError::NoPermits => Problem::busy(),
             TryAcquireError::Closed => unreachable!("nobody closes this semaphore"),
         })
     }
+}
+
+/// Units of the semaphore. `bytes` is at most `API_BODY_BYTES_MAX`.
+pub(super) fn kibibytes(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(1_024)).expect("the limit on one body has fewer than 2^32 KiB")
 }
 
 fn too_large() -> Problem {

@@ -1,21 +1,23 @@
-//! The API's handlers for backends: push, push/batch, disconnect.
+//! The API's handlers for backends, as HTTP with JSON.
 
 use super::Api;
-use super::control::{Failure, Reply};
 use super::guard::read_body;
+use super::keys::Caller;
+use super::operations::{Outcome, Started};
 use super::problem::Problem;
-use super::request::{self, Accepted, WaitFor};
+use super::request::{self, Asking};
+use crate::base::ids::Epoch;
 use crate::limits;
-use crate::shard::command::{CommandError, Pushed};
+use crate::shard::command::{DeviceState, PushResult};
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use core::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// The only parameter these calls take.
 #[derive(Deserialize)]
@@ -29,6 +31,7 @@ type AppParameter = Result<Query<AppQuery>, QueryRejection>;
 /// What came of a push.
 #[derive(Serialize)]
 struct PushReply {
+    /// Of the first push under its key.
     id: String,
     /// Empty for `wait: accepted`: nothing is known yet.
     results: Vec<PushReplyResult>,
@@ -45,19 +48,45 @@ struct PushReplyResult {
     epoch: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     online: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivered: Option<Vec<Arc<str>>>,
+}
+
+impl PushReply {
+    fn new(outcome: Outcome) -> Self {
+        let Outcome { id, results, duplicate, awaits_devices } = outcome;
+        let result = |result: PushResult| PushReplyResult {
+            user: result.user,
+            offset: result.position.map(|(_, offset)| offset.0),
+            epoch: result.position.map(|(epoch, _)| epoch_text(epoch)),
+            online: result.online,
+            delivered: awaits_devices.then_some(result.delivered),
+        };
+        Self { id: id.to_string(), results: results.into_iter().map(result).collect(), duplicate }
+    }
+}
+
+fn epoch_text(epoch: Epoch) -> String {
+    format!("{:016x}", epoch.0)
 }
 
 /// `POST /v1/push`.
 pub(super) async fn push(
     State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
     query: AppParameter,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let app = outside_app(query, &headers)?;
     let body = read_body(body).await?;
-    let started = Started::begin(&api, &body, app.as_deref())?;
-    Ok(json(&started.finish().await?))
+    let begun = Instant::now();
+    let started = start(&api, &body, &api.asking(&caller, app.as_deref()))?;
+    Ok(json(&PushReply::new(started.finish_since(begun).await?)))
+}
+
+fn start(api: &Api, json: &[u8], asking: &Asking<'_>) -> Result<Started, Problem> {
+    request::read(json, |draft| api.start_push(draft, asking))
 }
 
 #[derive(Deserialize)]
@@ -84,6 +113,7 @@ enum BatchResult {
 /// does not stop the others.
 pub(super) async fn batch(
     State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
     query: AppParameter,
     headers: HeaderMap,
     body: Body,
@@ -97,61 +127,18 @@ pub(super) async fn batch(
         let detail = format!("has {} pushes; allowed: 1 to {}", pushes.len(), limits::PUSH_BATCH_MAX);
         return Err(Problem::field("pushes", detail));
     }
-    let begin = |push: &&RawValue| Started::begin(&api, push.get().as_bytes(), app.as_deref());
-    let started: Vec<_> = pushes.iter().map(begin).collect();
+    let asking = api.asking(&caller, app.as_deref());
+    let begun = Instant::now();
+    let started: Vec<_> = pushes.iter().map(|push| start(&api, push.get().as_bytes(), &asking)).collect();
     let mut results = Vec::with_capacity(started.len());
-    let begun = tokio::time::Instant::now();
     for push in started {
         let result = match push {
             Ok(started) => started.finish_since(begun).await,
             Err(problem) => Err(problem),
         };
-        results.push(result.map_or_else(BatchResult::Refused, BatchResult::Done));
+        results.push(result.map_or_else(BatchResult::Refused, |outcome| BatchResult::Done(PushReply::new(outcome))));
     }
     Ok(json(&BatchReply { results }))
-}
-
-/// A push that has been handed over.
-struct Started {
-    id: String,
-    /// `None`: nothing to wait for.
-    reply: Option<Reply<Result<Pushed, CommandError>>>,
-    timeout: Duration,
-}
-
-impl Started {
-    fn begin(api: &Api, json: &[u8], app: Option<&str>) -> Result<Self, Problem> {
-        let Accepted { push, wait, timeout } = request::parse(json, app, &api.rules, (api.sources.wall_ms)())?;
-        let reply = match wait {
-            WaitFor::Accepted => {
-                api.control.push_unawaited(push)?;
-                None
-            }
-            WaitFor::Stored => Some(api.control.push(push)?),
-            WaitFor::Delivered => unreachable!("the parser refuses it"),
-        };
-        Ok(Self { id: (api.sources.new_id)(), reply, timeout })
-    }
-
-    async fn finish(self) -> Result<PushReply, Problem> {
-        self.finish_since(tokio::time::Instant::now()).await
-    }
-
-    /// The timeout counts from when the push was handed over, not from when its turn to be asked came.
-    async fn finish_since(self, begun: tokio::time::Instant) -> Result<PushReply, Problem> {
-        let Self { id, reply, timeout } = self;
-        let Some(reply) = reply else {
-            return Ok(PushReply { id, results: Vec::new(), duplicate: false });
-        };
-        let pushed = reply.wait(timeout.saturating_sub(begun.elapsed())).await?.map_err(Failure::Refused)?;
-        let results = pushed.results.into_iter().map(|result| PushReplyResult {
-            user: result.user,
-            offset: result.position.map(|(_, offset)| offset.0),
-            epoch: result.position.map(|(epoch, _)| format!("{:016x}", epoch.0)),
-            online: result.online,
-        });
-        Ok(PushReply { id, results: results.collect(), duplicate: pushed.duplicate })
-    }
 }
 
 #[derive(Default, Deserialize)]
@@ -169,12 +156,13 @@ struct DisconnectReply {
 /// `POST /v1/users/{user}/disconnect`: closes the user's connections, or one device's. Sessions stay.
 pub(super) async fn disconnect(
     State(api): State<Arc<Api>>,
-    user: Result<Path<String>, PathRejection>,
+    Extension(caller): Extension<Caller>,
+    user: UserInPath,
     query: AppParameter,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let Path(user) = user.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let user = user_in(user)?;
     let app = outside_app(query, &headers)?;
     let body = read_body(body).await?;
     let body = if body.is_empty() {
@@ -183,11 +171,59 @@ pub(super) async fn disconnect(
         serde_json::from_slice(&body)
             .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("the body is not a disconnect: {error}")))?
     };
-    let app = api.rules.app(body.app.as_deref(), app.as_deref())?;
-    let user = request::identity("user", &user)?;
-    let device = body.device.as_deref().map(|device| request::identity("device", device)).transpose()?;
-    let disconnected = api.control.disconnect(app, user, device)?.wait(limits::PUSH_TIMEOUT_DEFAULT).await?;
+    let asking = api.asking(&caller, app.as_deref());
+    let disconnected = api.disconnect(&user, body.device.as_deref(), body.app.as_deref(), &asking).await?;
     Ok(json(&DisconnectReply { disconnected }))
+}
+
+#[derive(Serialize)]
+struct UserReply {
+    user: String,
+    devices: Vec<DeviceReply>,
+}
+
+#[derive(Serialize)]
+struct DeviceReply {
+    device: Arc<str>,
+    online: bool,
+    session_expiry_seconds: u32,
+    subscriptions: u32,
+    in_flight: u32,
+    /// Up to where it has acknowledged its inbox.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<String>,
+}
+
+/// `GET /v1/users/{user}`: what the node knows of the user's devices, connected or away.
+pub(super) async fn user(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    user: UserInPath,
+    query: AppParameter,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let user = user_in(user)?;
+    let app = outside_app(query, &headers)?;
+    let devices = api.user(&user, None, &api.asking(&caller, app.as_deref())).await?;
+    let device = |device: DeviceState| DeviceReply {
+        device: device.device,
+        online: device.online,
+        session_expiry_seconds: device.expiry_seconds,
+        subscriptions: device.subscriptions,
+        in_flight: device.in_flight,
+        offset: device.inbox.map(|(_, offset)| offset.0),
+        epoch: device.inbox.map(|(epoch, _)| epoch_text(epoch)),
+    };
+    Ok(json(&UserReply { user, devices: devices.into_iter().map(device).collect() }))
+}
+
+type UserInPath = Result<Path<String>, PathRejection>;
+
+fn user_in(path: UserInPath) -> Result<String, Problem> {
+    let Path(user) = path.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    Ok(user)
 }
 
 /// The app that query or header name; the query is stronger.

@@ -61,6 +61,12 @@ impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Refused(CommandError::Busy) => Self::busy(),
+            Failure::Refused(CommandError::RetainedFull) => {
+                let mut problem =
+                    Self::new(StatusCode::TOO_MANY_REQUESTS, "there is no room for another retained message");
+                problem.field = Some("retain".to_owned());
+                problem
+            }
             Failure::Refused(CommandError::KeyConflict) => {
                 let mut problem = Self::new(StatusCode::CONFLICT, "this key was used for another push");
                 problem.field = Some("key".to_owned());
@@ -92,6 +98,9 @@ impl IntoResponse for Problem {
         let mut response = (status, Body::from(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if status == StatusCode::TOO_MANY_REQUESTS {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(limits::RETRY_AFTER_SECONDS));
         }

@@ -1,7 +1,8 @@
-//! A push as JSON → a validated [`Push`].
+//! A push, as JSON or as a [`Draft`] → a validated [`Push`].
 
+use super::keys::Caller;
 use super::problem::Problem;
-use crate::base::ids::{AppId, Qos};
+use crate::base::ids::{AppId, PushId, Qos};
 use crate::base::message::{Message, Properties};
 use crate::limits;
 use crate::shard::command::{Push, Target};
@@ -39,9 +40,10 @@ fn even_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<Ra
     Box::deserialize(deserializer).map(Some)
 }
 
-#[derive(Deserialize)]
+/// Where to, as the request says.
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum To {
+pub(super) enum To {
     User(String),
     Users(Vec<String>),
     Device(DeviceOfUser),
@@ -49,11 +51,53 @@ enum To {
     Everyone(bool),
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct DeviceOfUser {
-    user: String,
-    device: String,
+pub(super) struct DeviceOfUser {
+    pub(super) user: String,
+    pub(super) device: String,
+}
+
+/// A push that nobody has checked, whatever it came as.
+#[derive(Debug)]
+pub(super) struct Draft<'a> {
+    pub(super) app: Option<&'a str>,
+    pub(super) to: &'a To,
+    pub(super) label: Option<&'a str>,
+    pub(super) payload: Bytes,
+    pub(super) content_type: Option<&'a str>,
+    pub(super) qos: Option<u8>,
+    pub(super) ttl_ms: Option<u64>,
+    pub(super) key: Option<&'a str>,
+    pub(super) collapse: Option<&'a str>,
+    pub(super) retain: bool,
+    pub(super) wait: Option<WaitFor>,
+    pub(super) timeout_ms: Option<u64>,
+}
+
+/// What a request is judged by.
+#[derive(Debug)]
+pub(super) struct Asking<'a> {
+    pub(super) rules: &'a Rules,
+    pub(super) caller: &'a Caller,
+    /// What query or header said.
+    pub(super) outside_app: Option<&'a str>,
+    /// Becomes a push's time of creation.
+    pub(super) wall_ms: u64,
+}
+
+impl Asking<'_> {
+    /// The app of a request: what its body says, else what its query or header said, else the caller's first one.
+    pub(super) fn app(&self, body: Option<&str>) -> Result<AppId, Problem> {
+        let app = match body.or(self.outside_app) {
+            Some(name) => self.rules.app(name)?,
+            None => self.caller.first_app(),
+        };
+        if !self.caller.may(app) {
+            return Err(Problem::new(StatusCode::FORBIDDEN, "this key does not speak for the app"));
+        }
+        Ok(app)
+    }
 }
 
 /// When a push is answered.
@@ -64,7 +108,7 @@ pub enum WaitFor {
     Accepted,
     /// Once it is committed, or handed to every interested shard where nothing is owed.
     Stored,
-    /// Not available yet.
+    /// Once the devices that are connected at the commit have it, or at the timeout.
     Delivered,
 }
 
@@ -78,11 +122,8 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// The app of a request: what its body says, else what its query or header said, else the first one.
-    pub fn app(&self, body: Option<&str>, outside: Option<&str>) -> Result<AppId, Problem> {
-        let Some(name) = body.or(outside) else {
-            return Ok(AppId(0));
-        };
+    /// The app of this name.
+    fn app(&self, name: &str) -> Result<AppId, Problem> {
         let index = self.apps.iter().position(|app| app == name);
         index
             .and_then(|index| u16::try_from(index).ok())
@@ -102,48 +143,68 @@ pub struct Accepted {
     pub timeout: Duration,
 }
 
-/// Reads and checks one push. `app` is what query or header said; `wall_ms` becomes its time of creation.
-pub fn parse(json: &[u8], app: Option<&str>, rules: &Rules, wall_ms: u64) -> Result<Accepted, Problem> {
+/// Reads one push and gives it to `then`.
+pub(super) fn read<T>(json: &[u8], then: impl FnOnce(Draft<'_>) -> Result<T, Problem>) -> Result<T, Problem> {
     let body: Body = serde_json::from_slice(json)
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("the body is not a push: {error}")))?;
-    check_availability(&body)?;
-    let app = rules.app(body.app.as_deref(), app)?;
-    let (target, topic, only_device) = target(&body.to, body.label.as_deref())?;
-    let payload = payload(body.payload.as_deref(), body.payload_base64.as_deref())?;
-    let content_type = body.content_type.as_deref();
-    check_size(&payload, &topic, content_type, rules.packet_bytes)?;
-    let qos = qos(body.qos)?;
-    let ttl_ms = ttl_ms(body.ttl_ms)?;
+    then(Draft {
+        app: body.app.as_deref(),
+        to: &body.to,
+        label: body.label.as_deref(),
+        payload: payload(body.payload.as_deref(), body.payload_base64.as_deref())?,
+        content_type: body.content_type.as_deref(),
+        qos: body.qos,
+        ttl_ms: body.ttl_ms,
+        key: body.key.as_deref(),
+        collapse: body.collapse.as_deref(),
+        retain: body.retain.unwrap_or(false),
+        wait: body.wait,
+        timeout_ms: body.timeout_ms,
+    })
+}
+
+/// Checks one push.
+pub(super) fn check(draft: Draft<'_>, asking: &Asking<'_>) -> Result<Accepted, Problem> {
+    check_availability(&draft)?;
+    let app = asking.app(draft.app)?;
+    let (target, topic, only_device) = target(draft.to, draft.label)?;
+    let (payload, content_type, wall_ms) = (draft.payload, draft.content_type, asking.wall_ms);
+    check_size(&payload, &topic, content_type, asking.rules.packet_bytes)?;
+    let qos = qos(draft.qos)?;
+    let ttl_ms = ttl_ms(draft.ttl_ms)?;
     let message = Message {
         app,
         topic,
         only_device,
         payload,
         qos,
-        retain: false,
+        retain: draft.retain,
         created_ms: wall_ms,
         expires_ms: ttl_ms.map(|ttl| wall_ms.saturating_add(ttl)),
         publisher: None,
         properties: properties(content_type)?,
     };
-    let key = key(body.key.as_deref(), &target, &message, ttl_ms)?;
-    let wait = body.wait.unwrap_or(match qos {
+    let key = key(draft.key, &target, &message, ttl_ms)?;
+    let timeout = timeout(draft.timeout_ms)?;
+    let wait = draft.wait.unwrap_or(match qos {
         Qos::AtMostOnce => WaitFor::Accepted,
         Qos::AtLeastOnce | Qos::ExactlyOnce => WaitFor::Stored,
     });
-    let push = Push { app, target, message: Arc::new(message), key };
-    Ok(Accepted { push, wait, timeout: timeout(body.timeout_ms)? })
+    let deliver_within = (wait == WaitFor::Delivered).then_some(timeout);
+    if deliver_within.is_some() && matches!(target, Target::Topic(_) | Target::Everyone) {
+        return Err(Problem::field("wait", "`delivered` is for users and devices: nobody lists a topic's receivers"));
+    }
+    // Whoever hands it over gives it its id.
+    let push = Push { app, target, message: Arc::new(message), key, id: PushId::default(), deliver_within };
+    Ok(Accepted { push, wait, timeout })
 }
 
-fn check_availability(body: &Body) -> Result<(), Problem> {
-    if body.wait == Some(WaitFor::Delivered) {
-        return Err(Problem::field("wait", "`delivered` is not available yet; `accepted` and `stored` are"));
-    }
-    if body.collapse.is_some() {
+fn check_availability(draft: &Draft<'_>) -> Result<(), Problem> {
+    if draft.collapse.is_some() {
         return Err(Problem::field("collapse", "is not available yet"));
     }
-    if body.retain == Some(true) {
-        return Err(Problem::field("retain", "`true` is not available yet"));
+    if draft.retain && !matches!(draft.to, To::Topic(_)) {
+        return Err(Problem::field("retain", "is for topics; an inbox keeps what is pushed to it"));
     }
     Ok(())
 }
@@ -346,6 +407,10 @@ fn body_hash(target: &Target, message: &Message, ttl_ms: Option<u64>) -> u64 {
         .part(&[message.qos as u8])
         .part(content_type.unwrap_or_default().as_bytes())
         .part(&ttl_ms.unwrap_or_default().to_le_bytes());
+    if message.retain {
+        // Only then, so that keys of other pushes stand for what they did before there was such a thing.
+        hash.part(b"retain");
+    }
     hash.0
 }
 

@@ -1,7 +1,10 @@
 //! The API's router against a fake data plane.
 
+mod retained;
+
 use super::control::Failure;
 use super::fake::{Behaviour, Bench, NOW_MS, PACKET_BYTES, answer, post, to_alice};
+use super::keys::Caller;
 use super::*;
 use crate::base::ids::{AppId, Qos};
 use crate::shard::command::{CommandError, CommandToken, Event, Target};
@@ -16,7 +19,7 @@ async fn a_push_to_a_user_has_the_defaults_of_the_contract() {
     let (status, reply) = bench.push(&to_alice(json!("hello"))).await;
     assert_eq!(status, 200);
     let expected = json!({
-        "id": "id-1",
+        "id": "00000000-0000-0000-0000-00000000001d",
         "results": [{ "user": "alice", "offset": 17, "epoch": "00000000000000ab", "online": 2 }],
         "duplicate": false,
     });
@@ -69,7 +72,10 @@ async fn qos_0_is_answered_when_it_was_taken_in() {
     let bench = Bench::new();
     bench.behave(Behaviour::Silent);
     let (status, reply) = bench.push(&json!({ "to": { "user": "alice" }, "payload": "x", "qos": 0 })).await;
-    assert_eq!((status, reply), (200, json!({ "id": "id-1", "results": [], "duplicate": false })));
+    assert_eq!(
+        (status, reply),
+        (200, json!({ "id": "00000000-0000-0000-0000-00000000001d", "results": [], "duplicate": false }))
+    );
     bench.behave(Behaviour::Answer);
     let body = json!({ "to": { "user": "alice" }, "payload": "x", "qos": 0, "wait": "stored" });
     let (_, reply) = bench.push(&body).await;
@@ -143,7 +149,8 @@ async fn a_wrong_field_is_named() {
         (json!({ "to": user, "payload": "", "key": "" }), "key"),
         (json!({ "to": user, "payload": "", "content_type": "a\u{0}" }), "content_type"),
         (json!({ "to": user, "payload": "", "timeout_ms": 0 }), "timeout_ms"),
-        (json!({ "to": user, "payload": "", "wait": "delivered" }), "wait"),
+        (json!({ "to": { "topic": "t" }, "payload": "", "wait": "delivered" }), "wait"),
+        (json!({ "to": { "everyone": true }, "payload": "", "wait": "delivered" }), "wait"),
         (json!({ "to": user, "payload": "", "collapse": "c" }), "collapse"),
         (json!({ "to": user, "payload": "", "retain": true }), "retain"),
     ];
@@ -231,11 +238,13 @@ async fn limits_hold_at_and_beyond_their_edge() {
 async fn a_topics_length_is_bounded() {
     // The packet limit of the other tests is below that of a topic.
     let rules = Rules { apps: vec!["default".to_owned()], packet_bytes: limits::PACKET_BYTES_MAX };
+    let caller = Caller::anybody();
+    let asking = request::Asking { rules: &rules, caller: &caller, outside_app: None, wall_ms: NOW_MS };
     for (size, fits) in
         [(limits::TOPIC_BYTES_MAX - 1, true), (limits::TOPIC_BYTES_MAX, true), (limits::TOPIC_BYTES_MAX + 1, false)]
     {
         let body = json!({ "to": { "topic": "t".repeat(size) }, "payload": "" }).to_string();
-        assert_eq!(request::parse(body.as_bytes(), None, &rules, NOW_MS).is_ok(), fits, "{size}");
+        assert_eq!(request::read(body.as_bytes(), |draft| request::check(draft, &asking)).is_ok(), fits, "{size}");
     }
 }
 
@@ -296,6 +305,7 @@ async fn what_the_data_plane_refuses_becomes_the_status_of_the_contract() {
         (CommandError::Busy, 429),
         (CommandError::KeyConflict, 409),
         (CommandError::StoreFailed, 503),
+        (CommandError::RetainedFull, 429),
         (CommandError::Draining, 503),
     ];
     for (error, status) in cases {
@@ -368,6 +378,7 @@ async fn a_repeated_key_says_duplicate_and_its_hash_covers_the_body() {
     for body in &variants {
         let (status, reply) = bench.push(body).await;
         assert_eq!((status, &reply["duplicate"]), (200, &json!(true)));
+        assert_eq!(reply["id"], "00000000-0000-0000-0000-0000000000f1", "the first one's");
         hashes.push(bench.pushed().key.expect("a key").1);
     }
     for (index, hash) in hashes.iter().enumerate() {

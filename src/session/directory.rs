@@ -1,12 +1,11 @@
 //! Finds sessions by user and device. One shard's; every operation is O(1).
 
 use super::core::Session;
-use super::core::record::Rebuild;
+use super::core::record::{Rebuild, Taken};
 use crate::base::clock::Now;
 use crate::base::hash::KeyedHash;
 use crate::base::ids::{AppId, Epoch, Offset, Seq, SessionId};
 use crate::base::log::RecordChange;
-use crate::limits::DEVICES_PER_USER_MAX;
 use hashbrown::HashTable;
 use slab::Slab;
 
@@ -21,6 +20,7 @@ pub struct Directory {
     hash: KeyedHash,
     sessions: Slab<Session>,
     sessions_max: usize,
+    devices_max: usize,
     /// By (app, user).
     users: HashTable<User>,
     /// What there is to say of some users.
@@ -48,7 +48,8 @@ const _: () = assert!(size_of::<User>() == 8);
 #[derive(Debug)]
 struct Details {
     sessions: u32,
-    read_mark: Offset,
+    /// Offsets of different epochs do not compare.
+    read_mark: (Epoch, Offset),
 }
 
 impl User {
@@ -61,13 +62,13 @@ impl User {
         details.get(self.details as usize).map_or(1, |details| details.sessions as usize)
     }
 
-    fn read_mark(&self, details: &Slab<Details>) -> Offset {
-        details.get(self.details as usize).map_or(Offset(0), |details| details.read_mark)
+    fn read_mark(&self, details: &Slab<Details>) -> (Epoch, Offset) {
+        details.get(self.details as usize).map(|details| details.read_mark).unwrap_or_default()
     }
 
     fn details<'d>(&mut self, all: &'d mut Slab<Details>) -> &'d mut Details {
         if self.details == NONE {
-            let index = all.insert(Details { sessions: 1, read_mark: Offset(0) });
+            let index = all.insert(Details { sessions: 1, read_mark: Default::default() });
             self.details = u32::try_from(index).expect("a shard has fewer than 2^32 users");
         }
         &mut all[self.details as usize]
@@ -78,7 +79,7 @@ fn hash_of(hash: &KeyedHash, session: &Session) -> u64 {
     hash.of(&(session.app(), session.user(), session.device()))
 }
 
-/// The user has `DEVICES_PER_USER_MAX` sessions, or the shard all it has room for.
+/// The user has as many sessions as may be, or the shard all it has room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -103,12 +104,14 @@ impl Iterator for SessionsOf<'_> {
 }
 
 impl Directory {
-    /// Room for `sessions_max`, and so no index above, without growing by copying; untouched pages cost nothing.
-    pub fn new(hash: KeyedHash, sessions_max: usize) -> Self {
+    /// Room for `sessions_max`, and so no index above, without growing by copying; untouched pages cost nothing. A user
+    /// may have `devices_max` of them.
+    pub fn new(hash: KeyedHash, sessions_max: usize, devices_max: usize) -> Self {
         Self {
             hash,
             sessions: Slab::with_capacity(sessions_max),
             sessions_max,
+            devices_max,
             users: HashTable::new(),
             details: Slab::new(),
             devices: HashTable::new(),
@@ -185,20 +188,28 @@ impl Directory {
         self.sessions.get_mut(id.index as usize).filter(|session| session.generation == id.generation)
     }
 
-    /// Takes a session in, whose device must not have one.
+    /// Takes a new session in, whose device must not have one. Its generation also says in its records which session
+    /// of the device they are of.
     pub fn insert(&mut self, mut session: Session) -> Result<SessionId, Full> {
+        if self.devices_of(session.app(), session.user()) >= self.devices_max {
+            return Err(Full);
+        }
+        let generation = self.next_generation;
+        session.generation = generation;
+        let id = self.place(session)?;
+        self.next_generation = generation.wrapping_add(1);
+        Ok(id)
+    }
+
+    /// Takes a session in as the one of its generation.
+    fn place(&mut self, mut session: Session) -> Result<SessionId, Full> {
         if self.is_full() {
             return Err(Full);
         }
-        let Self { hash, sessions, users, details, devices, next_generation, end, .. } = self;
+        let Self { hash, sessions, users, details, devices, end, .. } = self;
         let user_hash = hash.of(&(session.app(), session.user()));
         let known = users.find_mut(user_hash, |user| user.is(sessions, session.app(), session.user()));
-        if known.as_ref().is_some_and(|user| user.sessions(details) >= DEVICES_PER_USER_MAX) {
-            return Err(Full);
-        }
-        let generation = *next_generation;
-        *next_generation = next_generation.wrapping_add(1);
-        session.generation = generation;
+        let generation = session.generation;
         session.previous = NONE;
         session.next = known.as_ref().map_or(NONE, |user| user.first);
         let index = u32::try_from(sessions.insert(session)).expect("a shard holds fewer than 2^32 sessions");
@@ -265,23 +276,38 @@ impl Directory {
         SessionsOf { directory: self, next: self.get(id)?.next }.next()
     }
 
+    /// How many sessions a user may have.
+    pub fn devices_max(&self) -> usize {
+        self.devices_max
+    }
+
     /// How many sessions a user has.
     pub fn devices_of(&self, app: AppId, user: &str) -> usize {
         self.user(app, user).map_or(0, |user| user.sessions(&self.details))
     }
 
-    /// The user's read mark; none when no session of the user is here.
-    pub fn read_mark(&self, app: AppId, user: &str) -> Option<Offset> {
+    /// The user's read mark as far as it is known here; none when no session of the user is here.
+    pub fn read_mark(&self, app: AppId, user: &str) -> Option<(Epoch, Offset)> {
         self.user(app, user).map(|user| user.read_mark(&self.details))
     }
 
-    /// Moves the user's read mark up to `mark` (read from the store, or what a session has settled); true: it moved.
-    pub fn raise_read_mark(&mut self, app: AppId, name: &str, mark: Offset) -> bool {
+    /// Takes in the user's read mark as the store has it, unless sessions here have moved it since.
+    pub fn learn_read_mark(&mut self, app: AppId, user: &str, mark: (Epoch, Offset)) {
+        if self.read_mark(app, user).is_some_and(|(epoch, _)| epoch == Epoch(0)) {
+            self.raise_read_mark(app, user, mark);
+        }
+    }
+
+    /// Moves the user's read mark up to `mark`, which a session here has settled; true: it moved.
+    /// Within an epoch it only rises; a mark of another epoch, which began later, takes its place.
+    pub fn raise_read_mark(&mut self, app: AppId, name: &str, mark: (Epoch, Offset)) -> bool {
         let Self { hash, sessions, users, details, .. } = self;
         let Some(user) = users.find_mut(hash.of(&(app, name)), |user| user.is(sessions, app, name)) else {
             return false;
         };
-        if user.read_mark(details) >= mark {
+        let (epoch, offset) = user.read_mark(details);
+        let known = if mark.0 == epoch { offset } else { Offset(0) };
+        if mark.1 <= known {
             return false;
         }
         user.details(details).read_mark = mark;
@@ -301,9 +327,9 @@ impl Directory {
     /// The record of the user's read mark if the session moves it: its filters cover the inbox, or did until it ended.
     pub fn read_mark_moved(&mut self, id: SessionId, served: (Epoch, Offset)) -> Option<RecordChange> {
         let session = self.get(id)?;
-        let (app, user, (epoch, mark)) = (session.app(), session.user().to_owned(), served);
-        let moved = self.raise_read_mark(app, &user, mark);
-        moved.then(|| super::core::record::read_mark(app, &user, epoch, mark))
+        let (app, user) = (session.app(), session.user().to_owned());
+        let moved = self.raise_read_mark(app, &user, served);
+        moved.then(|| super::core::record::read_mark(app, &user, served.0, served.1))
     }
 
     /// Makes every session anew from its own frozen bytes, in its place.
@@ -319,43 +345,61 @@ impl Directory {
     }
 
     /// Rebuilds sessions from records, which must come in key order, page after page, without the same record twice;
-    /// an empty page ends it. Each one's filters are then to be registered again ([`Session::relocate_all`]). An error
-    /// names what is wrong with the record at that index of the page.
-    pub fn thaw_records(&mut self, page: &[Record], now: Now) -> Result<(), Unreadable> {
-        for (index, (key, value)) in page.iter().enumerate() {
-            let done = self.rebuild.push(key, value, now).ok_or(Unreadable { index })?;
-            self.take_rebuilt(done).map_err(|Full| Unreadable { index })?;
+    /// an empty page ends it. Each one's filters are then to be registered again ([`Session::relocate_all`]).
+    pub fn thaw_records(&mut self, page: &[Record], now: Now) -> Thawed {
+        let mut thawed = Thawed::default();
+        for (key, value) in page {
+            let whole = match self.rebuild.push(key, value, now) {
+                Some(Taken::Next { whole, is_readable }) => {
+                    thawed.unreadable += u64::from(!is_readable);
+                    whole
+                }
+                Some(Taken::Part) => continue,
+                Some(Taken::Orphan) => {
+                    thawed.orphans.push(RecordChange { key: key.clone(), value: None });
+                    continue;
+                }
+                None => {
+                    thawed.unreadable += 1;
+                    continue;
+                }
+            };
+            self.take_rebuilt(whole, &mut thawed);
         }
         if page.is_empty() {
-            let done = self.rebuild.finish();
-            self.take_rebuilt(done).map_err(|Full| Unreadable { index: 0 })?;
+            let whole = self.rebuild.finish();
+            self.take_rebuilt(whole, &mut thawed);
         }
-        Ok(())
+        thawed
     }
 
-    fn take_rebuilt(&mut self, session: Option<Session>) -> Result<(), Full> {
-        let Some(session) = session else { return Ok(()) };
-        let read_mark = session.covers_inbox().then(|| session.inbox_settled().1);
-        let (app, user) = (session.app(), session.user().to_owned());
-        self.insert(session)?;
-        if let Some(mark) = read_mark {
-            self.raise_read_mark(app, &user, mark);
+    /// A user who has more devices than may be by now keeps them.
+    fn take_rebuilt(&mut self, session: Option<Session>, thawed: &mut Thawed) {
+        let Some(session) = session else { return };
+        if session.generation >= self.next_generation {
+            self.next_generation = session.generation.wrapping_add(1);
         }
-        Ok(())
+        thawed.without_room += u64::from(self.place(session) == Err(Full));
     }
 }
 
-/// A record that is damaged or of an unknown version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unreadable {
-    /// In the page.
-    pub index: usize,
+/// What came of a page of records, besides sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Thawed {
+    /// Records that are damaged or of an unknown version, and those of a session whose main record is. They are let be.
+    pub unreadable: u64,
+    /// Sessions for which there was no room.
+    pub without_room: u64,
+    /// Removals of what was committed for sessions that were over.
+    pub orphans: Vec<RecordChange>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::Identity;
     use super::*;
+    use crate::limits::DEVICES_PER_USER_MAX;
 
     fn session(user: &str, device: usize) -> Session {
         Session::new(&Identity { app: AppId(1), user: user.into(), device: device.to_string().into() })
@@ -363,7 +407,7 @@ mod tests {
 
     #[test]
     fn there_are_at_most_so_many_sessions() {
-        let mut directory = Directory::new(KeyedHash::new(1), 2);
+        let mut directory = Directory::new(KeyedHash::new(1), 2, 1);
         let first = directory.insert(session("alice", 0)).expect("room is left");
         assert!(!directory.is_full());
         directory.insert(session("bob", 0)).expect("room is left");
@@ -375,7 +419,7 @@ mod tests {
 
     #[test]
     fn a_user_has_at_most_so_many_devices() {
-        let mut directory = Directory::new(KeyedHash::new(1), DEVICES_PER_USER_MAX + 2);
+        let mut directory = Directory::new(KeyedHash::new(1), DEVICES_PER_USER_MAX + 2, DEVICES_PER_USER_MAX);
         for device in 0..DEVICES_PER_USER_MAX {
             directory.insert(session("alice", device)).expect("room is left");
         }
@@ -391,14 +435,31 @@ mod tests {
 
     #[test]
     fn the_last_session_takes_its_user_along() {
-        let mut directory = Directory::new(KeyedHash::new(1), 8);
+        let mut directory = Directory::new(KeyedHash::new(1), 8, 8);
         let ids: Vec<_> = (0..3).map(|at| directory.insert(session("alice", at)).expect("room")).collect();
-        assert!(directory.raise_read_mark(AppId(1), "alice", Offset(4)));
-        assert!(!directory.raise_read_mark(AppId(1), "alice", Offset(3)));
+        let mark = (Epoch(7), Offset(4));
+        assert!(directory.raise_read_mark(AppId(1), "alice", mark));
         for id in [ids[1], ids[2], ids[0]] {
-            assert_eq!(directory.read_mark(AppId(1), "alice"), Some(Offset(4)));
+            assert_eq!(directory.read_mark(AppId(1), "alice"), Some(mark));
             directory.remove(id);
         }
         assert_eq!((directory.users(), directory.read_mark(AppId(1), "alice")), (0, None));
+    }
+
+    #[test]
+    fn a_read_mark_rises_within_an_epoch_and_counts_for_nothing_in_the_next() {
+        let mut directory = Directory::new(KeyedHash::new(1), 8, 8);
+        directory.insert(session("alice", 0)).expect("room");
+        directory.learn_read_mark(AppId(1), "alice", (Epoch(7), Offset(3)));
+        directory.learn_read_mark(AppId(1), "alice", (Epoch(6), Offset(9)));
+        assert_eq!(directory.read_mark(AppId(1), "alice"), Some((Epoch(7), Offset(3))));
+        let mut raise = |epoch, offset| directory.raise_read_mark(AppId(1), "alice", (Epoch(epoch), Offset(offset)));
+        assert!(raise(7, 4));
+        assert!(!raise(7, 3) && !raise(7, 4));
+        assert!(!raise(8, 0), "nothing has been read of it");
+        assert!(raise(8, 1));
+        assert!(raise(8, 2));
+        assert_eq!(directory.read_mark(AppId(1), "alice"), Some((Epoch(8), Offset(2))));
+        assert!(!directory.raise_read_mark(AppId(1), "bob", (Epoch(7), Offset(1))), "bob has no session here");
     }
 }

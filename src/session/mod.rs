@@ -9,15 +9,17 @@ pub mod core;
 pub mod directory;
 pub mod mqtt;
 
-use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq};
-use crate::base::log::RecordChange;
+use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq, SessionId};
+use crate::base::log::{RecordChange, StreamGap};
 use crate::base::message::Message;
+use crate::limits;
 use std::ops::Range;
 use std::sync::Arc;
 
 use self::core::Spare;
-pub use self::core::{Close, Effective, Flight, InFlight, LoggedAt, Offer, Session, Subscription, Text};
-pub use directory::{Directory, Full, Record, SessionsOf, Unreadable};
+pub use self::core::{Close, Effective, Flight, InFlight, LoggedAt, Naming, Offer, Session, Subscription, Text};
+pub use self::core::{RETAIN_AS_PUBLISHED, share_of};
+pub use directory::{Directory, Full, Record, SessionsOf, Thawed};
 
 /// Names an in-flight message towards the client; on MQTT it is the packet identifier. Never 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,15 +66,22 @@ pub enum Effect {
     DeliverOnce {
         /// What.
         message: Arc<Message>,
+        /// Where it stands in the log.
+        at: LoggedAt,
     },
-    /// Retention removed this many entries of the inbox before the session read them: send the `$inbox/$gap` notice
-    /// if a filter covers it, and count them.
-    Gap {
-        /// Offset of the first one.
-        first: Offset,
-        /// How many.
-        entries: u64,
+    /// The device has an in-flight message (PUBACK, at QoS 2 PUBREC), or refused it. Refusals are always told, the rest
+    /// where [`Effects::tells_received`].
+    Received {
+        /// Where it stands in the log; none: nowhere.
+        at: Option<LoggedAt>,
+        /// As the device saw it.
+        topic: Arc<str>,
+        /// It did not take it.
+        refused: bool,
     },
+    /// Retention removed entries before the session read them: send the `$inbox/$gap` notice if a filter covers it,
+    /// mark the next message, and count it.
+    Gap(Gap),
     /// Register these with the router; then tell `on_subscribed(ticket, …)` each one's place; when interest is
     /// installed everywhere and `on_interest_installed(ticket, …)` has been called, the session goes on by itself.
     Subscribe {
@@ -87,6 +96,23 @@ pub enum Effect {
         filter: u32,
         /// Place in the filter's list.
         position: u32,
+    },
+    /// Take a session out of a share group.
+    LeaveShare {
+        /// Tenant, and `$share/group/filter`.
+        share: (AppId, Text),
+        /// Whose membership; none: that of the session that says so.
+        member: Option<SessionId>,
+    },
+    /// Tell the session's share groups that it has room for so many messages; 0: it has no connection any more.
+    ShareOpen {
+        /// At a time.
+        window: u16,
+    },
+    /// A message that a share group assigned under this number is done with.
+    ShareSettled {
+        /// The group's.
+        number: u64,
     },
     /// Its filters cover the inbox no longer: this is how far it has read, for the user's read mark.
     InboxLeft {
@@ -116,6 +142,23 @@ pub enum Effect {
         /// Entries.
         limit: usize,
     },
+    /// Read what is retained under a filter, of topics behind this one, in their order; answer with `on_retained_read`.
+    /// One at a time.
+    ReadRetained {
+        /// Of one of its subscriptions.
+        filter: Arc<str>,
+        /// Exclusive; empty: from the first.
+        after: Arc<str>,
+        /// Messages.
+        limit: usize,
+    },
+    /// Send this retained message once, at QoS 0.
+    DeliverRetained {
+        /// What.
+        message: Arc<Message>,
+        /// Of the subscription that it is sent for; 0: none.
+        identifier: u32,
+    },
     /// Leave the connection's further frames unread until `ResumeReading`.
     PauseReading,
     /// Read on.
@@ -133,10 +176,24 @@ pub enum Effect {
     Count(Counter),
 }
 
+/// What retention took from a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gap {
+    /// Of its inbox.
+    Inbox {
+        /// Offset of the first one.
+        first: Offset,
+        /// How many.
+        entries: u64,
+    },
+    /// Of a topic, or of everyone: the session has no position of its own there, so how many is not known.
+    Topics(StreamGap),
+}
+
 /// A filter that passed all checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrantedFilter {
-    /// Without `$share/…/`.
+    /// With `$share/group/` if it is shared.
     pub filter: Text,
     /// Granted QoS.
     pub qos: Qos,
@@ -146,6 +203,8 @@ pub struct GrantedFilter {
     pub retain_as_published: bool,
     /// MQTT 5 Subscription Identifier; 0: none.
     pub identifier: u32,
+    /// What is retained is to be sent for it.
+    pub retained: bool,
     /// The session already had this filter: its place in the router, whose options are updated.
     pub replaces: Option<(u32, u32)>,
 }
@@ -238,11 +297,15 @@ pub enum Counter {
     Settled,
     /// An acknowledgement for something not in flight.
     UnknownAck,
+    /// A retained message was not sent to a new subscription, because a newer live one of its topic came first.
+    RetainedOvertaken,
+    /// That a live message came of a topic was forgotten: its retained one may follow it.
+    RetainedUnnoted,
 }
 
 impl Counter {
     /// All, in order: the index of each is its number.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::DroppedExpired,
         Self::DroppedTooLarge,
         Self::DroppedWindowFull,
@@ -253,6 +316,8 @@ impl Counter {
         Self::DuplicateReceived,
         Self::Settled,
         Self::UnknownAck,
+        Self::RetainedOvertaken,
+        Self::RetainedUnnoted,
     ];
 
     /// Its name in figures.
@@ -268,6 +333,8 @@ impl Counter {
             Self::DuplicateReceived => "duplicate_received",
             Self::Settled => "settled",
             Self::UnknownAck => "unknown_ack",
+            Self::RetainedOvertaken => "retained_overtaken",
+            Self::RetainedUnnoted => "retained_unnoted",
         }
     }
 }
@@ -280,7 +347,32 @@ impl From<&Subscription> for GrantedFilter {
             no_local: subscription.no_local,
             retain_as_published: subscription.retain_as_published,
             identifier: subscription.identifier,
+            retained: false,
             replaces: None,
+        }
+    }
+}
+
+/// What an operator lets sessions have; the bounds of each are in `limits.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Messages in flight towards a client.
+    pub receive_maximum_out: u8,
+    /// Unacknowledged messages of a client.
+    pub receive_maximum_in: u16,
+    /// Subscriptions of a session.
+    pub subscriptions: u16,
+    /// Longest session expiry, seconds.
+    pub expiry: u32,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            receive_maximum_out: limits::RECEIVE_MAXIMUM_OUT as u8,
+            receive_maximum_in: limits::RECEIVE_MAXIMUM_IN,
+            subscriptions: limits::SUBSCRIPTIONS_MAX as u16,
+            expiry: limits::SESSION_EXPIRY_MAX.as_secs() as u32,
         }
     }
 }
@@ -292,11 +384,20 @@ pub struct Effects {
     pub control: Vec<u8>,
     /// In order.
     pub list: Vec<Effect>,
+    /// Somebody wants [`Effect::Received`] also of what was taken.
+    pub tells_received: bool,
     /// Windows of sessions that have nothing in flight, for the next one that has.
     pub(in crate::session) spare: Spare,
+    /// The operator's, at hand in every call.
+    pub(in crate::session) bounds: Bounds,
 }
 
 impl Effects {
+    /// An empty list for calls within these bounds.
+    pub fn new(bounds: Bounds) -> Self {
+        Self { bounds, ..Self::default() }
+    }
+
     /// Forgets what was carried out and keeps the room.
     pub fn clear(&mut self) {
         self.control.clear();

@@ -1,5 +1,6 @@
 //! Carrying out what sessions ask for, in their order.
 
+use super::command::CommandError;
 use super::gateway::{Core, Gateway};
 use super::letter::{Origin, Publish, PublishOutcome};
 use super::log_port::Waiting;
@@ -26,8 +27,9 @@ impl Gateway {
                 (Effect::Frames(range), _) => self.write_control(core, connection, &control[range]),
                 (Effect::Close(reason), _) => {
                     self.counters.closed(reason);
+                    self.notice_close(session, reason);
                     if let Some(connection) = connection {
-                        core.close(connection, Close::AfterFlush, CloseCause::Local);
+                        self.hang_up(core, connection, reason);
                     }
                 }
                 (Effect::PauseReading, _) => connection.into_iter().for_each(|id| core.pause_reading(id)),
@@ -35,6 +37,11 @@ impl Gateway {
                 (Effect::Count(counter), _) => self.counters.session(counter),
                 (Effect::Unsubscribe { filter, position }, _) => {
                     self.unsubscribe(core, session, filter, position, &mut everyone_left);
+                }
+                (Effect::LeaveShare { share, member }, _) => {
+                    self.subscription_count -= 1;
+                    let member = member.or(session).expect("whose it was is known");
+                    self.leave_share(core, &share, member);
                 }
                 (effect, Some(session)) => self.apply_to(core, session, effect),
                 (effect, None) => unreachable!("{effect:?} needs a session"),
@@ -46,12 +53,17 @@ impl Gateway {
     fn apply_to<D: Driver>(&mut self, core: &mut Core<D>, session: SessionId, effect: Effect) {
         match effect {
             Effect::Deliver { delivery, dup } => self.deliver_in_flight(core, session, delivery, dup),
-            Effect::DeliverOnce { message } => self.deliver_once(core, session, &message),
-            Effect::Gap { first, entries } => self.deliver_gap(core, session, first, entries),
+            Effect::DeliverOnce { message, at } => {
+                let is_handed = self.deliver_once(core, session, &message);
+                self.settled_for(core, session, at, is_handed);
+            }
+            Effect::Received { at, topic, refused } => self.on_received(core, session, at, topic, refused),
+            Effect::Gap(gap) => self.deliver_gap(core, session, &gap),
             Effect::Publish { message, receipt, records } => {
                 let origin =
                     receipt.map_or(Origin::Nobody, |receipt| Origin::Client { shard: self.shard, session, receipt });
                 self.counters.published(message.qos);
+                self.notice_publish(session, &message);
                 self.throttle_if_congested(core, session, &message);
                 self.publish(core, Publish { message, origin, records, key: None });
             }
@@ -78,12 +90,20 @@ impl Gateway {
                 }
                 self.dirty.push_back(session);
             }
+            Effect::ShareOpen { window } => self.open_shares(core, session, window),
+            Effect::ShareSettled { number } => self.settle_share(core, number, true),
+            Effect::ReadRetained { filter, after, limit } => self.read_retained(core, session, filter, after, limit),
+            Effect::DeliverRetained { message, identifier } => {
+                self.deliver_retained(core, session, &message, identifier);
+            }
             Effect::PullInbox { after, limit } => self.pull_inbox(session, after, limit),
             Effect::PullTopics { after, limit } => self.pull_topics(session, after, limit),
             Effect::End { mut records, served } => {
                 records.extend(served.and_then(|served| self.directory.read_mark_moved(session, served)));
                 self.offline.clear(session.index);
                 self.unsent.forget(session.index);
+                self.reads.forget(session.index);
+                self.gap_notes.forget(session.index);
                 self.forget_lagging(session);
                 self.directory.remove(session).expect("a session ends once");
                 if !records.is_empty() {
@@ -128,7 +148,7 @@ impl Gateway {
         message: &crate::base::message::Message,
     ) {
         let home = self.homes.topic(message.app, &message.topic);
-        if !self.log.congested() && !self.incoming.is_full() && !core.congested(home) {
+        if !self.is_log_congested() && !self.incoming.is_full() && !core.congested(home) {
             return;
         }
         if let Some(connection) = self.directory.get(session).and_then(Session::connection) {
@@ -149,6 +169,7 @@ impl Gateway {
         let result = match outcome {
             PublishOutcome::Reached => Ok(true),
             PublishOutcome::NobodyListens => Ok(false),
+            PublishOutcome::Failed(CommandError::RetainedFull) => Err(StoreError::Busy),
             PublishOutcome::Failed(_) => Err(StoreError::Failed),
         };
         self.tell_session(core, session, |state, effects| mqtt::on_published(state, receipt, result, effects));

@@ -1,10 +1,11 @@
 //! What the control plane asks of shards, and what they answer: plain values, no channel types.
 
 use super::launch::StartError;
-use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Qos, ShardId};
+use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, PushId, Qos, ShardId};
 use crate::base::message::Message;
 use core::fmt;
 use core::str::FromStr;
+use core::time::Duration;
 use smallvec::SmallVec;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,6 +45,11 @@ pub struct Push {
     pub message: Arc<Message>,
     /// Idempotency key with the hash of what it stands for.
     pub key: Option<(Box<str>, u64)>,
+    /// Names it, also in answer to whoever repeats its key.
+    pub id: PushId,
+    /// Answer when the devices that are connected at the commit have it, at the latest this long after it came. Of
+    /// pushes to users and devices; others are answered when they are stored.
+    pub deliver_within: Option<Duration>,
 }
 
 impl Push {
@@ -62,6 +68,93 @@ pub struct PushResult {
     pub position: Option<(Epoch, Offset)>,
     /// Connected devices (for a topic or everyone: unknown, `None`).
     pub online: Option<u32>,
+    /// Devices that have it, if the push waited for them.
+    pub delivered: Vec<Arc<str>>,
+}
+
+/// What a shard knows of one device of a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceState {
+    /// Its client identifier.
+    pub device: Arc<str>,
+    /// It has a connection.
+    pub online: bool,
+    /// Seconds its session outlives its connection.
+    pub expiry_seconds: u32,
+    /// Its subscriptions.
+    pub subscriptions: u32,
+    /// Messages sent and not acknowledged yet.
+    pub in_flight: u32,
+    /// Up to where it has settled its user's inbox; none: it has read none of it.
+    pub inbox: Option<(Epoch, Offset)>,
+}
+
+/// What the control plane wants to be told of an app's devices.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AppWatch {
+    /// Devices that connect and disconnect.
+    pub connections: bool,
+    /// Messages that devices acknowledge.
+    pub receipts: bool,
+    /// Clients' publishes whose topic matches one of these filters.
+    pub publishes: Vec<Arc<str>>,
+}
+
+/// What the control plane wants to be told, by app.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Watch {
+    /// Each app at most once; those that are not here are not watched.
+    pub apps: Vec<(AppId, AppWatch)>,
+}
+
+/// What shards tell whoever watches. It has a queue of its own, and what finds no room there is dropped and counted: who
+/// watches slowly must not hold up anybody's messages.
+#[derive(Debug)]
+pub enum Notice {
+    /// Something happened to a device.
+    Happened {
+        /// Tenant.
+        app: AppId,
+        /// Its user.
+        user: Arc<str>,
+        /// The device.
+        device: Arc<str>,
+        /// What.
+        what: Happening,
+    },
+    /// So many notices of this app found no room before what comes next.
+    Missed {
+        /// Tenant.
+        app: AppId,
+        /// How many.
+        count: u64,
+    },
+}
+
+/// What can happen to a device.
+#[derive(Debug)]
+pub enum Happening {
+    /// It has a connection.
+    Connected {
+        /// It had a session before.
+        session_present: bool,
+    },
+    /// It has none any more.
+    Disconnected {
+        /// A word for why.
+        reason: &'static str,
+    },
+    /// It publishes this.
+    Published(Arc<Message>),
+    /// It has acknowledged a message.
+    Received {
+        /// As it saw it.
+        topic: Arc<str>,
+        /// Its place in the user's inbox, if it was one of that.
+        inbox: Option<(Epoch, Offset)>,
+        /// It did not take it.
+        refused: bool,
+    },
 }
 
 /// Why a command was not carried out.
@@ -73,6 +166,8 @@ pub enum CommandError {
     KeyConflict,
     /// The store cannot write: HTTP 503.
     StoreFailed,
+    /// There is no room for another retained message: HTTP 429.
+    RetainedFull,
     /// Shutting down: HTTP 503.
     Draining,
 }
@@ -208,6 +303,13 @@ pub enum Event {
         /// Connections.
         count: u32,
     },
+    /// What is known of a user's devices.
+    User {
+        /// The command's.
+        token: CommandToken,
+        /// One a session.
+        devices: Vec<DeviceState>,
+    },
     /// A shard has closed its last connection after a drain was asked for.
     Drained {
         /// Which shard.
@@ -222,6 +324,18 @@ pub struct Pushed {
     pub results: SmallVec<[PushResult; 1]>,
     /// The key had been seen; nothing was delivered now.
     pub duplicate: bool,
+    /// Of the push, or of the first one under its key.
+    pub id: PushId,
+}
+
+/// Whether a text can be one of [`AppWatch::publishes`].
+pub fn check_filter(filter: &str) -> bool {
+    crate::router::filter::check_filter(filter).is_ok()
+}
+
+/// Whether a filter of [`AppWatch::publishes`] matches a topic.
+pub fn filter_matches(filter: &str, topic: &str) -> bool {
+    crate::router::filter::matches(filter, topic)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::engine::{Close, CloseCause, Departure, Room};
 use crate::io::Driver;
 use crate::session::mqtt::{self, ConnectRequest, Greeting, OpenAt, Refusal};
 use crate::session::{CloseReason, Identity};
+use crate::wire::websocket::Carrier;
 use std::sync::Arc;
 
 /// Tag of a connection that has not said who it is.
@@ -72,7 +73,7 @@ impl Gateway {
     }
 
     /// The guest's socket is free to go.
-    pub(super) fn departed<D: Driver>(&mut self, core: &mut Core<D>, tag: u32, departure: Departure) {
+    pub(super) fn departed<D: Driver>(&mut self, core: &mut Core<D>, tag: u32, departure: Departure<Carrier>) {
         let Moving { identity, request } = self.moving.remove((tag & !MOVING) as usize);
         let home = self.homes.user(identity.app, &identity.user);
         let arrival = Arrival { departure, identity, request };
@@ -102,6 +103,10 @@ impl Gateway {
         let Moving { identity, request } =
             self.moving.remove((core.tag(id).expect("it was just installed") & !MOVING) as usize);
         core.set_tag(id, GUEST);
+        if self.draining {
+            // It was on its way when the drain began, so nobody would close it.
+            return self.refuse_request(core, id, &request, Refusal::Unavailable);
+        }
         let keep_alive_ms = self.keep_alive_ms(&request);
         let (now, seq) = (core.now(), self.position());
         if let Some(old) = self.directory.find(identity.app, &identity.user, &identity.device) {
@@ -112,16 +117,26 @@ impl Gateway {
                 self.apply(core, Some(old), Some(connection), &mut effects);
             }
             self.give_effects(effects);
+            if request.clean_start {
+                self.gap_notes.forget(old.index);
+            }
             // What waits unlogged was for the old connection.
             self.forget_lagging(old);
         }
+        let was_there = self.watching.any()
+            && !request.clean_start
+            && self.directory.find(identity.app, &identity.user, &identity.device).is_some();
         let mut effects = self.take_effects();
         let packet_bytes = u32::try_from(self.settings.limits.packet_bytes).unwrap_or(u32::MAX);
+        // One and a half of it is the idle limit.
+        let keep_alive_instead_of_none = u16::try_from(self.settings.limits.idle_timeout.as_millis() / 1_500);
+        let keep_alive_instead_of_none = keep_alive_instead_of_none.unwrap_or(u16::MAX).max(1);
         let sees_node = self.may_see_node(&identity);
-        let at = OpenAt { now, shard_seq: seq, inbox: None, sees_node, packet_bytes };
+        let at = OpenAt { now, shard_seq: seq, inbox: None, sees_node, packet_bytes, keep_alive_instead_of_none };
         let opened = mqtt::open(&mut self.directory, &identity, &request, id, at, &mut effects);
         if let Some(session) = opened {
             core.set_tag(id, session.index);
+            self.notice_connected(session, was_there);
             core.set_deadline(id, now.monotonic_ms + keep_alive_ms);
             self.offline.clear(session.index);
             // What was known of its inbox may have been lost with the process.
@@ -152,7 +167,7 @@ impl Gateway {
         why: Refusal,
     ) {
         let mut frames = Vec::new();
-        mqtt::refuse(request, why, &mut frames);
+        mqtt::refuse(request, why, self.settings.server_reference.as_deref(), &mut frames);
         self.refuse(core, id, &frames, CloseReason::Refused);
     }
 
@@ -161,6 +176,6 @@ impl Gateway {
         if !frames.is_empty() && core.write_bytes(id, Room::Control, frames).is_err() {
             return core.close(id, Close::Now, CloseCause::Local);
         }
-        core.close(id, Close::AfterFlush, CloseCause::Local);
+        self.hang_up(core, id, reason);
     }
 }

@@ -52,10 +52,10 @@ impl Gateway {
         self.tell(Event::Connections { token, connections });
     }
 
-    /// Looks at some more sessions for the oldest question.
-    pub(super) fn go_on_surveying<D: Driver>(&mut self, core: &mut Core<D>) {
+    /// Looks at some more sessions for the oldest question; true while there is more to look at.
+    pub(super) fn go_on_surveying<D: Driver>(&mut self, core: &mut Core<D>) -> bool {
         if self.surveys.is_empty() {
-            return;
+            return false;
         }
         let mut survey = self.surveys.remove(0);
         let end = self.directory.end();
@@ -71,10 +71,12 @@ impl Gateway {
         }
         survey.next = until;
         if until < end {
-            return self.surveys.insert(0, survey);
+            self.surveys.insert(0, survey);
+            return true;
         }
         survey.keep_the_slowest();
         self.tell(Event::Connections { token: survey.token, connections: survey.found });
+        !self.surveys.is_empty()
     }
 
     /// None for a connection that keeps nobody waiting: most do not, and are passed without an allocation.

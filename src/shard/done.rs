@@ -2,6 +2,7 @@
 
 use super::gateway::{Core, Gateway};
 use super::log_port::Waiting;
+use super::push::Answering;
 use crate::base::ids::SessionId;
 use crate::io::Driver;
 use crate::session::mqtt;
@@ -40,15 +41,22 @@ impl Gateway {
                 _ => self.on_pull_failed(core, session),
             },
             Waiting::PullTopics { session } => match result {
-                Ok(Answer::Topics { entries, through, .. }) => self.on_topics_read(core, session, &entries, through),
+                Ok(Answer::Topics { entries, through, gaps }) => {
+                    self.on_topics_read(core, session, &entries, &gaps, through);
+                }
                 _ => self.on_pull_failed(core, session),
             },
             Waiting::ReadMark { session } => self.on_read_mark(session, result),
             Waiting::InboxHead { session, mark } => self.on_inbox_head(core, session, mark, result),
             Waiting::Publish { publish, owed } => self.on_publish_committed(core, &publish, owed, result),
-            Waiting::Push { push, token } => self.on_push_committed(core, &push, token, result),
+            Waiting::Push { push, token, deliver_by_ms } => {
+                self.on_push_committed(core, &push, Answering { token, deliver_by_ms }, result);
+            }
             Waiting::RestoreSeq => self.on_log_position(core, result),
-            Waiting::Restore { after } => self.on_records(core, after, result),
+            Waiting::ShareRead { index, share } => self.on_share_read(core, index, &share, result),
+            Waiting::ShareWritten { index, share } => self.on_share_written(core, index, &share),
+            Waiting::ShareTopics { index, share } => self.on_share_topics(core, index, &share, result),
+            Waiting::Restore(what) => self.on_records(core, what, result),
         }
     }
 

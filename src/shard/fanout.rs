@@ -11,6 +11,7 @@ use super::flavours::is_expired;
 use super::gateway::{Core, Gateway};
 use super::incoming::Taken;
 use super::outbound::{version_of, write_frame};
+use super::share::GROUP;
 use super::subscribe::is_inbox;
 use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Qos, Seq, SessionId};
 use crate::base::message::Message;
@@ -131,18 +132,25 @@ impl Gateway {
 
     /// A subscriber has another place in its list.
     pub(super) fn relocate(&mut self, moved: Moved) {
+        if moved.session & GROUP != 0 {
+            return self.relocate_group(moved);
+        }
         let id = self.directory.id_at(moved.session).expect("lists hold live sessions");
         let session = self.directory.get_mut(id).expect("it was just found");
         session.relocate(moved.filter.0, moved.position);
     }
 
     fn visit<D: Driver>(&mut self, core: &mut Core<D>, visit: &Visit<'_, Parcel>) {
+        if visit.session & GROUP != 0 {
+            return self.visit_group(visit.session, visit.messages);
+        }
         let Some(id) = self.directory.id_at(visit.session) else { return };
         let session = self.directory.get(id).expect("it was just found");
         let Some(connection) = session.connection().filter(|_| session.is_open()) else {
             return self.pass_by(core, id, visit);
         };
-        let is_simple = visit.lists.len() == 1 && visit.topic != EVERYONE && !visit.options.no_local();
+        let is_own = self.gap_notes.has(id.index);
+        let is_simple = visit.lists.len() == 1 && visit.topic != EVERYONE && !visit.options.no_local() && !is_own;
         if is_simple && session.subscriptions().iter().all(|subscription| subscription.identifier == 0) {
             return self.visit_simple(core, id, connection, visit);
         }
@@ -177,19 +185,20 @@ impl Gateway {
         let packet_bytes_max = session.packet_bytes_max() as usize;
         let version = version_of(session);
         let wall_ms = core.now().wall_ms;
-        let mut flavours = std::mem::take(&mut self.flavours);
-        let flavour = flavours.get(visit.pass, version, visit.options, visit.messages, wall_ms);
+        let kind = self.flavours.find(visit.pass, version, visit.options, visit.messages, wall_ms);
+        let flavour = self.flavours.of(kind);
         // A logged message moves the session's position, also at QoS 0.
         let is_plain = flavour.is_plain
+            && !session.is_replaying()
             && visit.messages.iter().all(|parcel| parcel.at.is_none())
             && flavour.bytes.len() <= packet_bytes_max;
         if is_plain && core.write_bytes(connection, Room::Data, &flavour.bytes).is_ok() {
             self.counters.sent_many(Qos::AtMostOnce, flavour.frames.len());
-            self.flavours = flavours;
             return;
         }
-        for (parcel, frame) in visit.messages.iter().zip(&flavour.frames) {
-            let offer = self.offer(core, id, parcel, frame.qos);
+        for (index, parcel) in visit.messages.iter().enumerate() {
+            let qos = self.flavours.of(kind).frames[index].qos;
+            let offer = self.offer(core, id, parcel, qos);
             let delivery = match offer {
                 Offer::Send(delivery) => Some((delivery, false)),
                 Offer::SendOnce => None,
@@ -199,6 +208,8 @@ impl Gateway {
                 }
                 Offer::AfterCommit | Offer::Behind | Offer::Passed | Offer::Full => continue,
             };
+            let flavour = self.flavours.of(kind);
+            let frame = &flavour.frames[index];
             let why_not = if is_expired(&parcel.message, wall_ms) {
                 Some(Counter::DroppedExpired)
             } else if frame.layout.total_bytes > packet_bytes_max {
@@ -217,7 +228,7 @@ impl Gateway {
                     let is_sent = !self.unsent.has(id.index)
                         && write_frame(core, connection, &flavour.bytes, frame, Some((delivery, dup))).is_ok();
                     if is_sent {
-                        self.counters.sent(frame.qos);
+                        self.counters.sent(qos);
                     } else {
                         self.unsent.push(id.index, delivery, dup);
                         self.wait_for_outbox(core, connection);
@@ -225,7 +236,6 @@ impl Gateway {
                 }
             }
         }
-        self.flavours = flavours;
     }
 
     /// Several subscriptions, identifiers, or No Local: the session says what it wants of each message.
@@ -237,14 +247,21 @@ impl Gateway {
         let qos = effective.qos.min(parcel.message.qos);
         match self.offer(core, id, parcel, qos) {
             Offer::Send(delivery) => self.deliver_in_flight(core, id, delivery, false),
-            Offer::SendOnce => self.deliver_once(core, id, &parcel.message),
+            Offer::SendOnce => drop(self.deliver_once(core, id, &parcel.message)),
             Offer::Skipped(counter) => self.counters.session(counter),
             Offer::AfterCommit | Offer::Behind | Offer::Passed | Offer::Full => {}
         }
     }
 
-    /// Offers a message of a pass to a session.
+    /// Offers a message of a pass to a session. One that is being sent retained messages must not have older ones of the
+    /// topic behind this one.
     fn offer<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, parcel: &Parcel, qos: Qos) -> Offer {
+        let offer = self.offer_parcel(core, id, parcel, qos);
+        self.note_live(id, &parcel.message, offer);
+        offer
+    }
+
+    fn offer_parcel<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, parcel: &Parcel, qos: Qos) -> Offer {
         let Some((epoch, _, seq)) = parcel.at else {
             if qos == Qos::AtMostOnce {
                 return Offer::SendOnce;

@@ -7,7 +7,8 @@ use crate::base::message::Message;
 use crate::limits::SHARED_SEGMENT_BYTES_MIN;
 use crate::router::fanout::PassId;
 use crate::router::subscribers::Options;
-use crate::wire::mqtt::properties::{PublishProperties, SubscriptionId, SubscriptionIds, UserProperties};
+use crate::session::Naming;
+use crate::wire::mqtt::properties::{PublishProperties, SubscriptionId, SubscriptionIds, TopicAlias, UserProperties};
 use crate::wire::mqtt::{PacketId, Publish, PublishLayout, Version};
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -20,6 +21,10 @@ pub(crate) struct Flavours {
 }
 
 const KINDS: usize = 2 * 3 * 2;
+
+/// Which flavour.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kind(usize);
 
 /// One flavour. Its buffers are used again for the next pass.
 #[derive(Debug, Default)]
@@ -46,15 +51,15 @@ pub(crate) struct Frame {
 }
 
 impl Flavours {
-    /// The flavour of a subscriber, encoded at its first call in a pass.
-    pub(crate) fn get(
+    /// Where the flavour of a subscriber is kept; it is encoded at its first call in a pass.
+    pub(crate) fn find(
         &mut self,
         pass: PassId,
         version: Version,
         options: Options,
         parcels: &[Parcel],
         wall_ms: u64,
-    ) -> &Flavour {
+    ) -> Kind {
         if self.pass != pass {
             self.pass = pass;
             self.kept.iter_mut().for_each(|flavour| flavour.is_encoded = false);
@@ -66,7 +71,12 @@ impl Flavours {
         if !flavour.is_encoded {
             flavour.encode(version, options, parcels, wall_ms);
         }
-        flavour
+        Kind(kind)
+    }
+
+    /// A flavour of the pass visited last.
+    pub(crate) fn of(&self, Kind(kind): Kind) -> &Flavour {
+        &self.kept[kind]
     }
 }
 
@@ -80,7 +90,9 @@ impl Flavour {
             let message = &*parcel.message;
             let qos = message.qos.min(options.qos());
             let retain = message.retain && options.retain_as_published();
-            let frame = encode_frame(version, message, qos, retain, &[], wall_ms, &mut self.bytes);
+            // Copied to many connections, so without aliases, which are each connection's own.
+            let wanted = Wanted { version, qos, retain, identifiers: &[], naming: Naming::Name };
+            let frame = encode_frame(message, wanted, wall_ms, &mut self.bytes);
             self.is_plain &= qos == Qos::AtMostOnce && frame.payload.is_none() && !is_expired(message, wall_ms);
             self.frames.push(frame);
         }
@@ -92,17 +104,26 @@ pub(crate) fn is_expired(message: &Message, wall_ms: u64) -> bool {
     message.expires_ms.is_some_and(|at| at <= wall_ms)
 }
 
+/// How a client gets a message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) version: Version,
+    pub(crate) qos: Qos,
+    pub(crate) retain: bool,
+    /// Of its subscriptions that match.
+    pub(crate) identifiers: &'a [u32],
+    pub(crate) naming: Naming,
+}
+
 /// Appends one PUBLISH to `bytes`: all of it, or its head when the payload is to be sent by reference. Its packet
 /// identifier, if it has one, is to be patched.
-pub(crate) fn encode_frame(
-    version: Version,
-    message: &Message,
-    qos: Qos,
-    retain: bool,
-    identifiers: &[u32],
-    wall_ms: u64,
-    bytes: &mut Vec<u8>,
-) -> Frame {
+pub(crate) fn encode_frame(message: &Message, wanted: Wanted<'_>, wall_ms: u64, bytes: &mut Vec<u8>) -> Frame {
+    let Wanted { version, qos, retain, identifiers, naming } = wanted;
+    let (topic, alias) = match naming {
+        Naming::Name => (&*message.topic, None),
+        Naming::NameAndAlias(alias) => (&*message.topic, Some(TopicAlias(alias))),
+        Naming::Alias(alias) => ("", Some(TopicAlias(alias))),
+    };
     let properties = message.properties.as_deref();
     let identifiers: SmallVec<[SubscriptionId; 4]> =
         identifiers.iter().filter_map(|&identifier| SubscriptionId::new(identifier)).collect();
@@ -110,7 +131,7 @@ pub(crate) fn encode_frame(
         dup: false,
         qos,
         retain,
-        topic: &message.topic,
+        topic,
         packet_id: (qos != Qos::AtMostOnce).then_some(PacketId::MIN),
         properties: PublishProperties {
             payload_is_utf8: properties.and_then(|p| p.payload_is_utf8),
@@ -120,7 +141,7 @@ pub(crate) fn encode_frame(
             correlation_data: properties.and_then(|p| p.correlation_data.as_deref()),
             subscription_ids: SubscriptionIds::list(&identifiers),
             user: UserProperties::owned(properties.map_or(&[], |p| &p.user)),
-            topic_alias: None,
+            topic_alias: alias,
         },
         payload: &message.payload,
     };

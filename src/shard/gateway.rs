@@ -1,12 +1,13 @@
 //! The state of one shard, and the engine's calls into it. It only dispatches: what happens stands in the file named
 //! after the event.
 
-use super::command::Event;
+use super::command::{Event, Notice};
 use super::committing::Committing;
 use super::connect::Moving;
 use super::connections::Survey;
 use super::fanout::{Parcel, Passing};
 use super::flavours::Flavours;
+use super::gaps::GapNotes;
 use super::home::Homes;
 use super::incoming::{HotRing, Incoming};
 use super::lagging::Lagging;
@@ -14,10 +15,15 @@ use super::letter::Letter;
 use super::log_port::LogPort;
 use super::push::ListPush;
 use super::restore::Restoring;
+use super::retained::RetainedReads;
 use super::settings::Settings;
+use super::share::Shares;
 use super::stats::Counters;
 use super::subscribe::Installing;
+use super::turning::Turning;
 use super::unsent::Unsent;
+use super::waits::Waits;
+use super::watching::Watching;
 use crate::base::hash::KeyedHash;
 use crate::base::ids::{ConnectionId, Seq, SessionId, ShardId};
 use crate::base::wheel::Wheel;
@@ -25,10 +31,12 @@ use crate::engine::{self, CloseCause, Departure, Handler, MoreWork};
 use crate::io::{Driver, ListenerId};
 use crate::router::fanout::Fanout;
 use crate::router::interest::Interest;
+use crate::router::retained::Retained;
 use crate::router::subscribers::Subscribers;
 use crate::session::Effects;
 use crate::session::directory::Directory;
 use crate::store;
+use crate::wire::websocket::Carrier;
 use crossbeam_channel::{Sender, TrySendError};
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
@@ -36,7 +44,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// The engine as this handler sees it.
-pub(crate) type Core<D> = engine::Core<D, Letter>;
+pub(crate) type Core<D> = engine::Core<D, Letter, Carrier>;
 
 /// What a shard is made of.
 #[derive(Debug)]
@@ -47,6 +55,7 @@ pub(crate) struct GatewaySettings {
     pub(crate) settings: Arc<Settings>,
     pub(crate) store: store::Handle,
     pub(crate) events: Sender<Event>,
+    pub(crate) notices: Sender<Notice>,
 }
 
 /// One shard's state: sessions, topics, and what is under way.
@@ -76,11 +85,20 @@ pub(crate) struct Gateway {
     /// Filters whose interest is on its way to a home, with the number of letters.
     pub(super) on_the_way: HashMap<u32, u32>,
 
+    /// Of the topics whose home this is.
+    pub(super) retained: Retained,
+    pub(super) reads: RetainedReads,
+    pub(super) shares: Shares,
+
     pub(super) fanout: Fanout<Parcel>,
     pub(super) flavours: Flavours,
     pub(super) passing: Passing,
     pub(super) lagging: Lagging,
     pub(super) unsent: Unsent,
+    /// Sessions whose window has room again because something could not be sent, with unlogged messages waiting for it.
+    /// Worked off each turn.
+    pub(super) freed: Vec<SessionId>,
+    pub(super) gap_notes: GapNotes,
     pub(super) incoming: Incoming,
     pub(super) hot: HotRing,
     /// The last seq whose batch has come.
@@ -97,7 +115,12 @@ pub(crate) struct Gateway {
 
     pub(super) log: LogPort,
     pub(super) committing: Committing,
+    pub(super) turning: Turning,
     pub(super) lists: Slab<ListPush>,
+    /// Pushes that are answered once devices have them.
+    pub(super) waits: Waits,
+    /// What the control plane wants to be told of.
+    pub(super) watching: Watching,
     /// Sessions whose record has a lazily written change, each once.
     pub(super) dirty: VecDeque<SessionId>,
     /// The first of them, which are being written, a share a turn.
@@ -127,19 +150,21 @@ pub(crate) struct Gateway {
     pub(super) scratch: Vec<u8>,
     stopped: bool,
     pub(super) counters: Counters,
-    spare_effects: Vec<Effects>,
+    /// Boxed, for they come and go with every call of a session.
+    #[expect(clippy::vec_box, reason = "the box itself is what is used again")]
+    spare_effects: Vec<Box<Effects>>,
 }
 
 impl Gateway {
     pub(crate) fn new(start: GatewaySettings) -> Self {
-        let GatewaySettings { shard, homes, hash, settings, store, events } = start;
+        let GatewaySettings { shard, homes, hash, settings, store, events, notices } = start;
         let sessions_max = settings.sessions_per_shard();
         Self {
             shard,
             homes,
             events,
             untold: VecDeque::new(),
-            directory: Directory::new(hash.clone(), sessions_max),
+            directory: Directory::new(hash.clone(), sessions_max, settings.limits.devices_per_user),
             offline: Wheel::new(u32::try_from(sessions_max).expect("sessions are numbered with 32 bits"), 0),
             moving: Slab::new(),
             assigned: 0,
@@ -148,11 +173,16 @@ impl Gateway {
             interest: Interest::new(hash.clone()),
             installing: Slab::new(),
             on_the_way: HashMap::new(),
+            retained: Retained::new(settings.retained_per_shard()),
+            reads: RetainedReads::default(),
+            shares: Shares::default(),
             fanout: Fanout::new(hash.clone()),
             flavours: Flavours::default(),
             passing: Passing::default(),
             lagging: Lagging::default(),
             unsent: Unsent::default(),
+            freed: Vec::new(),
+            gap_notes: GapNotes::default(),
             incoming: Incoming::default(),
             hot: HotRing::default(),
             seq: Seq(0),
@@ -163,8 +193,11 @@ impl Gateway {
             retry_reads_ms: 0,
             log: LogPort::new(store, shard),
             committing: Committing::new(hash.clone()),
+            turning: Turning::default(),
             hash,
             lists: Slab::new(),
+            waits: Waits::default(),
+            watching: Watching::new(notices),
             dirty: VecDeque::new(),
             dirty_due: 0,
             dirty_since_ms: 0,
@@ -221,12 +254,14 @@ impl Gateway {
     }
 
     /// An empty list of effects, to be given back.
-    pub(super) fn take_effects(&mut self) -> Effects {
-        self.spare_effects.pop().unwrap_or_default()
+    pub(super) fn take_effects(&mut self) -> Box<Effects> {
+        let mut effects = self.spare_effects.pop().unwrap_or_else(|| Box::new(Effects::new(self.settings.sessions())));
+        effects.tells_received = self.watching.any() || !self.waits.is_empty();
+        effects
     }
 
     /// Takes an empty list of effects back.
-    pub(super) fn give_effects(&mut self, mut effects: Effects) {
+    pub(super) fn give_effects(&mut self, mut effects: Box<Effects>) {
         effects.control.clear();
         effects.list.clear();
         if let Some(inner) = self.spare_effects.last_mut() {
@@ -238,6 +273,7 @@ impl Gateway {
 
 impl<D: Driver> Handler<D> for Gateway {
     type Letter = Letter;
+    type Transform = Carrier;
 
     fn on_accept(&mut self, core: &mut Core<D>, id: ConnectionId, _listener: ListenerId, _peer: SocketAddr) {
         self.guest_arrived(core, id);
@@ -247,7 +283,7 @@ impl<D: Driver> Handler<D> for Gateway {
         self.received(core, id, bytes)
     }
 
-    fn on_departed(&mut self, core: &mut Core<D>, id: ConnectionId, departure: Departure) {
+    fn on_departed(&mut self, core: &mut Core<D>, id: ConnectionId, departure: Departure<Carrier>) {
         let tag = core.tag(id).expect("the id is valid in this call");
         self.departed(core, tag, departure);
     }
@@ -281,9 +317,12 @@ impl<D: Driver> Handler<D> for Gateway {
             Letter::Deliver(message) => self.incoming.deliver(message),
             Letter::DeliverEveryone(message) => self.incoming.everyone(message),
             Letter::UsersPart(part) => self.incoming.users(part),
-            Letter::UsersCounted { ticket, counts } => self.on_users_counted(ticket, &counts),
+            Letter::UsersCounted { ticket, counts } => self.on_users_counted(ticket, counts),
             Letter::Interest(interest) => self.on_interest(core, &interest),
             Letter::InterestSet { ticket } => self.on_interest_set(core, ticket),
+            Letter::RetainedRead(question) => self.on_retained_asked(*question),
+            Letter::RetainedFound(found) => self.on_retained_found(core, *found),
+            Letter::Share(letter) => self.on_share(core, *letter),
             Letter::Restored => self.restored_shards += 1,
             Letter::Batch(batch) => self.on_batch(batch),
             Letter::Done(done) => self.on_done(core, done),
@@ -294,6 +333,8 @@ impl<D: Driver> Handler<D> for Gateway {
             Letter::Disconnect { app, user, device, token } => {
                 self.on_disconnect(core, app, &user, device.as_deref(), token);
             }
+            Letter::User { app, user, token } => self.on_user(app, &user, token),
+            Letter::Watch(watch) => self.watching.set(watch),
             Letter::Drain => self.on_drain(core),
             Letter::Stop => self.stopped = true,
         }

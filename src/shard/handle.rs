@@ -1,6 +1,6 @@
 //! The control plane's end: commands in. Answers come as [`Event`](super::command::Event)s.
 
-use super::command::{CommandError, CommandToken, ConnectionQuery, Push, Target};
+use super::command::{CommandError, CommandToken, ConnectionQuery, Push, Target, Watch};
 use super::home::Homes;
 use super::letter::Letter;
 use crate::base::ids::{AppId, ShardId};
@@ -77,6 +77,18 @@ impl Handle {
     ) -> Result<(), CommandError> {
         let home = self.inner.homes.user(app, &user);
         self.send(home, Letter::Disconnect { app, user, device, token })
+    }
+
+    /// Asks for a user's devices; answered by `Event::User`.
+    pub fn user(&self, app: AppId, user: Arc<str>, token: CommandToken) -> Result<(), CommandError> {
+        let home = self.inner.homes.user(app, &user);
+        self.send(home, Letter::User { app, user, token })
+    }
+
+    /// Has every shard tell of these and nothing else from now on; a shard that answers a later command does so. `Busy`:
+    /// some shards may have been told already; come again.
+    pub fn watch(&self, watch: &Arc<Watch>) -> Result<(), CommandError> {
+        self.inner.homes.all().try_for_each(|shard| self.send(shard, Letter::Watch(Arc::clone(watch))))
     }
 
     /// Stops accepting and closes everybody politely; each shard answers `Event::Drained`.

@@ -37,6 +37,11 @@ impl Homes {
         self.pick(self.hash.of(&(1_u8, app, topic)))
     }
 
+    /// The owner of a share group.
+    pub fn share(&self, app: AppId, group: &str, filter: &str) -> ShardId {
+        self.pick(self.hash.of(&(2_u8, app, group, filter)))
+    }
+
     fn pick(&self, hash: u64) -> ShardId {
         // The high half of a widening multiplication spreads evenly without a division.
         let shard = (u128::from(hash) * u128::from(self.shards)) >> 64;

@@ -13,7 +13,7 @@ impl Gateway {
     pub(super) fn received<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, bytes: &[u8]) -> usize {
         let Some(tag) = core.tag(id) else { return bytes.len() };
         if tag == GUEST {
-            return self.greet(core, id, bytes);
+            return self.guest_spoke(core, id, bytes);
         }
         if tag & MOVING != 0 {
             return 0;
@@ -85,7 +85,8 @@ impl Gateway {
         let Some(connection) = session.connection() else { return };
         let mut effects = self.take_effects();
         let session = self.directory.get_mut(id).expect("it was there a moment ago");
-        mqtt::disconnect(session, reason, &mut effects);
+        let elsewhere = self.settings.server_reference.as_deref().filter(|_| reason == CloseReason::Draining);
+        mqtt::disconnect(session, reason, elsewhere, &mut effects);
         self.apply(core, Some(id), Some(connection), &mut effects);
         self.give_effects(effects);
     }
@@ -102,9 +103,11 @@ impl Gateway {
         }
         let Some(session) = self.session_of(id, tag) else { return };
         self.unsent.forget(session.index);
+        self.reads.forget(session.index);
         self.forget_lagging(session);
         let (now, position) = (core.now(), self.position());
         let mut effects = self.take_effects();
+        self.notice_lost(session);
         let state = self.directory.get_mut(session).expect("it was just found");
         state.on_connection_closed(Close::Lost, now, position, &mut effects);
         self.apply(core, Some(session), None, &mut effects);

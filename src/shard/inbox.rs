@@ -5,6 +5,7 @@ use super::lagging::Kept;
 use super::log_port::Waiting;
 use super::subscribe::is_inbox;
 use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq, SessionId};
+use crate::base::log::StreamGap;
 use crate::base::message::{Entry, Message, StreamKey};
 use crate::io::Driver;
 use crate::limits::TICK;
@@ -14,13 +15,14 @@ use crate::store::{Answer, Request, StoreError};
 use std::sync::Arc;
 
 impl Gateway {
-    /// An unlogged push to a user who lives here.
+    /// An unlogged push to a user who lives here; `tell` gets the devices whose outbox took it.
     pub(super) fn deliver_inbox<D: Driver>(
         &mut self,
         core: &mut Core<D>,
         app: AppId,
         user: &str,
         message: &Arc<Message>,
+        mut tell: Option<&mut Vec<Arc<str>>>,
     ) {
         let mut next = self.directory.sessions_of(app, user).next();
         while let Some(id) = next {
@@ -28,7 +30,12 @@ impl Gateway {
             let session = self.directory.get(id).expect("the user's list holds live sessions");
             let is_meant = message.only_device.as_deref().is_none_or(|device| device == session.device());
             if is_meant && session.is_open() && session.effective(&message.topic, None).is_some() {
-                self.deliver_once(core, id, message);
+                let device: Option<Arc<str>> = tell.is_some().then(|| session.device().into());
+                if self.deliver_once(core, id, message)
+                    && let Some(tell) = &mut tell
+                {
+                    tell.extend(device);
+                }
             }
         }
     }
@@ -59,7 +66,10 @@ impl Gateway {
         let connection = session.connection();
         match session.offer_logged(at, entry.epoch, &entry.message, qos, &mut effects) {
             Offer::Send(delivery) => self.deliver_in_flight(core, id, delivery, false),
-            Offer::SendOnce => self.deliver_once(core, id, &entry.message),
+            Offer::SendOnce => {
+                let is_handed = self.deliver_once(core, id, &entry.message);
+                self.settled_for(core, id, at, is_handed);
+            }
             Offer::AfterCommit | Offer::Behind | Offer::Passed => {}
             Offer::Full => unreachable!("a logged message waits in the log"),
             Offer::Skipped(counter) => self.counters.session(counter),
@@ -85,11 +95,8 @@ impl Gateway {
     /// A session asks for what it does not know of its inbox.
     pub(super) fn ask_about_inbox(&mut self, id: SessionId) {
         let Some(session) = self.directory.get(id) else { return };
-        if session.wants_inbox_start() {
+        if session.wants_inbox_start() || session.wants_inbox_end() {
             self.ask_for_read_mark(id);
-        } else if session.wants_inbox_end() {
-            let stream = StreamKey::Inbox(session.app(), session.user().into());
-            self.log.submit(Request::Head { stream }, Waiting::InboxHead { session: id, mark: Default::default() });
         }
     }
 
@@ -135,7 +142,10 @@ impl Gateway {
         let Some(session) = self.directory.get(id) else { return };
         let Ok(Answer::Records(records)) = result else { return self.read_again(id) };
         let mark = records.first().and_then(|(_, value)| record::parse_read_mark(value)).unwrap_or_default();
-        let stream = StreamKey::Inbox(session.app(), session.user().into());
+        let (app, user): (_, Arc<str>) = (session.app(), session.user().into());
+        // Sessions that were away when the process began have not seen how far others had come.
+        self.directory.learn_read_mark(app, &user, mark);
+        let stream = StreamKey::Inbox(app, user);
         self.log.submit(Request::Head { stream }, Waiting::InboxHead { session: id, mark });
     }
 
@@ -191,7 +201,8 @@ impl Gateway {
         } else {
             entries.last().map_or(self.seq, |entry| entry.seq)
         };
-        self.on_topics_read(core, id, &entries, through);
+        // What it holds it has whole, so there are no gaps.
+        self.on_topics_read(core, id, &entries, &[], through);
     }
 
     /// Everything logged up to this seq has been offered to all it concerns.
@@ -253,6 +264,13 @@ impl Gateway {
         });
     }
 
+    /// Uses the windows that were freed without a word of the client.
+    pub(super) fn catch_up_freed<D: Driver>(&mut self, core: &mut Core<D>) {
+        for id in std::mem::take(&mut self.freed) {
+            self.catch_up(core, id);
+        }
+    }
+
     /// Logged messages up to this seq may be read: what is unlogged and comes before them has reached all it concerns.
     fn readable(&self) -> Seq {
         self.passing.first_unlogged().unwrap_or_else(|| self.offered.max(self.passing.newest()))
@@ -289,6 +307,7 @@ impl Gateway {
         core: &mut Core<D>,
         id: SessionId,
         entries: &[Entry],
+        gaps: &[StreamGap],
         through: Seq,
     ) {
         let now = core.now();
@@ -296,7 +315,7 @@ impl Gateway {
         let barrier = self.lagging.next(id.index).map_or(through, |first| through.min(first.behind)).min(readable);
         self.stop_at(id, readable);
         let entries = &entries[..entries.partition_point(|entry| entry.seq <= barrier)];
-        self.tell_session(core, id, |session, effects| session.on_topics_pulled(entries, barrier, now, effects));
+        self.tell_session(core, id, |session, effects| session.on_topics_pulled(entries, gaps, barrier, now, effects));
         self.catch_up(core, id);
     }
 
@@ -311,9 +330,10 @@ impl Gateway {
         let mut effects = self.take_effects();
         let session = self.directory.get_mut(id).expect("it is looked at");
         let offer = session.offer_volatile(message, qos, &mut effects);
+        self.note_live(id, message, offer);
         match offer {
             Offer::Send(delivery) => self.deliver_in_flight(core, id, delivery, false),
-            Offer::SendOnce => self.deliver_once(core, id, message),
+            Offer::SendOnce => drop(self.deliver_once(core, id, message)),
             Offer::Skipped(counter) => self.counters.session(counter),
             Offer::AfterCommit | Offer::Behind | Offer::Passed | Offer::Full => {}
         }

@@ -6,7 +6,8 @@
 
 use super::fanout::Parcel;
 use super::gateway::{Core, Gateway};
-use super::letter::{Letter, UsersPart};
+use super::letter::{Awaited, Counted, Letter, UsersPart};
+use super::waits::Held;
 use crate::base::ids::{AppId, Seq, ShardId};
 use crate::base::message::{Entry, Message, StreamKey};
 use crate::io::Driver;
@@ -26,7 +27,7 @@ pub(crate) struct Incoming {
 enum Item {
     Batch { batch: Arc<Batch>, next: usize },
     Message { message: Arc<Message>, everyone: bool },
-    Users { part: Box<UsersPart>, next: usize, counts: Vec<(u32, u32)> },
+    Users { part: Box<UsersPart>, next: usize, counts: Vec<Counted> },
 }
 
 impl Incoming {
@@ -140,7 +141,7 @@ impl Gateway {
         core: &mut Core<D>,
         part: &mut UsersPart,
         next: &mut usize,
-        counts: &mut Vec<(u32, u32)>,
+        counts: &mut Vec<Counted>,
         budget: &mut usize,
     ) -> bool {
         while let Some((index, user)) = part.users.get(*next) {
@@ -148,26 +149,40 @@ impl Gateway {
                 return false;
             }
             *budget -= 1;
+            let mut delivered = Vec::new();
             if let Some(message) = &part.message {
-                self.deliver_inbox(core, part.app, user, message);
+                let tell = part.awaited.is_some().then_some(&mut delivered);
+                self.deliver_inbox(core, part.app, user, message, tell);
             }
-            counts.push((*index, self.online(part.app, user)));
+            let counted = Counted { index: *index, online: self.online(part.app, user), delivered };
+            match &part.awaited {
+                Some(Awaited { deadline_ms, logged: Some(message), positions }) => {
+                    let (to, ticket) = (part.coordinator, part.ticket);
+                    let held = || Held::Part { to, ticket, counts: Vec::with_capacity(part.users.len()) };
+                    let wait = *part.wait.get_or_insert_with(|| self.hold_answer(held(), *deadline_ms));
+                    let place = self.count_into(wait, counted);
+                    self.wait_for_devices(core, wait, message, (place, user), &positions[*next]);
+                }
+                _ => counts.push(counted),
+            }
             *next += 1;
         }
-        let counts = std::mem::take(counts);
-        self.send_counts(core, part.coordinator, part.ticket, counts);
+        match part.wait {
+            Some(wait) => self.begin_wait(core, wait),
+            None => self.send_counts(core, part.coordinator, part.ticket, std::mem::take(counts)),
+        }
         true
     }
 
-    fn send_counts<D: Driver>(
+    pub(super) fn send_counts<D: Driver>(
         &mut self,
         core: &mut Core<D>,
         coordinator: ShardId,
         ticket: u32,
-        counts: Vec<(u32, u32)>,
+        counts: Vec<Counted>,
     ) {
         if coordinator == self.shard {
-            self.on_users_counted(ticket, &counts);
+            self.on_users_counted(ticket, counts);
         } else {
             core.send_control(coordinator, Letter::UsersCounted { ticket, counts });
         }

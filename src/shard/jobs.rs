@@ -19,18 +19,25 @@ impl Gateway {
             let Some((session, after)) = self.pulls.pop_front() else { break };
             self.serve_pull(core, session, after);
         }
+        self.answer_retained(core);
+        self.run_shares(core);
         self.retry_reads(core);
         self.retry_refused(core);
+        self.catch_up_freed(core);
         self.go_on_restoring(core);
         self.expire_offline(core);
+        let more_waits = self.expire_waits(core);
+        self.watching.tell_missed();
         self.write_lazily(core);
         let more_drain = self.drain_some(core);
-        self.go_on_surveying(core);
-        let log_waits = !self.log.flush();
+        let more_surveys = self.go_on_surveying(core);
+        let more_held = self.end_rounds(core);
+        let log_waits = !self.log.flush() || self.turning.is_full();
         self.release_throttled(core, log_waits);
         let answers_wait = self.tell_waiting();
-        let more_surveys = !self.surveys.is_empty();
-        answers_wait || more_drain || more_surveys || more_fanout || !self.incoming.is_empty() || !self.pulls.is_empty()
+        let more_reads = !self.incoming.is_empty() || !self.pulls.is_empty();
+        let more_reads = more_reads || self.reads.is_asked(&self.retained) || self.shares.has_work();
+        answers_wait || more_drain || more_waits || more_surveys || more_held || more_fanout || more_reads
     }
 
     /// The earliest time at which there is work again without a letter or a completion.
@@ -40,12 +47,22 @@ impl Gateway {
             _ => self.turn_ms,
         });
         // What waits for room in the log's queue is tried again each tick: the log does not tell when it has room.
-        let waits = self.log.congested() || !self.throttled.is_empty() || !self.refused.is_empty();
+        let log_waits = self.is_log_congested() || self.turning.held() > 0;
+        let waits = log_waits || !self.throttled.is_empty() || !self.refused.is_empty();
         let retry = waits.then_some(self.turn_ms + RETRY_MS);
         let reads = (!self.failed_reads.is_empty()).then_some(self.retry_reads_ms);
+        // Some windows are freed by an outbox that drains after this turn's jobs.
+        let freed = (!self.freed.is_empty()).then_some(self.turn_ms);
         // A turn frees connections after its jobs, and nothing else may happen when the last one is gone.
         let drains = (self.draining && !self.drained).then_some(self.turn_ms + RETRY_MS);
-        [self.offline.next_wake(), lazily, retry, reads, drains, self.restoring.retry_ms()].into_iter().flatten().min()
+        let notices = self.watching.misses().then_some(self.turn_ms + RETRY_MS);
+        let answers = self.waits.next_ms();
+        let restores = self.restoring.retry_ms();
+        let shares = self.shares.write_ms();
+        [self.offline.next_wake(), lazily, retry, reads, freed, drains, notices, answers, restores, shares]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn expire_offline<D: Driver>(&mut self, core: &mut Core<D>) {

@@ -1,6 +1,6 @@
 //! Starting and ending a node's data plane: the mailboxes, the log thread, one thread a shard.
 
-use super::command::Event;
+use super::command::{Event, Notice};
 use super::gateway::{Gateway, GatewaySettings};
 use super::handle::Handle;
 use super::home::Homes;
@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::engine::mail::{Mailbox, Post};
 use crate::io::probe::{self, Chosen};
 use crate::io::{self, Driver};
-use crate::limits::{EVENTS_MAX, MAILBOX_LETTERS_MAX};
+use crate::limits::{EVENTS_MAX, GIVE_BACK_INTERVAL, MAILBOX_LETTERS_MAX, NOTICES_MAX};
 use crate::store::{self, Address, Batch, Deliver, Done, Log, LogThread, MemoryStore};
 use crossbeam_channel::{Receiver, bounded};
 use std::fmt;
@@ -24,6 +24,7 @@ use std::thread::JoinHandle;
 /// A shard: an engine and what it serves. Belongs to the thread that made it.
 pub struct Shard<D: Driver> {
     engine: Engine<D, Gateway>,
+    rests_again_ms: u64,
 }
 
 /// What a shard is made from; it may travel to the thread that will run it.
@@ -43,7 +44,8 @@ impl<D: Driver> Shard<D> {
     pub fn new(seat: Seat, driver: D) -> io_error::Result<Self> {
         let mut gateway = Gateway::new(seat.gateway);
         gateway.restore();
-        Ok(Self { engine: Engine::new(driver, gateway, seat.engine, seat.mailbox, seat.posts)? })
+        let engine = Engine::new(driver, gateway, seat.engine, seat.mailbox, seat.posts)?;
+        Ok(Self { engine, rests_again_ms: 0 })
     }
 
     /// One turn.
@@ -52,6 +54,16 @@ impl<D: Driver> Shard<D> {
     /// The driver cannot be polled: the shard is of no use any more.
     pub fn turn(&mut self) -> io_error::Result<()> {
         self.engine.turn()
+    }
+
+    /// Whether the next turn will wait, and this was not so lately: at most once in `GIVE_BACK_INTERVAL`.
+    pub fn is_at_rest(&mut self) -> bool {
+        let now_ms = self.engine.core.now().monotonic_ms;
+        if self.engine.has_work() || now_ms < self.rests_again_ms {
+            return false;
+        }
+        self.rests_again_ms = self.engine.core.now().deadline(GIVE_BACK_INTERVAL);
+        true
     }
 
     /// Whether it was told to stop.
@@ -82,6 +94,8 @@ pub struct Assembly {
     pub handle: Handle,
     /// Answers out.
     pub events: Receiver<Event>,
+    /// What is watched.
+    pub notices: Receiver<Notice>,
     /// One a shard.
     pub seats: Vec<Seat>,
     /// Where the log's commits go.
@@ -102,6 +116,7 @@ impl Assembly {
         let mailboxes: Vec<Mailbox<Letter>> = (0..settings.shards).map(open).collect();
         let posts: Vec<Post<Letter>> = mailboxes.iter().map(Mailbox::post).collect();
         let (events_in, events) = bounded(EVENTS_MAX);
+        let (notices_in, notices) = bounded(NOTICES_MAX);
         let seat = |mailbox: Mailbox<Letter>| Seat {
             gateway: GatewaySettings {
                 shard: mailbox.shard(),
@@ -110,6 +125,7 @@ impl Assembly {
                 settings: Arc::clone(settings),
                 store: store.clone(),
                 events: events_in.clone(),
+                notices: notices_in.clone(),
             },
             mailbox,
             posts: posts.clone(),
@@ -117,7 +133,7 @@ impl Assembly {
         };
         let seats = mailboxes.into_iter().map(seat).collect();
         let handle = Handle::new(posts.clone(), homes, store.clone());
-        Self { handle, events, seats, mail: LogMail { posts } }
+        Self { handle, events, notices, seats, mail: LogMail { posts } }
     }
 }
 
@@ -157,6 +173,8 @@ pub struct Running {
     pub handle: Handle,
     /// Answers out.
     pub events: Receiver<Event>,
+    /// What is watched.
+    pub notices: Receiver<Notice>,
     /// Bound addresses, in the order of the settings.
     pub listening: Vec<SocketAddr>,
     /// The driver's name.
@@ -208,22 +226,26 @@ impl std::error::Error for StartError {}
 
 /// Starts everything and returns when every shard listens.
 ///
+/// Threads that have nothing to do call `give_back` now and then: what a burst took from the allocator and has freed
+/// since may go back to the system. It must be quick.
+///
 /// # Errors
 /// The first thing that did not work; what had been started is ended again.
-pub fn start(settings: Settings) -> Result<Running, StartError> {
+pub fn start(settings: Settings, give_back: fn()) -> Result<Running, StartError> {
     let choosing = probe::choose(settings.driver).map_err(StartError::Driver)?;
     let settings = Arc::new(settings);
     let hash = KeyedHash::new(settings.hash_key);
     let memory = MemoryStore::new(settings.retentions(), hash);
     let log = Log::open(memory, settings.random_seed).expect("a memory store opens");
     let (store, desk) = store::thread::open(log);
-    let Assembly { handle, events, seats, mail } = Assembly::new(&settings, &store);
-    let log = store::thread::run(&store, desk, mail, io::now).map_err(StartError::Io)?;
+    let Assembly { handle, events, notices, seats, mail } = Assembly::new(&settings, &store);
+    let log = store::thread::run(&store, desk, mail, io::now, give_back).map_err(StartError::Io)?;
     drop(store);
 
     let mut running = Running {
         handle,
         events,
+        notices,
         listening: settings.listen.clone(),
         driver: choosing.chosen.name(),
         notice: choosing.fallback,
@@ -232,8 +254,8 @@ pub fn start(settings: Settings) -> Result<Running, StartError> {
     };
     for (number, seat) in seats.into_iter().enumerate() {
         let run = move || match choosing.chosen {
-            Chosen::Epoll => run(seat, io::epoll::EpollDriver::new),
-            Chosen::Uring => run(seat, io::uring::UringDriver::new),
+            Chosen::Epoll => run(seat, io::epoll::EpollDriver::new, give_back),
+            Chosen::Uring => run(seat, io::uring::UringDriver::new, give_back),
         };
         match std::thread::Builder::new().name(format!("shard-{number}")).spawn(run) {
             Ok(thread) => running.shards.push(thread),
@@ -270,7 +292,7 @@ impl Running {
 }
 
 /// A shard's thread: the driver is made here because a ring belongs to the thread that made it.
-fn run<D: Driver>(seat: Seat, make: impl FnOnce() -> io_error::Result<D>) {
+fn run<D: Driver>(seat: Seat, make: impl FnOnce() -> io_error::Result<D>, give_back: fn()) {
     let (events, number) = (seat.gateway.events.clone(), seat.gateway.shard.0);
     let failed = |error| {
         let result = Err(StartError::Io(error));
@@ -284,6 +306,9 @@ fn run<D: Driver>(seat: Seat, make: impl FnOnce() -> io_error::Result<D>) {
     while !shard.is_stopped() {
         if let Err(error) = shard.turn() {
             return failed(error);
+        }
+        if shard.is_at_rest() {
+            give_back();
         }
     }
 }

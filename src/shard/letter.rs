@@ -4,14 +4,17 @@
 //! posts the `Done` of any request in it, and a shard works batches and unlogged deliveries off in the order of
 //! arrival ([`super::incoming`]); so whoever sends an unlogged message after a `Done` knows that it will not overtake.
 
-use super::command::{CommandError, CommandToken, ConnectionQuery, Push};
-use crate::base::ids::{AppId, SessionId, ShardId};
+use super::command::{CommandError, CommandToken, ConnectionQuery, Push, Watch};
+use super::retained::{RetainedFound, RetainedRead};
+use super::share::ShareLetter;
+use crate::base::ids::{AppId, PushId, SessionId, ShardId};
 use crate::base::message::Message;
 use crate::engine::Departure;
 use crate::router::interest::Level;
 use crate::session::mqtt::ConnectRequest;
 use crate::session::{Identity, Ticket};
-use crate::store::{Batch, Done, RecordChange};
+use crate::store::{Batch, Done, Position, RecordChange};
+use crate::wire::websocket::Carrier;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -30,12 +33,18 @@ pub(crate) enum Letter {
     DeliverEveryone(Arc<Message>),
     /// Part of a list push whose users live here.
     UsersPart(Box<UsersPart>),
-    /// What a part reached: the index in the push and the connected devices.
-    UsersCounted { ticket: u32, counts: Vec<(u32, u32)> },
+    /// What a part reached.
+    UsersCounted { ticket: u32, counts: Vec<Counted> },
     /// A shard's interest in a filter has changed. With a ticket, answer [`Letter::InterestSet`].
     Interest(Box<InterestLetter>),
     /// Interest is installed at one home.
     InterestSet { ticket: u32 },
+    /// For a home: what is retained under a filter? Answer with [`Letter::RetainedFound`].
+    RetainedRead(Box<RetainedRead>),
+    /// What one home has.
+    RetainedFound(Box<RetainedFound>),
+    /// Between a share group's home and its members' shards.
+    Share(Box<ShareLetter>),
     /// A shard's sessions are back and their interest is installed.
     Restored,
     /// What a group commit brought.
@@ -52,6 +61,10 @@ pub(crate) enum Letter {
     Connections { query: ConnectionQuery, token: CommandToken },
     /// Close a user's connections, or one device's.
     Disconnect { app: AppId, user: Arc<str>, device: Option<Arc<str>>, token: CommandToken },
+    /// Say what is known of a user's devices.
+    User { app: AppId, user: Arc<str>, token: CommandToken },
+    /// Tell of these from now on.
+    Watch(Arc<Watch>),
     /// Stop accepting and close everybody politely.
     Drain,
     /// End the thread.
@@ -62,7 +75,7 @@ pub(crate) enum Letter {
 #[derive(Debug)]
 pub(crate) struct Arrival {
     /// The socket with its unread bytes.
-    pub(crate) departure: Departure,
+    pub(crate) departure: Departure<Carrier>,
     /// Who.
     pub(crate) identity: Identity,
     /// What CONNECT said.
@@ -87,8 +100,18 @@ pub(crate) enum Origin {
     Nobody,
     /// A client's session.
     Client { shard: ShardId, session: SessionId, receipt: Ticket },
-    /// The API.
-    Control(CommandToken),
+    /// The API, with this push.
+    Control(CommandToken, PushId),
+}
+
+impl Origin {
+    /// The id of the push it is; only pushes have keys.
+    pub(crate) fn push(self) -> PushId {
+        match self {
+            Self::Control(_, id) => id,
+            Self::Nobody | Self::Client { .. } => PushId::default(),
+        }
+    }
 }
 
 /// What became of a client's publish.
@@ -110,9 +133,35 @@ pub(crate) struct UsersPart {
     pub(crate) app: AppId,
     /// To deliver now (QoS 0); logged ones come with their batch and are only counted.
     pub(crate) message: Option<Arc<Message>>,
+    /// Count when the devices have it.
+    pub(crate) awaited: Option<Awaited>,
+    /// The answer that is held back for that, once it is being made.
+    pub(crate) wait: Option<usize>,
     /// Who collects the counts.
     pub(crate) coordinator: ShardId,
     pub(crate) ticket: u32,
+}
+
+/// What a part waits for.
+#[derive(Debug)]
+pub(crate) struct Awaited {
+    /// Until then, monotonic milliseconds.
+    pub(crate) deadline_ms: u64,
+    /// The message, if it was logged.
+    pub(crate) logged: Option<Arc<Message>>,
+    /// Where it stands, a position a user; none if it was not logged.
+    pub(crate) positions: Vec<Position>,
+}
+
+/// What one user's part of a list came to.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    /// Index in the push.
+    pub(crate) index: u32,
+    /// Connected devices.
+    pub(crate) online: u32,
+    /// Those that have it, if that was waited for.
+    pub(crate) delivered: Vec<Arc<str>>,
 }
 
 /// A change of interest.

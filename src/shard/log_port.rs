@@ -6,11 +6,13 @@
 
 use super::command::{CommandToken, Push};
 use super::letter::Publish;
+use super::restore::Next;
 use crate::base::ids::{Epoch, Offset, SessionId, ShardId};
 use crate::session::Ticket;
 use crate::store::{Address, Handle, Request, RequestToken};
 use slab::Slab;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// What an answer is for.
 #[derive(Debug)]
@@ -27,12 +29,18 @@ pub(crate) enum Waiting {
     InboxHead { session: SessionId, mark: (Epoch, Offset) },
     /// Where the log stands, at start.
     RestoreSeq,
-    /// A page of records behind this key, at start.
-    Restore { after: Box<[u8]> },
+    /// The record of a share group.
+    ShareRead { index: usize, share: Arc<str> },
+    /// A share group's first record.
+    ShareWritten { index: usize, share: Arc<str> },
+    /// A share group reads its topics.
+    ShareTopics { index: usize, share: Arc<str> },
+    /// A page of records, at start.
+    Restore(Next),
     /// This shard is the home of a topic whose message is being committed.
     Publish { publish: Box<Publish>, owed: bool },
     /// A push to users that is being committed.
-    Push { push: Box<Push>, token: CommandToken },
+    Push { push: Box<Push>, token: CommandToken, deliver_by_ms: Option<u64> },
     /// Lazily written positions and the removal of ended sessions: nobody waits.
     Nobody,
 }

@@ -6,12 +6,14 @@
 //! its coming; a publisher whose message finds no room is not read until there is some.
 //!
 //! # Files, in the order in which a message passes them
-//! `launch` threads and mailboxes · `gateway` the engine's calls and letters, dispatched · `connect` from accept to an
-//! open session · `inbound` bytes to frames to sessions · `apply` what sessions ask for · `publish` a topic's home ·
+//! `launch` threads and mailboxes · `gateway` the engine's calls and letters, dispatched · `http` a guest's first bytes
+//! and requests · `websocket` its beginning and end · `connect` from accept to an open session · `inbound` bytes to
+//! frames to sessions · `apply` what sessions ask for · `publish` a topic's home · `turning` its order ·
 //! `push` the control plane's messages · `log_port`, `done` requests to the log and their answers · `incoming` what came
-//! for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound` frames into outboxes · `lagging`, `unsent`
-//! what waits for a window or an outbox · `subscribe` interest · `jobs` the rest of the turn · `restore` at start ·
-//! `admin`, `connections`, `stats` the operator.
+//! for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound` frames into outboxes · `gaps` what retention
+//! took · `lagging`, `unsent` what waits for a window or an outbox · `waits` pushes that wait for devices · `subscribe`
+//! interest · `retained` what is kept for who subscribes · `share` share groups · `jobs` the rest of the turn · `restore`
+//! at start · `admin`, `connections`, `stats` the operator · `watching` what backends are told of devices.
 
 mod admin;
 mod apply;
@@ -22,9 +24,11 @@ mod connections;
 mod done;
 mod fanout;
 mod flavours;
+mod gaps;
 mod gateway;
 pub mod handle;
 mod home;
+mod http;
 mod inbound;
 mod inbox;
 mod incoming;
@@ -37,10 +41,16 @@ mod outbound;
 mod publish;
 mod push;
 mod restore;
+mod retained;
 pub mod settings;
+mod share;
 mod stats;
 mod subscribe;
+mod turning;
 mod unsent;
+mod waits;
+mod watching;
+mod websocket;
 
 pub use handle::Handle;
 pub use launch::{Running, StartError, start};

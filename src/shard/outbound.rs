@@ -1,14 +1,15 @@
 //! Messages into outboxes. What a turn brings a connection is copied, one frame behind the other, into the block that
 //! the turn flushes.
 
-use super::flavours::{Frame, encode_frame, is_expired};
+use super::flavours::{Frame, Wanted, encode_frame, is_expired};
 use super::gateway::{Core, Gateway};
-use crate::base::ids::{ConnectionId, Offset, Qos, SessionId};
+use crate::base::ids::{ConnectionId, Qos, SessionId};
 use crate::base::message::Message;
 use crate::engine::{Close, CloseCause, Refused, Room};
 use crate::io::Driver;
-use crate::session::{Counter, DeliveryId, Session};
+use crate::session::{Counter, DeliveryId, Effective, LoggedAt, Naming, RETAIN_AS_PUBLISHED, Session};
 use crate::wire::mqtt::{PacketId, Version};
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// The version a session's connection speaks.
@@ -46,6 +47,36 @@ pub(super) fn write_frame<D: Driver>(
     Ok(())
 }
 
+/// What a delivery says besides its message.
+struct Manner {
+    identifiers: SmallVec<[u32; 1]>,
+    retain: bool,
+}
+
+impl Manner {
+    /// As all of the session's matching subscriptions together want it [MQTT-3.3.1-12], [MQTT-3.3.1-13].
+    fn live(session: &Session, message: &Message) -> Self {
+        match session.effective(&message.topic, message.publisher) {
+            Some(Effective { retain_as_published, identifiers, .. }) => {
+                Self { identifiers, retain: message.retain && retain_as_published }
+            }
+            None => Self { identifiers: SmallVec::new(), retain: false },
+        }
+    }
+
+    /// Retained, and sent because of one new subscription [MQTT-3.3.1-8].
+    fn retained(identifier: u32) -> Self {
+        let identifiers = (identifier > 0).then_some(identifier).into_iter().collect();
+        Self { identifiers, retain: true }
+    }
+
+    /// As one shared subscription wants it.
+    fn shared(message: &Message, mark: u32) -> Self {
+        let retain = message.retain && mark & RETAIN_AS_PUBLISHED != 0;
+        Self { retain, ..Self::retained(mark & !RETAIN_AS_PUBLISHED) }
+    }
+}
+
 impl Gateway {
     /// Sends, or sends again, a message of a session's window.
     pub(super) fn deliver_in_flight<D: Driver>(
@@ -71,9 +102,11 @@ impl Gateway {
         let wall_ms = core.now().wall_ms;
         let Some(session) = self.directory.get(id) else { return true };
         let Some(connection) = session.connection() else { return true };
-        let Some((message, qos)) =
-            session.in_flight(delivery).and_then(|flight| Some((Arc::clone(flight.message.as_ref()?), flight.qos)))
-        else {
+        let found = session.in_flight(delivery).and_then(|flight| {
+            let message = Arc::clone(flight.message.as_ref()?);
+            Some((message, flight.qos, flight.at))
+        });
+        let Some((message, qos, place)) = found else {
             // Acknowledged while it waited for the outbox.
             return true;
         };
@@ -81,29 +114,35 @@ impl Gateway {
             self.settle_unsent(core, id, delivery, Counter::DroppedExpired);
             return true;
         }
-        let effective = session.effective(&message.topic, None);
-        let identifiers = effective.as_ref().map_or(&[][..], |effective| &effective.identifiers[..]);
-        let retain = message.retain && effective.as_ref().is_some_and(|effective| effective.retain_as_published);
+        let manner = match place {
+            Some(LoggedAt::Retained(identifier)) => Manner::retained(identifier),
+            Some(LoggedAt::Shared { mark, .. }) => Manner::shared(&message, mark),
+            _ => Manner::live(session, &message),
+        };
         let mut bytes = std::mem::take(&mut self.scratch);
-        bytes.clear();
-        let frame = encode_frame(version_of(session), &message, qos, retain, identifiers, wall_ms, &mut bytes);
-        let too_large = frame.layout.total_bytes > session.packet_bytes_max() as usize;
-        let written = if too_large {
-            self.settle_unsent(core, id, delivery, Counter::DroppedTooLarge);
-            true
-        } else {
-            let written = write_frame(core, connection, &bytes, &frame, Some((delivery, dup))).is_ok();
-            if written {
-                self.counters.sent(qos);
-            } else {
-                self.wait_for_outbox(core, connection);
+        let written = match self.encode_for(id, &message, qos, &manner, wall_ms, &mut bytes) {
+            None => {
+                self.settle_unsent(core, id, delivery, Counter::DroppedTooLarge);
+                true
             }
-            written
+            Some((frame, naming, names_gaps)) => {
+                let written = write_frame(core, connection, &bytes, &frame, Some((delivery, dup))).is_ok();
+                if written {
+                    self.counters.sent(qos);
+                    self.named(id, &message, naming);
+                    self.gaps_told(id, names_gaps);
+                } else {
+                    self.wait_for_outbox(core, connection);
+                }
+                written
+            }
         };
         self.scratch = bytes;
         written
     }
 
+    /// Settles what cannot be sent. The window's room is for what waits unlogged, but not here: this may be in the middle
+    /// of an offer of just that.
     pub(super) fn settle_unsent<D: Driver>(
         &mut self,
         core: &mut Core<D>,
@@ -111,54 +150,126 @@ impl Gateway {
         delivery: DeliveryId,
         why: Counter,
     ) {
+        let at = self.directory.get(id).and_then(|session| session.in_flight(delivery)?.at);
         self.tell_session(core, id, |session, effects| session.settle_unsent(delivery, why, effects));
+        if self.lagging.is_behind(id.index) && self.freed.last() != Some(&id) {
+            self.freed.push(id);
+        }
+        if let Some(at) = at {
+            self.settled_for(core, id, at, false);
+        }
     }
 
-    /// Sends a message once, at QoS 0, to one session; what finds no room is dropped and counted.
-    pub(super) fn deliver_once<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, message: &Arc<Message>) {
+    /// Sends a message once, at QoS 0, to one session; what finds no room is dropped and counted. True: it goes.
+    pub(super) fn deliver_once<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: SessionId,
+        message: &Arc<Message>,
+    ) -> bool {
+        let Some(session) = self.directory.get(id) else { return false };
+        let manner = Manner::live(session, message);
+        self.send_once(core, id, message, &manner)
+    }
+
+    /// As [`Gateway::deliver_once`], of a retained message for a subscription with this identifier.
+    pub(super) fn deliver_retained<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: SessionId,
+        message: &Arc<Message>,
+        identifier: u32,
+    ) {
+        let _dropped_is_counted = self.send_once(core, id, message, &Manner::retained(identifier));
+    }
+
+    /// As [`Gateway::deliver_once`], for a shared subscription of this mark.
+    pub(super) fn deliver_shared_once<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: SessionId,
+        message: &Arc<Message>,
+        mark: u32,
+    ) {
+        let _dropped_is_counted = self.send_once(core, id, message, &Manner::shared(message, mark));
+    }
+
+    fn send_once<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: SessionId,
+        message: &Arc<Message>,
+        manner: &Manner,
+    ) -> bool {
         let wall_ms = core.now().wall_ms;
-        let Some(session) = self.directory.get(id) else { return };
-        let Some(connection) = session.connection() else { return };
+        let Some(session) = self.directory.get(id) else { return false };
+        let Some(connection) = session.connection() else { return false };
         if is_expired(message, wall_ms) {
-            return self.counters.session(Counter::DroppedExpired);
+            self.counters.session(Counter::DroppedExpired);
+            return false;
         }
-        let effective = session.effective(&message.topic, message.publisher);
-        let identifiers = effective.as_ref().map_or(&[][..], |effective| &effective.identifiers[..]);
-        let retain = message.retain && effective.as_ref().is_some_and(|effective| effective.retain_as_published);
-        self.scratch.clear();
-        let version = version_of(session);
-        let frame = encode_frame(version, message, Qos::AtMostOnce, retain, identifiers, wall_ms, &mut self.scratch);
-        if frame.layout.total_bytes > session.packet_bytes_max() as usize {
-            return self.counters.session(Counter::DroppedTooLarge);
+        let mut bytes = std::mem::take(&mut self.scratch);
+        let encoded = self.encode_for(id, message, Qos::AtMostOnce, manner, wall_ms, &mut bytes);
+        let is_written =
+            encoded.as_ref().is_some_and(|(frame, ..)| write_frame(core, connection, &bytes, frame, None).is_ok());
+        self.scratch = bytes;
+        match encoded {
+            None => self.counters.session(Counter::DroppedTooLarge),
+            Some((_, naming, names_gaps)) if is_written => {
+                self.counters.sent(Qos::AtMostOnce);
+                self.named(id, message, naming);
+                self.gaps_told(id, names_gaps);
+            }
+            Some(_) => self.counters.dropped_outbox_full += 1,
         }
-        match write_frame(core, connection, &self.scratch, &frame, None) {
-            Ok(()) => self.counters.sent(Qos::AtMostOnce),
-            Err(_) => self.counters.dropped_outbox_full += 1,
+        is_written
+    }
+
+    /// A message has left under this name: an alias it introduced may be used from now on.
+    fn named(&mut self, id: SessionId, message: &Message, naming: Naming) {
+        if let Naming::NameAndAlias(_) = naming
+            && let Some(session) = self.directory.get_mut(id)
+        {
+            session.alias_sent(&message.topic);
         }
     }
 
-    /// Tells a device what retention took from it.
-    pub(super) fn deliver_gap<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, first: Offset, entries: u64) {
-        let Some(session) = self.directory.get(id) else { return };
-        self.counters.gaps += entries;
-        const NOTICE: &str = "$inbox/$gap";
-        if session.effective(NOTICE, None).is_none() {
-            return;
-        }
-        let payload = format!("{{\"first\":{first},\"entries\":{entries}}}");
-        let notice = Message {
-            app: session.app(),
-            topic: NOTICE.into(),
-            only_device: None,
-            payload: payload.into_bytes().into(),
-            qos: Qos::AtMostOnce,
-            retain: false,
-            created_ms: core.now().wall_ms,
-            expires_ms: None,
-            publisher: None,
-            properties: None,
+    /// Encodes a message for one session, as its subscriptions and its client want it: the frame, how it names the
+    /// topic, and whether it names the session's gaps. None: it is longer than the client takes.
+    fn encode_for(
+        &self,
+        id: SessionId,
+        message: &Message,
+        qos: Qos,
+        manner: &Manner,
+        wall_ms: u64,
+        bytes: &mut Vec<u8>,
+    ) -> Option<(Frame, Naming, bool)> {
+        let session = self.directory.get(id)?;
+        let Manner { identifiers, retain } = manner;
+        let naming = session.naming(&message.topic);
+        // An alias that is new makes a message longer; nothing is too long for its sake.
+        let namings = if matches!(naming, Naming::NameAndAlias(_)) { 2 } else { 1 };
+        let mut encode = |message: &Message| {
+            [naming, Naming::Name].into_iter().take(namings).find_map(|naming| {
+                bytes.clear();
+                let wanted = Wanted { version: version_of(session), qos, retain: *retain, identifiers, naming };
+                let frame = encode_frame(message, wanted, wall_ms, bytes);
+                (frame.layout.total_bytes <= session.packet_bytes_max() as usize).then_some((frame, naming))
+            })
         };
-        self.deliver_once(core, id, &Arc::new(notice));
+        // What is too long with the gaps goes without them, and they with a later one.
+        let noted = self.gap_notes.noted(id.index, message).and_then(|noted| encode(&noted));
+        match noted {
+            Some((frame, naming)) => Some((frame, naming, true)),
+            None => encode(message).map(|(frame, naming)| (frame, naming, false)),
+        }
+    }
+
+    fn gaps_told(&mut self, id: SessionId, names_gaps: bool) {
+        if names_gaps {
+            self.gap_notes.forget(id.index);
+        }
     }
 
     /// A message of a window was refused: it goes when the outbox has drained or, if that is empty and the pool was
@@ -179,6 +290,7 @@ impl Gateway {
     /// A connection's outbox has drained: send what waited for it.
     pub(super) fn drained<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId) {
         let Some(session) = core.tag(id).and_then(|tag| self.session_of(id, tag)) else { return };
+        self.go_on_reading_retained(core, session);
         let mut waiting = self.unsent.take(session.index);
         while let Some((delivery, dup)) = waiting.pop_front() {
             if !self.send_in_flight(core, session, delivery, dup) {

@@ -12,7 +12,7 @@ use super::command::{CommandError, Event, PushResult, Pushed};
 use super::gateway::{Core, Gateway};
 use super::letter::{Letter, Origin, Publish, PublishOutcome};
 use super::log_port::Waiting;
-use crate::base::ids::Qos;
+use crate::base::ids::{PushId, Qos};
 use crate::base::message::StreamKey;
 use crate::io::Driver;
 use crate::store::{Answer, IdempotencyKey, NewEntry, Position, Request, StoreError};
@@ -32,18 +32,38 @@ impl Gateway {
 
     /// This shard is the topic's home: log it or hand it over.
     pub(super) fn on_publish_at_home<D: Driver>(&mut self, core: &mut Core<D>, mut publish: Publish) {
+        if publish.message.retain && !self.retain(core, &mut publish) {
+            return;
+        }
         let message = &publish.message;
         let waits_for_acknowledgement = message.qos >= Qos::AtLeastOnce;
         let owed = waits_for_acknowledgement && self.interest.lookup(message.app, &message.topic).owed;
+        if waits_for_acknowledgement && self.turning.holds(owed) {
+            self.counters.held += 1;
+            return self.turning.hold(publish, owed);
+        }
+        self.log_or_hand_over(core, publish, owed);
+    }
+
+    /// Its turn has come.
+    pub(super) fn log_or_hand_over<D: Driver>(&mut self, core: &mut Core<D>, mut publish: Publish, owed: bool) {
+        let message = &publish.message;
+        let waits_for_acknowledgement = message.qos >= Qos::AtLeastOnce;
         let must_not_overtake = waits_for_acknowledgement && self.committing.is_under_way(message);
         if !owed && !must_not_overtake && publish.records.is_empty() && publish.key.is_none() {
             return self.hand_over(core, &publish);
         }
         self.committing.begin(message);
+        if waits_for_acknowledgement && !owed {
+            self.turning.submit();
+        }
         let stream = StreamKey::Topic(message.app, message.topic.clone());
         let entries = if owed { vec![NewEntry { stream, message: message.clone() }] } else { Vec::new() };
-        let key =
-            publish.key.take().map(|(key, body_hash)| IdempotencyKey { app: publish.message.app, key, body_hash });
+        let (app, id) = (publish.message.app, publish.origin.push());
+        let key = publish.key.take().map(|(key, body_hash)| IdempotencyKey { app, key, body_hash, id });
+        if publish.message.retain {
+            self.retained.submit();
+        }
         let records = std::mem::take(&mut publish.records);
         let waiting = Waiting::Publish { publish: Box::new(publish), owed };
         self.log.submit(Request::Append { key, entries, records }, waiting);
@@ -58,13 +78,20 @@ impl Gateway {
         result: Result<Answer, StoreError>,
     ) {
         self.committing.end(&publish.message);
+        if publish.message.retain {
+            let committed = matches!(result, Ok(Answer::Appended { duplicate: None, .. }));
+            self.retained.settle(&publish.message, committed);
+        }
+        if publish.message.qos >= Qos::AtLeastOnce && !owed {
+            self.turning.answer();
+        }
         match result {
-            Ok(Answer::Appended { positions, duplicate, .. }) if owed || duplicate => {
+            Ok(Answer::Appended { positions, duplicate, .. }) if owed || duplicate.is_some() => {
                 // A duplicate may have been logged when it was new although nobody is owed it now.
                 self.answer(core, publish.origin, Ok((positions.first().copied(), true)), duplicate);
             }
             Ok(_) => self.hand_over(core, publish),
-            Err(error) => self.answer(core, publish.origin, Err(command_error(error)), false),
+            Err(error) => self.answer(core, publish.origin, Err(command_error(error)), None),
         }
     }
 
@@ -77,24 +104,29 @@ impl Gateway {
                 self.incoming.deliver(Arc::clone(message));
             } else {
                 core.send_control(shard, Letter::Deliver(Arc::clone(message)));
+                if message.qos >= Qos::AtLeastOnce {
+                    self.turning.mailed(shard, core.written(shard));
+                }
             }
         }
-        self.answer(core, publish.origin, Ok((None, !interested.shards.is_empty())), false);
+        self.answer(core, publish.origin, Ok((None, !interested.shards.is_empty())), None);
     }
 
-    fn answer<D: Driver>(
+    pub(super) fn answer<D: Driver>(
         &mut self,
         core: &mut Core<D>,
         origin: Origin,
         result: Result<(Option<Position>, bool), CommandError>,
-        duplicate: bool,
+        first: Option<PushId>,
     ) {
         match origin {
             Origin::Nobody => {}
-            Origin::Control(token) => {
+            Origin::Control(token, id) => {
+                let (id, duplicate) = (first.unwrap_or(id), first.is_some());
                 let result = result.map(|(position, _)| {
                     let position = position.map(|at| (at.epoch, at.offset));
-                    Pushed { results: smallvec![PushResult { user: None, position, online: None }], duplicate }
+                    let result = PushResult { user: None, position, online: None, delivered: Vec::new() };
+                    Pushed { results: smallvec![result], duplicate, id }
                 });
                 self.tell(Event::Pushed { token, result });
             }
@@ -111,6 +143,13 @@ impl Gateway {
                 }
             }
         }
+    }
+}
+
+impl Gateway {
+    /// Logged messages find no room at the moment: their publishers are not to be read.
+    pub(super) fn is_log_congested(&self) -> bool {
+        self.log.congested() || self.turning.is_full()
     }
 }
 

@@ -5,15 +5,24 @@
 
 use super::command::{CommandError, CommandToken, Event, Push, PushResult, Pushed, Target};
 use super::gateway::{Core, Gateway};
-use super::letter::{Letter, Origin, Publish, UsersPart};
+use super::letter::{Awaited, Counted, Letter, Origin, Publish, UsersPart};
 use super::log_port::Waiting;
 use super::publish::command_error;
-use crate::base::ids::{AppId, Qos};
+use super::waits::Held;
+use crate::base::ids::{PushId, Qos};
 use crate::base::message::{Message, StreamKey};
 use crate::io::Driver;
 use crate::store::{Answer, IdempotencyKey, NewEntry, Position, Request, StoreError};
 use smallvec::{SmallVec, smallvec};
 use std::sync::Arc;
+
+/// How a push is answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answering {
+    pub(super) token: CommandToken,
+    /// When the devices have it, at the latest then, in monotonic milliseconds.
+    pub(super) deliver_by_ms: Option<u64>,
+}
 
 /// A list push whose parts are being counted.
 #[derive(Debug)]
@@ -21,6 +30,7 @@ pub(crate) struct ListPush {
     token: CommandToken,
     results: SmallVec<[PushResult; 1]>,
     duplicate: bool,
+    id: PushId,
     parts: u16,
 }
 
@@ -32,22 +42,24 @@ impl Gateway {
         }
         // A topic's home must know who is owed its messages.
         let is_early = !self.is_serving();
-        if is_early || self.log.congested() && (push.qos() >= Qos::AtLeastOnce || push.key.is_some()) {
+        let is_full = push.deliver_within.is_some() && self.waits.is_full();
+        if is_early || is_full || self.is_log_congested() && (push.qos() >= Qos::AtLeastOnce || push.key.is_some()) {
             return self.tell(Event::Pushed { token, result: Err(CommandError::Busy) });
         }
         if let Target::Topic(_) = push.target {
-            let Push { message, key, .. } = *push;
-            let publish = Publish { message, origin: Origin::Control(token), records: Vec::new(), key };
+            let Push { message, key, id, .. } = *push;
+            let publish = Publish { message, origin: Origin::Control(token, id), records: Vec::new(), key };
             return self.publish(core, publish);
         }
+        let deliver_by_ms = push.deliver_within.map(|within| core.now().deadline(within));
         if push.qos() == Qos::AtMostOnce && push.key.is_none() {
-            return self.deliver_push(core, &push, token, &[], false);
+            return self.deliver_push(core, &push, Answering { token, deliver_by_ms }, &[], None);
         }
-        let app = push.app;
-        let key = push.key.take().map(|(key, body_hash)| IdempotencyKey { app, key, body_hash });
+        let (app, id) = (push.app, push.id);
+        let key = push.key.take().map(|(key, body_hash)| IdempotencyKey { app, key, body_hash, id });
         let entries = if push.qos() == Qos::AtMostOnce { Vec::new() } else { entries_of(&push) };
         let request = Request::Append { key, entries, records: Vec::new() };
-        self.log.submit(request, Waiting::Push { push, token });
+        self.log.submit(request, Waiting::Push { push, token, deliver_by_ms });
     }
 
     /// The log has answered a push.
@@ -55,15 +67,17 @@ impl Gateway {
         &mut self,
         core: &mut Core<D>,
         push: &Push,
-        token: CommandToken,
+        answering: Answering,
         result: Result<Answer, StoreError>,
     ) {
         match result {
             Ok(Answer::Appended { positions, duplicate, .. }) => {
-                self.deliver_push(core, push, token, &positions, duplicate);
+                self.deliver_push(core, push, answering, &positions, duplicate);
             }
             Ok(other) => unreachable!("an append was answered with {other:?}"),
-            Err(error) => self.tell(Event::Pushed { token, result: Err(command_error(error)) }),
+            Err(error) => {
+                self.tell(Event::Pushed { token: answering.token, result: Err(command_error(error)) });
+            }
         }
     }
 
@@ -72,32 +86,45 @@ impl Gateway {
         &mut self,
         core: &mut Core<D>,
         push: &Push,
-        token: CommandToken,
+        answering: Answering,
         positions: &[Position],
-        duplicate: bool,
+        first: Option<PushId>,
     ) {
+        let Answering { token, deliver_by_ms } = answering;
+        let (id, duplicate) = (first.unwrap_or(push.id), first.is_some());
         let unlogged = push.qos() == Qos::AtMostOnce && !duplicate;
         let message = unlogged.then(|| Arc::clone(&push.message));
         let position = |index: usize| positions.get(index).map(|at: &Position| (at.epoch, at.offset));
         match &push.target {
             Target::Topic(_) => unreachable!("a push to a topic is a publish"),
             Target::User(user) | Target::Device { user, .. } => {
+                let mut delivered = Vec::new();
                 if let Some(message) = message {
-                    self.deliver_inbox(core, push.app, user, &message);
+                    let tell = deliver_by_ms.is_some().then_some(&mut delivered);
+                    self.deliver_inbox(core, push.app, user, &message, tell);
                 }
                 let online = Some(self.online(push.app, user));
-                let result = PushResult { user: Some(user.clone()), position: position(0), online };
-                let pushed = Pushed { results: smallvec![result], duplicate };
-                self.tell(Event::Pushed { token, result: Ok(pushed) });
+                let result = PushResult { user: Some(user.clone()), position: position(0), online, delivered };
+                let pushed = Pushed { results: smallvec![result], duplicate, id };
+                let (Some(deadline_ms), Some(at)) = (deliver_by_ms, positions.first()) else {
+                    return self.tell(Event::Pushed { token, result: Ok(pushed) });
+                };
+                let wait = self.hold_answer(Held::Push { token, pushed }, deadline_ms);
+                self.wait_for_devices(core, wait, &push.message, (0, user), at);
+                self.begin_wait(core, wait);
             }
             Target::Users(users) => {
                 let results = users.iter().enumerate().map(|(index, user)| PushResult {
                     user: Some(user.clone()),
                     position: position(index),
                     online: None,
+                    delivered: Vec::new(),
                 });
-                let list = ListPush { token, results: results.collect(), duplicate, parts: 0 };
-                self.send_parts(core, push.app, users, message, list);
+                let list = ListPush { token, results: results.collect(), duplicate, id, parts: 0 };
+                let logged = (!positions.is_empty()).then(|| Arc::clone(&push.message));
+                let awaited =
+                    deliver_by_ms.map(|deadline_ms| Awaited { deadline_ms, logged, positions: positions.to_vec() });
+                self.send_parts(core, push, users, message, awaited.as_ref(), list);
             }
             Target::Everyone => {
                 if let Some(message) = message {
@@ -109,8 +136,8 @@ impl Gateway {
                         }
                     }
                 }
-                let result = PushResult { user: None, position: position(0), online: None };
-                let pushed = Pushed { results: smallvec![result], duplicate };
+                let result = PushResult { user: None, position: position(0), online: None, delivered: Vec::new() };
+                let pushed = Pushed { results: smallvec![result], duplicate, id };
                 self.tell(Event::Pushed { token, result: Ok(pushed) });
             }
         }
@@ -119,11 +146,13 @@ impl Gateway {
     fn send_parts<D: Driver>(
         &mut self,
         core: &mut Core<D>,
-        app: AppId,
+        push: &Push,
         users: &[Arc<str>],
         message: Option<Arc<Message>>,
+        awaited: Option<&Awaited>,
         list: ListPush,
     ) {
+        let app = push.app;
         let mut by_home: Vec<Vec<(u32, Arc<str>)>> = vec![Vec::new(); usize::from(self.homes.shards())];
         for (index, user) in (0_u32..).zip(users) {
             by_home[usize::from(self.homes.user(app, user).0)].push((index, user.clone()));
@@ -136,7 +165,13 @@ impl Gateway {
             }
             self.lists[slot].parts += 1;
             let message = message.clone();
-            let part = Box::new(UsersPart { users, app, message, coordinator: self.shard, ticket });
+            let awaited = awaited.map(|all| Awaited {
+                deadline_ms: all.deadline_ms,
+                logged: all.logged.clone(),
+                positions: users.iter().filter_map(|&(index, _)| all.positions.get(index as usize).copied()).collect(),
+            });
+            let part =
+                Box::new(UsersPart { users, app, message, awaited, wait: None, coordinator: self.shard, ticket });
             if home == self.shard {
                 self.incoming.users(part);
             } else {
@@ -149,11 +184,12 @@ impl Gateway {
     }
 
     /// One part of a list has been delivered and counted.
-    pub(super) fn on_users_counted(&mut self, ticket: u32, counts: &[(u32, u32)]) {
+    pub(super) fn on_users_counted(&mut self, ticket: u32, counts: Vec<Counted>) {
         let slot = ticket as usize;
         let list = &mut self.lists[slot];
-        for &(index, online) in counts {
-            list.results[index as usize].online = Some(online);
+        for Counted { index, online, delivered } in counts {
+            let result = &mut list.results[index as usize];
+            (result.online, result.delivered) = (Some(online), delivered);
         }
         list.parts -= 1;
         if list.parts == 0 {
@@ -162,8 +198,8 @@ impl Gateway {
     }
 
     fn finish_list(&mut self, slot: usize) {
-        let ListPush { token, results, duplicate, .. } = self.lists.remove(slot);
-        self.tell(Event::Pushed { token, result: Ok(Pushed { results, duplicate }) });
+        let ListPush { token, results, duplicate, id, .. } = self.lists.remove(slot);
+        self.tell(Event::Pushed { token, result: Ok(Pushed { results, duplicate, id }) });
     }
 }
 

@@ -1,5 +1,5 @@
-//! What a shard does before anybody may come: it reads the records of the sessions that live here and installs their
-//! interest. With a memory store there are none.
+//! What a shard does before anybody may come: it reads the records of the sessions that live here, installs their
+//! interest, and reads what is retained of the topics that are at home here. With a memory store there are none.
 //!
 //! Nobody is let in, at any shard, before all shards are this far: a publish would not be logged for an absent session
 //! whose interest its topic's home does not know yet, and a device would be given a new session in place of its own.
@@ -9,11 +9,12 @@ use super::gateway::{Core, Gateway};
 use super::launch::StartError;
 use super::letter::Letter;
 use super::log_port::Waiting;
+use crate::base::clock::Now;
 use crate::base::ids::{AppId, Seq, SessionId};
 use crate::io::Driver;
-use crate::limits::{READ_RECORDS_MAX, TICK};
-use crate::session::GrantedFilter;
+use crate::limits::{READ_RECORDS_MAX, RETAINED_RECORDS_PAGE, TICK};
 use crate::session::core::record;
+use crate::session::{GrantedFilter, Thawed};
 use crate::store::{Answer, Record, Request, StoreError};
 
 /// How far it is.
@@ -21,12 +22,23 @@ use crate::store::{Answer, Record, Request, StoreError};
 pub(crate) enum Restoring {
     /// A read is under way.
     Reading,
-    /// A read failed; the next try. None: where the log stands, else the records behind this key.
-    Failed { at_ms: u64, after: Option<Box<[u8]>> },
+    /// A read failed; the next try.
+    Failed { at_ms: u64, what: Next },
     /// All records are read; interest may be on its way.
     Read,
     /// The other shards know.
     Told,
+}
+
+/// What is read at start, one after the other.
+#[derive(Clone, Debug)]
+pub(crate) enum Next {
+    /// Where the log stands.
+    Position,
+    /// The records of sessions behind this key.
+    Sessions(Box<[u8]>),
+    /// Those of retained messages.
+    Retained(Box<[u8]>),
 }
 
 impl Restoring {
@@ -55,13 +67,10 @@ impl Gateway {
     pub(super) fn go_on_restoring<D: Driver>(&mut self, core: &mut Core<D>) {
         let is_serving = self.is_serving();
         match &mut self.restoring {
-            Restoring::Failed { at_ms, after } if *at_ms <= core.now().monotonic_ms => {
-                let after = after.take();
+            Restoring::Failed { at_ms, what } if *at_ms <= core.now().monotonic_ms => {
+                let what = what.clone();
                 self.restoring = Restoring::Reading;
-                match after {
-                    Some(after) => self.ask_for_records(after),
-                    None => self.restore(),
-                }
+                self.read_next(what);
             }
             Restoring::Read if self.installing.is_empty() => {
                 self.restoring = Restoring::Told;
@@ -81,51 +90,74 @@ impl Gateway {
         self.tell(Event::Listening { shard: self.shard.0, result });
     }
 
-    fn ask_for_records(&mut self, after: Box<[u8]>) {
-        let waiting = Waiting::Restore { after: after.clone() };
-        let request = Request::ReadRecords { prefix: record::PREFIX.into(), after, limit: READ_RECORDS_MAX };
-        self.log.submit(request, waiting);
+    fn read_next(&mut self, what: Next) {
+        let (prefix, after, limit) = match &what {
+            Next::Position => return self.restore(),
+            Next::Sessions(after) => (record::PREFIX, after.clone(), READ_RECORDS_MAX),
+            Next::Retained(after) => (record::RETAINED_PREFIX, after.clone(), RETAINED_RECORDS_PAGE),
+        };
+        let request = Request::ReadRecords { prefix: prefix.into(), after, limit };
+        self.log.submit(request, Waiting::Restore(what));
     }
 
     /// To start without the sessions would be to forget them.
-    fn try_again<D: Driver>(&mut self, core: &mut Core<D>, after: Option<Box<[u8]>>) {
+    fn try_again<D: Driver>(&mut self, core: &mut Core<D>, what: Next) {
         self.counters.failed_reads += 1;
-        self.restoring = Restoring::Failed { at_ms: core.now().deadline(TICK), after };
+        self.restoring = Restoring::Failed { at_ms: core.now().deadline(TICK), what };
     }
 
     /// Where the log stood when this shard began.
     pub(super) fn on_log_position<D: Driver>(&mut self, core: &mut Core<D>, result: Result<Answer, StoreError>) {
-        let Ok(Answer::Topics { through, .. }) = result else { return self.try_again(core, None) };
+        let Ok(Answer::Topics { through, .. }) = result else { return self.try_again(core, Next::Position) };
         self.seq = self.seq.max(through);
         self.offered = self.offered.max(through);
-        self.ask_for_records(Box::default());
+        self.read_next(Next::Sessions(Box::default()));
     }
 
     /// One page of records, in key order. Each shard reads all and keeps its own: homes may have changed since.
-    pub(super) fn on_records<D: Driver>(
-        &mut self,
-        core: &mut Core<D>,
-        after: Box<[u8]>,
-        result: Result<Answer, StoreError>,
-    ) {
-        let Ok(Answer::Records(page)) = result else { return self.try_again(core, Some(after)) };
+    pub(super) fn on_records<D: Driver>(&mut self, core: &mut Core<D>, what: Next, result: Result<Answer, StoreError>) {
+        let Ok(Answer::Records(page)) = result else { return self.try_again(core, what) };
+        match what {
+            Next::Retained(_) => self.on_retained_records(core, &page),
+            _ => self.on_session_records(core, page),
+        }
+    }
+
+    fn on_retained_records<D: Driver>(&mut self, core: &mut Core<D>, page: &[Record]) {
+        self.restore_retained(page, core.now().wall_ms);
+        match page.last().filter(|_| page.len() == RETAINED_RECORDS_PAGE) {
+            Some((last, _)) => self.read_next(Next::Retained(last.clone())),
+            None => self.restoring = Restoring::Read,
+        }
+    }
+
+    fn on_session_records<D: Driver>(&mut self, core: &mut Core<D>, page: Vec<Record>) {
         let now = core.now();
         let last = page.last().filter(|_| page.len() == READ_RECORDS_MAX).map(|(key, _)| key.clone());
         let ours: Vec<Record> = page.into_iter().filter(|(key, _)| self.is_ours(key)).collect();
         // An empty page would end the rebuilding.
-        if !ours.is_empty() && self.directory.thaw_records(&ours, now).is_err() {
-            self.counters.unreadable_records += 1;
+        if !ours.is_empty() {
+            self.thaw(&ours, now);
         }
         match last {
-            Some(last) => self.ask_for_records(last),
+            Some(last) => self.read_next(Next::Sessions(last)),
             None => {
-                if self.directory.thaw_records(&[], now).is_err() {
-                    self.counters.unreadable_records += 1;
-                }
+                self.thaw(&[], now);
                 let ids: Vec<SessionId> = self.directory.iter().map(|(id, _)| id).collect();
                 ids.into_iter().for_each(|id| self.take_up(core, id));
-                self.restoring = Restoring::Read;
+                self.read_next(Next::Retained(Box::default()));
             }
+        }
+    }
+
+    fn thaw(&mut self, page: &[Record], now: Now) {
+        let Thawed { unreadable, without_room, orphans } = self.directory.thaw_records(page, now);
+        self.counters.unreadable_records += unreadable;
+        self.counters.sessions_without_room += without_room;
+        self.counters.orphan_records += orphans.len() as u64;
+        if !orphans.is_empty() {
+            let request = Request::Append { key: None, entries: Vec::new(), records: orphans };
+            self.log.submit(request, Waiting::Nobody);
         }
     }
 

@@ -3,7 +3,10 @@
 use crate::auth::UserTemplate;
 use crate::io::probe::Choice;
 use crate::limits;
+use crate::router::retained::Capacity;
+use crate::session::Bounds;
 use crate::store::Retentions;
+use crate::wire::http::Origins;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -18,10 +21,14 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// Tenants by name; the index is the [`crate::base::ids::AppId`].
     pub apps: Vec<String>,
+    /// Where clients are sent while this node drains; none: they are told that it shuts down.
+    pub server_reference: Option<Box<str>>,
     /// How mode `none` names users.
     pub user: UserTemplate,
     /// Users of the first app who may subscribe to the node's figures.
     pub sys_users: Vec<Box<str>>,
+    /// Web pages that may connect.
+    pub origins: Origins,
     /// Key of the hash that decides homes; drawn at start.
     pub hash_key: u64,
     /// Seed of epochs and server-assigned client identifiers; drawn at start.
@@ -57,6 +64,10 @@ pub struct Limits {
     pub inbox_entries: usize,
     /// Inbox retention, age.
     pub inbox_age: Duration,
+    /// Retained messages of the whole process.
+    pub retained_messages: usize,
+    /// Bytes of their topics, payloads and properties.
+    pub retained_bytes: usize,
 }
 
 impl Settings {
@@ -71,6 +82,15 @@ impl Settings {
         self.connections_per_shard() * limits::SESSIONS_PER_CONNECTION_MAX
     }
 
+    /// Retained messages one shard has room for: its topics' share.
+    pub(super) fn retained_per_shard(&self) -> Capacity {
+        let shards = usize::from(self.shards);
+        Capacity {
+            messages: self.limits.retained_messages.div_ceil(shards),
+            bytes: self.limits.retained_bytes.div_ceil(shards),
+        }
+    }
+
     /// What each engine is told.
     pub(super) fn engine(&self) -> crate::engine::Settings {
         crate::engine::Settings {
@@ -82,12 +102,29 @@ impl Settings {
         }
     }
 
-    /// What the store keeps.
+    /// What sessions may have.
+    pub(super) fn sessions(&self) -> Bounds {
+        let limits = &self.limits;
+        let fits = "the configuration bounds it";
+        Bounds {
+            receive_maximum_out: u8::try_from(limits.receive_maximum_out).expect(fits),
+            receive_maximum_in: limits.receive_maximum_in,
+            subscriptions: u16::try_from(limits.subscriptions).expect(fits),
+            expiry: u32::try_from(limits.session_expiry.as_secs()).expect(fits),
+        }
+    }
+
+    /// What the store keeps: of each stream at least what a session that was away as long as it may has missed by then.
     pub(super) fn retentions(&self) -> Retentions {
         let mut retentions = Retentions::default();
         retentions.inbox.entries = self.limits.inbox_entries;
         retentions.inbox.age = self.limits.inbox_age;
-        retentions.inbox.forget_after = retentions.inbox.forget_after.max(self.limits.inbox_age);
+        let away = self.limits.session_expiry;
+        retentions.inbox.forget_after = retentions.inbox.forget_after.max(self.limits.inbox_age).max(away);
+        for topics in [&mut retentions.topic, &mut retentions.everyone] {
+            topics.age = topics.age.max(away);
+            topics.forget_after = topics.forget_after.max(topics.age);
+        }
         retentions
     }
 }
@@ -107,6 +144,40 @@ impl Default for Limits {
             devices_per_user: limits::DEVICES_PER_USER_MAX,
             inbox_entries: limits::INBOX_ENTRIES_MAX,
             inbox_age: limits::INBOX_AGE_MAX,
+            retained_messages: limits::RETAINED_MESSAGES_MAX,
+            retained_bytes: limits::RETAINED_BYTES_MAX,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_are_kept_for_as_long_as_a_session_may_be_away() {
+        const DAY: Duration = Duration::from_secs(24 * 3_600);
+        for (away, topic_age, forgotten_after) in [(DAY, 7 * DAY, 30 * DAY), (90 * DAY, 90 * DAY, 90 * DAY)] {
+            let limits = Limits { session_expiry: away, ..Limits::default() };
+            let settings = Settings {
+                server_reference: None,
+                shards: 1,
+                driver: Choice::default(),
+                listen: Vec::new(),
+                apps: Vec::new(),
+                user: UserTemplate::default(),
+                sys_users: Vec::new(),
+                origins: Default::default(),
+                hash_key: 0,
+                random_seed: 0,
+                limits,
+            };
+            let kept = settings.retentions();
+            for topics in [kept.topic, kept.everyone] {
+                assert!(topics.age == topic_age && topics.forget_after >= topic_age, "{topics:?}");
+            }
+            assert_eq!(kept.inbox.forget_after, forgotten_after);
+            assert_eq!(settings.sessions().expiry, u32::try_from(away.as_secs()).expect("it is short"));
         }
     }
 }

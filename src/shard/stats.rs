@@ -14,16 +14,24 @@ pub(crate) struct Counters {
     pub(crate) frames_in: u64,
     pub(crate) dropped_outbox_full: u64,
     pub(crate) throttled: u64,
+    pub(crate) held: u64,
     pub(crate) refused_full: u64,
+    pub(crate) refused_http: u64,
     pub(crate) gaps: u64,
+    pub(crate) topic_gaps: u64,
     pub(crate) failed_reads: u64,
     pub(crate) failed_writes: u64,
     pub(crate) unreadable_records: u64,
+    pub(crate) retained_refused: u64,
+    pub(crate) share_dropped: u64,
+    pub(crate) orphan_records: u64,
+    pub(crate) sessions_without_room: u64,
     published: [u64; 3],
     sent: [u64; 3],
     closed: [u64; CloseReason::ALL.len()],
     session: [u64; Counter::ALL.len()],
     peer_closed: u64,
+    misframed: u64,
 }
 
 impl Counters {
@@ -51,6 +59,7 @@ impl Counters {
 
     pub(crate) fn ended(&mut self, cause: CloseCause) {
         self.peer_closed += u64::from(cause != CloseCause::Local);
+        self.misframed += u64::from(cause == CloseCause::Misframed);
     }
 
     fn list(&self) -> Vec<(&'static str, u64)> {
@@ -64,12 +73,20 @@ impl Counters {
             ("sent_qos2", self.sent[2]),
             ("dropped_outbox_full", self.dropped_outbox_full),
             ("throttled", self.throttled),
+            ("publishes_held", self.held),
             ("refused_full", self.refused_full),
+            ("refused_http", self.refused_http),
             ("gap_entries", self.gaps),
+            ("topic_gaps", self.topic_gaps),
             ("store_reads_failed", self.failed_reads),
             ("store_writes_failed", self.failed_writes),
             ("records_unreadable", self.unreadable_records),
+            ("retained_refused", self.retained_refused),
+            ("dropped_share_full", self.share_dropped),
+            ("records_of_ended_sessions", self.orphan_records),
+            ("sessions_without_room", self.sessions_without_room),
             ("closed_by_peer", self.peer_closed),
+            ("closed_websocket_violation", self.misframed),
         ];
         list.extend(CloseReason::ALL.iter().map(|&reason| (reason.name(), self.closed[reason as usize])));
         list.extend(Counter::ALL.iter().map(|&counter| (counter.name(), self.session[counter as usize])));
@@ -94,16 +111,25 @@ impl Gateway {
             ("hot_ring", self.hot.len() as u64),
             ("lagging_sessions", self.lagging.sessions() as u64),
             ("unsent_sessions", self.unsent.sessions() as u64),
+            ("gap_notes", self.gap_notes.sessions() as u64),
             ("log_requests", self.log.outstanding() as u64),
             ("committing_topics", self.committing.topics() as u64),
+            ("held_publishes", self.turning.held() as u64),
             ("list_pushes", self.lists.len() as u64),
+            ("delivery_waits", self.waits.len() as u64),
             ("installing", self.installing.len() as u64),
             ("moving", self.moving.len() as u64),
+            ("retained_messages", self.retained.len() as u64),
+            ("retained_bytes", self.retained.bytes() as u64),
+            ("retained_reads", self.reads.len() as u64),
+            ("share_groups", self.shares.groups() as u64),
+            ("share_messages", self.shares.held() as u64),
             ("dirty_records", self.dirty.len() as u64),
             ("throttled_connections", self.throttled.len() as u64),
         ]);
         let mut counters = engine_counters(core.totals());
         counters.extend(self.counters.list());
+        counters.extend([("delivery_waits_refused", self.waits.refused), ("notices_dropped", self.watching.dropped)]);
         let stats = ShardStats { shard: self.shard.0, driver: core.driver().name(), gauges, counters };
         self.tell(Event::Stats { token, stats: Box::new(stats) });
     }
@@ -117,6 +143,7 @@ fn engine_gauges(counts: &Counts) -> Vec<(&'static str, u64)> {
         slots,
         blocks,
         helds,
+        transforms,
         outboxes,
         segments,
         timers,
@@ -130,6 +157,7 @@ fn engine_gauges(counts: &Counts) -> Vec<(&'static str, u64)> {
         ("slots", slots),
         ("blocks", blocks),
         ("partial_frames", helds),
+        ("websockets", transforms),
         ("outboxes", outboxes),
         ("segments", segments),
         ("timers", timers),

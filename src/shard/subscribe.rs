@@ -22,7 +22,20 @@ pub(crate) struct Installing {
     filters: Vec<FilterId>,
     /// Homes that have not answered.
     answers: u32,
+    /// It is a share group's interest, and nobody's session.
+    share: Option<usize>,
 }
+
+impl Installing {
+    /// The interest of a share group.
+    pub(crate) fn of_share(index: usize) -> Self {
+        let session = SessionId { index: u32::MAX, generation: 0 };
+        Self { session, ticket: None, filters: Vec::new(), answers: 0, share: Some(index) }
+    }
+}
+
+/// The place in the router of a shared subscription, which has none: its group has.
+const NO_PLACE: (u32, u32) = (u32::MAX, u32::MAX);
 
 impl Gateway {
     /// Registers a session's filters. Returns their places, and what [`Gateway::subscribed`] wants once the session
@@ -38,11 +51,20 @@ impl Gateway {
             let session = self.directory.get(session).expect("who asks is there");
             (session.app(), session.is_durable())
         };
-        let slot = self.installing.insert(Installing { session, ticket, filters: Vec::new(), answers: 0 });
+        let slot = self.installing.insert(Installing { session, ticket, filters: Vec::new(), answers: 0, share: None });
         let mut places = Vec::with_capacity(granted.len());
         // The places in a record are those of an earlier process.
         let mut inbox_place = ticket.and_then(|_| self.inbox_place(session));
         for filter in granted {
+            if filter.is_shared() {
+                self.installing[slot].answers += 1;
+                self.subscription_count += u64::from(filter.replaces.is_none());
+                places.push(NO_PLACE);
+                let ticket = u32::try_from(slot).expect("fewer than 2^32 subscribes are under way");
+                let change = self.member_of(session, filter.qos, filter.mark(), ticket).expect("who asks is there");
+                self.tell_share(core, app, filter.filter.shared(), session, change);
+                continue;
+            }
             let options = Options::new(filter.qos)
                 .with_no_local(filter.no_local)
                 .with_retain_as_published(filter.retain_as_published)
@@ -70,12 +92,25 @@ impl Gateway {
                 inbox_place = Some((id.0, position));
             }
             if name != EVERYONE && (change.changed() || self.on_the_way.contains_key(&id.0)) {
-                *self.on_the_way.entry(id.0).or_insert(0) += 1;
-                self.installing[slot].filters.push(id);
-                self.tell_homes(core, app, filter.filter.shared(), change.after, Some(slot));
+                self.install(core, slot, app, id, filter.filter.shared(), change.after);
             }
         }
         (slot, places)
+    }
+
+    /// Tells a filter's homes, who answer.
+    pub(super) fn install<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        slot: usize,
+        app: AppId,
+        id: FilterId,
+        filter: &Arc<str>,
+        level: Level,
+    ) {
+        *self.on_the_way.entry(id.0).or_insert(0) += 1;
+        self.installing[slot].filters.push(id);
+        self.tell_homes(core, app, filter, level, Some(slot));
     }
 
     /// The session knows the places: goes on at once when no home has to be asked.
@@ -95,13 +130,16 @@ impl Gateway {
     }
 
     fn installed<D: Driver>(&mut self, core: &mut Core<D>, slot: usize) {
-        let Installing { session, ticket, filters, .. } = self.installing.remove(slot);
+        let Installing { session, ticket, filters, share, .. } = self.installing.remove(slot);
         for filter in filters {
             let left = self.on_the_way.get_mut(&filter.0).expect("it was counted when it was sent");
             *left -= 1;
             if *left == 0 {
                 self.on_the_way.remove(&filter.0);
             }
+        }
+        if let Some(index) = share {
+            self.on_share_installed(core, index);
         }
         if let Some(ticket) = ticket {
             self.on_interest_installed(core, session, ticket);
@@ -152,13 +190,20 @@ impl Gateway {
 
     /// Another shard's interest in a filter that this one is (a) home of.
     pub(super) fn on_interest<D: Driver>(&mut self, core: &mut Core<D>, letter: &InterestLetter) {
-        self.interest.set(letter.app, &letter.filter, letter.shard, letter.level);
+        self.set_interest(core, letter.app, &letter.filter, letter.shard, letter.level);
         if let Some(ticket) = letter.ticket {
             core.send_control(letter.shard, Letter::InterestSet { ticket });
         }
     }
 
-    fn tell_homes<D: Driver>(
+    fn set_interest<D: Driver>(&mut self, core: &Core<D>, app: AppId, filter: &str, shard: ShardId, level: Level) {
+        self.interest.set(app, filter, shard, level);
+        if level == Level::Owed {
+            self.turning.begin(core);
+        }
+    }
+
+    pub(super) fn tell_homes<D: Driver>(
         &mut self,
         core: &mut Core<D>,
         app: AppId,
@@ -185,7 +230,7 @@ impl Gateway {
         slot: Option<usize>,
     ) {
         if home == self.shard {
-            return self.interest.set(app, name, self.shard, level);
+            return self.set_interest(core, app, name, self.shard, level);
         }
         let ticket = slot.map(|slot| {
             self.installing[slot].answers += 1;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::hash::KeyedHash;
-use crate::base::ids::Qos;
+use crate::base::ids::{PushId, Qos};
 use bytes::Bytes;
 
 pub(super) const APP: AppId = AppId(1);
@@ -39,7 +39,7 @@ pub(super) fn entry(stream: &StreamKey) -> NewEntry {
 }
 
 pub(super) fn key(name: &str, body_hash: u64) -> IdempotencyKey {
-    IdempotencyKey { app: APP, key: name.into(), body_hash }
+    IdempotencyKey { app: APP, key: name.into(), body_hash, id: PushId(u128::from(body_hash)) }
 }
 
 pub(super) fn put(name: &str, value: &str) -> RecordChange {
@@ -80,7 +80,7 @@ pub(super) fn ask<S: Store>(log: &mut Log<S>, request: Request, ms: u64) -> Resu
     dones.remove(0).1.result
 }
 
-pub(super) type AppendedParts = (Arc<[Position]>, bool, Seq);
+pub(super) type AppendedParts = (Arc<[Position]>, Option<PushId>, Seq);
 
 pub(super) fn appended(result: Result<Answer, StoreError>) -> AppendedParts {
     match result {
@@ -97,10 +97,14 @@ pub(super) fn stream_of<S: Store>(log: &mut Log<S>, stream: &StreamKey, after: u
     }
 }
 
-pub(super) fn topics_of<S: Store>(log: &mut Log<S>, after: u64, limit: usize) -> (Vec<u64>, Seq, Seq) {
+/// The seqs of entries, up to where that is all, and the gaps: stream, from where it is whole, the newest seq gone.
+pub(super) type TopicsParts = (Vec<u64>, Seq, Vec<(StreamKey, u64, u64)>);
+
+pub(super) fn topics_of<S: Store>(log: &mut Log<S>, after: u64, limit: usize) -> TopicsParts {
     match ask(log, Request::ReadTopics { app: APP, after: Seq(after), limit }, 0) {
-        Ok(Answer::Topics { entries, through, trimmed }) => {
-            (entries.iter().map(|entry| entry.seq.0).collect(), through, trimmed)
+        Ok(Answer::Topics { entries, through, gaps }) => {
+            let gaps = gaps.into_iter().map(|gap| (gap.stream, gap.kept_from.0, gap.trimmed.0));
+            (entries.iter().map(|entry| entry.seq.0).collect(), through, gaps.collect())
         }
         other => panic!("not topics: {other:?}"),
     }
@@ -155,9 +159,14 @@ impl Store for Failing {
         self.inner.read_stream(stream, after, limit)
     }
 
-    fn read_topics(&self, app: AppId, after: Seq, limit: usize) -> Result<(Vec<Entry>, Seq), StoreFault> {
+    fn read_topics(&self, app: AppId, after: Seq, limit: usize) -> Result<Vec<Entry>, StoreFault> {
         refuse(self.reads_fail, "topics")?;
         self.inner.read_topics(app, after, limit)
+    }
+
+    fn read_gaps(&self, app: AppId, after: Seq, limit: usize) -> Result<Vec<StreamGap>, StoreFault> {
+        refuse(self.reads_fail, "gaps")?;
+        self.inner.read_gaps(app, after, limit)
     }
 
     fn read_records(&self, prefix: &[u8], after: &[u8], limit: usize) -> Result<Vec<Record>, StoreFault> {

@@ -4,7 +4,7 @@
 use super::{KeyOutcome, KnownKey, Position};
 use crate::base::clock::Now;
 use crate::base::hash::KeyedHash;
-use crate::base::ids::AppId;
+use crate::base::ids::{AppId, PushId};
 use crate::limits::KEY_AGE_MAX;
 use hashbrown::HashTable;
 use std::collections::VecDeque;
@@ -14,6 +14,7 @@ struct Kept {
     app: AppId,
     key: Box<str>,
     body_hash: u64,
+    id: PushId,
     positions: Arc<[Position]>,
     at_ms: u64,
 }
@@ -45,7 +46,8 @@ impl Keys {
         let number =
             self.table.find(self.hash.of(&(app, key)), |number| is(&self.ring, self.gone, *number, app, key))?;
         let kept = at(&self.ring, self.gone, *number);
-        (!kept.is_over(now)).then(|| KnownKey { body_hash: kept.body_hash, positions: kept.positions.clone() })
+        let (body_hash, id) = (kept.body_hash, kept.id);
+        (!kept.is_over(now)).then(|| KnownKey { body_hash, id, positions: kept.positions.clone() })
     }
 
     pub(super) fn insert(&mut self, outcome: &KeyOutcome, now: Now) {
@@ -72,6 +74,7 @@ impl Keys {
             app: key.app,
             key: key.key.clone(),
             body_hash: key.body_hash,
+            id: key.id,
             positions: positions.clone(),
             at_ms: now.wall_ms,
         });
@@ -119,7 +122,7 @@ mod tests {
     use super::*;
 
     fn outcome(key: &str) -> KeyOutcome {
-        let key = IdempotencyKey { app: AppId(1), key: key.into(), body_hash: 7 };
+        let key = IdempotencyKey { app: AppId(1), key: key.into(), body_hash: 7, id: PushId(1) };
         KeyOutcome { key, positions: Arc::default() }
     }
 

@@ -14,7 +14,7 @@ mod tests;
 use super::{Address, Answer, Batch, Counters, Done, Request, RequestToken, Stats, Store, StoreError, StoreFault};
 use crate::base::clock::Now;
 use crate::base::hash::KeyedHash;
-use crate::base::ids::Seq;
+use crate::base::ids::{AppId, Seq};
 use crate::limits::{
     LOG_BATCH_ENTRIES_MAX, LOG_BATCH_MAX, LOG_QUEUE_MAX, READ_ENTRIES_MAX, READ_RECORDS_MAX, STORE_SWEEP_INTERVAL,
 };
@@ -218,15 +218,7 @@ impl<S: Store> Log<S> {
                 let entries = self.store.read_stream(stream, *after, (*limit).min(READ_ENTRIES_MAX));
                 head.and_then(|head| Ok(Answer::Stream { head, entries: entries? }))
             }
-            Request::ReadTopics { app, after, limit } => {
-                let limit = (*limit).min(READ_ENTRIES_MAX);
-                self.store.read_topics(*app, *after, limit).map(|(entries, trimmed)| {
-                    // A full page may end before the log does; a page that is not full has seen all of it.
-                    let through =
-                        if entries.len() < limit { self.seq } else { entries.last().map_or(*after, |entry| entry.seq) };
-                    Answer::Topics { entries, through, trimmed }
-                })
-            }
+            Request::ReadTopics { app, after, limit } => self.read_topics(*app, *after, (*limit).min(READ_ENTRIES_MAX)),
             Request::ReadRecords { prefix, after, limit } => {
                 self.store.read_records(prefix, after, (*limit).min(READ_RECORDS_MAX)).map(Answer::Records)
             }
@@ -237,6 +229,21 @@ impl<S: Store> Log<S> {
             self.counters.failed(fault);
             StoreError::Failed
         })
+    }
+
+    fn read_topics(&self, app: AppId, after: Seq, limit: usize) -> Result<Answer, StoreFault> {
+        let mut entries = self.store.read_topics(app, after, limit)?;
+        // A full page may end before the log does; a page that is not full has seen all of it.
+        let mut through =
+            if entries.len() < limit { self.seq } else { entries.last().map_or(after, |entry| entry.seq) };
+        let mut gaps = self.store.read_gaps(app, after, READ_ENTRIES_MAX)?;
+        if gaps.len() == READ_ENTRIES_MAX {
+            // There may be more of them: nobody is to read beyond those at hand.
+            through = gaps.last().map_or(through, |gap| gap.trimmed.min(through));
+            entries.retain(|entry| entry.seq <= through);
+        }
+        gaps.retain(|gap| gap.trimmed <= through);
+        Ok(Answer::Topics { entries, through, gaps })
     }
 
     fn sweep(&mut self, now: Now) {
@@ -256,7 +263,7 @@ impl<S: Store> Log<S> {
 
     fn count(&mut self, result: &Result<Answer, StoreError>) {
         match result {
-            Ok(Answer::Appended { duplicate: true, .. }) => self.stats.duplicates += 1,
+            Ok(Answer::Appended { duplicate: Some(_), .. }) => self.stats.duplicates += 1,
             Err(StoreError::KeyConflict) => self.stats.key_conflicts += 1,
             Err(StoreError::Failed) => self.stats.failures += 1,
             _ => {}

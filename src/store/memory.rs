@@ -7,14 +7,14 @@ mod tests;
 
 use super::keys::Keys;
 use super::records::Records;
-use super::{Group, KnownKey, Record, Store, StoreFault, StreamHead, Usage};
+use super::{Group, KnownKey, Record, Store, StoreFault, StreamGap, StreamHead, Usage};
 use crate::base::clock::Now;
 use crate::base::hash::KeyedHash;
 use crate::base::ids::{AppId, Epoch, Offset, Seq};
 use crate::base::message::{Entry, Message, StreamKey};
 use crate::limits::{
-    INBOX_AGE_MAX, INBOX_ENTRIES_MAX, INBOX_FORGET_AFTER, KEYS_MAX, STORE_SWEEP_STREAMS_MAX, TOPIC_AGE_MAX,
-    TOPIC_ENTRIES_MAX,
+    FORGOTTEN_GAPS_MAX, INBOX_AGE_MAX, INBOX_ENTRIES_MAX, INBOX_FORGET_AFTER, KEYS_MAX, STORE_SWEEP_STREAMS_MAX,
+    TOPIC_AGE_MAX, TOPIC_ENTRIES_MAX,
 };
 use core::time::Duration;
 use hashbrown::HashTable;
@@ -114,7 +114,32 @@ struct Place {
 #[derive(Default)]
 struct Topics {
     by_seq: BTreeMap<Seq, Place>,
-    trimmed: Seq,
+    /// Streams that retention has taken something of, by the seq of the newest entry that is gone.
+    gaps: BTreeMap<Seq, GapOf>,
+    /// Those of streams that are forgotten, the oldest first.
+    forgotten: VecDeque<Seq>,
+}
+
+/// Whose a gap is.
+enum GapOf {
+    Stream(usize),
+    Forgotten(StreamKey),
+}
+
+impl Topics {
+    /// The stream is forgotten: what has gone with it is known a while longer.
+    fn forget(&mut self, stream: Stream) {
+        if stream.trimmed == Seq(0) {
+            return;
+        }
+        self.gaps.insert(stream.trimmed, GapOf::Forgotten(stream.key));
+        self.forgotten.push_back(stream.trimmed);
+        if self.forgotten.len() > FORGOTTEN_GAPS_MAX
+            && let Some(oldest) = self.forgotten.pop_front()
+        {
+            self.gaps.remove(&oldest);
+        }
+    }
 }
 
 /// See the module. Cheap to create; everything is gone when it is dropped.
@@ -192,6 +217,7 @@ impl MemoryStore {
         let stream = &mut self.streams[index];
         let retention = self.retentions.of(&stream.key);
         let topics = topics_of(&stream.key);
+        let trimmed_before = stream.trimmed;
         while let Some(front) = stream.entries.front() {
             if stream.entries.len() <= retention.entries && !is_over(front.at_ms, retention.age, now) {
                 break;
@@ -205,8 +231,14 @@ impl MemoryStore {
             stream.trimmed = seq;
             if let Some(topics) = topics.and_then(|app| self.topics.get_mut(&app)) {
                 topics.by_seq.remove(&seq);
-                topics.trimmed = topics.trimmed.max(seq);
             }
+        }
+        let trimmed = stream.trimmed;
+        if trimmed != trimmed_before
+            && let Some(topics) = topics.and_then(|app| self.topics.get_mut(&app))
+        {
+            topics.gaps.remove(&trimmed_before);
+            topics.gaps.insert(trimmed, GapOf::Stream(index));
         }
     }
 
@@ -224,7 +256,10 @@ impl MemoryStore {
             let hash = self.hash.of(&stream.key);
             let found = self.by_key.find_entry(hash, |found| *found == index);
             found.expect("every stream is in the table").remove();
-            self.streams.remove(index);
+            let stream = self.streams.remove(index);
+            if let Some(topics) = topics_of(&stream.key).and_then(|app| self.topics.get_mut(&app)) {
+                topics.forget(stream);
+            }
         }
     }
 }
@@ -283,15 +318,29 @@ impl Store for MemoryStore {
         Ok((from..to).filter_map(|index| stream.entry(index)).collect())
     }
 
-    fn read_topics(&self, app: AppId, after: Seq, limit: usize) -> Result<(Vec<Entry>, Seq), StoreFault> {
-        let Some(topics) = self.topics.get(&app) else { return Ok((Vec::new(), Seq(0))) };
+    fn read_topics(&self, app: AppId, after: Seq, limit: usize) -> Result<Vec<Entry>, StoreFault> {
+        let Some(topics) = self.topics.get(&app) else { return Ok(Vec::new()) };
         let places = topics.by_seq.range(Seq(after.0.saturating_add(1))..).take(limit);
         let entries = places.map(|(_, place)| {
             let stream = &self.streams[place.stream];
             let index = usize::try_from(place.offset - stream.first).expect("a stream is shorter than memory");
             stream.entry(index).expect("what is indexed is kept")
         });
-        Ok((entries.collect(), topics.trimmed))
+        Ok(entries.collect())
+    }
+
+    fn read_gaps(&self, app: AppId, after: Seq, limit: usize) -> Result<Vec<StreamGap>, StoreFault> {
+        let Some(topics) = self.topics.get(&app) else { return Ok(Vec::new()) };
+        let gaps = topics.gaps.range(Seq(after.0.saturating_add(1))..).take(limit);
+        let gaps = gaps.map(|(&trimmed, of)| {
+            let (stream, kept_from) = match of {
+                GapOf::Stream(index) => (&self.streams[*index].key, self.streams[*index].first),
+                // Its next life counts from 1 again.
+                GapOf::Forgotten(stream) => (stream, 1),
+            };
+            StreamGap { stream: stream.clone(), kept_from: Offset(kept_from), trimmed }
+        });
+        Ok(gaps.collect())
     }
 
     fn read_records(&self, prefix: &[u8], after: &[u8], limit: usize) -> Result<Vec<Record>, StoreFault> {

@@ -18,11 +18,11 @@ mod fixture;
 mod model;
 
 use crate::base::clock::Now;
-use crate::base::ids::{AppId, Offset, Seq};
+use crate::base::ids::{AppId, Offset, PushId, Seq};
 use crate::base::message::{Entry, Message, StreamKey};
 use std::sync::Arc;
 
-pub use crate::base::log::{Position, RecordChange, StoreError, StreamHead};
+pub use crate::base::log::{Position, RecordChange, StoreError, StreamGap, StreamHead};
 pub use counters::{Counters, Stats};
 pub use handle::{Address, Handle};
 pub use log::{Committed, Log};
@@ -42,6 +42,8 @@ pub struct IdempotencyKey {
     pub key: Box<str>,
     /// The same key with another hash is refused.
     pub body_hash: u64,
+    /// Of the push that comes with it; of the first one it is kept.
+    pub id: PushId,
 }
 
 /// One message for one stream.
@@ -110,8 +112,8 @@ pub enum Answer {
     Appended {
         /// In entry order.
         positions: Arc<[Position]>,
-        /// The key had been seen.
-        duplicate: bool,
+        /// The key had been seen: the id of the push that was the first.
+        duplicate: Option<PushId>,
         /// See above.
         seq: Seq,
     },
@@ -129,9 +131,9 @@ pub enum Answer {
         entries: Vec<Entry>,
         /// See above.
         through: Seq,
-        /// Seq of the newest topic or everyone entry of the app that retention removed. At most `after`: certainly no
-        /// gap. Else some stream of the app has one, and [`Request::Head`] says whether a particular one does.
-        trimmed: Seq,
+        /// Of which topics, or of everyone, retention removed entries with seq > `after`, by the seq of the newest of
+        /// them, up to `through`.
+        gaps: Vec<StreamGap>,
     },
     /// Records.
     Records(Vec<Record>),
@@ -184,6 +186,8 @@ pub struct KeyOutcome {
 pub struct KnownKey {
     /// Hash of the first body.
     pub body_hash: u64,
+    /// Id of the first push.
+    pub id: PushId,
     /// What the first request was answered.
     pub positions: Arc<[Position]>,
 }
@@ -230,9 +234,11 @@ pub trait Store {
     fn key(&self, app: AppId, key: &str, now: Now) -> Result<Option<KnownKey>, StoreFault>;
     /// Entries of a stream with offset > `after`, oldest first, at most `limit`.
     fn read_stream(&self, stream: &StreamKey, after: Offset, limit: usize) -> Result<Vec<Entry>, StoreFault>;
-    /// Topic and everyone entries of an app with seq > `after`, oldest first, at most `limit`, and the seq of the
-    /// newest one that retention removed.
-    fn read_topics(&self, app: AppId, after: Seq, limit: usize) -> Result<(Vec<Entry>, Seq), StoreFault>;
+    /// Topic and everyone entries of an app with seq > `after`, oldest first, at most `limit`.
+    fn read_topics(&self, app: AppId, after: Seq, limit: usize) -> Result<Vec<Entry>, StoreFault>;
+    /// Which topic and everyone streams of an app have lost entries with seq > `after` to retention, by the seq of the
+    /// newest of them, the smallest first, at most `limit`.
+    fn read_gaps(&self, app: AppId, after: Seq, limit: usize) -> Result<Vec<StreamGap>, StoreFault>;
     /// Records whose key starts with `prefix` and is > `after`, in key order, at most `limit`.
     fn read_records(&self, prefix: &[u8], after: &[u8], limit: usize) -> Result<Vec<Record>, StoreFault>;
     /// Figures for the operator; cheap.

@@ -2,7 +2,7 @@
 
 use super::fixture::{APP, at_ms, inbox, key, memory, message, topic};
 use super::*;
-use crate::base::ids::Epoch;
+use crate::base::ids::{Epoch, PushId};
 use core::time::Duration;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashMap};
@@ -35,14 +35,15 @@ impl Model {
         if let (Some((hash, positions)), Some(key)) = (known, key) {
             match result {
                 Err(StoreError::KeyConflict) => assert_ne!(*hash, key.body_hash),
-                Ok(Answer::Appended { positions: found, duplicate: true, .. }) => {
-                    assert_eq!((*hash, &positions[..]), (key.body_hash, &found[..]));
+                Ok(Answer::Appended { positions: found, duplicate: Some(id), .. }) => {
+                    let first = (*hash, PushId(u128::from(*hash)));
+                    assert_eq!((first, &positions[..]), ((key.body_hash, *id), &found[..]));
                 }
                 other => panic!("a known key was answered {other:?}"),
             }
             return;
         }
-        let Ok(Answer::Appended { positions, duplicate: false, seq }) = result else { panic!("{result:?}") };
+        let Ok(Answer::Appended { positions, duplicate: None, seq }) = result else { panic!("{result:?}") };
         assert_eq!(positions.len(), entries.len());
         for (new, position) in entries.iter().zip(positions.iter()) {
             let epoch = *self.epochs.entry(new.stream.clone()).or_insert(position.epoch);

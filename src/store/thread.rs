@@ -3,7 +3,7 @@
 use super::handle::Letter;
 use super::{Address, Batch, Committed, Done, Handle, Log, Store};
 use crate::base::clock::Now;
-use crate::limits::{LOG_BATCH_MAX, LOG_QUEUE_MAX, STORE_SWEEP_INTERVAL};
+use crate::limits::{GIVE_BACK_INTERVAL, LOG_BATCH_MAX, LOG_QUEUE_MAX, STORE_SWEEP_INTERVAL};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 use std::io;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ impl LogThread {
     }
 }
 
-/// Starts the thread. `clock` is read once per commit.
+/// Starts the thread of a new log. `clock` is read once per commit.
 ///
 /// # Errors
 /// The system gives no thread.
@@ -56,21 +56,28 @@ where
     D: Deliver + Send + 'static,
 {
     let (handle, desk) = open(log);
-    let thread = run(&handle, desk, deliver, clock)?;
+    let thread = run(&handle, desk, deliver, clock, || {})?;
     Ok((thread, handle))
 }
 
-/// Starts the thread of a log that was [`open`]ed. `clock` is read once per commit.
+/// Starts the thread of a log that was [`open`]ed. `clock` is read once per commit; `give_back` is called now and then
+/// when there is nothing to do.
 ///
 /// # Errors
 /// The system gives no thread.
-pub fn run<S, D>(handle: &Handle, desk: Desk<S>, deliver: D, clock: fn() -> Now) -> io::Result<LogThread>
+pub fn run<S, D>(
+    handle: &Handle,
+    desk: Desk<S>,
+    deliver: D,
+    clock: fn() -> Now,
+    give_back: fn(),
+) -> io::Result<LogThread>
 where
     S: Store + Send + 'static,
     D: Deliver + Send + 'static,
 {
     let letters = handle.letters.clone();
-    let thread = std::thread::Builder::new().name("log".into()).spawn(move || desk.run(deliver, clock))?;
+    let thread = std::thread::Builder::new().name("log".into()).spawn(move || desk.run(deliver, clock, give_back))?;
     Ok(LogThread { thread, letters })
 }
 
@@ -126,14 +133,21 @@ impl<S: Store> Desk<S> {
         true
     }
 
-    fn run<D: Deliver>(mut self, mut deliver: D, clock: fn() -> Now) {
+    fn run<D: Deliver>(mut self, mut deliver: D, clock: fn() -> Now, give_back: fn()) {
         let mut is_open = true;
+        let mut rests_again_ms = 0;
         while is_open {
             // A group that was cut short by its entries leaves requests queued; they must not wait for more mail.
             if self.log.queued() == 0 {
                 match self.inbox.recv_timeout(STORE_SWEEP_INTERVAL) {
                     Ok(letter) => is_open = self.take(letter),
-                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Timeout) => {
+                        let now = clock();
+                        if now.monotonic_ms >= rests_again_ms {
+                            rests_again_ms = now.deadline(GIVE_BACK_INTERVAL);
+                            give_back();
+                        }
+                    }
                     Err(RecvTimeoutError::Disconnected) => is_open = false,
                 }
             }

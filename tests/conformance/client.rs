@@ -1,15 +1,22 @@
 //! A client whose every byte is the test's: it sends what it is told and shows what it got.
 
+#[path = "client/got.rs"]
+mod got;
+
+pub use got::{Arrived, Got, Welcome};
+
 use crate::node::Node;
+use crate::websocket::{self, WebSocket};
 use core::num::{NonZeroU16, NonZeroU32};
 use kittiwake::base::ids::Qos;
 use kittiwake::io::sim::{Peer, PeerState};
-use kittiwake::wire::mqtt::properties::{PublishProperties, SubscriptionId, TopicAlias};
+use kittiwake::wire::mqtt::properties::{AckProperties, PublishProperties, SubscriptionId, TopicAlias};
 use kittiwake::wire::mqtt::{
     Ack, AckKind, Connect, Disconnect, Encode, Filter, FilterNames, Filters, FrameLen, Packet, PacketId, PingReq,
     Publish, Reason, Subscribe, Unsubscribe, Version, Will, decode, frame_len,
 };
-use std::collections::VecDeque;
+use kittiwake::wire::websocket::Opcode;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
 
 /// A CONNECT under construction.
@@ -62,6 +69,22 @@ impl<'a> Hello<'a> {
         self
     }
 
+    pub fn alias_maximum(mut self, aliases: u16) -> Self {
+        self.0.properties.topic_alias_maximum = Some(aliases);
+        self
+    }
+
+    /// Whether it wants to be told what was wrong.
+    pub fn problems(mut self, wanted: bool) -> Self {
+        self.0.properties.request_problem_information = Some(wanted);
+        self
+    }
+
+    pub fn responses(mut self, wanted: bool) -> Self {
+        self.0.properties.request_response_information = Some(wanted);
+        self
+    }
+
     pub fn will(mut self, will: Will<'a>) -> Self {
         self.0.will = Some(will);
         self
@@ -103,70 +126,39 @@ pub fn with_alias<'a>(mut publish: Publish<'a>, alias: u16) -> Publish<'a> {
     publish
 }
 
-/// A message that arrived.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Arrived {
-    pub topic: String,
-    pub payload: Vec<u8>,
-    pub qos: Qos,
-    pub dup: bool,
-    pub retain: bool,
-    /// 0 at QoS 0.
-    pub id: u16,
-    pub subscriptions: Vec<u32>,
-    pub expiry: Option<u32>,
-}
-
-impl Arrived {
-    pub fn text(&self) -> &str {
-        std::str::from_utf8(&self.payload).expect("tests send text")
-    }
-}
-
-/// A packet that arrived, with what tests look at; reasons by their codes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Got {
-    ConnAck(Welcome),
-    Publish(Arrived),
-    PubAck(u16, u8),
-    PubRec(u16, u8),
-    PubRel(u16, u8),
-    PubComp(u16, u8),
-    SubAck(u16, Vec<u8>),
-    UnsubAck(u16, Vec<u8>),
-    PingResp,
-    Disconnect(u8),
-}
-
-/// A CONNACK.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Welcome {
-    pub session_present: bool,
-    /// The return code of 3.1.1, the reason code of 5.
-    pub code: u8,
-    pub assigned: Option<String>,
-    pub receive_maximum: Option<u16>,
-    pub packet_bytes: Option<u32>,
-    pub expiry: Option<u32>,
-    pub alias_maximum: Option<u16>,
-}
-
 /// A connection and what came over it.
 pub struct Client {
     node: Node,
     peer: Peer,
     version: Version,
     unread: Vec<u8>,
+    /// Its packets come and go inside of one.
+    websocket: Option<WebSocket>,
     /// Messages that came before the SUBACK they were not to wait for (§3.8.4).
     early: VecDeque<Got>,
     next_id: u16,
+    /// What the server's aliases stand for.
+    aliases: BTreeMap<u16, String>,
+    last: Vec<u8>,
+    longest: usize,
 }
 
 impl Client {
     pub fn dial(node: &Node) -> Self {
         let peer = Peer::connect(node.net(), node.address());
         node.run();
-        Self { node: node.clone(), peer, version: Version::V5, unread: Vec::new(), early: VecDeque::new(), next_id: 0 }
+        Self {
+            node: node.clone(),
+            peer,
+            version: Version::V5,
+            unread: Vec::new(),
+            websocket: None,
+            early: VecDeque::new(),
+            next_id: 0,
+            aliases: BTreeMap::new(),
+            last: Vec::new(),
+            longest: 0,
+        }
     }
 
     /// Sends a CONNECT and remembers its version.
@@ -180,8 +172,33 @@ impl Client {
         self.version = version;
     }
 
-    /// Sends all the bytes, unless the other side has gone.
-    pub fn send(&mut self, mut bytes: &[u8]) {
+    /// A WebSocket, agreed upon: packets that are sent become a binary message each.
+    pub fn dial_websocket(node: &Node) -> Self {
+        let mut client = Self::dial(node);
+        client.send(websocket::request("/mqtt", &[]).as_bytes());
+        let answer = String::from_utf8(client.take_bytes()).expect("an answer is text");
+        websocket::assert_accepted(&answer);
+        client.websocket = Some(WebSocket::default());
+        client
+    }
+
+    /// What its WebSocket was told beside packets.
+    #[track_caller]
+    pub fn websocket(&mut self) -> &mut WebSocket {
+        self.websocket.as_mut().expect("it is one")
+    }
+
+    /// Sends all the bytes, unless the other side has gone; in one binary message, if it has a WebSocket.
+    pub fn send(&mut self, bytes: &[u8]) {
+        if self.websocket.is_some() {
+            self.send_raw(&websocket::frame(true, Opcode::Binary, bytes));
+        } else {
+            self.send_raw(bytes);
+        }
+    }
+
+    /// As [`Client::send`], as they are.
+    pub fn send_raw(&mut self, mut bytes: &[u8]) {
         for _ in 0..10_000 {
             match self.peer.write(bytes) {
                 Ok(count) => bytes = &bytes[count..],
@@ -263,6 +280,18 @@ impl Client {
         self.unread.first().copied()
     }
 
+    /// All bytes that have come, whatever they are.
+    pub fn take_bytes(&mut self) -> Vec<u8> {
+        loop {
+            self.node.run();
+            let more = self.peer.read_all();
+            if more.is_empty() {
+                return core::mem::take(&mut self.unread);
+            }
+            self.unread.extend_from_slice(&more);
+        }
+    }
+
     /// Sends an UNSUBSCRIBE and returns its packet identifier.
     pub fn unsubscribe(&mut self, filters: &[&str]) -> u16 {
         let packet_id = self.next_id();
@@ -325,7 +354,10 @@ impl Client {
         // Reading makes room for more, which may be waiting.
         loop {
             let more = self.peer.read_all();
-            self.unread.extend_from_slice(&more);
+            match &mut self.websocket {
+                Some(websocket) => websocket.take(&more, &mut self.unread),
+                None => self.unread.extend_from_slice(&more),
+            }
             if more.is_empty() {
                 break;
             }
@@ -336,7 +368,38 @@ impl Client {
             _ => return None,
         };
         let frame: Vec<u8> = self.unread.drain(..total).collect();
-        Some(got(&decode(self.version, &frame).expect("the server encodes well"), &frame))
+        self.longest = self.longest.max(frame.len());
+        let packet = decode(self.version, &frame).expect("the server encodes well");
+        let got = match &packet {
+            Packet::Publish(publish) => Got::Publish(got::arrived(publish, &mut self.aliases)),
+            other => got::got(other, &frame),
+        };
+        self.last = frame;
+        Some(got)
+    }
+
+    /// The bytes of the packet that was looked at last.
+    pub fn last_frame(&self) -> &[u8] {
+        &self.last
+    }
+
+    /// Bytes of the longest packet so far.
+    pub fn longest_frame(&self) -> usize {
+        self.longest
+    }
+
+    /// What the last packet says for people, and how many user properties it has.
+    #[track_caller]
+    pub fn last_words(&self) -> (Option<&str>, usize) {
+        let of_ack = |properties: &AckProperties<'_>| properties.user.iter().count();
+        match decode(self.version, &self.last).expect("it was read before") {
+            Packet::ConnAck(ack) => (ack.properties.reason_string, ack.properties.user.iter().count()),
+            Packet::Ack(ack) => (ack.properties.reason_string, of_ack(&ack.properties)),
+            Packet::SubAck(ack) => (ack.properties.reason_string, of_ack(&ack.properties)),
+            Packet::UnsubAck(ack) => (ack.properties.reason_string, of_ack(&ack.properties)),
+            Packet::Disconnect(goodbye) => (goodbye.properties.reason_string, goodbye.properties.user.iter().count()),
+            other => panic!("{other:?} says nothing"),
+        }
     }
 
     /// All packets that have come.
@@ -438,44 +501,5 @@ impl Client {
     pub fn expect_pong(&mut self) {
         self.send_packet(&PingReq);
         self.expect(&Got::PingResp);
-    }
-}
-
-fn got(packet: &Packet<'_>, frame: &[u8]) -> Got {
-    match packet {
-        Packet::ConnAck(ack) => Got::ConnAck(Welcome {
-            session_present: ack.session_present,
-            code: frame[3],
-            assigned: ack.properties.assigned_client_id.map(Into::into),
-            receive_maximum: ack.properties.receive_maximum.map(NonZeroU16::get),
-            packet_bytes: ack.properties.maximum_packet_bytes.map(NonZeroU32::get),
-            expiry: ack.properties.session_expiry_seconds,
-            alias_maximum: ack.properties.topic_alias_maximum,
-        }),
-        Packet::Publish(publish) => Got::Publish(Arrived {
-            topic: publish.topic.into(),
-            payload: publish.payload.into(),
-            qos: publish.qos,
-            dup: publish.dup,
-            retain: publish.retain,
-            id: publish.packet_id.map_or(0, PacketId::get),
-            subscriptions: publish.properties.subscription_ids.iter().map(SubscriptionId::get).collect(),
-            expiry: publish.properties.message_expiry_seconds,
-        }),
-        Packet::Ack(ack) => {
-            let (id, code) = (ack.packet_id.get(), ack.reason.code());
-            match ack.kind {
-                AckKind::PubAck => Got::PubAck(id, code),
-                AckKind::PubRec => Got::PubRec(id, code),
-                AckKind::PubRel => Got::PubRel(id, code),
-                AckKind::PubComp => Got::PubComp(id, code),
-            }
-        }
-        // The last bytes of the frame, as written: 3.1.1 has its own codes.
-        Packet::SubAck(ack) => Got::SubAck(ack.packet_id.get(), frame[frame.len() - ack.reasons.len()..].into()),
-        Packet::UnsubAck(ack) => Got::UnsubAck(ack.packet_id.get(), frame[frame.len() - ack.reasons.len()..].into()),
-        Packet::PingResp => Got::PingResp,
-        Packet::Disconnect(goodbye) => Got::Disconnect(goodbye.reason.code()),
-        other => panic!("a server does not send {other:?}"),
     }
 }

@@ -83,7 +83,7 @@ fn acknowledgements_in_any_order_keep_the_window_full_and_lose_nothing() {
 }
 
 #[test]
-fn mqtt5_3_3_4_8_more_than_receive_maximum_unacknowledged_publishes_end_the_connection() {
+fn mqtt5_3_3_4_7_more_than_receive_maximum_unacknowledged_publishes_end_the_connection() {
     let node = Node::with_shards(2);
     node.hello(&Hello::lasting("owed")).subscribe(&[("a", Qos::AtLeastOnce)]);
     for (count, told) in [(IN - 1, false), (IN, false), (IN + 1, true)] {
@@ -142,7 +142,7 @@ fn a_311_publisher_that_sends_too_much_is_read_more_slowly_and_loses_nothing() {
 }
 
 #[test]
-fn mqtt5_4_6_0_2_acknowledgements_leave_in_the_order_of_the_publishes() {
+fn mqtt311_4_6_0_2_acknowledgements_leave_in_the_order_of_the_publishes() {
     let node = Node::with_shards(2);
     let mut owed = node.hello(&Hello::lasting("owed"));
     owed.subscribe(&[("owed/#", Qos::ExactlyOnce)]);
@@ -168,7 +168,7 @@ fn mqtt5_4_6_0_2_acknowledgements_leave_in_the_order_of_the_publishes() {
 }
 
 #[test]
-fn mqtt5_4_3_2_an_acknowledgement_is_sent_no_earlier_than_the_commit() {
+fn mqtt5_4_3_2_4_an_acknowledgement_is_sent_no_earlier_than_the_commit() {
     let node = Node::new();
     node.hello(&Hello::lasting("owed")).subscribe(&[("a", Qos::AtLeastOnce)]);
     let mut phone = node.connect("phone");
@@ -358,7 +358,7 @@ fn acknowledgements_of_the_wrong_kind_settle_nothing() {
 }
 
 #[test]
-fn mqtt5_3_1_2_24_what_is_too_large_for_a_client_is_skipped_and_counted() {
+fn mqtt5_3_1_2_25_what_is_too_large_for_a_client_is_skipped_and_counted() {
     let node = Node::new();
     let hello = Hello::lasting("phone").packet_bytes(100);
     let mut phone = listener(&node, &hello, Qos::AtLeastOnce);
@@ -381,7 +381,7 @@ fn mqtt5_3_1_2_24_what_is_too_large_for_a_client_is_skipped_and_counted() {
 }
 
 #[test]
-fn a_message_that_expired_is_not_delivered_and_one_that_will_says_when() {
+fn mqtt5_3_3_2_5_a_message_that_expired_is_not_delivered_and_one_that_will_says_when() {
     let node = Node::new();
     let hello = Hello::lasting("phone");
     listener(&node, &hello, Qos::AtLeastOnce).bye();
@@ -398,5 +398,34 @@ fn a_message_that_expired_is_not_delivered_and_one_that_will_says_when() {
     let mut phone = node.hello(&hello);
     assert_eq!(phone.expect_and_ack("long").expiry, Some(50));
     phone.expect_nothing();
+    assert_eq!(node.counter("dropped_expired"), 1);
+}
+
+/// A message of the window waits for the outbox and expires there; another waits unlogged for that window. Nothing that
+/// the client sends makes room: what could not be sent does.
+#[test]
+fn a_window_freed_by_a_message_that_could_not_be_sent_takes_the_next_one() {
+    let node = Node::with(1, |limits| limits.outbox_bytes = 16_384);
+    let mut phone = node.hello(&Hello::v5("phone").receive_maximum(1));
+    phone.subscribe(&[("a", Qos::AtLeastOnce)]);
+    // Without a reader the network fills up, then the outbox, to the byte that the next message wants.
+    for (dropped, bytes) in (0..).zip([4_000, 1_000, 100, 10, 1]) {
+        while node.counter("dropped_outbox_full") == dropped {
+            node.push_topic("a", &vec![b'x'; bytes], Qos::AtMostOnce);
+        }
+    }
+    let until = node.net().now().wall_ms + 1_000;
+    let target = || kittiwake::shard::command::Target::Topic("a".into());
+    let mortal = node.push_with(target(), b"mortal", Qos::AtLeastOnce, |push| {
+        let message = kittiwake::base::message::Message { expires_ms: Some(until), ..(*push.message).clone() };
+        push.message = message.into();
+    });
+    assert!(mortal.is_ok());
+    node.push_topic("a", b"next", Qos::AtLeastOnce);
+    assert_eq!((node.gauge("unsent_sessions"), node.gauge("lagging_sessions")), (1, 1));
+    node.advance(2_000);
+    let arrived = phone.messages();
+    let owed: Vec<&str> = arrived.iter().filter(|got| got.qos > Qos::AtMostOnce).map(|got| got.text()).collect();
+    assert_eq!(owed, ["next"]);
     assert_eq!(node.counter("dropped_expired"), 1);
 }

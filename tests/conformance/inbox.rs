@@ -2,7 +2,7 @@
 
 use crate::client::Hello;
 use crate::node::Node;
-use kittiwake::base::ids::{Offset, Qos};
+use kittiwake::base::ids::{Offset, PushId, Qos};
 use kittiwake::limits::{INBOX_ENTRIES_MAX, PUSH_USERS_MAX};
 use kittiwake::shard::command::{CommandError, Target};
 
@@ -130,6 +130,31 @@ fn a_device_new_to_a_user_starts_after_the_read_mark() {
 }
 
 #[test]
+fn a_restart_does_not_move_the_read_mark_back() {
+    let node = Node::new();
+    let mut slow = node.hello(&Hello::lasting("slow").user("ann").receive_maximum(1));
+    slow.subscribe(&[("$inbox/#", Qos::AtLeastOnce)]);
+    let mut quick = node.hello(&Hello::v5("quick").user("ann"));
+    quick.subscribe(&[("$inbox/#", Qos::AtLeastOnce)]);
+    for text in numbers(0..5) {
+        node.push_user("ann", text.as_bytes(), Qos::AtLeastOnce);
+    }
+    assert_eq!(quick.drain(), ["0", "1", "2", "3", "4"]);
+    quick.bye();
+    node.advance(2_000);
+    node.restart();
+    // The one that is far behind goes on, and is written.
+    let mut slow = node.hello(&Hello::lasting("slow").user("ann").receive_maximum(1));
+    slow.expect_and_ack("0");
+    node.advance(2_000);
+    node.restart();
+    let mut watch = node.hello(&Hello::v5("watch").user("ann"));
+    watch.subscribe(&[("$inbox/#", Qos::AtLeastOnce)]);
+    node.push_user("ann", b"5", Qos::AtLeastOnce);
+    assert_eq!(watch.drain(), ["5"], "what the user has read is read");
+}
+
+#[test]
 fn everyone_is_everyone_with_a_matching_filter() {
     let node = Node::with_shards(2);
     let mut here: Vec<_> = ["ann", "bob", "cid", "dan", "eve"].iter().map(|name| node.connect(name)).collect();
@@ -190,18 +215,21 @@ fn a_key_that_repeats_delivers_nothing_and_one_with_another_body_is_refused() {
     for (number, target) in targets.into_iter().enumerate() {
         for qos in [Qos::AtMostOnce, Qos::AtLeastOnce] {
             let key = format!("key-{number}-{qos:?}");
-            let push =
-                |hash| node.push_with(target.clone(), b"x", qos, |push| push.key = Some((key.as_str().into(), hash)));
-            let first = push(1).expect("it is taken");
-            assert!(!first.duplicate);
+            let push = |hash, id| {
+                node.push_with(target.clone(), b"x", qos, |push| {
+                    (push.key, push.id) = (Some((key.as_str().into(), hash)), PushId(id));
+                })
+            };
+            let first = push(1, 21).expect("it is taken");
+            assert_eq!((first.duplicate, first.id), (false, PushId(21)));
             assert_eq!(phone.drain(), ["x"], "{key}");
-            let second = push(1).expect("it is a duplicate");
-            assert!(second.duplicate);
+            let second = push(1, 22).expect("it is a duplicate");
+            assert_eq!((second.duplicate, second.id), (true, PushId(21)), "the first reply");
             let positions = |pushed: &kittiwake::shard::command::Pushed| -> Vec<_> {
                 pushed.results.iter().map(|result| result.position).collect()
             };
             assert_eq!(positions(&first), positions(&second), "{key}");
-            assert_eq!(push(2), Err(CommandError::KeyConflict), "{key}");
+            assert_eq!(push(2, 23), Err(CommandError::KeyConflict), "{key}");
             phone.expect_nothing();
         }
     }

@@ -2,13 +2,34 @@
 //! test's. A name that begins with a clause is that clause's test.
 
 mod bad_input;
+mod bounds;
+mod clauses;
 mod client;
+mod delivered;
+mod delivery;
 mod draining;
+mod explained;
 mod flows;
+mod gaps;
+mod greetings;
+mod http;
 mod inbox;
+mod limits;
 mod node;
 mod operators;
+mod properties;
+mod retained;
 mod sessions;
+mod shared;
 mod subscriptions;
 mod topics;
+mod unaltered;
+mod watching;
+mod websocket;
+#[path = "websocket/carried.rs"]
+mod websocket_carried;
+#[path = "websocket/ending.rs"]
+mod websocket_ending;
+#[path = "websocket/opening.rs"]
+mod websocket_opening;
 mod wills;

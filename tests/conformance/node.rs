@@ -5,18 +5,20 @@ use bytes::Bytes;
 use crossbeam_channel::Receiver;
 use kittiwake::auth::UserTemplate;
 use kittiwake::base::hash::KeyedHash;
-use kittiwake::base::ids::{AppId, Qos, ShardId};
+use kittiwake::base::ids::{AppId, PushId, Qos, ShardId};
 use kittiwake::base::message::Message;
 use kittiwake::io::probe::Choice;
 use kittiwake::io::sim::{Faults, SimDriver, SimNet};
 use kittiwake::shard::command::{
-    CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, Push, Pushed, ShardStats, Target,
+    AppWatch, CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, Notice, Push, Pushed, ShardStats,
+    Target, Watch,
 };
 use kittiwake::shard::handle::Handle;
-use kittiwake::shard::launch::{Assembly, LogMail, Shard};
+use kittiwake::shard::launch::{Assembly, LogMail, Seat, Shard};
 use kittiwake::shard::settings::{Limits, Settings};
 use kittiwake::store::thread::Desk;
-use kittiwake::store::{Log, MemoryStore, Retentions, thread};
+use kittiwake::store::{Log, MemoryStore, Retentions, Store, thread};
+use kittiwake::wire::http::Origins;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -35,7 +37,9 @@ pub struct Node(Rc<Parts>);
 struct Parts {
     net: SimNet,
     address: SocketAddr,
-    handle: Handle,
+    settings: Arc<Settings>,
+    store: kittiwake::store::Handle,
+    handle: RefCell<Handle>,
     plane: RefCell<Plane>,
     tokens: Cell<u64>,
     /// Commits wait until they are let go.
@@ -48,6 +52,7 @@ struct Plane {
     desk: Desk<MemoryStore>,
     mail: LogMail,
     events: Receiver<Event>,
+    notices: Receiver<Notice>,
     heard: Vec<Event>,
 }
 
@@ -63,36 +68,85 @@ impl Node {
 
     /// With other limits.
     pub fn with(shards: u16, change: impl FnOnce(&mut Limits)) -> Self {
-        let mut limits = Limits { connections: 64, ..Limits::default() };
-        change(&mut limits);
-        let mut retentions = Retentions::default();
-        retentions.inbox.entries = limits.inbox_entries;
+        Self::build(shards, |settings| change(&mut settings.limits), |_| {})
+    }
+
+    /// With a list of web pages.
+    pub fn with_origins(origins: Origins) -> Self {
+        Self::with_settings(1, |settings| settings.origins = origins)
+    }
+
+    /// With other settings.
+    pub fn with_settings(shards: u16, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::build(shards, change, |_| {})
+    }
+
+    /// With other limits, and a store that keeps other than it would.
+    pub fn with_retention(shards: u16, change: impl FnOnce(&mut Limits), keep: impl FnOnce(&mut Retentions)) -> Self {
+        Self::build(shards, |settings| change(&mut settings.limits), keep)
+    }
+
+    fn build(shards: u16, change: impl FnOnce(&mut Settings), keep: impl FnOnce(&mut Retentions)) -> Self {
         let address: SocketAddr = "10.0.0.1:1883".parse().expect("an address");
-        let settings = Arc::new(Settings {
+        let mut settings = Settings {
             shards,
             driver: Choice::default(),
             listen: vec![address],
             apps: vec!["default".into()],
             user: UserTemplate::default(),
+            server_reference: None,
             sys_users: vec![OPERATOR.into()],
+            origins: Origins::default(),
             hash_key: 7,
             random_seed: 7,
-            limits,
-        });
+            limits: Limits { connections: 64, ..Limits::default() },
+        };
+        change(&mut settings);
+        let settings = Arc::new(settings);
+        let mut retentions = Retentions::default();
+        retentions.inbox.entries = settings.limits.inbox_entries;
+        keep(&mut retentions);
         let net = SimNet::new(7, Faults::none());
         let log = Log::open(MemoryStore::new(retentions, KeyedHash::new(7)), 7).expect("a memory store opens");
         let (store, desk) = thread::open(log);
-        let Assembly { handle, events, seats, mail } = Assembly::new(&settings, &store);
-        let make = |seat| Shard::new(seat, net.driver()).expect("the simulated driver can be polled");
-        let shards: Vec<_> = seats.into_iter().map(make).collect();
-        let plane = Plane { shards, desk, mail, events, heard: Vec::new() };
+        let Assembly { handle, events, notices, seats, mail } = Assembly::new(&settings, &store);
+        let plane = Plane { shards: seated(seats, &net), desk, mail, events, notices, heard: Vec::new() };
+        let (handle, plane) = (RefCell::new(handle), RefCell::new(plane));
         let (tokens, holding) = (Cell::new(0), Cell::new(false));
-        let node = Self(Rc::new(Parts { net, address, handle, plane: RefCell::new(plane), tokens, holding }));
-        for shard in 0..node.0.handle.shards() {
-            node.0.handle.listen(ShardId(shard as u16), vec![address]);
-        }
-        node.run();
+        let node = Self(Rc::new(Parts { net, address, settings, store, handle, plane, tokens, holding }));
+        node.listen();
         node
+    }
+
+    /// Kills it, with all that is not committed, and starts it again over what the store holds.
+    pub fn restart(&self) {
+        self.restart_with(|_| {});
+    }
+
+    /// The same, with other limits.
+    pub fn restart_with(&self, change: impl FnOnce(&mut Limits)) {
+        let Parts { settings, store, net, .. } = &*self.0;
+        let mut settings = Settings::clone(settings);
+        change(&mut settings.limits);
+        let mut plane = self.0.plane.borrow_mut();
+        plane.shards.clear();
+        plane.heard.clear();
+        assert!(plane.desk.take_in(), "the node keeps the log's handle");
+        plane.desk.log_mut().crash().expect("memory says where it ends");
+        let Assembly { handle, events, notices, seats, mail } = Assembly::new(&Arc::new(settings), store);
+        (plane.shards, plane.events, plane.mail) = (seated(seats, net), events, mail);
+        plane.notices = notices;
+        drop(plane);
+        *self.0.handle.borrow_mut() = handle;
+        self.listen();
+    }
+
+    fn listen(&self) {
+        let handle = self.handle();
+        for shard in 0..handle.shards() {
+            handle.listen(ShardId(shard as u16), vec![self.0.address]);
+        }
+        self.run();
     }
 
     pub fn net(&self) -> &SimNet {
@@ -104,8 +158,8 @@ impl Node {
     }
 
     /// The control plane's end.
-    pub fn handle(&self) -> &Handle {
-        &self.0.handle
+    pub fn handle(&self) -> Handle {
+        self.0.handle.borrow().clone()
     }
 
     /// Runs until nothing is left to do at this moment.
@@ -215,11 +269,26 @@ impl Node {
             publisher: None,
             properties: None,
         };
-        let mut push = Push { app: AppId(0), target, message: Arc::new(message), key: None };
+        let (id, deliver_within) = (PushId(7), None);
+        let mut push = Push { app: AppId(0), target, message: Arc::new(message), key: None, id, deliver_within };
         change(&mut push);
         let token = self.token();
-        self.0.handle.push(push, token)?;
+        self.handle().push(push, token)?;
         Ok(token)
+    }
+
+    /// Watches the one app, and nothing else.
+    pub fn watch(&self, watch: AppWatch) {
+        let is_nothing = watch == AppWatch::default();
+        let apps = if is_nothing { Vec::new() } else { vec![(AppId(0), watch)] };
+        self.handle().watch(&Arc::new(Watch { apps })).expect("there is room for it");
+        self.run();
+    }
+
+    /// What was told since this was last asked.
+    pub fn notices(&self) -> Vec<Notice> {
+        self.run();
+        self.0.plane.borrow().notices.try_iter().collect()
     }
 
     /// What came of a push, once.
@@ -252,7 +321,7 @@ impl Node {
     /// All shards' figures.
     pub fn stats(&self) -> Vec<ShardStats> {
         let token = self.token();
-        self.0.handle.stats(token).expect("there is room for a question");
+        self.handle().stats(token).expect("there is room for a question");
         self.run();
         let mut plane = self.0.plane.borrow_mut();
         plane.hear();
@@ -271,7 +340,7 @@ impl Node {
     /// The connections that operators are told of.
     pub fn connections(&self, query: ConnectionQuery) -> Vec<ConnectionFigures> {
         let token = self.token();
-        self.0.handle.connections(query, token).expect("there is room for a question");
+        self.handle().connections(query, token).expect("there is room for a question");
         self.run();
         let mut plane = self.0.plane.borrow_mut();
         plane.hear();
@@ -285,6 +354,22 @@ impl Node {
             _ => unreachable!("the partition is of connections"),
         });
         lists.flatten().collect()
+    }
+
+    /// Session records in the store.
+    pub fn session_records(&self) -> usize {
+        self.records(b"s")
+    }
+
+    /// Share groups' records in the store.
+    pub fn share_records(&self) -> usize {
+        self.records(b"g")
+    }
+
+    fn records(&self, prefix: &[u8]) -> usize {
+        let mut plane = self.0.plane.borrow_mut();
+        let store = plane.desk.log_mut().store_mut();
+        store.read_records(prefix, &[], usize::MAX).expect("memory can be read").len()
     }
 
     /// A gauge, summed over the shards.
@@ -324,6 +409,7 @@ impl Node {
             "installing",
             "committing_topics",
             "list_pushes",
+            "delivery_waits",
             "throttled_connections",
             "unsent_sessions",
             "lagging_sessions",
@@ -367,6 +453,10 @@ impl Plane {
     fn hear(&mut self) {
         self.heard.extend(self.events.try_iter());
     }
+}
+
+fn seated(seats: Vec<Seat>, net: &SimNet) -> Vec<Shard<SimDriver>> {
+    seats.into_iter().map(|seat| Shard::new(seat, net.driver()).expect("the simulated driver can be polled")).collect()
 }
 
 fn value(figures: &[(&'static str, u64)], name: &str) -> u64 {

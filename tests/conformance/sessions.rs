@@ -221,6 +221,7 @@ fn connack_says_the_limits() {
     assert_eq!(welcome.packet_bytes, Some(PACKET_BYTES_MAX as u32));
     assert_eq!(welcome.alias_maximum, Some(TOPIC_ALIAS_MAX));
     assert_eq!(welcome.assigned, None);
+    assert_eq!(welcome.retain_available, Some(true));
 }
 
 #[test]
@@ -294,4 +295,24 @@ fn packets_after_connect_are_answered_in_order_although_they_came_with_it() {
             client.bye();
         }
     }
+}
+
+#[test]
+fn a_session_that_comes_and_goes_waits_once_for_the_writing_of_its_record() {
+    let node = Node::new();
+    for hello in [Hello::lasting("phone"), Hello::lasting("tablet")] {
+        for _ in 0..20 {
+            node.hello(&hello).hang_up();
+        }
+    }
+    assert_eq!(node.gauge("dirty_records"), 2);
+    node.advance(2_000);
+    assert_eq!(node.gauge("dirty_records"), 0);
+    // Also one whose delayed will is published meanwhile.
+    let mut last = crate::client::will("a", b"w", Qos::AtLeastOnce);
+    last.properties.delay_seconds = Some(0);
+    for _ in 0..20 {
+        node.hello(&Hello::lasting("phone").will(last)).hang_up();
+    }
+    assert_eq!(node.gauge("dirty_records"), 1);
 }

@@ -129,15 +129,6 @@ fn mqtt5_3_3_1_13_retain_is_kept_only_where_it_was_asked_for() {
 }
 
 #[test]
-fn mqtt5_3_2_2_14_a_retained_publish_is_refused_as_connack_said() {
-    let node = Node::new();
-    let mut phone = node.connect("phone");
-    let message = publish("a", b"x", Qos::AtMostOnce, 0);
-    phone.send_packet(&kittiwake::wire::mqtt::Publish { retain: true, ..message });
-    phone.expect_goodbye(0x9A);
-}
-
-#[test]
 fn mqtt5_3_10_4_4_unsubscribe_ends_a_subscription_and_says_which_there_were() {
     let node = Node::with_shards(2);
     for (name, hello) in [("passing", Hello::v5("passing")), ("lasting", Hello::lasting("lasting"))] {
@@ -166,15 +157,6 @@ fn mqtt5_4_7_2_1_wildcards_do_not_match_our_own_names() {
     phone.subscribe(&[("#", Qos::AtLeastOnce), ("+/push", Qos::AtLeastOnce)]);
     node.push_user("phone", b"x", Qos::AtLeastOnce);
     phone.expect_nothing();
-}
-
-#[test]
-fn mqtt5_3_2_2_20_shared_subscriptions_are_refused_as_connack_said() {
-    let node = Node::new();
-    let mut phone = node.connect("phone");
-    let id =
-        phone.start_subscribe(&[Filter::new("$share/g/a", Qos::AtMostOnce), Filter::new("a", Qos::AtMostOnce)], None);
-    phone.expect(&Got::SubAck(id, vec![0x9E, 0]));
 }
 
 #[test]

@@ -184,3 +184,32 @@ fn messages_of_each_qos_pass_between_versions() {
         }
     }
 }
+
+/// Two roads lead from a topic's home to a shard. What nobody was owed when it was published is on its way through the
+/// log's queue without an entry, because it carries a QoS 2 identifier, when somebody begins to be owed the next one.
+#[test]
+fn what_is_owed_does_not_overtake_what_nobody_was_owed_and_is_under_way() {
+    for shards in [1, 2, 4] {
+        let node = Node::with_shards(shards);
+        let mut listeners: Vec<Client> = (0..4).map(|number| node.connect(&format!("listener-{number}"))).collect();
+        listeners.iter_mut().for_each(|listener| listener.subscribe(&[("a/+", Qos::AtLeastOnce)]));
+        let mut publisher = node.hello(&Hello::lasting("publisher"));
+        let mut latecomer = node.hello(&Hello::lasting("latecomer"));
+        node.hold_commits();
+        publisher.publish("a/b", b"first", Qos::ExactlyOnce, 1);
+        node.run();
+        // A wildcard turns every topic below it, at every home.
+        latecomer.start_subscribe(&[Filter::new("a/#", Qos::AtLeastOnce)], None);
+        publisher.publish("a/b", b"second", Qos::ExactlyOnce, 2);
+        publisher.publish("a/b", b"third", Qos::AtLeastOnce, 3);
+        publisher.publish("a/c", b"elsewhere", Qos::AtLeastOnce, 4);
+        node.release_commits();
+        for listener in &mut listeners {
+            let texts = listener.drain();
+            let of_a_b: Vec<&str> = texts.iter().map(String::as_str).filter(|text| *text != "elsewhere").collect();
+            assert_eq!((texts.len(), of_a_b), (4, vec!["first", "second", "third"]), "{shards} shards");
+        }
+        assert_eq!(node.gauge("held_publishes"), 0);
+        assert!(latecomer.all().contains(&Got::SubAck(1, vec![1])));
+    }
+}

@@ -3,6 +3,7 @@
 use crate::client::{Client, Hello, will};
 use crate::node::Node;
 use kittiwake::base::ids::Qos;
+use kittiwake::wire::mqtt::Filter;
 
 fn scene() -> (Node, Client) {
     let node = Node::with_shards(2);
@@ -55,7 +56,7 @@ fn mqtt5_3_14_4_3_a_disconnect_drops_the_will() {
 }
 
 #[test]
-fn mqtt5_3_14_2_1_a_disconnect_may_ask_for_the_will() {
+fn mqtt5_3_14_2_a_disconnect_may_ask_for_the_will() {
     let (node, mut watcher) = scene();
     let mut phone = node.hello(&mortal(0, 0));
     phone.send(b"\xE0\x01\x04");
@@ -111,4 +112,35 @@ fn a_take_over_publishes_the_will_unless_it_is_delayed_and_the_session_goes_on()
     fourth.bye();
     node.advance(20_000);
     watcher.expect_nothing();
+}
+
+#[test]
+fn mqtt5_3_1_2_10_a_will_is_published_once() {
+    let (node, mut watcher) = scene();
+    for hello in [Hello::lasting("phone"), Hello::v3("phone").clean(false)] {
+        let mortal = hello.will(will("wills/phone", b"gone", Qos::AtLeastOnce));
+        node.hello(&mortal).hang_up();
+        watcher.expect_and_ack("gone");
+        // Of the connection that had none there is none, though the session goes on.
+        node.hello(&hello).hang_up();
+        node.advance(60_000);
+        watcher.expect_nothing();
+        node.hello(&mortal).bye();
+        node.hello(&hello).hang_up();
+        node.advance(60_000);
+        watcher.expect_nothing();
+    }
+}
+
+#[test]
+fn mqtt5_3_1_2_14_a_will_that_is_not_to_be_retained_is_published_so() {
+    let node = Node::with_shards(2);
+    let mut watcher = node.connect("watcher");
+    let keeping = Filter { retain_as_published: true, ..Filter::new("wills/#", Qos::AtMostOnce) };
+    watcher.subscribe_with(&[keeping], None);
+    node.hello(&mortal(0, 0)).hang_up();
+    assert!(!watcher.expect_text("gone").retain);
+    let three = Hello::v3("old").will(will("wills/old", b"gone", Qos::AtMostOnce));
+    node.hello(&three).hang_up();
+    assert!(!watcher.expect_text("gone").retain);
 }

@@ -118,6 +118,12 @@ impl Gateway {
         Lines::of(Command::new("mosquitto_sub").args(["-h", "127.0.0.1", "-p", &port]).args(arguments))
     }
 
+    /// `kittiwake sub` over WebSocket; reads its lines.
+    pub fn sub_over_websocket(&self, arguments: &[&str]) -> Lines {
+        let url = format!("ws://{}/mqtt", self.edge);
+        Lines::of(Command::new(env!("CARGO_BIN_EXE_kittiwake")).args(["sub", "--url", &url]).args(arguments))
+    }
+
     /// A Python program that gets the edge port as its first argument.
     pub fn python(&self, program: &str, arguments: &[&str]) -> Lines {
         let port = self.edge.port().to_string();

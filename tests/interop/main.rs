@@ -1,10 +1,12 @@
 //! Stock clients over real sockets, on both drivers, with one shard and with four.
 //!
-//! Needs `mosquitto_sub`/`mosquitto_pub` (mosquitto-clients) and Python with paho-mqtt; `.ci/run` installs them.
+//! Needs `mosquitto_sub`/`mosquitto_pub` (mosquitto-clients) and Python with paho-mqtt and grpcio; `.ci/run` installs them.
 
 mod gateway;
+mod grpc;
 mod matrix;
 mod rumqttc_client;
+mod websocket;
 
 use gateway::Gateway;
 use serde_json::json;

@@ -1,8 +1,9 @@
 //! Backends: random pushes through the control plane's handle.
 
+use crate::client::TTLS;
 use crate::coverage::Seen;
 use crate::ledger::{Aim, Author, Ledger, MessageId};
-use kittiwake::base::ids::{AppId, Qos};
+use kittiwake::base::ids::{AppId, PushId, Qos};
 use kittiwake::base::message::Message;
 use kittiwake::io::sim::Random;
 use kittiwake::shard::Handle;
@@ -30,6 +31,7 @@ pub struct Backend {
     ledger: Rc<RefCell<Ledger>>,
     users: Vec<String>,
     devices: Vec<(String, String)>,
+    is_wide: bool,
     next_token: u64,
     /// Calls without an answer: the message, and the key's place if it has one.
     pending: HashMap<u64, (MessageId, Option<usize>, bool)>,
@@ -37,12 +39,12 @@ pub struct Backend {
 }
 
 impl Backend {
-    pub fn new(ledger: &Rc<RefCell<Ledger>>, devices: Vec<(String, String)>) -> Self {
+    pub fn new(ledger: &Rc<RefCell<Ledger>>, devices: Vec<(String, String)>, is_wide: bool) -> Self {
         let mut users: Vec<String> = devices.iter().map(|(user, _)| user.clone()).collect();
         users.dedup();
         users.push("nobody".to_owned());
         let ledger = Rc::clone(ledger);
-        Self { ledger, users, devices, next_token: 0, pending: HashMap::new(), keyed: Vec::new() }
+        Self { ledger, users, devices, is_wide, next_token: 0, pending: HashMap::new(), keyed: Vec::new() }
     }
 
     /// Pushes something, or the same again.
@@ -54,6 +56,12 @@ impl Backend {
         let (aim, target, topic) = self.aim(random);
         let padding = if random.below(60) == 0 { 5_000 } else { random.below(30) as usize };
         let (id, payload) = self.ledger.borrow_mut().begin(Author::Backend, aim, topic, qos, padding);
+        let ttl = (self.is_wide && random.below(3) == 0).then(|| TTLS[random.below(3) as usize]);
+        let lives_ms = ttl.map(|seconds| u64::from(seconds) * 1_000);
+        let expires_ms = lives_ms.map(|lives_ms| wall_ms + lives_ms);
+        if let Some(lives_ms) = lives_ms {
+            self.ledger.borrow_mut().mortal(id, lives_ms, expires_ms);
+        }
         let message = Message {
             app: AppId(0),
             topic: topic.into(),
@@ -65,7 +73,7 @@ impl Backend {
             qos,
             retain: false,
             created_ms: wall_ms,
-            expires_ms: None,
+            expires_ms,
             publisher: None,
             properties: None,
         };
@@ -73,7 +81,8 @@ impl Backend {
         if key.is_some() && qos == Qos::AtMostOnce {
             self.ledger.borrow_mut().coverage.hit(Seen::PushQos0Keyed);
         }
-        let push = Push { app: AppId(0), target, message: Arc::new(message), key };
+        let (id_of_push, deliver_within) = (PushId(0), None);
+        let push = Push { app: AppId(0), target, message: Arc::new(message), key, id: id_of_push, deliver_within };
         let key_at = push.key.is_some().then(|| {
             self.keyed.push(Keyed { id, push: push.clone(), reply: None, is_first_answered: false, tries: 0 });
             self.keyed.len() - 1
@@ -110,7 +119,12 @@ impl Backend {
             }
             _ => {
                 coverage.hit(Seen::PushTopic);
-                let topic = TOPICS[random.below(TOPICS.len() as u64) as usize];
+                // What share groups subscribe to, and nobody else: no wildcard at the start matches it.
+                let topic = if random.below(2) == 0 {
+                    ["$work/1", "$work/2"][random.below(2) as usize]
+                } else {
+                    TOPICS[random.below(TOPICS.len() as u64) as usize]
+                };
                 (Aim::Topic, Target::Topic(topic.into()), topic)
             }
         }
@@ -131,6 +145,7 @@ impl Backend {
 
     fn call(&mut self, handle: &Handle, push: Push, id: MessageId, key: Option<usize>, conflicts: bool) {
         self.next_token += 1;
+        let push = Push { id: PushId(u128::from(self.next_token)), ..push };
         match handle.push(push, CommandToken(self.next_token)) {
             Ok(()) => {
                 if let Some(at) = key {
@@ -139,7 +154,8 @@ impl Backend {
                 self.pending.insert(self.next_token, (id, key, conflicts));
             }
             Err(error) => {
-                assert_eq!(error, CommandError::Busy, "a running node takes pushes");
+                let is_known = matches!(error, CommandError::Busy | CommandError::Draining);
+                assert!(is_known, "a running node takes pushes: {error:?}");
                 self.ledger.borrow_mut().coverage.hit(Seen::PushRefused);
             }
         }
@@ -165,10 +181,12 @@ impl Backend {
                 let positions = |pushed: &Pushed| pushed.results.iter().map(|one| one.position).collect::<Vec<_>>();
                 // The answers to two calls may come in any order, but one call at most was the first.
                 assert!(pushed.duplicate || !known.is_first_answered, "m{id} was taken twice under one key");
+                assert!(pushed.duplicate || pushed.id == PushId(u128::from(token.0)), "m{id} was given another name");
                 known.is_first_answered |= !pushed.duplicate;
                 match &known.reply {
                     Some(first) => {
                         assert_eq!(positions(first), positions(&pushed), "m{id}: another answer under the same key");
+                        assert_eq!(first.id, pushed.id, "m{id}: another name under the same key");
                     }
                     None => known.reply = Some(pushed),
                 }

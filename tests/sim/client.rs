@@ -5,9 +5,10 @@ use crate::coverage::Seen;
 use crate::ledger::{Aim, Author, Ledger, Subscription};
 use kittiwake::base::ids::Qos;
 use kittiwake::io::sim::{Peer, PeerState, Random, SimNet};
+use kittiwake::wire::mqtt::properties::TopicAlias;
 use kittiwake::wire::mqtt::{
     Ack, AckKind, Connect, Disconnect, Encode, Filter, FilterNames, Filters, PacketId, PingReq, Publish, Reason,
-    Subscribe, Unsubscribe, Version,
+    RetainHandling, Subscribe, Unsubscribe, Version, Will,
 };
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -15,9 +16,20 @@ use std::rc::Rc;
 
 /// What clients publish to and subscribe to.
 const TOPICS: [&str; 5] = ["a", "rooms/1", "rooms/2", "rooms/1/x", "news"];
-const FILTERS: [&str; 8] = ["a", "rooms/1", "rooms/+", "rooms/#", "#", "news", "$inbox/#", "$inbox/orders/+"];
+const FILTERS: [&str; 10] =
+    ["a", "rooms/1", "rooms/+", "rooms/#", "#", "news", "$inbox/#", "$inbox/orders/+", "kept/+", "kept/2"];
+/// Of clients with an even and an odd number: each is in one group at most.
+pub const SHARES: [&str; 2] = ["$share/even/$work/+", "$share/odd/$work/+"];
+/// What they publish to with RETAIN, and only so.
+const KEPT: [&str; 4] = ["kept/1", "kept/2", "kept/3", "kept"];
 /// Session expiry of durable MQTT 5 clients, seconds: shorter than a long absence in a run.
-const EXPIRY: u32 = 60;
+pub const EXPIRY: u32 = 60;
+/// Who has found nothing to read for so long has emptied the server's outbox.
+const QUIET_MS: u64 = 3_000;
+/// A server ends what it was told of, and a will is published and committed, within this of being due.
+const SLACK_MS: u64 = 10_000;
+/// Message expiries, seconds: some run out in a run, some never do.
+pub const TTLS: [u32; 3] = [1, 5, 864_000];
 /// A clean start that was not answered may still be taken in for this long.
 const SETTLES_MS: u64 = 15_000;
 
@@ -31,6 +43,11 @@ pub struct Traits {
     pub durable: bool,
     pub receive_maximum: u16,
     pub keep_alive: u16,
+    /// Seconds for which its session outlives its connection, if it is durable.
+    pub expiry: u32,
+    pub packet_bytes_max: Option<u32>,
+    /// It does all that clients can do; otherwise what earlier runs knew.
+    pub is_wide: bool,
 }
 
 pub struct Client {
@@ -51,6 +68,12 @@ pub struct Client {
     clean_pending: bool,
     /// It has said goodbye for good.
     is_leaving: bool,
+    /// It has said goodbye and waits for the server to close: then that was heard.
+    is_parting: bool,
+    /// It has found nothing to read since then.
+    quiet_since_ms: Option<u64>,
+    /// When the server knows at the latest that the last connection is over.
+    ended_by_ms: Option<u64>,
 }
 
 /// What the world lets clients do.
@@ -79,6 +102,9 @@ impl Client {
             clean_start: false,
             clean_pending: false,
             is_leaving: false,
+            is_parting: false,
+            quiet_since_ms: None,
+            ended_by_ms: None,
         }
     }
 
@@ -101,6 +127,13 @@ impl Client {
             self.read();
         }
         if self.peer.is_none() {
+            return;
+        }
+        if self.is_parting {
+            // A connection that is cut tells nothing.
+            if random.below(40) == 0 {
+                self.leave(random);
+            }
             return;
         }
         if self.talk.is_open() {
@@ -163,23 +196,62 @@ impl Client {
             self.ledger.borrow_mut().coverage.hit(Seen::CleanStart);
             self.talk.forget();
         }
+        let is_v5 = self.traits.version == Version::V5;
+        let unsure = self.traits.is_wide && durable && is_v5 && self.talk.is_unsure(self.traits.expiry, now_ms);
+        if unsure && !forget {
+            // It cannot tell its session from one that an unanswered CONNECT has made since that one expired.
+            self.talk.forget();
+        }
+        let forget = forget || unsure;
         // Until it is answered, the session of before may still be there.
         self.clean_pending |= forget;
         self.clean_start = !durable || self.clean_pending;
         let away_ms = now_ms - self.last_open_ms.min(now_ms);
-        self.talk.greet(self.clean_start, self.traits.version == Version::V5 && away_ms > u64::from(EXPIRY) * 1_000);
+        let expiry_ms = u64::from(self.traits.expiry) * 1_000;
+        self.talk.greet(self.clean_start, self.traits.version == Version::V5 && away_ms > expiry_ms, now_ms);
+        let is_alone = self.abandoned.is_empty();
+        let ended_by_ms = self.ended_by_ms.filter(|_| is_alone);
+        let expired_by_ms = ended_by_ms.map(|at_ms| at_ms + expiry_ms + SLACK_MS);
+        self.talk.must_have_expired =
+            self.traits.version == Version::V5 && expired_by_ms.is_some_and(|at_ms| at_ms < now_ms);
+        if self.clean_start {
+            self.ledger.borrow_mut().wills.clean_start(self.traits.index);
+        }
         self.peer = Some(Peer::connect(&self.net, self.address));
         self.reads = true;
+        let will = self.make_will(random, ended_by_ms);
         let mut connect = Connect::new(self.traits.version, &self.traits.device);
         connect.clean_start = self.clean_start;
         connect.user_name = Some(&self.traits.user);
         connect.keep_alive_seconds = self.traits.keep_alive;
         if self.traits.version == Version::V5 {
-            connect.properties.session_expiry_seconds = durable.then_some(EXPIRY);
+            connect.properties.session_expiry_seconds = durable.then_some(self.traits.expiry);
             connect.properties.receive_maximum = core::num::NonZeroU16::new(self.traits.receive_maximum);
+            connect.properties.maximum_packet_bytes = self.traits.packet_bytes_max.and_then(core::num::NonZeroU32::new);
         }
+        connect.will = will.as_ref().map(MadeWill::borrowed);
         self.talk.send(&connect);
         self.flush();
+    }
+
+    /// A will for the connection that begins, or none.
+    fn make_will(&mut self, random: &mut Random, ended_by_ms: Option<u64>) -> Option<MadeWill> {
+        let (now_ms, is_alone) = (self.net.now().monotonic_ms, self.abandoned.is_empty());
+        if !self.traits.is_wide || random.below(2) == 0 {
+            self.ledger.borrow_mut().wills.connect(self.traits.index, now_ms, None, ended_by_ms, is_alone);
+            return None;
+        }
+        let topic = ["wills/0", "wills/1"][random.below(2) as usize];
+        let qos = [Qos::AtLeastOnce, Qos::ExactlyOnce][random.below(2) as usize];
+        let is_v5 = self.traits.version == Version::V5;
+        let delay = if is_v5 { [0, 0, 1, 5, 100][random.below(5) as usize] } else { 0 };
+        let ledger = &mut *self.ledger.borrow_mut();
+        let (id, payload) = ledger.begin_will(self.traits.index, topic, qos);
+        let expiry = if self.traits.durable { self.traits.expiry } else { 0 };
+        // 3.1.1's last for a week, if they last.
+        let expiry = if is_v5 || !self.traits.durable { expiry } else { u32::MAX };
+        ledger.wills.connect(self.traits.index, now_ms, Some((id, delay, expiry)), ended_by_ms, is_alone);
+        Some(MadeWill { topic, qos, delay: (is_v5 && delay > 0).then_some(delay), payload })
     }
 
     /// Reads what has come, and notices the end.
@@ -187,11 +259,27 @@ impl Client {
         let Some(peer) = self.peer.as_mut() else { return };
         let bytes = peer.read_all();
         let state = peer.state();
-        self.talk.received(&bytes);
+        let now = self.net.now();
+        let quiet_since_ms = self.quiet_since_ms.take().unwrap_or(now.monotonic_ms);
+        if bytes.is_empty() && self.talk.is_open() {
+            self.quiet_since_ms = Some(quiet_since_ms);
+            if now.monotonic_ms >= quiet_since_ms + QUIET_MS {
+                self.talk.quiet_at = Some(now);
+            }
+        }
+        self.talk.received(&bytes, now);
         self.clean_pending &= !self.talk.is_open();
         if matches!(state, PeerState::Dead | PeerState::Ended) {
             self.peer = None;
+            let was_refused = state == PeerState::Dead && !self.talk.is_open();
+            if (self.is_parting || self.is_leaving) && state == PeerState::Ended {
+                self.talk.goodbye_was_heard(self.net.now().monotonic_ms);
+            }
             self.gone();
+            if was_refused && self.traits.is_wide {
+                // Nobody listens while a node is drained.
+                self.not_before_ms += 200;
+            }
         }
     }
 
@@ -201,6 +289,11 @@ impl Client {
             self.last_open_ms = now_ms;
         }
         self.not_before_ms = now_ms + if self.clean_pending { SETTLES_MS } else { 1 };
+        self.is_parting = false;
+        self.quiet_since_ms = None;
+        // Whoever sends nothing is noticed by its keep alive, or not at all.
+        let keep_alive_ms = u64::from(self.traits.keep_alive) * 1_500;
+        self.ended_by_ms = (keep_alive_ms > 0).then(|| now_ms + keep_alive_ms);
         self.talk.disconnected();
     }
 
@@ -218,16 +311,22 @@ impl Client {
     /// Ends the connection in one of the ways in which connections end.
     fn leave(&mut self, random: &mut Random) {
         let Some(peer) = self.peer.take() else { return };
-        match random.below(3) {
+        let how = random.below(3);
+        match how {
             0 => peer.close(),
             1 => peer.reset(),
             _ => peer.vanish(),
         }
         self.gone();
+        if how < 2 {
+            self.ended_by_ms = Some(self.net.now().monotonic_ms);
+        }
         if random.below(20) == 0 {
             self.not_before_ms += 70_000;
         } else if random.below(4) == 0 {
-            self.not_before_ms += random.within(1, 5_000);
+            let is_short = self.traits.is_wide && self.traits.expiry < EXPIRY;
+            // Long enough for a short expiry to run out.
+            self.not_before_ms += random.within(1, if is_short { 40_000 } else { 5_000 });
         }
     }
 
@@ -244,8 +343,11 @@ impl Client {
     /// DISCONNECT, then an orderly end.
     fn goodbye(&mut self, random: &mut Random) {
         self.talk.send(&Disconnect::new(Reason::Success));
+        self.talk.part();
         self.flush();
-        if self.talk.outgoing.is_empty() {
+        if self.talk.outgoing.is_empty() && self.traits.is_wide && random.below(4) > 0 {
+            self.is_parting = true;
+        } else if self.talk.outgoing.is_empty() {
             self.peer.take().expect("it is connected").close();
             self.gone();
             self.not_before_ms += random.within(1, 1_000);
@@ -258,28 +360,59 @@ impl Client {
         if self.talk.flights() >= 8 {
             return;
         }
-        let topic = TOPICS[random.below(TOPICS.len() as u64) as usize];
+        let retain = random.below(6) == 0;
+        let topics = if retain { &KEPT[..] } else { &TOPICS[..] };
+        let topic = topics[random.below(topics.len() as u64) as usize];
         let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][random.below(3) as usize];
         let padding = if random.below(40) == 0 { 5_000 } else { random.below(30) as usize };
-        let (id, payload) =
+        let (id, mut payload) =
             self.ledger.borrow_mut().begin(Author::Client(self.traits.index), Aim::Topic, topic, qos, padding);
         if padding >= 4_096 {
             self.ledger.borrow_mut().coverage.hit(Seen::LargePayload);
         }
-        let out = Out { id, topic: topic.to_owned(), payload, qos, released: false };
-        self.talk.publish(out);
+        if retain && random.below(6) == 0 {
+            payload.clear();
+            self.ledger.borrow_mut().empties(id);
+        }
+        let mut out = Out { id, topic: topic.to_owned(), payload, qos, retain, released: false, ttl: None };
+        let mut alias = None;
+        if self.traits.is_wide && self.traits.version == Version::V5 && !retain {
+            out.ttl = (random.below(3) == 0).then(|| TTLS[random.below(3) as usize]);
+            alias = (random.below(2) == 0).then(|| random.within(1, 3) as u16);
+        }
+        if let Some(seconds) = out.ttl {
+            self.ledger.borrow_mut().mortal(id, u64::from(seconds) * 1_000, None);
+        }
+        self.talk.publish(out, alias);
     }
 
     fn subscribe(&mut self, random: &mut Random) {
         if self.talk.waiting != Waiting::Nothing {
             return;
         }
-        let filter = FILTERS[random.below(FILTERS.len() as u64) as usize];
-        let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce, Qos::ExactlyOnce][random.below(4) as usize];
-        self.talk.begin_subscribe(Subscription { filter: filter.to_owned(), qos, acked: false });
+        let shared = random.below(6) == 0;
+        let filter = match shared {
+            true => SHARES[self.traits.index % 2],
+            false => FILTERS[random.below(FILTERS.len() as u64) as usize],
+        };
+        let wanted = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce, Qos::ExactlyOnce][random.below(4) as usize];
+        let handling =
+            [RetainHandling::Send, RetainHandling::SendIfNew, RetainHandling::DoNotSend][random.below(3) as usize];
+        self.subscribe_to(filter, if shared { Qos::AtLeastOnce } else { wanted }, handling);
+    }
+
+    fn subscribe_to(&mut self, filter: &str, qos: Qos, handling: RetainHandling) {
+        let shared = filter.starts_with("$share/");
+        let is_new = self.talk.begin_subscribe(Subscription { filter: filter.to_owned(), qos, acked: false });
         let packet_id = self.talk.next_packet_id();
         self.talk.waiting = Waiting::SubAck(packet_id, filter.to_owned(), qos);
-        let filters = [Filter::new(filter, qos)];
+        let mut filters = [Filter::new(filter, qos)];
+        if self.traits.version == Version::V5 {
+            filters[0].retain_handling = handling;
+        }
+        if !shared {
+            self.talk.begin_retained(filter, filters[0].retain_handling, is_new);
+        }
         self.talk.send(&Subscribe { packet_id, properties: Default::default(), filters: Filters::borrowed(&filters) });
     }
 
@@ -299,6 +432,29 @@ impl Client {
         });
     }
 
+    /// Does what it takes to subscribe to a filter.
+    pub fn watch(&mut self, random: &mut Random, filter: &str) {
+        self.act(random, Mood::Good);
+        let is_asked = self.talk.waiting != Waiting::Nothing || !self.talk.is_open();
+        if !is_asked && !self.has_subscribed(filter) {
+            self.subscribe_to(filter, Qos::ExactlyOnce, RetainHandling::Send);
+            self.flush();
+        }
+    }
+
+    pub fn has_subscribed(&self, filter: &str) -> bool {
+        let ledger = self.ledger.borrow();
+        ledger.lives[self.traits.index].subscriptions.iter().any(|known| known.acked && known.filter == filter)
+    }
+
+    /// Closes its connection.
+    pub fn hang_up(&mut self) {
+        if let Some(peer) = self.peer.take() {
+            peer.close();
+            self.gone();
+        }
+    }
+
     /// Whether it is connected and has nothing more to say or hear.
     pub fn is_settled(&self) -> bool {
         self.peer.is_some() && self.talk.is_settled()
@@ -313,6 +469,12 @@ impl Client {
         if self.is_leaving {
             // To close at once could reset the connection before its goodbye was read.
             self.read();
+            let must_be_heard = self.traits.durable && self.traits.version == Version::V5;
+            if self.peer.is_none() && must_be_heard && !self.talk.goodbye_heard {
+                // The server had closed it before, for another reason.
+                self.is_leaving = false;
+                return false;
+            }
             return self.peer.is_none();
         }
         if self.peer.is_none() {
@@ -341,6 +503,7 @@ impl Client {
             goodbye.properties.session_expiry_seconds = Some(3);
         }
         self.talk.send(&goodbye);
+        self.talk.part();
         self.flush();
         self.is_leaving = self.talk.outgoing.is_empty();
         false
@@ -352,16 +515,47 @@ impl Client {
     }
 }
 
-/// Encodes a PUBLISH.
-pub fn publish_of(out: &Out, packet_id: Option<PacketId>, dup: bool, version: Version, into: &mut Vec<u8>) {
-    let publish = Publish {
+/// What is in a CONNECT about a will.
+struct MadeWill {
+    topic: &'static str,
+    qos: Qos,
+    delay: Option<u32>,
+    payload: Vec<u8>,
+}
+
+impl MadeWill {
+    fn borrowed(&self) -> Will<'_> {
+        let mut will = Will {
+            topic: self.topic,
+            payload: &self.payload,
+            qos: self.qos,
+            retain: false,
+            properties: Default::default(),
+        };
+        will.properties.delay_seconds = self.delay;
+        will
+    }
+}
+
+/// Encodes a PUBLISH, its topic as it says or by an alias.
+pub fn publish_of(
+    out: &Out,
+    packet_id: Option<PacketId>,
+    dup: bool,
+    (topic, alias): (&str, Option<TopicAlias>),
+    version: Version,
+    into: &mut Vec<u8>,
+) {
+    let mut publish = Publish {
         dup,
         qos: out.qos,
-        retain: false,
-        topic: &out.topic,
+        retain: out.retain,
+        topic,
         packet_id,
         properties: Default::default(),
         payload: &out.payload,
     };
+    publish.properties.message_expiry_seconds = out.ttl;
+    publish.properties.topic_alias = alias;
     publish.encode_to(version, into);
 }

@@ -1,6 +1,10 @@
 //! What was said, what was committed and what arrived: the checkers. It knows nothing of the node but its contract.
 
 use crate::coverage::{Coverage, Seen};
+use crate::kept::Kept;
+use crate::share::{Member, Shares};
+use crate::wills::Wills;
+use kittiwake::base::clock::Now;
 use kittiwake::base::ids::{Offset, Qos};
 use kittiwake::base::message::{Entry, StreamKey};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -12,6 +16,8 @@ pub type MessageId = u64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Author {
     Client(usize),
+    /// A client's will: nobody knows when it is published.
+    Will(usize),
     Backend,
 }
 
@@ -40,7 +46,10 @@ pub struct Message {
     /// Sessions that had their SUBACK before it was sent: client, life.
     owed: Vec<(usize, u32, Qos)>,
     entries: Vec<(StreamKey, Offset)>,
-    first_delivery: Option<usize>,
+    pub first_delivery: Option<usize>,
+    /// How long it lives, and until when, if that is known.
+    lives_ms: Option<u64>,
+    expires_ms: Option<u64>,
 }
 
 /// A subscription as its client knows it.
@@ -57,16 +66,27 @@ pub struct Life {
     pub user: String,
     pub device: String,
     pub durable: bool,
-    number: u32,
+    pub packet_bytes_max: Option<u32>,
+    pub number: u32,
     /// Messages before this one are not owed any more: filters have changed since.
-    owed_from: MessageId,
+    pub owed_from: MessageId,
     pub subscriptions: Vec<Subscription>,
     /// An UNSUBSCRIBE was sent: what was in flight may still come.
     pub has_unsubscribed: bool,
     got: HashMap<MessageId, u32>,
     got_twice: HashSet<MessageId>,
-    last_offset: HashMap<(StreamKey, Qos), (Offset, MessageId)>,
+    pub kept: Kept,
+    pub share: Member,
+    last_offset: HashMap<StreamKey, (Offset, MessageId)>,
     last_of_author: HashMap<(Author, String, Qos), MessageId>,
+}
+
+/// A session's main record.
+#[derive(Debug)]
+pub struct Main {
+    pub value: Vec<u8>,
+    /// The step at which it went.
+    pub gone_at: Option<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -80,16 +100,26 @@ pub struct Ledger {
     /// Prints what happens: `KITTIWAKE_STORY` is set.
     pub is_told: bool,
     /// Main records of sessions in the store, by user and device.
-    pub mains: HashMap<(String, String), Vec<u8>>,
-    /// The oldest entry that retention has left of an inbox.
+    pub mains: HashMap<(String, String), Main>,
+    /// The oldest entry that retention has left of a stream. What is gone is owed no more, which is said by a gap.
     pub first_kept: HashMap<StreamKey, Offset>,
-    /// Retention takes entries that are still owed, which is said by a gap notice.
-    pub trims: bool,
-    /// The last step at which the node was killed.
-    pub crashed_at: Option<usize>,
+    pub shares: Shares,
+    /// What was retained of each topic, in the order of its commits; none: nothing.
+    pub retained: HashMap<String, Vec<Option<MessageId>>>,
+    /// The last step at which the node was killed or stopped.
+    pub died_at: Option<usize>,
+    pub wills: Wills,
+    /// The last time at which the wall clock was set.
+    pub wall_stepped_ms: Option<u64>,
 }
 
 const MARK: u8 = b'.';
+/// What was on its way when it expired arrives within this where everybody reads.
+const EXPIRED_SLACK_MS: u64 = 5_000;
+/// What lives shorter may expire before anybody reads it.
+const LASTING_MS: u64 = 86_400_000;
+/// More than a PUBLISH adds to its topic and payload.
+const PUBLISH_BYTES: usize = 24;
 
 impl Ledger {
     /// A new message; its payload is the answer. Who has a confirmed subscription now is owed it once it is acked.
@@ -103,6 +133,9 @@ impl Ledger {
             Some((client, life.number, granted.min(qos))).filter(|(_, _, qos)| *qos > Qos::AtMostOnce)
         });
         let owed = owed.collect();
+        if topic.starts_with("$work/") {
+            self.owes_shares(id, qos);
+        }
         let message = Message {
             author,
             aim,
@@ -115,10 +148,60 @@ impl Ledger {
             owed,
             entries: Vec::new(),
             first_delivery: None,
+            lives_ms: None,
+            expires_ms: None,
         };
         self.tell(|| format!("m{id} begins: {message:?}"));
         self.messages.insert(id, message);
         (id, payload)
+    }
+
+    /// A will that a CONNECT brings; it may never be published.
+    pub fn begin_will(&mut self, client: usize, topic: &str, qos: Qos) -> (MessageId, Vec<u8>) {
+        let (id, payload) = self.begin(Author::Will(client), Aim::Topic, topic, qos, 0);
+        let message = self.message(id);
+        message.owed.clear();
+        message.is_repeated = true;
+        message.sends = 1;
+        (id, payload)
+    }
+
+    /// A message does not live for ever.
+    pub fn mortal(&mut self, id: MessageId, lives_ms: u64, expires_ms: Option<u64>) {
+        let message = self.message(id);
+        (message.lives_ms, message.expires_ms) = (Some(lives_ms), expires_ms);
+    }
+
+    /// A PUBLISH says how long its message lives; `quiet_at`: the server's outbox was empty, and this is
+    /// sent for the first time.
+    pub fn check_expiry(&mut self, client: usize, id: MessageId, seconds: Option<u32>, quiet_at: Option<Now>) {
+        let Some(message) = self.messages.get(&id) else { return };
+        assert_eq!(seconds.is_some(), message.lives_ms.is_some(), "client {client}: m{id} expires? {message:?}");
+        let Some((seconds, lives_ms)) = seconds.zip(message.lives_ms) else { return };
+        self.coverage.hit(Seen::ExpirySaid);
+        let stepped_ms = self.wall_stepped_ms;
+        let is_too_long = stepped_ms.is_none() && u64::from(seconds) * 1_000 > lives_ms;
+        assert!(!is_too_long, "client {client}: m{id} has {seconds} s left of {lives_ms} ms");
+        let Some((quiet_at, expires_ms)) = quiet_at.zip(message.expires_ms) else { return };
+        let is_sure = stepped_ms.is_none_or(|at_ms| at_ms + EXPIRED_SLACK_MS < quiet_at.monotonic_ms);
+        let is_late = is_sure && quiet_at.wall_ms > expires_ms + EXPIRED_SLACK_MS;
+        assert!(!is_late, "client {client}: m{id} had expired before it was sent, quiet {quiet_at:?}: {message:?}");
+    }
+
+    /// Whether the wall clock was set and the node died since.
+    pub fn restarted_in_other_time(&self, since_ms: u64) -> bool {
+        self.died_at.is_some() && self.wall_stepped_ms.is_some_and(|at_ms| at_ms >= since_ms)
+    }
+
+    /// CONNACK.
+    pub fn accepted(&mut self, client: usize, present: bool, now_ms: u64) {
+        self.wills.accepted(client, present, now_ms, &mut self.coverage);
+    }
+
+    /// The server closed because of a DISCONNECT.
+    pub fn goodbye_was_heard(&mut self, client: usize, now_ms: u64) {
+        self.tell(|| format!("client {client}: its goodbye was heard"));
+        self.wills.goodbye_was_heard(client, now_ms, &mut self.coverage);
     }
 
     /// For people who repeat a seed.
@@ -141,6 +224,11 @@ impl Ledger {
         self.message(id).acked = true;
     }
 
+    /// It is sent without a payload: nobody keeps account of who gets it.
+    pub fn empties(&mut self, id: MessageId) {
+        self.message(id).owed.clear();
+    }
+
     fn message(&mut self, id: MessageId) -> &mut Message {
         self.messages.get_mut(&id).expect("only what was begun is spoken of")
     }
@@ -153,9 +241,15 @@ impl Ledger {
     }
 
     /// The store has an entry.
-    pub fn committed(&mut self, entry: &Entry) {
+    pub fn committed(&mut self, entry: &Entry, now: Now) {
+        if entry.message.payload.is_empty() {
+            return;
+        }
         let id = Self::payload_id(&entry.message.payload);
+        self.wills.committed(id, now.monotonic_ms, &mut self.coverage);
         let message = self.message(id);
+        assert_eq!(entry.message.expires_ms.is_some(), message.lives_ms.is_some(), "m{id} expires? {message:?}");
+        message.expires_ms = message.expires_ms.max(entry.message.expires_ms);
         if let Some(step) = message.first_delivery
             && message.sends <= 1
             && message.entries.is_empty()
@@ -180,7 +274,7 @@ impl Ledger {
     pub fn delivered(&mut self, client: usize, topic: &str, payload: &[u8], qos: Qos) {
         let id = Self::payload_id(payload);
         self.tell(|| format!("client {client}: m{id} delivered at {qos:?}"));
-        let Self { messages, lives, step, crashed_at, .. } = self;
+        let Self { messages, lives, step, died_at, wall_stepped_ms, retained, .. } = self;
         let message = messages.get_mut(&id).unwrap_or_else(|| panic!("m{id} came from nowhere"));
         let life = &mut lives[client];
         assert_eq!(message.topic, topic, "m{id} came under another topic");
@@ -196,32 +290,42 @@ impl Ledger {
             assert!(!message.entries.is_empty(), "m{id} reached client {client} before its commit: {message:?}");
         }
         message.first_delivery.get_or_insert(*step);
+        life.kept.came(retained, topic, id, qos);
         let times = life.got.entry(id).or_default();
         *times += 1;
         if qos == Qos::ExactlyOnce {
             let is_first = life.got_twice.insert(id);
-            assert!(is_first, "client {client} got QoS 2 m{id} twice (crash at {crashed_at:?}): {message:?} {life:?}");
+            // A will is published again if the node dies before its record says that it was.
+            let is_first = is_first || matches!(message.author, Author::Will(_)) && message.entries.len() > 1;
+            assert!(is_first, "client {client} got QoS 2 m{id} twice (died at {died_at:?}): {message:?} {life:?}");
         }
         // What is not owed may come late: it was passed over under a filter of QoS 0, say, and is read again after a crash.
-        if *times == 1 && qos > Qos::AtMostOnce && message.sends <= 1 && is_owed {
-            life.check_order(client, id, message, qos, *crashed_at);
+        // What had expired is alive again when the wall clock is set back, and read again after a crash.
+        let is_revived = message.lives_ms.is_some() && wall_stepped_ms.is_some() && died_at.is_some();
+        if *times == 1 && qos > Qos::AtMostOnce && message.sends <= 1 && is_owed && !is_revived {
+            life.check_order(client, id, message, qos, *died_at);
         }
     }
 
-    /// CONNACK of a session that outlives its connection follows its commit.
-    pub fn check_connack(&self, client: usize) {
+    /// The record of a client's session, unless it went before that step: an answer may be read long after it was given.
+    fn main_since(&self, client: usize, since: usize) -> Option<&Main> {
         let life = &self.lives[client];
-        let is_there = self.mains.contains_key(&(life.user.clone(), life.device.clone()));
+        let main = self.mains.get(&(life.user.clone(), life.device.clone()))?;
+        main.gone_at.is_none_or(|step| step >= since).then_some(main)
+    }
+
+    /// CONNACK of a session that outlives its connection follows its commit. It was asked for at a step.
+    pub fn check_connack(&self, client: usize, since: usize) {
+        let is_there = self.main_since(client, since).is_some();
         assert!(is_there, "client {client} had its CONNACK before its session was committed");
     }
 
     /// So does SUBACK.
-    pub fn check_suback(&self, client: usize, filter: &str) {
-        let life = &self.lives[client];
-        if life.durable {
-            let record = self.mains.get(&(life.user.clone(), life.device.clone()));
+    pub fn check_suback(&self, client: usize, filter: &str, since: usize) {
+        if self.lives[client].durable {
             let filter = filter.as_bytes();
-            let holds = record.is_some_and(|record| record.windows(filter.len()).any(|part| part == filter));
+            let main = self.main_since(client, since);
+            let holds = main.is_some_and(|main| main.value.windows(filter.len()).any(|part| part == filter));
             assert!(holds, "client {client} had its SUBACK before its filter was committed");
         }
     }
@@ -231,25 +335,37 @@ impl Ledger {
         self.tell(|| format!("client {client}: a new life"));
         let life = &mut self.lives[client];
         let (user, device, durable) = (life.user.clone(), life.device.clone(), life.durable);
-        *life = Life { user, device, durable, number: life.number + 1, ..Life::default() };
+        let (number, packet_bytes_max) = (life.number + 1, life.packet_bytes_max);
+        let share = Member { connection: life.share.connection + 1 };
+        *life = Life { user, device, durable, number, packet_bytes_max, share, ..Life::default() };
     }
 
     /// Filters change: what is owed from before is not asked for any more.
     pub fn forgive(&mut self, client: usize) {
         self.lives[client].owed_from = self.next + 1;
+        self.lives[client].kept.forgive();
     }
 
     /// Acked messages that have not arrived where they are owed.
     pub fn missing(&self) -> Vec<(MessageId, usize)> {
         let mut missing = Vec::new();
-        let kept = |message: &&Message| !self.trims || matches!(message.aim, Aim::Topic | Aim::Everyone);
-        for (&id, message) in self.messages.iter().filter(|(_, message)| message.acked && kept(message)) {
+        let lasts = |message: &&Message| message.lives_ms.is_none_or(|lives_ms| lives_ms > LASTING_MS);
+        let owed = |message: &&Message| message.acked && lasts(message);
+        for (&id, message) in self.messages.iter().filter(|(_, message)| owed(message)) {
             for &(client, number, _) in &message.owed {
                 let life = &self.lives[client];
-                if life.number == number && id >= life.owed_from && !life.got.contains_key(&id) {
+                let mut entries = message.entries.iter().filter(|(stream, _)| life.is_its(stream));
+                let is_gone = entries.any(|(stream, offset)| self.first_kept[stream] > *offset);
+                let is_owed = life.takes(message) && life.number == number && id >= life.owed_from && !is_gone;
+                if is_owed && !life.got.contains_key(&id) {
                     missing.push((id, client));
                 }
             }
+        }
+        for (client, life) in self.lives.iter().enumerate() {
+            let shared = self.shares.missing(&self.messages, client, life);
+            missing.extend(shared.into_iter().map(|id| (id, client)));
+            missing.extend(life.kept.missing(&self.retained, &self.messages).map(|id| (id, client)));
         }
         missing
     }
@@ -269,6 +385,9 @@ impl Ledger {
                 }
             }
         }
+        let proven = self.lives.iter().map(|life| life.kept.proven).sum::<u32>();
+        (0..proven).for_each(|_| self.coverage.hit(Seen::OwedRetainedArrived));
+        self.check_shares();
     }
 }
 
@@ -283,6 +402,12 @@ impl Life {
         self.subscriptions.iter().filter(matching).map(|sub| sub.qos).max()
     }
 
+    /// Whether a message fits in what the client takes.
+    fn takes(&self, message: &Message) -> bool {
+        let bytes = message.topic.len() + message.bytes + PUBLISH_BYTES;
+        self.packet_bytes_max.is_none_or(|most| bytes <= most as usize)
+    }
+
     fn is_aimed_at(&self, aim: &Aim) -> bool {
         match aim {
             Aim::Topic | Aim::Everyone => true,
@@ -291,16 +416,18 @@ impl Life {
         }
     }
 
+    /// Whether it may read a stream: not another user's inbox.
+    fn is_its(&self, stream: &StreamKey) -> bool {
+        !matches!(stream, StreamKey::Inbox(_, user) if **user != *self.user)
+    }
+
     /// First deliveries come in offset order per stream, and in the author's order per topic and QoS.
-    fn check_order(&mut self, client: usize, id: MessageId, message: &Message, qos: Qos, crashed_at: Option<usize>) {
-        let is_mine = |stream: &StreamKey| !matches!(stream, StreamKey::Inbox(_, user) if **user != *self.user);
-        if let Some((stream, offset)) = message.entries.iter().find(|(stream, _)| is_mine(stream)) {
-            // After a restart what was in flight at QoS 2 is sent before the rest is read again.
-            let kind = if crashed_at.is_some() { qos } else { Qos::AtMostOnce };
-            let last = self.last_offset.entry((stream.clone(), kind)).or_default();
+    fn check_order(&mut self, client: usize, id: MessageId, message: &Message, qos: Qos, died_at: Option<usize>) {
+        if let Some((stream, offset)) = message.entries.iter().find(|(stream, _)| self.is_its(stream)) {
+            let last = self.last_offset.entry(stream.clone()).or_default();
             assert!(
                 last.0 < *offset,
-                "client {client}: m{id} at {stream:?} {offset} after m{} at {} (crash at {crashed_at:?}, {message:?})",
+                "client {client}: m{id} at {stream:?} {offset} after m{} at {} (died at {died_at:?}, {message:?})",
                 last.1,
                 last.0
             );
@@ -315,7 +442,7 @@ impl Life {
 }
 
 /// MQTT's matching, written a second time.
-fn matches(filter: &str, topic: &str) -> bool {
+pub fn matches(filter: &str, topic: &str) -> bool {
     if topic.starts_with('$') != filter.starts_with('$') {
         return false;
     }

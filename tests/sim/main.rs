@@ -1,20 +1,23 @@
 //! The whole node in the simulator: shards, log, network, clients and backends from one seed, on one thread.
 //!
 //! A failing seed is printed with the line that repeats it; `KITTIWAKE_STORY=1` has it told. `KITTIWAKE_SEEDS=N` runs
-//! N seeds a test instead of 100.
+//! N seeds a test instead of 100. `KITTIWAKE_NARROW=1` has them mean what they meant to the first clients, who did less.
 
 mod backend;
 mod client;
 mod client_state;
 mod coverage;
+mod kept;
 mod ledger;
 mod node;
+mod share;
 mod store;
+mod wills;
 mod world;
 
 use coverage::Coverage;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use world::{Outcome, run};
+use world::{Breadth, Outcome, run};
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -22,7 +25,8 @@ fn number(name: &str) -> Option<u64> {
 
 /// Runs a seed; a failure says how to repeat it.
 fn run_named(seed: u64, freezes: bool) -> Outcome {
-    catch_unwind(AssertUnwindSafe(|| run(seed, freezes))).unwrap_or_else(|panic| {
+    let breadth = if std::env::var_os("KITTIWAKE_NARROW").is_some() { Breadth::Narrow } else { Breadth::Wide };
+    catch_unwind(AssertUnwindSafe(|| run(seed, freezes, breadth))).unwrap_or_else(|panic| {
         eprintln!("\nrepeat: KITTIWAKE_SEED={seed} cargo nextest run --test sim one_seed\n");
         resume_unwind(panic)
     })
@@ -66,6 +70,12 @@ chunks! {
 fn one_seed() {
     let seed = number("KITTIWAKE_SEED").unwrap_or(0);
     println!("{}", run_named(seed, true).coverage);
+}
+
+/// Found when clients did less, so the seed means this only with such clients.
+#[test]
+fn what_is_owed_does_not_overtake_what_nobody_was_owed_seed_5873() {
+    run(5_873, true, Breadth::Narrow);
 }
 
 #[test]

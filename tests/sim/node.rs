@@ -64,14 +64,16 @@ impl Node {
     pub fn new(net: &SimNet, address: SocketAddr, ledger: &Rc<RefCell<Ledger>>, random: &mut Random) -> Self {
         let mut retentions = Retentions::default();
         if random.below(4) == 0 {
-            retentions.inbox.entries = random.within(1, 4) as usize;
-            ledger.borrow_mut().trims = true;
+            let entries = random.within(1, 3) as usize;
+            retentions.inbox.entries = entries;
+            retentions.topic.entries = entries + 1;
+            retentions.everyone.entries = entries;
         }
         let inner = MemoryStore::new(retentions, KeyedHash::new(random.bits()));
         let flaky = Flaky { inner, next_write: Write::Works, reads_fail: Cell::new(false), ledger: Rc::clone(ledger) };
         let log = Log::open(flaky, random.bits()).expect("memory opens");
         let (store, desk) = thread::open(log);
-        let letters_max = if random.below(2) == 0 { random.within(1, 8) as usize } else { 1_000 };
+        let letters_max = if random.below(2) == 0 { random.within(1, 4) as usize } else { 1_000 };
         Self {
             net: net.clone(),
             ledger: Rc::clone(ledger),
@@ -104,12 +106,14 @@ impl Node {
             listen: vec![self.address],
             apps: vec!["default".to_owned()],
             user: Default::default(),
+            server_reference: None,
             sys_users: Vec::new(),
+            origins: Default::default(),
             hash_key: random.bits(),
             random_seed: random.bits(),
             limits,
         });
-        let Assembly { handle, events, seats, mail } =
+        let Assembly { handle, events, seats, mail, .. } =
             Assembly::with_mailboxes(&settings, &self.store, self.letters_max);
         let shards = seats.into_iter().map(|seat| Shard::new(seat, self.net.driver()).expect("the driver polls"));
         let shards: Vec<_> = shards.collect();
@@ -183,6 +187,13 @@ impl Node {
             return;
         }
         self.desk.commit(self.net.now(), &mut self.outbox);
+    }
+
+    /// Asks it to end; false: it is not the moment, for a mailbox is full.
+    pub fn drain(&self) -> bool {
+        let Some(running) = self.running.as_ref().filter(|running| running.mail.has_room(1)) else { return false };
+        running.handle.drain();
+        true
     }
 
     /// The next write or read fails.

@@ -1,11 +1,12 @@
 //! The memory store with faults, telling the ledger what it has.
 
 use crate::coverage::Seen;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Main};
 use kittiwake::base::clock::Now;
 use kittiwake::base::ids::{AppId, Offset, Seq};
-use kittiwake::base::log::StreamHead;
+use kittiwake::base::log::{StreamGap, StreamHead};
 use kittiwake::base::message::{Entry, StreamKey};
+use kittiwake::session::core::record;
 use kittiwake::store::{Group, KnownKey, MemoryStore, Record, Store, StoreFault, Usage};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -72,10 +73,8 @@ impl Flaky {
         self.inner.append_many(group, now)?;
         let ledger = &mut self.ledger.borrow_mut();
         for entry in group.entries {
-            ledger.committed(entry);
-            if let StreamKey::Inbox(..) = entry.stream {
-                ledger.first_kept.insert(entry.stream.clone(), self.inner.head(&entry.stream)?.first);
-            }
+            ledger.committed(entry, now);
+            ledger.first_kept.insert(entry.stream.clone(), self.inner.head(&entry.stream)?.first);
         }
         if group.entries.len() + group.records.len() > 1 {
             ledger.coverage.hit(Seen::CommitOfMany);
@@ -85,9 +84,19 @@ impl Flaky {
                 let value = change.value.as_ref().map(|value| value.len());
                 format!("log: record {:?} {value:?}", String::from_utf8_lossy(&change.key))
             });
+            if let Some(topic) = change.key.strip_prefix(b"t") {
+                let topic = String::from_utf8_lossy(&topic[2..]).into_owned();
+                let message = change.value.as_ref().map(|value| record::parse_retained(value).expect("it can be read"));
+                ledger.retained_committed(topic, message.as_ref());
+            }
             match (kind(&change.key), &change.value) {
-                (Some(MAIN), Some(value)) => drop(ledger.mains.insert(names(&change.key), value.to_vec())),
-                (Some(MAIN), None) => drop(ledger.mains.remove(&names(&change.key))),
+                (Some(MAIN), Some(value)) => {
+                    drop(ledger.mains.insert(names(&change.key), Main { value: value.to_vec(), gone_at: None }));
+                }
+                (Some(MAIN), None) => {
+                    let step = ledger.step;
+                    ledger.mains.entry(names(&change.key)).and_modify(|main| main.gone_at = Some(step));
+                }
                 (Some(FLIGHT), Some(value)) if has_message(value) => {
                     ledger.coverage.hit(Seen::Point1FlightRecorded);
                 }
@@ -150,9 +159,13 @@ impl Store for Flaky {
         self.inner.read_stream(stream, after, limit)
     }
 
-    fn read_topics(&self, app: AppId, after: Seq, limit: usize) -> Result<(Vec<Entry>, Seq), StoreFault> {
+    fn read_topics(&self, app: AppId, after: Seq, limit: usize) -> Result<Vec<Entry>, StoreFault> {
         self.readable()?;
         self.inner.read_topics(app, after, limit)
+    }
+
+    fn read_gaps(&self, app: AppId, after: Seq, limit: usize) -> Result<Vec<StreamGap>, StoreFault> {
+        self.inner.read_gaps(app, after, limit)
     }
 
     fn read_records(&self, prefix: &[u8], after: &[u8], limit: usize) -> Result<Vec<Record>, StoreFault> {

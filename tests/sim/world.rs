@@ -1,7 +1,7 @@
 //! A whole run from one seed: a wild time, then all is healed, everybody comes back, and what is owed must arrive.
 
 use crate::backend::Backend;
-use crate::client::{Client, Mood, Traits};
+use crate::client::{Client, EXPIRY, Mood, Traits};
 use crate::coverage::{Coverage, Seen};
 use crate::ledger::{Ledger, Life};
 use crate::node::Node;
@@ -20,10 +20,22 @@ pub struct Outcome {
 
 /// Virtual time within which everything must have arrived once nothing is broken any more.
 const HEALED_WITHIN_MS: u64 = 120_000;
+/// The wall clock is set by at most an hour at a time.
+const WALL_STEP_MS_MAX: i64 = 3_600_000;
 /// Steps of one run, healing included: more than ever needed, so that a shard that spins shows.
 const STEPS_MAX: usize = 400_000;
 
+/// What clients, backends and the operator do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Breadth {
+    /// What the first seeds did: those that found something then still mean the same.
+    Narrow,
+    /// All of it.
+    Wide,
+}
+
 pub struct World {
+    breadth: Breadth,
     net: SimNet,
     random: Random,
     /// A stream of its own, so that freezing changes nothing else that is drawn.
@@ -35,11 +47,18 @@ pub struct World {
     restart_at_ms: u64,
     steps: usize,
     stats: Vec<ShardStats>,
+    /// Is owed every will, so that all are in the log, and away.
+    watcher: Option<Client>,
+    /// The node is being drained since then; so many shards have said that they are.
+    draining: Option<(u64, usize)>,
+    /// How far the wall clock was set, all in all.
+    wall_offset_ms: i64,
 }
 
 /// Runs a seed.
-pub fn run(seed: u64, freezes: bool) -> Outcome {
-    let mut world = World::new(seed, freezes);
+pub fn run(seed: u64, freezes: bool, breadth: Breadth) -> Outcome {
+    let mut world = World::new(seed, freezes, breadth);
+    world.set_watch();
     world.wild_time();
     world.heal();
     world.end();
@@ -49,7 +68,8 @@ pub fn run(seed: u64, freezes: bool) -> Outcome {
 }
 
 impl World {
-    fn new(seed: u64, freezes: bool) -> Self {
+    fn new(seed: u64, freezes: bool, breadth: Breadth) -> Self {
+        let is_wide = breadth == Breadth::Wide;
         let mut random = Random::new(seed);
         let mut faults = Faults::drawn(&mut random);
         if random.below(10) == 0 {
@@ -62,31 +82,93 @@ impl World {
         ledger.borrow_mut().is_told = is_told;
         let mut clients = Vec::new();
         let count = random.within(2, 8) as usize;
+        // The same client identifier under two users is two devices.
+        let devices = if is_wide && random.below(2) == 0 { 4 } else { usize::MAX };
+        if count > devices {
+            ledger.borrow_mut().coverage.hit(Seen::SameIdTwoUsers);
+        }
         for index in 0..count {
             let version = if random.below(2) == 0 { Version::V5 } else { Version::V311 };
             let receive_maximum = match version {
                 Version::V311 => 32,
                 Version::V5 => [1, 2, 3, 32][random.below(4) as usize],
             };
+            let is_v5 = version == Version::V5;
             let traits = Traits {
                 index,
                 user: format!("user-{}", index / 2),
-                device: format!("device-{index}"),
+                device: format!("device-{}", index % devices),
                 version,
                 durable: random.below(3) > 0,
                 receive_maximum,
                 keep_alive: [0, 2, 30][random.below(3) as usize],
+                expiry: if is_wide { [3, EXPIRY, EXPIRY, 300][random.below(4) as usize] } else { EXPIRY },
+                packet_bytes_max: if is_wide && is_v5 {
+                    [None, None, Some(50), Some(120)][random.below(4) as usize]
+                } else {
+                    None
+                },
+                is_wide,
             };
-            ledger.borrow_mut().lives.push(Life::new(&traits.user, &traits.device, traits.durable));
+            let mut life = Life::new(&traits.user, &traits.device, traits.durable);
+            life.packet_bytes_max = traits.packet_bytes_max;
+            ledger.borrow_mut().lives.push(life);
             clients.push(Client::new(traits, &net, address, &ledger));
         }
         let devices = clients.iter().map(|client| (client.traits.user.clone(), client.traits.device.clone()));
-        let backend = Backend::new(&ledger, devices.collect());
+        let backend = Backend::new(&ledger, devices.collect(), is_wide);
+        let watcher = is_wide.then(|| Self::watcher(count, &net, address, &ledger));
         let mut node = Node::new(&net, address, &ledger, &mut random);
         node.start(&mut random);
         let freezes = freezes.then(|| Random::new(!seed));
         let (restart_at_ms, steps, stats) = (0, 0, Vec::new());
-        Self { net, random, freezes, ledger, node, clients, backend, restart_at_ms, steps, stats }
+        let (draining, wall_offset_ms) = (None, 0);
+        Self {
+            breadth,
+            net,
+            random,
+            freezes,
+            ledger,
+            node,
+            clients,
+            backend,
+            restart_at_ms,
+            steps,
+            stats,
+            watcher,
+            draining,
+            wall_offset_ms,
+        }
+    }
+
+    fn watcher(index: usize, net: &SimNet, address: SocketAddr, ledger: &Rc<RefCell<Ledger>>) -> Client {
+        let traits = Traits {
+            index,
+            user: "watcher".to_owned(),
+            device: "watcher".to_owned(),
+            version: Version::V5,
+            durable: true,
+            receive_maximum: 32,
+            keep_alive: 0,
+            expiry: 100_000,
+            packet_bytes_max: None,
+            is_wide: false,
+        };
+        ledger.borrow_mut().lives.push(Life::new(&traits.user, &traits.device, true));
+        Client::new(traits, net, address, ledger)
+    }
+
+    /// From now on somebody is owed all wills.
+    fn set_watch(&mut self) {
+        let Some(mut watcher) = self.watcher.take() else { return };
+        let deadline_ms = self.now_ms() + HEALED_WITHIN_MS;
+        while !watcher.has_subscribed("wills/#") {
+            assert!(self.now_ms() < deadline_ms, "the watcher could not subscribe");
+            watcher.watch(&mut self.random, "wills/#");
+            self.rest();
+        }
+        watcher.hang_up();
+        self.watcher = Some(watcher);
     }
 
     fn now_ms(&self) -> u64 {
@@ -101,12 +183,14 @@ impl World {
         let steps = self.random.within(300, 2_500);
         let crashes = [0, 0, 2, 8][self.random.below(4) as usize];
         let breaks = [0, 0, 3][self.random.below(3) as usize];
+        // What only its figures tell is forgotten when the node dies.
+        let asks = if self.breadth == Breadth::Wide { 60 } else { 300 };
         for _ in 0..steps {
             self.step(Mood::Wild);
             if self.random.below(1_000) < crashes || self.node.is_poisoned() && self.random.below(30) == 0 {
                 self.crash();
             }
-            if self.node.running.is_some() && self.random.below(300) == 0 {
+            if self.node.running.is_some() && self.random.below(asks) == 0 {
                 self.node.ask_stats();
             }
             if self.random.below(500) == 0 {
@@ -115,7 +199,42 @@ impl World {
             if self.random.below(1_000) < breaks {
                 self.node.break_store(&mut self.random);
             }
+            if self.breadth == Breadth::Wide {
+                self.operate();
+            }
         }
+    }
+
+    /// What operators do.
+    fn operate(&mut self) {
+        match self.random.below(4_000) {
+            0..2 if self.draining.is_none() && self.node.drain() => {
+                self.ledger.borrow().tell(|| "the node is drained".to_owned());
+                self.draining = Some((self.now_ms(), 0));
+            }
+            2..6 => self.set_wall_clock(),
+            _ => {}
+        }
+    }
+
+    /// Not by so much that keys are forgotten.
+    fn set_wall_clock(&mut self) {
+        let by_ms = self.random.within(1, 2 * WALL_STEP_MS_MAX as u64) as i64 - WALL_STEP_MS_MAX;
+        if (self.wall_offset_ms + by_ms).abs() > 3 * WALL_STEP_MS_MAX {
+            return;
+        }
+        self.wall_offset_ms += by_ms;
+        self.net.step_wall_clock(by_ms);
+        self.ledger.borrow().tell(|| format!("the wall clock is set by {by_ms} ms"));
+        self.ledger.borrow_mut().wall_stepped_ms = Some(self.now_ms());
+        self.hit(if by_ms < 0 { Seen::ClockBack } else { Seen::ClockForward });
+    }
+
+    /// All shards have said that they are drained: the process ends, with nothing left to do.
+    fn stop(&mut self) {
+        self.hit(Seen::Drained);
+        self.ledger.borrow().tell(|| "the node is stopped".to_owned());
+        self.end_of_node();
     }
 
     fn crash(&mut self) {
@@ -128,8 +247,14 @@ impl World {
         if self.clients.iter().any(|client| client.talk.waiting != crate::client_state::Waiting::Nothing) {
             self.hit(Seen::CrashWhileSubscribing);
         }
-        self.ledger.borrow_mut().crashed_at = Some(self.steps);
         self.ledger.borrow().tell(|| "the node dies".to_owned());
+        self.end_of_node();
+    }
+
+    fn end_of_node(&mut self) {
+        self.draining = None;
+        self.ledger.borrow_mut().died_at = Some(self.steps);
+        self.ledger.borrow_mut().wills.node_died(self.now_ms());
         self.node.crash();
         self.backend.node_died();
         self.restart_at_ms = self.now_ms() + self.random.below(1_500);
@@ -168,8 +293,19 @@ impl World {
                     self.stats.push(*stats);
                 }
                 Event::Listening { .. } => {}
+                Event::Drained { .. } => {
+                    let (_, shards) = self.draining.as_mut().expect("it was asked for");
+                    *shards += 1;
+                }
                 other => panic!("nobody asked for {other:?}"),
             }
+        }
+        let Some((since_ms, drained)) = self.draining else { return };
+        if self.node.running.as_ref().is_some_and(|running| drained == running.shards.len()) {
+            self.stop();
+        } else {
+            let is_slow = self.now_ms() > since_ms + HEALED_WITHIN_MS && !self.node.is_poisoned();
+            assert!(!is_slow, "the node does not end: {drained} shards are drained");
         }
     }
 
@@ -187,6 +323,9 @@ impl World {
             match *name {
                 "adopted" if *value > 0 => self.hit(Seen::Moved),
                 "throttled" if *value > 0 => self.hit(Seen::Throttled),
+                "publishes_held" if *value > 0 => self.hit(Seen::PublishHeld),
+                "dropped_expired" if *value > 0 => self.hit(Seen::ExpiredDropped),
+                "dropped_too_large" if *value > 0 => self.hit(Seen::TooLargeDropped),
                 _ => {}
             }
         }
@@ -269,11 +408,13 @@ impl World {
             self.step(Mood::Good);
             let is_quiet = self.due_shards().is_empty() && self.node.log_due_ms().is_none();
             let settled = self.clients.iter().all(Client::is_settled) && self.backend.is_settled();
-            if is_quiet && settled && self.ledger.borrow().missing().is_empty() {
+            let wills = self.ledger.borrow().wills.missing();
+            if is_quiet && settled && wills.is_empty() && self.ledger.borrow().missing().is_empty() {
                 break;
             }
             if self.now_ms() > deadline_ms {
                 let ledger = self.ledger.borrow();
+                assert!(wills.is_empty(), "wills that were never published: {wills:?} {:?}", ledger.wills);
                 let missing = ledger.missing();
                 for (id, client) in missing.iter().take(5) {
                     println!("m{id} has not come to client {client}: {:?}", ledger.messages[id]);
@@ -293,6 +434,7 @@ impl World {
     /// Everybody leaves for good; nothing may be left of them.
     fn end(&mut self) {
         let mut waiting: Vec<Client> = std::mem::take(&mut self.clients);
+        waiting.extend(self.watcher.take());
         // A connection given up before it was answered may still take over; let it be through.
         waiting.iter_mut().for_each(Client::close_abandoned);
         let settled_ms = self.now_ms() + 5_000;
@@ -341,12 +483,20 @@ impl World {
 
     fn check_nothing_is_left(&mut self) {
         // Standing things, and what is kept at hand for those who come later.
-        const STAYS: [&str; 3] = ["listeners", "hot_ring", "lobby"];
+        const STAYS: [&str; 5] = ["listeners", "hot_ring", "lobby", "retained_messages", "retained_bytes"];
         for stats in &self.stats {
             let left: Vec<_> =
                 stats.gauges.iter().filter(|(name, value)| *value > 0 && !STAYS.contains(name)).collect();
             assert!(left.is_empty(), "shard {} has left: {left:?}", stats.shard);
         }
+        let retained: u64 = self
+            .stats
+            .iter()
+            .flat_map(|stats| &stats.gauges)
+            .filter(|(name, _)| *name == "retained_messages")
+            .map(|(_, value)| value)
+            .sum();
+        assert_eq!(retained, self.ledger.borrow().retained_now(), "each topic's home holds what the store does");
         let census = Census { listeners: 0, ..self.net.census() };
         assert_eq!(census, Census::default(), "the network holds something");
         assert_eq!(self.node.session_records(), 0, "records of sessions that are over");

@@ -12,6 +12,7 @@ pub mod squad;
 use crate::verify::Oracle;
 use hdrhistogram::Histogram;
 use kittiwake::base::ids::{ConnectionId, Qos};
+use kittiwake::base::transform::Plain;
 use kittiwake::engine::{Close, CloseCause, Core, Handler, MoreWork, Room};
 use kittiwake::io::{Driver, ListenerId};
 use kittiwake::wire::mqtt::{self, Ack, AckKind, Disconnect, Encode, FrameLen, Packet, PacketId, PingReq, Publish};
@@ -177,6 +178,7 @@ impl Fleet {
 
 impl<D: Driver> Handler<D> for Fleet {
     type Letter = Tick;
+    type Transform = Plain;
 
     fn on_accept(&mut self, _: &mut Core<D, Tick>, _: ConnectionId, _: ListenerId, _: SocketAddr) {
         unreachable!("a fleet does not listen");

@@ -6,19 +6,21 @@ mod intake;
 mod lifecycle;
 mod moving;
 mod outbox;
+mod transform;
 
 use super::mail;
 use super::*;
 use crate::io::sim::{Faults, Peer, SimDriver, SimNet};
 use std::collections::HashMap;
+use transform::Chunked;
 
-type Probed = Core<SimDriver, Letter>;
+type Probed = Core<SimDriver, Letter, Chunked>;
 type OnBytes = Box<dyn FnMut(&mut Probed, ConnectionId, &[u8]) -> usize>;
 
 /// What shards mail each other in these tests.
 #[derive(Debug)]
 enum Letter {
-    Move(Departure),
+    Move(Departure<Chunked>),
     Word(u32),
 }
 
@@ -27,6 +29,8 @@ struct Probe {
     on_bytes: OnBytes,
     /// Guests depart to this shard as soon as bytes come.
     moves_to: Option<ShardId>,
+    /// But only once they have a transform.
+    moves_transformed: bool,
     accepted: Vec<ConnectionId>,
     installed: Vec<ConnectionId>,
     connected: Vec<(ConnectionId, u32, bool)>,
@@ -42,6 +46,7 @@ impl Probe {
         Self {
             on_bytes: Box::new(on_bytes),
             moves_to: None,
+            moves_transformed: false,
             accepted: Vec::new(),
             installed: Vec::new(),
             connected: Vec::new(),
@@ -62,13 +67,15 @@ impl Probe {
 
 impl Handler<SimDriver> for Probe {
     type Letter = Letter;
+    type Transform = Chunked;
 
     fn on_accept(&mut self, _: &mut Probed, id: ConnectionId, _: ListenerId, _: SocketAddr) {
         self.accepted.push(id);
     }
     fn on_bytes(&mut self, core: &mut Probed, id: ConnectionId, bytes: &[u8]) -> usize {
         self.offered.entry(id).or_default().push(bytes.to_vec());
-        if self.moves_to.is_some() && self.accepted.contains(&id) {
+        let ripe = !self.moves_transformed || core.has_transform(id);
+        if self.moves_to.is_some() && self.accepted.contains(&id) && ripe {
             core.depart(id);
             return 0;
         }
@@ -88,7 +95,7 @@ impl Handler<SimDriver> for Probe {
     fn on_installed(&mut self, _: &mut Probed, id: ConnectionId) {
         self.installed.push(id);
     }
-    fn on_departed(&mut self, core: &mut Probed, _: ConnectionId, departure: Departure) {
+    fn on_departed(&mut self, core: &mut Probed, _: ConnectionId, departure: Departure<Chunked>) {
         let target = self.moves_to.expect("departs only where a test said so");
         core.send_control(target, Letter::Move(departure));
     }

@@ -102,8 +102,13 @@ fn a_full_table_gives_the_departure_back() {
             }
         }
     }
-    let departure =
-        Departure { socket: socket.expect("accepted"), unread: [1, 2].as_slice().into(), peer: peer.address() };
+    let departure = Departure {
+        socket: socket.expect("accepted"),
+        unread: [1, 2].as_slice().into(),
+        plain: 2,
+        transform: None,
+        peer: peer.address(),
+    };
     let refused = rig.shards[0].core.adopt(departure, 1).expect_err("there is no room");
     assert_eq!((&*refused.unread, refused.peer), ([1, 2].as_slice(), peer.address()));
     drop((refused, peer));

@@ -75,6 +75,8 @@ impl<'a> Reader<'a> {
         match self.u8()? {
             0 => self.u64().map(|offset| LoggedAt::Inbox(Offset(offset))),
             1 => self.u64().map(|seq| LoggedAt::Topics(Seq(seq))),
+            2 => self.u32().map(LoggedAt::Retained),
+            3 => Some(LoggedAt::Shared { number: self.u64()?, mark: self.u32()? }),
             _ => None,
         }
     }
@@ -184,6 +186,15 @@ pub(super) trait Write {
             LoggedAt::Topics(seq) => {
                 self.u8(1);
                 self.u64(seq.0);
+            }
+            LoggedAt::Retained(identifier) => {
+                self.u8(2);
+                self.u32(identifier);
+            }
+            LoggedAt::Shared { number, mark } => {
+                self.u8(3);
+                self.u64(number);
+                self.u32(mark);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Positions: how far a session was served in its inbox and over its topics, and what of it is settled.
 
-use super::state::{Flight, InFlight, LoggedAt, Session};
+use super::state::{Flight, InFlight, LoggedAt, Session, flag};
 use crate::base::ids::{Epoch, Offset, Seq};
 
 /// How far a session was served. "Delivered" means handed to the window or skipped.
@@ -56,6 +56,8 @@ impl Prefix {
         match at {
             LoggedAt::Inbox(offset) => offset <= self.inbox,
             LoggedAt::Topics(seq) => seq <= self.topics,
+            // It has no place in the log, so nothing waits for it.
+            LoggedAt::Retained(_) | LoggedAt::Shared { .. } => true,
         }
     }
 }
@@ -70,7 +72,7 @@ impl Session {
                 _ if *state == Flight::Settled => {}
                 Some(LoggedAt::Inbox(offset)) => prefix.inbox = prefix.inbox.min(Offset(offset.0 - 1)),
                 Some(LoggedAt::Topics(seq)) => prefix.topics = prefix.topics.min(Seq(seq.0 - 1)),
-                None => {}
+                Some(LoggedAt::Retained(_) | LoggedAt::Shared { .. }) | None => {}
             }
         }
         prefix
@@ -81,9 +83,21 @@ impl Session {
         (self.positions.inbox_epoch, self.prefix().inbox)
     }
 
-    /// Up to where it has served its user's inbox; none when its filters do not cover the whole of it.
+    /// Whether an inbox entry has left the session's hands: acknowledged, sent at QoS 0, or skipped.
+    pub fn is_done_with(&self, epoch: Epoch, offset: Offset) -> bool {
+        let is_waiting = |flight: &InFlight| {
+            flight.at == Some(LoggedAt::Inbox(offset))
+                && matches!(flight.state, Flight::Committing | Flight::Queued | Flight::Held | Flight::Sent)
+        };
+        let positions = &self.positions;
+        positions.inbox_epoch == epoch && offset <= positions.inbox_delivered && !self.flights().iter().any(is_waiting)
+    }
+
+    /// Up to where it has served its user's inbox; none when its filters do not cover the whole of it, or when it has
+    /// not learned yet where the inbox and the user's read mark stand, which may be further on.
     pub fn served(&self) -> Option<(Epoch, Offset)> {
-        self.covers_inbox().then(|| self.inbox_settled())
+        let knows = !self.has(flag::INBOX_UNKNOWN | flag::INBOX_STALE);
+        (knows && self.covers_inbox()).then(|| self.inbox_settled())
     }
 
     /// Whether its filters cover the whole inbox, so that it moves the user's read mark.

@@ -5,7 +5,7 @@ use super::record;
 use super::state::{InFlight, LoggedAt, Offer, Purpose, Session, State, flag};
 use crate::base::clock::Now;
 use crate::base::ids::{Epoch, Offset, Qos, Seq};
-use crate::base::log::StreamHead;
+use crate::base::log::{StreamGap, StreamHead};
 use crate::base::message::{Entry, Message, StreamKey};
 use crate::limits::READ_ENTRIES_MAX;
 use std::sync::Arc;
@@ -43,8 +43,8 @@ impl Session {
         let ready = self.state == State::Open && self.has_room();
         match at {
             LoggedAt::Inbox(offset) => {
+                self.enter_epoch(epoch);
                 let positions = &mut self.positions;
-                positions.enter_epoch(epoch);
                 if offset <= positions.inbox_delivered {
                     return Offer::Passed;
                 }
@@ -79,13 +79,14 @@ impl Session {
                 positions.topics_delivered = seq;
                 positions.topics_missed = seq;
             }
+            LoggedAt::Retained(_) | LoggedAt::Shared { .. } => unreachable!("they are not offered by their place"),
         }
         self.take(at, message, qos, effects)
     }
 
     /// Tells of a committed inbox entry that matches none of the session's filters.
     pub fn pass_inbox(&mut self, offset: Offset, epoch: Epoch, effects: &mut Effects) {
-        self.positions.enter_epoch(epoch);
+        self.enter_epoch(epoch);
         let positions = &mut self.positions;
         let next = offset.0 == positions.inbox_delivered.0 + 1;
         positions.inbox_notified = positions.inbox_notified.max(offset);
@@ -97,7 +98,7 @@ impl Session {
 
     /// Tells how far the inbox goes (after a missed notice, say): it is pulled as the window allows.
     pub fn notify_inbox(&mut self, head: StreamHead, effects: &mut Effects) {
-        self.positions.enter_epoch(head.epoch);
+        self.enter_epoch(head.epoch);
         self.positions.inbox_notified = self.positions.inbox_notified.max(head.last);
         self.refill(effects);
     }
@@ -122,7 +123,7 @@ impl Session {
             self.set(flag::INBOX_UNKNOWN, false);
             let notified = self.positions.inbox_notified;
             self.positions.inbox_epoch = head.epoch;
-            self.positions.inbox_delivered = start;
+            self.positions.inbox_delivered = self.start_before_held(start);
             self.positions.inbox_notified = notified.max(head.last);
             self.cursor_moved(effects);
         }
@@ -143,10 +144,15 @@ impl Session {
     /// Durable point (1), for a flight that has to wait for it.
     pub(in crate::session) fn commit_flight(&mut self, delivery: super::super::DeliveryId, effects: &mut Effects) {
         let Some(flight) = self.in_flight(delivery) else { return };
-        if flight.state != super::Flight::Committing || flight.qos != Qos::ExactlyOnce {
+        if flight.state != super::Flight::Committing || !flight.is_recorded() {
             return;
         }
-        let records = vec![record::flight(self, flight)];
+        let is_retained = matches!(flight.at, Some(LoggedAt::Retained(_)));
+        let mut records = vec![record::flight(self, flight)];
+        if is_retained {
+            // The position behind it goes along: what is recorded as in flight is not read again.
+            records.extend(self.record_replay());
+        }
         self.set(flag::RECORDED, true);
         effects.push(Effect::Commit { ticket: Purpose::Flight.ticket(0, delivery.0), records });
     }
@@ -156,7 +162,12 @@ impl Session {
         if self.state != State::Open {
             return;
         }
+        if !self.has(flag::HAS_INBOX) {
+            self.queue_held_inbox();
+        }
         self.send_queued(effects);
+        self.read_retained(effects);
+        self.ask_for_shares(effects);
         if self.has(flag::PULLING) || !self.has_room() {
             return;
         }
@@ -182,54 +193,63 @@ impl Session {
             return;
         }
         let epoch_before = self.positions.inbox_epoch;
-        self.positions.enter_epoch(head.epoch);
+        self.enter_epoch(head.epoch);
         if epoch_before != Epoch(0) && epoch_before != head.epoch {
             self.notify_inbox(head, effects);
             return;
         }
-        let expected = self.positions.inbox_delivered.0 + 1;
-        if head.first.0 > expected {
-            let entries = head.first.0 - expected;
-            effects.push(Effect::Gap { first: Offset(expected), entries });
-            self.positions.inbox_delivered = Offset(head.first.0 - 1);
-        }
         self.positions.inbox_notified = self.positions.inbox_notified.max(head.last);
-        let mut taken = true;
+        let mut taken = self.pass_inbox_gap(head.first, effects);
         for entry in entries.iter().filter(|entry| entry.epoch == head.epoch) {
             if entry.offset <= self.positions.inbox_delivered {
                 continue;
             }
-            taken = taken && self.take_pulled(LoggedAt::Inbox(entry.offset), entry, now, effects);
+            let at = LoggedAt::Inbox(entry.offset);
+            taken = taken && self.send_held(at, effects) && self.take_pulled(at, entry, now, effects);
             if !taken {
                 break;
             }
             self.positions.inbox_delivered = entry.offset;
         }
-        if taken && entries.is_empty() {
+        if taken && entries.is_empty() && self.send_held(LoggedAt::Inbox(head.last), effects) {
             self.positions.inbox_delivered = self.positions.inbox_delivered.max(head.last);
         }
         self.cursor_moved(effects);
         self.refill(effects);
     }
 
-    /// Answers [`Effect::PullTopics`].
-    pub fn on_topics_pulled(&mut self, entries: &[Entry], through: Seq, now: Now, effects: &mut Effects) {
+    /// Answers [`Effect::PullTopics`]: what there is up to `through`, and which streams have lost what by it.
+    pub fn on_topics_pulled(
+        &mut self,
+        entries: &[Entry],
+        gaps: &[StreamGap],
+        through: Seq,
+        now: Now,
+        effects: &mut Effects,
+    ) {
         self.set(flag::PULLING, false);
         if self.state != State::Open {
             return;
         }
+        let mut gaps = gaps;
         let mut taken = true;
         for entry in entries {
             if entry.seq <= self.positions.topics_delivered {
                 continue;
             }
-            taken = taken && self.take_pulled(LoggedAt::Topics(entry.seq), entry, now, effects);
+            let at = LoggedAt::Topics(entry.seq);
+            taken = self.pass_topics_gaps(&mut gaps, entry.seq, effects)
+                && self.send_held(at, effects)
+                && self.take_pulled(at, entry, now, effects);
             if !taken {
                 break;
             }
             self.positions.topics_delivered = entry.seq;
         }
-        if taken {
+        if taken
+            && self.pass_topics_gaps(&mut gaps, through, effects)
+            && self.send_held(LoggedAt::Topics(through), effects)
+        {
             self.positions.topics_delivered = self.positions.topics_delivered.max(through);
         }
         self.cursor_moved(effects);
@@ -280,17 +300,20 @@ impl Session {
         // What waits in an inbox is for whoever subscribes to it, whenever that was.
         let since = if matches!(entry.stream, StreamKey::Inbox(..)) { Seq(0) } else { entry.seq };
         let Some(effective) = self.effective_from(&message.topic, message.publisher, since) else { return true };
-        if message.expires_ms.is_some_and(|at| at <= now.wall_ms) {
+        if is_expired(message, now) {
             effects.count(Counter::DroppedExpired);
             return true;
         }
         let qos = effective.qos.min(message.qos);
-        if qos == Qos::AtMostOnce {
-            effects.push(Effect::DeliverOnce { message: Arc::clone(message) });
-            return true;
-        }
-        if !self.has_room() {
+        if qos > Qos::AtMostOnce && !self.has_room() {
             return false;
+        }
+        if !self.note_live(&message.topic) {
+            effects.count(Counter::RetainedUnnoted);
+        }
+        if qos == Qos::AtMostOnce {
+            effects.push(Effect::DeliverOnce { message: Arc::clone(message), at });
+            return true;
         }
         if let Offer::Send(delivery) = self.take(at, message, qos, effects) {
             effects.push(Effect::Deliver { delivery, dup: false });
@@ -324,4 +347,9 @@ impl Session {
             effects.push(Effect::RecordDirty);
         }
     }
+}
+
+/// Whether a message's time is over.
+pub(in crate::session) fn is_expired(message: &Message, now: Now) -> bool {
+    message.expires_ms.is_some_and(|at| at <= now.wall_ms)
 }

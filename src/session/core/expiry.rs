@@ -1,6 +1,7 @@
 //! The end of a connection and of a session: will delay, session expiry.
 
 use super::super::{Effect, Effects};
+use super::aliases::AliasesOut;
 use super::record;
 use super::state::{Flight, Link, Session, State, flag};
 use crate::base::clock::Now;
@@ -52,16 +53,17 @@ impl Session {
         }
         if let Some(extra) = self.extra.as_mut() {
             extra.aliases = Vec::new();
+            extra.aliases_out = AliasesOut::default();
             extra.welcome = None;
             extra.packet_bytes_max = 0;
         }
+        self.close_shares(effects);
         self.apply_will_rule(how, now, effects);
         if self.expiry == 0 {
             self.end(now, effects);
             return;
         }
-        self.set(flag::CURSOR_DIRTY, true);
-        effects.push(Effect::RecordDirty);
+        self.cursor_moved(effects);
         self.tidy(effects);
     }
 
@@ -112,7 +114,7 @@ impl Session {
             self.end(now, effects);
         } else if will_at.is_some_and(|at| now.monotonic_ms >= at) {
             self.publish_will(now, effects);
-            effects.push(Effect::RecordDirty);
+            self.cursor_moved(effects);
             self.tidy(effects);
         }
     }
@@ -137,7 +139,8 @@ impl Session {
         self.publish_will(now, effects);
         // It has none from now on: whoever carries this out must not find them and keep what they share.
         for subscription in core::mem::take(&mut self.subscriptions).into_vec() {
-            effects.push(Effect::Unsubscribe { filter: subscription.filter, position: subscription.position });
+            let effect = subscription.leave(self);
+            effects.push(effect);
         }
     }
 }

@@ -2,15 +2,17 @@
 //! id, the directory's links) is given again at the thaw.
 
 use super::super::{DeliveryId, GrantedFilter, Identity, Ticket};
+use super::aliases::AliasesOut;
 use super::bytes::{Reader, Write};
 use super::cursor::Positions;
+use super::retained::{Pending, Replay};
 use super::state::{
     Extra, Flight, InFlight, Link, PendingFilters, PendingPublish, Received, Session, State, Welcome, Work,
 };
 use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Seq};
 use std::sync::Arc;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 impl Session {
     /// Appends everything it is.
@@ -26,6 +28,7 @@ impl Session {
         out.u8(self.state as u8);
         out.u8(self.window);
         out.u16(self.flags);
+        out.flag(self.has_cursor_record);
         match self.link {
             Link::Online { .. } => out.u8(0),
             Link::Offline { since_tick } => {
@@ -63,6 +66,7 @@ impl Session {
             .copied()?;
         session.window = reader.u8()?;
         session.flags = reader.u16()?;
+        session.has_cursor_record = reader.flag()?;
         session.link = match reader.u8()? {
             0 => Link::online(connection?),
             _ => Link::Offline { since_tick: reader.u32()? },
@@ -85,6 +89,9 @@ fn freeze_extra(out: &mut Vec<u8>, extra: &Extra) {
     out.option(extra.will.as_deref(), Vec::will);
     out.count(extra.aliases.len());
     extra.aliases.iter().for_each(|alias| out.option(alias.as_deref(), Vec::text));
+    out.u16(extra.aliases_out.max);
+    out.count(extra.aliases_out.topics.len());
+    extra.aliases_out.topics.iter().for_each(|topic| out.text(topic));
     out.u32(extra.packet_bytes_max);
     out.count(extra.received.len());
     for received in &extra.received {
@@ -105,6 +112,7 @@ fn freeze_extra(out: &mut Vec<u8>, extra: &Extra) {
             out.flag(granted.no_local);
             out.flag(granted.retain_as_published);
             out.u32(granted.identifier);
+            out.flag(granted.retained);
             out.option(granted.replaces, |out, (filter, position)| {
                 out.u32(filter);
                 out.u32(position);
@@ -116,13 +124,29 @@ fn freeze_extra(out: &mut Vec<u8>, extra: &Extra) {
         out.flag(welcome.assigned);
         out.flag(welcome.expiry_lowered);
         out.u32(welcome.packet_bytes);
+        out.option(welcome.server_keep_alive, Vec::u16);
+        out.flag(welcome.response_information);
     });
+    out.option(extra.replay.as_deref(), |out, replay| {
+        out.count(replay.filters.len());
+        for pending in &replay.filters {
+            out.text(&pending.filter);
+            out.text(&pending.after);
+            out.flag(pending.resumed);
+        }
+        out.count(replay.notes.len());
+        replay.notes.iter().for_each(|topic| out.text(topic));
+        out.flag(replay.reading);
+        out.flag(replay.recorded);
+    });
+    out.flag(extra.awaits_share);
 }
 
 fn thaw_extra(reader: &mut Reader<'_>) -> Option<Extra> {
     Some(Extra {
         will: reader.option(Reader::will)?.map(Box::new),
         aliases: reader.list(|reader| reader.option(|reader| reader.text().map(Arc::from)))?,
+        aliases_out: AliasesOut { max: reader.u16()?, topics: reader.list(|reader| reader.text().map(Arc::from))? },
         packet_bytes_max: reader.u32()?,
         received: reader.list(|reader| Some(Received { id: reader.u16()?, routed: reader.flag()? }))?,
         filters: reader.option(thaw_filters)?.map(Box::new),
@@ -133,10 +157,22 @@ fn thaw_extra(reader: &mut Reader<'_>) -> Option<Extra> {
                     assigned: reader.flag()?,
                     expiry_lowered: reader.flag()?,
                     packet_bytes: reader.u32()?,
+                    server_keep_alive: reader.option(Reader::u16)?,
+                    response_information: reader.flag()?,
                 })
             })?
             .map(Box::new),
+        replay: reader.option(thaw_replay)?.map(Box::new),
+        awaits_share: reader.flag()?,
     })
+}
+
+fn thaw_replay(reader: &mut Reader<'_>) -> Option<Replay> {
+    let filters = reader.list(|reader| {
+        Some(Pending { filter: reader.text()?.into(), after: reader.text()?.into(), resumed: reader.flag()? })
+    })?;
+    let notes = reader.list(|reader| reader.text().map(Arc::from))?;
+    Some(Replay { filters: filters.into(), notes: notes.into(), reading: reader.flag()?, recorded: reader.flag()? })
 }
 
 fn thaw_filters(reader: &mut Reader<'_>) -> Option<PendingFilters> {
@@ -154,6 +190,7 @@ fn thaw_filters(reader: &mut Reader<'_>) -> Option<PendingFilters> {
                 no_local: reader.flag()?,
                 retain_as_published: reader.flag()?,
                 identifier: reader.u32()?,
+                retained: reader.flag()?,
                 replaces: reader.option(|reader| Some((reader.u32()?, reader.u32()?)))?,
             })
         })?,
@@ -180,8 +217,15 @@ fn freeze_work(out: &mut Vec<u8>, work: &Work) {
 }
 
 fn thaw_work(reader: &mut Reader<'_>) -> Option<Work> {
-    const STATES: [Flight; 6] =
-        [Flight::Committing, Flight::Queued, Flight::Sent, Flight::Releasing, Flight::Released, Flight::Settled];
+    const STATES: [Flight; 7] = [
+        Flight::Committing,
+        Flight::Queued,
+        Flight::Held,
+        Flight::Sent,
+        Flight::Releasing,
+        Flight::Released,
+        Flight::Settled,
+    ];
     let window = reader.list(|reader| {
         Some(InFlight {
             delivery: DeliveryId(reader.u16()?),
@@ -197,6 +241,7 @@ fn thaw_work(reader: &mut Reader<'_>) -> Option<Work> {
     Some(Work {
         sent: window.iter().filter(|flight| flight.state.is_sent()).count(),
         queued: window.iter().filter(|flight| flight.state == Flight::Queued).count(),
+        held: window.iter().filter(|flight| flight.state == Flight::Held).count(),
         window,
         pending: pending.into(),
         gone: reader.list(Reader::u16)?,

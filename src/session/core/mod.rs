@@ -4,17 +4,25 @@
 //! Invariants: an identifier names one in-flight message at a time; a position never passes an entry that was neither
 //! delivered nor skipped for a counted reason; the durable cursor is the settled prefix.
 
+pub mod aliases;
 mod bytes;
 pub mod cursor;
 pub mod deliver;
 pub mod expiry;
 pub mod freeze;
+mod gap;
+mod held;
 pub mod record;
 pub mod resume;
+pub mod retained;
 pub mod settle;
+pub mod shared;
 pub mod state;
 pub mod subscriptions;
+pub mod text;
 pub mod window;
 
+pub use aliases::Naming;
 pub use expiry::Close;
+pub use shared::{RETAIN_AS_PUBLISHED, share_of};
 pub use state::{Effective, Flight, InFlight, LoggedAt, Offer, Session, Spare, Subscription, Text};

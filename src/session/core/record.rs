@@ -1,26 +1,34 @@
-//! What the store keeps of a session, in four kinds of records under one prefix, so that what changes often is small:
-//! main (expiry, will, filters), cursor (positions, marks; lazy), one per durable QoS 2 delivery in flight (with the
-//! message, which pins it against retention), one per QoS 2 identifier received.
+//! What the store keeps of a session, in five kinds of records under one prefix, so that what changes often is small:
+//! main (expiry, will, filters), cursor (positions, marks; lazy), one per durable QoS 2 or retained delivery in flight
+//! (with the message, which pins it against retention), one per QoS 2 identifier received, and how far retained
+//! messages were sent.
 //!
-//! Key: `s`, app, user, 0, device, 0, kind, identifier. Names never hold 0 [MQTT-1.5.4-2].
+//! Key: `s`, app, user, 0, device (nothing if it is the user's name), 0, kind; for the last two kinds also the incarnation
+//! and the identifier. Names never hold 0 [MQTT-1.5.4-2], and no device's is empty.
+//!
+//! A publish of a session is committed at its topic's home, and that may be after the session's removal. The
+//! incarnation, which the main record names, tells what was committed for an earlier session of the same device.
 
 use super::super::Identity;
 use super::bytes::{Reader, Write};
 use super::cursor::Prefix;
+use super::retained::{Pending, Replay};
 use super::state::{Flight, InFlight, Link, LoggedAt, Received, Session, flag};
 use crate::base::clock::Now;
 use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq};
 use crate::base::log::RecordChange;
+use crate::base::message::Message;
 use crate::limits::TICK;
 use std::sync::Arc;
 
 /// The prefix of all session records.
 pub const PREFIX: &[u8] = b"s";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const MAIN: u8 = 0;
 const CURSOR: u8 = 1;
 const FLIGHT: u8 = 2;
 const RECEIVED: u8 = 3;
+const REPLAY: u8 = 4;
 
 fn key(session: &Session, kind: u8, id: Option<u16>) -> Box<[u8]> {
     let mut key = Vec::with_capacity(session.user().len() + session.device().len() + 8);
@@ -28,9 +36,13 @@ fn key(session: &Session, kind: u8, id: Option<u16>) -> Box<[u8]> {
     key.u16(session.app.0);
     key.extend_from_slice(session.user().as_bytes());
     key.push(0);
-    key.extend_from_slice(session.device().as_bytes());
+    // Often a user has one device of the same name. A session's records are kept in RAM.
+    if session.device() != session.user() {
+        key.extend_from_slice(session.device().as_bytes());
+    }
     key.extend_from_slice(&[0, kind]);
     if let Some(id) = id {
+        key.u32(session.generation);
         key.u16(id);
     }
     key.into_boxed_slice()
@@ -51,6 +63,7 @@ fn change(session: &Session, kind: u8, id: Option<u16>, value: Option<Vec<u8>>) 
 /// Expiry, will, filters, and where it began.
 pub(in crate::session) fn main(session: &Session) -> RecordChange {
     let mut out = vec![VERSION];
+    out.u32(session.generation);
     out.number(u64::from(session.expiry));
     let flags = session.flags & (flag::MQTT5 | flag::INBOX_UNKNOWN);
     out.number(u64::from(flags));
@@ -72,7 +85,8 @@ fn write_positions(session: &Session, out: &mut Vec<u8>) {
     out.number(topics.0);
 }
 
-fn cursor(session: &Session, now: Now) -> RecordChange {
+/// Positions, marks, and since when it is away.
+pub(in crate::session) fn cursor(session: &Session, now: Now) -> RecordChange {
     let mut out = vec![VERSION];
     write_positions(session, &mut out);
     out.flag(session.has(flag::INBOX_UNKNOWN));
@@ -87,10 +101,13 @@ fn cursor(session: &Session, now: Now) -> RecordChange {
     change(session, CURSOR, None, Some(out))
 }
 
-/// A durable QoS 2 delivery, sent or released.
+/// A durable QoS 2 delivery, sent or released, or a retained one.
 pub(in crate::session) fn flight(session: &Session, flight: &InFlight) -> RecordChange {
     let mut out = vec![VERSION];
-    out.at(flight.at.expect("only logged deliveries are recorded"));
+    out.at(flight.at.expect("only deliveries with a place are recorded"));
+    if let Some(LoggedAt::Retained(_)) = flight.at {
+        out.u8(flight.qos as u8);
+    }
     out.option(flight.message.as_deref(), Vec::message);
     change(session, FLIGHT, Some(flight.delivery.0), Some(out))
 }
@@ -100,6 +117,21 @@ pub(in crate::session) fn received(session: &Session, id: u16, held: bool) -> Re
     change(session, RECEIVED, Some(id), held.then(|| vec![VERSION]))
 }
 
+/// What is left of the retained messages for new subscriptions; nothing: its removal.
+pub(in crate::session) fn replay<'a>(
+    session: &Session,
+    left: impl Iterator<Item = &'a Pending> + Clone,
+) -> RecordChange {
+    let count = left.clone().count();
+    let mut out = vec![VERSION];
+    out.number(count as u64);
+    for Pending { filter, after, .. } in left {
+        out.text(filter);
+        out.text(after);
+    }
+    change(session, REPLAY, Some(0), (count > 0).then_some(out))
+}
+
 /// Removes whatever may be there.
 pub(in crate::session) fn removals(session: &Session, records: &mut Vec<RecordChange>) {
     if !session.has(flag::RECORDED) {
@@ -107,12 +139,16 @@ pub(in crate::session) fn removals(session: &Session, records: &mut Vec<RecordCh
     }
     records.push(change(session, MAIN, None, None));
     records.push(change(session, CURSOR, None, None));
-    let recorded = |flight: &&InFlight| flight.qos == Qos::ExactlyOnce && flight.delivery.0 != 0;
+    let recorded = |flight: &&InFlight| flight.is_recorded() && flight.delivery.0 != 0;
     let flights = session.flights().iter().filter(recorded).map(|flight| flight.delivery.0);
     let gone = session.work.iter().flat_map(|work| work.gone.iter().copied());
     records.extend(flights.chain(gone).map(|id| change(session, FLIGHT, Some(id), None)));
     let ids = session.extra.iter().flat_map(|extra| &extra.received);
     records.extend(ids.map(|held| received(session, held.id, false)));
+    let replay = session.extra.as_ref().and_then(|extra| extra.replay.as_ref());
+    if replay.is_some_and(|replay| replay.recorded) {
+        records.push(change(session, REPLAY, Some(0), None));
+    }
 }
 
 impl Session {
@@ -120,19 +156,83 @@ impl Session {
     /// up to which every entry has been offered to every session of this shard.
     pub fn record_lazy(&mut self, shard_seq: Seq, now: Now, records: &mut Vec<RecordChange>) {
         if !self.is_durable() || !self.has(flag::RECORDED) {
-            return;
+            // It is on nobody's list any more.
+            return self.set(flag::MAIN_DIRTY | flag::CURSOR_DIRTY, false);
         }
         self.positions.stand_at(shard_seq);
         if self.has(flag::MAIN_DIRTY) {
             records.push(main(self));
+            self.main_recorded();
         }
         if self.has(flag::CURSOR_DIRTY) {
             records.push(cursor(self, now));
+            self.has_cursor_record = true;
             let gone = self.work.as_mut().map(|work| core::mem::take(&mut work.gone)).unwrap_or_default();
             records.extend(gone.into_iter().map(|id| change(self, FLIGHT, Some(id), None)));
+            records.extend(self.forget_replay());
         }
         self.set(flag::MAIN_DIRTY | flag::CURSOR_DIRTY, false);
     }
+
+    /// The main record is being written: while a connected session has no cursor's record and nothing in flight, the
+    /// positions there are the cursor's, and a record of its own would say nothing more.
+    pub(in crate::session) fn main_recorded(&mut self) {
+        self.set(flag::MAIN_DIRTY, false);
+        if self.link.connection().is_some() && self.work.is_none() && !self.has_cursor_record {
+            self.set(flag::CURSOR_DIRTY, false);
+        }
+    }
+}
+
+/// The prefix of all records of retained messages.
+pub const RETAINED_PREFIX: &[u8] = b"t";
+
+/// A topic's retained message, or the removal of the record when it has no payload. Key: `t`, app, topic.
+pub fn retained(message: &Message) -> RecordChange {
+    let mut key = RETAINED_PREFIX.to_vec();
+    key.u16(message.app.0);
+    key.extend_from_slice(message.topic.as_bytes());
+    let value = (!message.payload.is_empty()).then(|| {
+        let mut out = vec![VERSION];
+        out.message(message);
+        out.into_boxed_slice()
+    });
+    RecordChange { key: key.into_boxed_slice(), value }
+}
+
+/// The removal of a topic's retained message.
+pub fn not_retained(message: &Message) -> RecordChange {
+    RecordChange { value: None, ..retained(message) }
+}
+
+/// Reads the value of a retained message's record.
+pub fn parse_retained(value: &[u8]) -> Option<Message> {
+    let reader = &mut Reader(value);
+    (reader.u8()? == VERSION).then_some(())?;
+    reader.message()
+}
+
+/// The key of a share group's record: `g`, app, `$share/group/filter`, 0.
+pub fn share_key(app: AppId, share: &str) -> Box<[u8]> {
+    let mut key = vec![b'g'];
+    key.u16(app.0);
+    key.extend_from_slice(share.as_bytes());
+    key.push(0);
+    key.into_boxed_slice()
+}
+
+/// How far all of a share group is acknowledged.
+pub fn share(key: Box<[u8]>, settled: Seq) -> RecordChange {
+    let mut out = vec![VERSION];
+    out.u64(settled.0);
+    RecordChange { key, value: Some(out.into_boxed_slice()) }
+}
+
+/// Reads the value of a share group's record.
+pub fn parse_share(value: &[u8]) -> Option<Seq> {
+    let reader = &mut Reader(value);
+    (reader.u8()? == VERSION).then_some(())?;
+    reader.u64().map(Seq)
 }
 
 /// The key of a user's read mark: `r`, app, user, 0, so that no user's key begins another's.
@@ -162,11 +262,29 @@ pub fn parse_read_mark(value: &[u8]) -> Option<(Epoch, Offset)> {
 #[derive(Debug, Default)]
 pub(in crate::session) struct Rebuild {
     session: Option<Session>,
+    /// Up to the kind, the key of a main record that cannot be read: what else there is of its session is let be.
+    unreadable: Option<Box<[u8]>>,
+}
+
+/// What a record was.
+#[derive(Debug)]
+pub(in crate::session) enum Taken {
+    /// The beginning of another session.
+    Next {
+        /// The one before it, which is whole now.
+        whole: Option<Session>,
+        /// Else the one that begins is left out.
+        is_readable: bool,
+    },
+    /// A part of the session that has begun.
+    Part,
+    /// A part of a session that was over when it was committed: nobody's any more.
+    Orphan,
 }
 
 impl Rebuild {
-    /// Takes the next record in; a session that is whole now, because the next one has begun, comes out.
-    pub fn push(&mut self, key: &[u8], value: &[u8], now: Now) -> Option<Option<Session>> {
+    /// Takes the next record in. None: it is damaged or of an unknown version.
+    pub fn push(&mut self, key: &[u8], value: &[u8], now: Now) -> Option<Taken> {
         let mut reader = Reader(key);
         let (prefix, app) = (reader.take(PREFIX.len())?, AppId(reader.u16()?));
         if prefix != PREFIX {
@@ -175,30 +293,36 @@ impl Rebuild {
         let mut parts = reader.0.splitn(3, |&byte| byte == 0);
         let mut name = || core::str::from_utf8(parts.next()?).ok();
         let (user, device) = (name()?, name()?);
+        let device = if device.is_empty() { user } else { device };
         let mut rest = Reader(parts.next()?);
+        let whose = &key[..key.len() - rest.0.len()];
         let kind = rest.u8()?;
         let mut value = Reader(value);
-        if value.u8()? != VERSION {
-            return None;
-        }
+        let is_known = value.u8()? == VERSION;
         if kind == MAIN {
             let identity = Identity { app, user: user.into(), device: device.into() };
-            let done = self.finish();
-            self.session = Some(read_main(&identity, &mut value, now)?);
-            return Some(done);
+            let whole = self.finish();
+            self.session = is_known.then(|| read_main(&identity, &mut value, now)).flatten();
+            let is_readable = self.session.is_some();
+            self.unreadable = (!is_readable).then(|| whose.into());
+            return Some(Taken::Next { whole, is_readable });
+        }
+        if !is_known || self.unreadable.as_deref() == Some(whose) {
+            return None;
         }
         let same = |session: &&mut Session| (session.app, session.user(), session.device()) == (app, user, device);
-        let Some(session) = self.session.as_mut().filter(same) else {
-            // What a publish of an ended session committed after the session's removal: nobody's any more.
-            return Some(None);
-        };
+        let Some(session) = self.session.as_mut().filter(same) else { return Some(Taken::Orphan) };
+        if kind != CURSOR && rest.u32()? != session.generation {
+            return Some(Taken::Orphan);
+        }
         match kind {
             CURSOR => read_cursor(session, &mut value, now)?,
             FLIGHT => read_flight(session, rest.u16()?, &mut value)?,
+            REPLAY => read_replay(session, &mut value)?,
             RECEIVED => session.extra().received.push(Received { id: rest.u16()?, routed: true }),
             _ => return None,
         }
-        Some(None)
+        Some(Taken::Part)
     }
 
     /// The last one.
@@ -211,12 +335,14 @@ impl Rebuild {
                 .retain(|flight| flight.state != Flight::Settled || flight.at.is_some_and(|at| !prefix.covers(at)));
         }
         session.work.take_if(|work| work.is_empty());
+        session.notice_held();
         Some(session)
     }
 }
 
 fn read_main(identity: &Identity, reader: &mut Reader<'_>, now: Now) -> Option<Session> {
     let mut session = Session::new(identity);
+    session.generation = reader.u32()?;
     session.expiry = reader.small()?;
     session.flags = u16::try_from(reader.number()?).ok()? | flag::RECORDED | flag::INBOX_STALE;
     read_positions(&mut session, reader)?;
@@ -256,6 +382,7 @@ fn read_cursor(session: &mut Session, reader: &mut Reader<'_>, now: Now) -> Opti
     } else {
         session.set(flag::INBOX_UNKNOWN, false);
     }
+    session.has_cursor_record = true;
     if let Some(since_wall_ms) = reader.option(Reader::u64)? {
         // The monotonic clock began with this process, so an absence from before it is brought forward in expiry.
         let away = now.wall_ms.saturating_sub(since_wall_ms);
@@ -281,16 +408,31 @@ fn read_cursor(session: &mut Session, reader: &mut Reader<'_>, now: Now) -> Opti
 
 fn read_flight(session: &mut Session, id: u16, reader: &mut Reader<'_>) -> Option<()> {
     let at: LoggedAt = reader.at()?;
+    let qos = if matches!(at, LoggedAt::Retained(_)) { reader.qos()? } else { Qos::ExactlyOnce };
     let message = reader.option(Reader::message)?.map(Arc::new);
     let work = session.work.get_or_insert_default();
-    let state = if message.is_some() { Flight::Queued } else { Flight::Released };
+    let state = match at {
+        _ if message.is_none() => Flight::Released,
+        // No stream that is read again gets to it.
+        LoggedAt::Retained(_) => Flight::Queued,
+        _ => Flight::Held,
+    };
     match state {
+        Flight::Held => work.held += 1,
         Flight::Queued => work.queued += 1,
         _ => work.sent += 1,
     }
     let delivery = super::super::DeliveryId(id);
-    work.window.push(InFlight { delivery, state, qos: Qos::ExactlyOnce, at: Some(at), message });
+    work.window.push(InFlight { delivery, state, qos, at: Some(at), message });
     session.last_delivery = session.last_delivery.max(id);
+    Some(())
+}
+
+fn read_replay(session: &mut Session, reader: &mut Reader<'_>) -> Option<()> {
+    let filters = list(reader, |reader| {
+        Some(Pending { filter: reader.text()?.into(), after: reader.text()?.into(), resumed: true })
+    })?;
+    session.extra().replay = Some(Box::new(Replay { filters: filters.into(), recorded: true, ..Replay::default() }));
     Some(())
 }
 

@@ -3,9 +3,9 @@
 use super::super::{DeliveryId, Effect, Effects};
 use super::record;
 use super::state::{Flight, Link, Session, State, flag};
+use crate::base::clock::Now;
 use crate::base::ids::{ConnectionId, Offset, Seq};
 use crate::base::log::{RecordChange, StreamHead};
-use crate::limits::RECEIVE_MAXIMUM_OUT;
 
 impl Session {
     /// Ties it to a connection.
@@ -20,7 +20,8 @@ impl Session {
         self.link = Link::online(connection);
         self.state = State::Opening;
         self.attachment = self.attachment.wrapping_add(1);
-        self.window = u8::try_from(receive_maximum.min(RECEIVE_MAXIMUM_OUT)).expect("the limit fits");
+        let bound = effects.bounds.receive_maximum_out;
+        self.window = u8::try_from(receive_maximum).map_or(bound, |asked| asked.min(bound));
         self.set(flag::MQTT5, mqtt5);
         self.set(flag::GOODBYE | flag::TOPICS_HELD, false);
         let filters_pending = self.extra.as_ref().is_some_and(|extra| extra.filters.is_some());
@@ -30,6 +31,7 @@ impl Session {
         if filters_pending {
             effects.push(Effect::PauseReading);
         }
+        self.resume_replay();
         self.queue_sent();
     }
 
@@ -51,23 +53,40 @@ impl Session {
     pub(in crate::session) fn place_inbox(&mut self, start: Offset, head: StreamHead) {
         if self.has(flag::INBOX_UNKNOWN) {
             self.set(flag::INBOX_UNKNOWN, false);
-            self.positions.inbox_delivered = start;
+            self.positions.inbox_delivered = self.start_before_held(start);
             self.positions.inbox_epoch = head.epoch;
         }
-        self.positions.enter_epoch(head.epoch);
+        self.enter_epoch(head.epoch);
         self.positions.inbox_notified = self.positions.inbox_notified.max(head.last);
     }
 
+    /// Whether its connection was told to close, with a reason.
+    pub fn is_closing(&self) -> bool {
+        self.state == State::Closing
+    }
+
+    /// Seconds it outlives its connection.
+    pub fn expiry_seconds(&self) -> u32 {
+        self.expiry
+    }
+
     /// What must be committed before the greeting is answered; empty: nothing.
-    pub(in crate::session) fn opening_records(&mut self) -> Vec<RecordChange> {
+    pub(in crate::session) fn opening_records(&mut self, now: Now) -> Vec<RecordChange> {
         let mut records = Vec::new();
         if self.is_durable() {
+            let resumes = self.has(flag::RECORDED);
             self.set(flag::RECORDED, true);
-            self.set(flag::MAIN_DIRTY, false);
             records.push(record::main(self));
+            self.main_recorded();
+            if resumes {
+                // It may say since when the session is away, and perhaps nothing else writes it again for long.
+                records.push(record::cursor(self, now));
+                self.has_cursor_record = true;
+            }
         } else if self.has(flag::RECORDED) {
             record::removals(self, &mut records);
             self.set(flag::RECORDED, false);
+            self.has_cursor_record = false;
         }
         records
     }
@@ -96,10 +115,12 @@ impl Session {
                         effects.push(Effect::Deliver { delivery, dup: true });
                     }
                 }
-                Flight::Sent | Flight::Settled => {}
+                // What is held goes out when what is read again gets to it.
+                Flight::Sent | Flight::Held | Flight::Settled => {}
             }
         }
         self.pause(flag::PAUSED_OPENING, false, effects);
+        self.open_shares(effects);
         self.refill(effects);
         self.tidy(effects);
     }

@@ -2,7 +2,7 @@
 
 use super::super::{Counter, DeliveryId, Effect, Effects};
 use super::record;
-use super::state::{Flight, InFlight, Purpose, Session, flag};
+use super::state::{Flight, InFlight, LoggedAt, Purpose, Session, flag};
 use crate::base::ids::Qos;
 
 /// What came of a client's acknowledgement.
@@ -26,8 +26,18 @@ impl Session {
             effects.count(Counter::UnknownAck);
             return Acked::Unknown;
         }
+        self.tell_received(DeliveryId(id), refused, effects);
         self.settle(DeliveryId(id), if refused { Counter::RefusedByClient } else { Counter::Settled }, effects);
         Acked::Done
+    }
+
+    /// Tells the shard that the device has a message, before it is forgotten.
+    fn tell_received(&self, delivery: DeliveryId, refused: bool, effects: &mut Effects) {
+        if !refused && !effects.tells_received {
+            return;
+        }
+        let Some(InFlight { at, message: Some(message), .. }) = self.in_flight(delivery) else { return };
+        effects.push(Effect::Received { at: *at, topic: message.topic.clone(), refused });
     }
 
     /// The client has a QoS 2 message (PUBREC), or refused it. Durable point (2).
@@ -42,23 +52,31 @@ impl Session {
             // The client said so on an earlier connection already, or says it twice.
             Flight::Released => return Acked::Release,
             Flight::Releasing => return Acked::Done,
-            // Queued: an earlier connection brought it, and the client says so before it is sent again.
-            Flight::Sent | Flight::Queued => {}
+            // Queued or held: an earlier connection brought it, and the client says so before it is sent again.
+            Flight::Sent | Flight::Queued | Flight::Held => {}
             Flight::Committing | Flight::Settled => {
                 effects.count(Counter::UnknownAck);
                 return Acked::Unknown;
             }
         }
+        self.tell_received(delivery, refused, effects);
         if refused {
             self.settle(delivery, Counter::RefusedByClient, effects);
             return Acked::Done;
         }
+        let flight = self.flight_mut(delivery).expect("it was just found");
         flight.message = None;
-        let was_queued = flight.state == Flight::Queued;
+        let was = flight.state;
         let commits = durable && flight.at.is_some();
         flight.state = if commits { Flight::Releasing } else { Flight::Released };
-        if was_queued && let Some(work) = self.work.as_mut() {
-            work.queued -= 1;
+        if let Some(work) = self.work.as_mut()
+            && was != Flight::Sent
+        {
+            if was == Flight::Queued {
+                work.queued -= 1
+            } else {
+                work.held -= 1
+            };
             work.sent += 1;
         }
         if !commits {
@@ -94,7 +112,7 @@ impl Session {
         let mut is_first = true;
         for flight in &mut work.window[first..] {
             let waits = flight.state == Flight::Committing;
-            if waits && flight.qos == Qos::ExactlyOnce && !is_first {
+            if waits && flight.is_recorded() && !is_first {
                 break;
             }
             is_first = false;
@@ -110,6 +128,9 @@ impl Session {
                 work.sent -= 1;
                 work.queued += 1;
             }
+        }
+        if work.held > 0 {
+            self.refill(effects);
         }
     }
 
@@ -141,10 +162,14 @@ impl Session {
         let flight = &mut work.window[at];
         match flight.state {
             Flight::Queued => work.queued -= 1,
+            Flight::Held => work.held -= 1,
             _ => work.sent -= 1,
         }
+        if let Some(LoggedAt::Shared { number, .. }) = flight.at {
+            effects.push(Effect::ShareSettled { number });
+        }
         let logged = flight.at.is_some();
-        if logged && durable && flight.qos == Qos::ExactlyOnce {
+        if durable && flight.is_recorded() {
             work.gone.push(delivery.0);
         }
         if logged {
@@ -190,7 +215,7 @@ impl Session {
             work.pending.remove(at);
             send(id, code, effects);
         }
-        if work.pending.len() < usize::from(crate::limits::RECEIVE_MAXIMUM_IN) && self.has(flag::PAUSED_RECEIVE) {
+        if work.pending.len() < usize::from(effects.bounds.receive_maximum_in) && self.has(flag::PAUSED_RECEIVE) {
             self.pause(flag::PAUSED_RECEIVE, false, effects);
         }
         self.tidy(effects);

@@ -13,10 +13,14 @@
 //! ```
 
 use super::super::{Counter, DeliveryId, Effect, Effects, Identity, Ticket};
+use super::aliases::AliasesOut;
 use super::cursor::Positions;
 use super::expiry::Will;
+use super::retained::Replay;
+pub use super::text::Text;
 use crate::base::ids::{AppId, ConnectionId, Offset, Qos, Seq};
 use crate::base::message::Message;
+use crate::base::text::ShortText;
 use crate::limits::RECEIVE_MAXIMUM_OUT;
 use core::hash::BuildHasher;
 use core::ops::{Deref, DerefMut};
@@ -32,6 +36,15 @@ pub enum LoggedAt {
     Inbox(Offset),
     /// In a topic or everyone.
     Topics(Seq),
+    /// Not in the log but retained, sent because of a subscription with this identifier (0: none).
+    Retained(u32),
+    /// Its share group has assigned it under a number; the mark says of which subscription.
+    Shared {
+        /// Of the group's home.
+        number: u64,
+        /// See [`super::shared`].
+        mark: u32,
+    },
 }
 
 /// What became of an offered message.
@@ -62,6 +75,8 @@ pub enum Flight {
     Committing,
     /// Sent on an earlier connection; waits until this one's window has room for it.
     Queued,
+    /// QoS 2, and the process has begun anew since it was recorded: waits until what is read again gets to it.
+    Held,
     /// Sent, or handed to the shard for sending.
     Sent,
     /// QoS 2: PUBREC has come, that is being committed, PUBREL has not left.
@@ -96,31 +111,6 @@ pub struct Effective {
     pub retain_as_published: bool,
     /// All of them.
     pub identifiers: SmallVec<[u32; 1]>,
-}
-
-/// A filter's text behind one word, shared by all that have the same ([`Spare::filter`]): a session keeps it for years,
-/// and looks at it when a message comes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Text(Arc<Arc<str>>);
-
-impl Text {
-    /// The text itself.
-    pub fn shared(&self) -> &Arc<str> {
-        &self.0
-    }
-}
-
-impl From<&str> for Text {
-    fn from(text: &str) -> Self {
-        Self(Arc::new(text.into()))
-    }
-}
-
-impl Deref for Text {
-    type Target = str;
-    fn deref(&self) -> &str {
-        &self.0
-    }
 }
 
 /// One subscription.
@@ -272,6 +262,8 @@ pub(in crate::session) mod flag {
     pub const TOPICS_HELD: u16 = 1 << 13;
     /// It may subscribe to the node's figures.
     pub const SEES_NODE: u16 = 1 << 14;
+    /// The client wants no words about what was wrong.
+    pub const UNEXPLAINED: u16 = 1 << 15;
     /// Any reason for a pause.
     pub const PAUSED: u16 = PAUSED_OPENING | PAUSED_FILTERS | PAUSED_RECEIVE;
 }
@@ -314,6 +306,8 @@ pub(in crate::session) struct Welcome {
     pub assigned: bool,
     pub expiry_lowered: bool,
     pub packet_bytes: u32,
+    pub server_keep_alive: Option<u16>,
+    pub response_information: bool,
 }
 
 /// What only some sessions need, for as long as they do.
@@ -321,11 +315,15 @@ pub(in crate::session) struct Welcome {
 pub(in crate::session) struct Extra {
     pub will: Option<Box<Will>>,
     pub aliases: Vec<Option<Arc<str>>>,
+    pub aliases_out: AliasesOut,
     /// 0: the client did not say.
     pub packet_bytes_max: u32,
     pub received: Vec<Received>,
     pub filters: Option<Box<PendingFilters>>,
     pub welcome: Option<Box<Welcome>>,
+    pub replay: Option<Box<Replay>>,
+    /// A share group was refused a message for want of room.
+    pub awaits_share: bool,
 }
 
 /// What a session has while something is in flight in either direction.
@@ -336,6 +334,7 @@ pub(in crate::session) struct Work {
     /// Those that count against Receive Maximum.
     pub sent: usize,
     pub queued: usize,
+    pub held: usize,
     /// In order of arrival.
     pub pending: VecDeque<PendingPublish>,
     /// Deliveries whose records are to be removed with the next lazy write.
@@ -362,7 +361,11 @@ pub struct Spare {
 const SPARE_WORKS_MAX: usize = 1_024;
 
 impl Spare {
+    /// Takes the other's works, by moving the fewer ones.
     pub(in crate::session) fn take_over(&mut self, other: &mut Self) {
+        if other.works.len() > self.works.len() {
+            core::mem::swap(&mut self.works, &mut other.works);
+        }
         let room = SPARE_WORKS_MAX - self.works.len();
         let from = other.works.len().saturating_sub(room);
         self.works.extend(other.works.drain(from..));
@@ -389,11 +392,11 @@ impl Spare {
     }
 }
 
-/// One device's conversation. 144 bytes and its names; what most do not need is boxed.
+/// One device's conversation. 152 bytes, and its names if they are long; what most do not need is boxed.
 #[derive(Debug)]
 pub struct Session {
     /// The user's name, then the device's; both in one when they are the same.
-    pub(in crate::session) name: Box<str>,
+    pub(in crate::session) name: ShortText,
     pub(in crate::session) subscriptions: Subscriptions,
     pub(in crate::session) extra: Option<Box<Extra>>,
     pub(in crate::session) work: Option<Box<Work>>,
@@ -407,8 +410,8 @@ pub struct Session {
     pub(in crate::session) expiry: u32,
     pub(in crate::session) app: AppId,
     pub(in crate::session) user_bytes: u16,
-    /// Where in `name` the device's begins.
-    pub(in crate::session) device_start: u16,
+    /// A cursor's record exists; until then the main record says all of it.
+    pub(in crate::session) has_cursor_record: bool,
     /// Counts connections, so that late answers to an earlier one are known.
     pub(in crate::session) attachment: u16,
     pub(in crate::session) last_delivery: u16,
@@ -419,7 +422,7 @@ pub struct Session {
     pub(in crate::session) flags: u16,
 }
 
-const _: () = assert!(size_of::<Session>() <= 144);
+const _: () = assert!(size_of::<Session>() <= 152);
 
 impl Session {
     /// One that has never had a connection.
@@ -428,7 +431,7 @@ impl Session {
         let is_one = identity.user == identity.device;
         let device = if is_one { "" } else { &identity.device };
         Self {
-            name: [&*identity.user, device].concat().into(),
+            name: [&*identity.user, device].concat().as_str().into(),
             subscriptions: Subscriptions::None,
             extra: None,
             work: None,
@@ -440,11 +443,11 @@ impl Session {
             expiry: 0,
             app: identity.app,
             user_bytes,
-            device_start: if is_one { 0 } else { user_bytes },
+            has_cursor_record: false,
             attachment: 0,
             last_delivery: 0,
             state: State::Offline,
-            window: u8::try_from(RECEIVE_MAXIMUM_OUT).expect("fits"),
+            window: RECEIVE_MAXIMUM_OUT as u8,
             keep_alive: 0,
             flags: flag::INBOX_UNKNOWN,
         }
@@ -459,7 +462,8 @@ impl Session {
     }
     /// Device of the user.
     pub fn device(&self) -> &str {
-        &self.name[usize::from(self.device_start)..]
+        // No device's name is empty: where there is only one name it is both.
+        Some(&self.name[usize::from(self.user_bytes)..]).filter(|name| !name.is_empty()).unwrap_or(&self.name)
     }
     /// The hash messages carry as their publisher. Unkeyed, as it is stored; who makes collisions loses own messages.
     pub fn publisher(&self) -> u64 {
@@ -469,7 +473,6 @@ impl Session {
     pub fn keep_alive(&self) -> u16 {
         self.keep_alive
     }
-
     /// Its connection while it has one.
     pub fn connection(&self) -> Option<ConnectionId> {
         self.link.connection()
@@ -513,12 +516,10 @@ impl Session {
     pub(in crate::session) fn has(&self, flags: u16) -> bool {
         self.flags & flags != 0
     }
-
     pub(in crate::session) fn set(&mut self, flags: u16, on: bool) {
         self.flags = if on { self.flags | flags } else { self.flags & !flags };
     }
 
-    /// Leaves frames unread while any reason lasts.
     /// Whether it waits for something, so that its connection is not to be read.
     pub fn is_paused(&self) -> bool {
         self.has(flag::PAUSED)

@@ -14,6 +14,18 @@ impl Flight {
     }
 }
 
+impl InFlight {
+    /// Whether a session that outlives its connection records it: a QoS 2 delivery, so that its identifier is known
+    /// again, and every retained one, which is not found by a position in the log.
+    pub(in crate::session) fn is_recorded(&self) -> bool {
+        is_recorded(self.qos, self.at)
+    }
+}
+
+fn is_recorded(qos: Qos, at: Option<LoggedAt>) -> bool {
+    matches!(at, Some(LoggedAt::Retained(_))) || qos == Qos::ExactlyOnce && at.is_some()
+}
+
 impl Session {
     pub(in crate::session) fn flights(&self) -> &[InFlight] {
         self.work.as_ref().map_or(&[], |work| &work.window)
@@ -31,10 +43,18 @@ impl Session {
 
     pub(in crate::session) fn has_room(&self) -> bool {
         self.work.as_ref().is_none_or(|work| {
+            let is_roomy = work.window.len() < usize::from(self.window) + SETTLED_MARKS_MAX;
             work.queued == 0
                 && work.sent < usize::from(self.window)
-                && work.window.len() < usize::from(self.window) + SETTLED_MARKS_MAX
+                // With nothing sent, nothing would ever make room among the marks.
+                && (is_roomy || work.sent == 0)
+                // What is held must not overtake what is being committed, so it is waited for one by one.
+                && (work.held == 0 || !self.is_committing())
         })
+    }
+
+    pub(in crate::session) fn is_committing(&self) -> bool {
+        self.flights().iter().any(|flight| flight.state == Flight::Committing)
     }
 
     /// Whether a logged entry is in the table, in whatever state.
@@ -59,9 +79,10 @@ impl Session {
             }
         }
         self.last_delivery = id;
-        let needs_commit = qos == Qos::ExactlyOnce && at.is_some() && self.is_durable();
+        let needs_commit = is_recorded(qos, at) && self.is_durable();
         // What was logged goes out in its order, whatever its QoS.
-        let waits = at.is_some() && self.flights().iter().any(|flight| flight.state == Flight::Committing);
+        let is_ordered = at.is_some_and(|at| !matches!(at, LoggedAt::Shared { .. }));
+        let waits = is_ordered && self.is_committing();
         let state = if needs_commit || waits { Flight::Committing } else { Flight::Sent };
         let delivery = DeliveryId(id);
         let work = self.work(effects);

@@ -4,7 +4,7 @@ use super::super::CloseReason;
 use super::{ConnectRequest, Greeting, Refusal, WillRequest};
 use crate::base::ids::Qos;
 use crate::base::message::Properties;
-use crate::limits::{IDENTITY_BYTES_MAX, SESSION_EXPIRY_MAX};
+use crate::limits::IDENTITY_BYTES_MAX;
 use crate::wire::mqtt::{self as wire, ConnAck, Connect, DecodeError, Encode, FrameLen, Packet, Reason, Version, Will};
 use bytes::Bytes;
 
@@ -29,7 +29,10 @@ pub fn greet(bytes: &[u8], packet_bytes_max: usize) -> Greeting {
     match wire::decode(Version::V5, &bytes[..total]) {
         Ok(Packet::Connect(connect)) => match check(&connect) {
             Ok(()) => Greeting::Connect(Box::new(request(&connect)), total),
-            Err(reason) => refused(Some(connect.version), reason),
+            Err(reason) => {
+                let bytes_max = connect.properties.maximum_packet_bytes.map_or(u32::MAX, Into::into);
+                refused(Some(connect.version), reason, bytes_max)
+            }
         },
         Ok(_) => unreachable!("the first byte is a CONNECT's"),
         Err(error) => {
@@ -37,7 +40,7 @@ pub fn greet(bytes: &[u8], packet_bytes_max: usize) -> Greeting {
                 DecodeError::ClientIdentifier(_) => Some(Version::V311),
                 _ => level(bytes),
             });
-            refused(version, error.reason())
+            refused(version, error.reason(), u32::MAX)
         }
     }
 }
@@ -68,8 +71,7 @@ fn check(connect: &Connect<'_>) -> Result<(), Reason> {
             Version::V5 => Err(Reason::TopicNameInvalid),
             Version::V311 => Err(Reason::NotAuthorized),
         },
-        // [MQTT-3.2.2-13].
-        Some(will) if will.retain && connect.version == Version::V5 => Err(Reason::RetainNotSupported),
+        Some(will) => will.check_payload_format().map_err(DecodeError::reason),
         _ => Ok(()),
     }
 }
@@ -77,14 +79,14 @@ fn check(connect: &Connect<'_>) -> Result<(), Reason> {
 fn request(connect: &Connect<'_>) -> ConnectRequest {
     let properties = &connect.properties;
     let assigned = connect.client_id.is_empty();
-    let longest = u32::try_from(SESSION_EXPIRY_MAX.as_secs()).unwrap_or(u32::MAX);
     let wanted = match connect.version {
         Version::V5 => properties.session_expiry_seconds.unwrap_or(0),
         Version::V311 if connect.clean_start => 0,
-        Version::V311 => longest,
+        // As long as it may.
+        Version::V311 => u32::MAX,
     };
     // Nobody could come back to a session whose name was drawn.
-    let session_expiry = if assigned { 0 } else { wanted.min(longest) };
+    let session_expiry = if assigned { 0 } else { wanted };
     ConnectRequest {
         mqtt5: connect.version == Version::V5,
         client_id: connect.client_id.into(),
@@ -124,24 +126,36 @@ fn will_request(will: &Will<'_>) -> WillRequest {
     }
 }
 
-fn refused(version: Option<Version>, reason: Reason) -> Greeting {
+fn refused(version: Option<Version>, reason: Reason, bytes_max: u32) -> Greeting {
     let mut frames = Vec::new();
     if let Some(version) = version {
-        encode_refusal(version, reason, &mut frames);
+        encode_refusal(version, reason, None, bytes_max, &mut frames);
     }
     Greeting::Refuse { frames, reason: CloseReason::Refused }
 }
 
-fn encode_refusal(version: Version, reason: Reason, out: &mut Vec<u8>) {
+/// At most `bytes_max` of them: what is larger is left out, first the reference, then the CONNACK `[MQTT-3.1.2-24]`.
+fn encode_refusal(version: Version, reason: Reason, reference: Option<&str>, bytes_max: u32, out: &mut Vec<u8>) {
     // Where 3.1.1 has no return code the connection closes without a CONNACK [MQTT-3.2.2-6].
-    if version == Version::V5 || reason.to_v3_connack().is_some() {
-        ConnAck::refused(reason).encode_to(version, out);
+    if version == Version::V311 && reason.to_v3_connack().is_none() {
+        return;
+    }
+    let fits = |ack: &ConnAck<'_>| u32::try_from(ack.encoded_len(version)).is_ok_and(|bytes| bytes <= bytes_max);
+    let mut ack = ConnAck::refused(reason);
+    ack.properties.server_reference = reference;
+    if !fits(&ack) {
+        ack.properties.server_reference = None;
+    }
+    if fits(&ack) {
+        ack.encode_to(version, out);
     }
 }
 
-/// Refuses a CONNECT that was read but is not authorized, or that there is no room for: appends the CONNACK.
-pub fn refuse(request: &ConnectRequest, why: Refusal, out: &mut Vec<u8>) {
+/// Refuses a CONNECT that was read but is not authorized, or that there is no room for: appends the CONNACK. With a
+/// server reference an unavailable server says which one to use instead (§4.11).
+pub fn refuse(request: &ConnectRequest, why: Refusal, server_reference: Option<&str>, out: &mut Vec<u8>) {
     let reason = match (why, request.mqtt5) {
+        (Refusal::Unavailable, true) if server_reference.is_some() => Reason::UseAnotherServer,
         (Refusal::BadCredentials, _) => Reason::BadUserNameOrPassword,
         (Refusal::NotAuthorized, _) => Reason::NotAuthorized,
         (Refusal::ClientIdentifier, _) => Reason::ClientIdentifierNotValid,
@@ -149,5 +163,7 @@ pub fn refuse(request: &ConnectRequest, why: Refusal, out: &mut Vec<u8>) {
         (Refusal::RateExceeded, true) => Reason::ConnectionRateExceeded,
         (Refusal::QuotaExceeded | Refusal::RateExceeded | Refusal::Unavailable, _) => Reason::ServerUnavailable,
     };
-    encode_refusal(if request.mqtt5 { Version::V5 } else { Version::V311 }, reason, out);
+    let version = if request.mqtt5 { Version::V5 } else { Version::V311 };
+    let reference = server_reference.filter(|_| reason == Reason::UseAnotherServer);
+    encode_refusal(version, reason, reference, request.packet_bytes_max, out);
 }

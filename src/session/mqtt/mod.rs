@@ -67,9 +67,9 @@ pub struct ConnectRequest {
     pub clean_start: bool,
     /// Seconds; 0: off.
     pub keep_alive: u16,
-    /// Seconds, not above `SESSION_EXPIRY_MAX`; 0 for 3.1.1 with clean session.
+    /// Seconds, as asked for; 0 for 3.1.1 with clean session and where nobody could come back.
     pub session_expiry: u32,
-    /// It asked for more.
+    /// It asked for more than that.
     pub expiry_lowered: bool,
     /// Messages in flight the client takes.
     pub receive_maximum: u16,
@@ -120,7 +120,7 @@ pub enum Refusal {
 
 /// What came is no frame, or a longer one than is taken: MQTT 5 is told which, and the connection closes.
 pub fn reject(session: &mut Session, error: DecodeError, effects: &mut Effects) {
-    frame::fail(session, error.reason(), effects);
+    frame::fail(session, error.reason(), error.text(), effects);
 }
 
 /// Handles one whole frame. Frames after a close was asked for are ignored.
@@ -131,7 +131,7 @@ pub fn handle(session: &mut Session, frame: &[u8], now: Now, effects: &mut Effec
     assert!(session.state == State::Open, "frames stay unread until the session is open");
     let packet = match wire::decode(frame::version(session), frame) {
         Ok(packet) => packet,
-        Err(error) => return frame::fail(session, error.reason(), effects),
+        Err(error) => return reject(session, error, effects),
     };
     match packet {
         Packet::Publish(publish) => on_publish::handle(session, &publish, now, effects),
@@ -151,6 +151,6 @@ pub fn handle(session: &mut Session, frame: &[u8], now: Now, effects: &mut Effec
         | Packet::ConnAck(_)
         | Packet::SubAck(_)
         | Packet::UnsubAck(_)
-        | Packet::PingResp => frame::fail(session, Reason::ProtocolError, effects),
+        | Packet::PingResp => frame::fail(session, Reason::ProtocolError, "this packet has no place here", effects),
     }
 }

@@ -40,12 +40,13 @@ fn on_failed(session: &mut Session, purpose: Purpose, current: bool, effects: &m
         on_subscribe::abandon(session, effects);
     }
     if purpose == Purpose::Greeting && current && session.state == State::Opening {
-        frame::send(session, &ConnAck::refused(Reason::ServerUnavailable), effects);
+        frame::answer(session, None, |_| ConnAck::refused(Reason::ServerUnavailable), effects);
     }
     // An answer to an earlier connection says nothing about this one, except where the window waits for it.
     if current || matches!(purpose, Purpose::Flight | Purpose::Release) {
         // 0x88 is for CONNACK alone (§3.14.2.1).
-        frame::close_with(session, Reason::ImplementationSpecific, CloseReason::StoreFailed, effects);
+        let why = Some("the store failed");
+        frame::close_with(session, Reason::ImplementationSpecific, CloseReason::StoreFailed, why, effects);
     }
     debug_assert!(!effects.list.iter().any(|effect| matches!(effect, Effect::End { .. })));
 }

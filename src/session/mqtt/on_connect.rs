@@ -1,15 +1,16 @@
 //! A CONNECT at its user's home: a new session, a returning one, a take-over.
 
+use super::super::core::aliases::AliasesOut;
 use super::super::core::expiry::Will;
 use super::super::core::state::{Purpose, State, Welcome, flag};
 use super::super::directory::Directory;
 use super::super::{Close, CloseReason, DeliveryId, Effect, Effects, Identity, Session};
-use super::{ConnectRequest, Refusal, WillRequest, frame, refuse};
+use super::{ConnectRequest, Refusal, WillRequest, frame, on_subscribe, refuse};
 use crate::base::clock::Now;
 use crate::base::ids::{ConnectionId, Offset, Seq, SessionId};
 use crate::base::log::StreamHead;
 use crate::base::message::Message;
-use crate::limits::{DEVICES_PER_USER_MAX, RECEIVE_MAXIMUM_IN, TOPIC_ALIAS_MAX};
+use crate::limits::TOPIC_ALIAS_MAX;
 use crate::wire::mqtt::{AckKind, ConnAck, Reason};
 use core::num::{NonZeroU16, NonZeroU32};
 
@@ -26,13 +27,16 @@ pub struct OpenAt {
     pub sees_node: bool,
     /// Longest packet the server takes, bytes.
     pub packet_bytes: u32,
+    /// Seconds of silence to allow a client that asked for any, as a keep alive.
+    pub keep_alive_instead_of_none: u16,
 }
 
 /// The old connection's end when another one of the device comes: DISCONNECT 0x8E, close, will rule [MQTT-3.1.4-3].
 /// The effects are for the old connection; carry them out before [`open`]. The session may be at its end
 /// ([`Effect::End`]): with expiry 0 it does not outlive its connection.
 pub fn take_over(session: &mut Session, by: &ConnectRequest, now: Now, shard_seq: Seq, effects: &mut Effects) {
-    frame::close_with(session, Reason::SessionTakenOver, CloseReason::TakenOver, effects);
+    let why = Some("another connection has this client identifier");
+    frame::close_with(session, Reason::SessionTakenOver, CloseReason::TakenOver, why, effects);
     session.on_connection_closed(Close::TakenOver { continues: !by.clean_start }, now, shard_seq, effects);
 }
 
@@ -51,14 +55,14 @@ pub fn open(
     let known = directory.find(*app, user, device);
     let no_room = if known.is_some() {
         None
-    } else if directory.devices_of(*app, user) >= DEVICES_PER_USER_MAX {
+    } else if directory.devices_of(*app, user) >= directory.devices_max() {
         Some(Refusal::QuotaExceeded)
     } else {
         directory.is_full().then_some(Refusal::Unavailable)
     };
     if let Some(why) = no_room {
         let start = effects.control.len();
-        refuse(request, why, &mut effects.control);
+        refuse(request, why, None, &mut effects.control);
         let end = effects.control.len();
         effects.push(Effect::Frames(start..end));
         effects.push(Effect::Close(CloseReason::Refused));
@@ -71,6 +75,12 @@ pub fn open(
             removed.extend(served.and_then(|served| directory.read_mark_moved(id, served)));
             let mut old = directory.remove(id).expect("it was just found");
             old.dismantle(at.now, effects);
+            for effect in &mut effects.list {
+                if let Effect::LeaveShare { member, .. } = effect {
+                    // The effects are carried out as the new session's.
+                    *member = Some(id);
+                }
+            }
             super::super::core::record::removals(&old, &mut removed);
             None
         }
@@ -92,17 +102,32 @@ pub fn open(
     }
     session.attach(connection, request.mqtt5, request.receive_maximum, effects);
     session.set(flag::SEES_NODE, at.sees_node);
-    session.expiry = request.session_expiry;
+    session.expiry = request.session_expiry.min(effects.bounds.expiry);
+    let expiry_lowered = request.expiry_lowered || session.expiry < request.session_expiry;
     session.keep_alive = request.keep_alive;
+    session.set(flag::UNEXPLAINED, !request.request_problem_information);
     let (app, publisher) = (session.app(), session.publisher());
     let will = request.will.as_ref().map(|will| Box::new(made_will(app, publisher, will)));
     let extra = session.extra();
     extra.will = will;
     extra.packet_bytes_max = if request.packet_bytes_max == u32::MAX { 0 } else { request.packet_bytes_max };
-    let (assigned, expiry_lowered) = (request.assigned, request.expiry_lowered);
-    extra.welcome =
-        Some(Box::new(Welcome { session_present: resumed, assigned, expiry_lowered, packet_bytes: at.packet_bytes }));
-    let mut records = session.opening_records();
+    extra.aliases_out = AliasesOut::new(request.topic_alias_max);
+    let assigned = request.assigned;
+    // A silent connection ends all the same, so its client must be told [MQTT-3.2.2-22].
+    let server_keep_alive = (request.keep_alive == 0).then_some(at.keep_alive_instead_of_none);
+    extra.welcome = Some(Box::new(Welcome {
+        session_present: resumed,
+        assigned,
+        expiry_lowered,
+        packet_bytes: at.packet_bytes,
+        server_keep_alive,
+        response_information: request.request_response_information,
+    }));
+    if at.inbox.is_some() {
+        // A SUBSCRIBE of an earlier connection may have waited for just that.
+        on_subscribe::on_inbox_known(session, effects);
+    }
+    let mut records = session.opening_records(at.now);
     // The new records have some of the old ones' keys: removals go first.
     core::mem::swap(&mut records, &mut removed);
     records.append(&mut removed);
@@ -134,24 +159,35 @@ fn made_will(app: crate::base::ids::AppId, publisher: u64, will: &WillRequest) -
 pub(super) fn welcome(session: &mut Session, effects: &mut Effects) {
     assert!(session.state == State::Opening, "a greeting is answered once");
     let welcome = session.extra().welcome.take().expect("kept since the greeting");
+    let assigned: Option<Box<str>> = welcome.assigned.then(|| session.device().into());
+    let responses = welcome.response_information.then(|| response_information(session));
     let mut ack = ConnAck::refused(Reason::Success);
     ack.session_present = welcome.session_present;
     if session.is_mqtt5() {
         let properties = &mut ack.properties;
         properties.session_expiry_seconds = welcome.expiry_lowered.then_some(session.expiry);
-        properties.receive_maximum = NonZeroU16::new(RECEIVE_MAXIMUM_IN);
-        properties.retain_available = Some(false);
+        properties.receive_maximum = NonZeroU16::new(effects.bounds.receive_maximum_in);
+        properties.retain_available = Some(true);
         properties.maximum_packet_bytes = NonZeroU32::new(welcome.packet_bytes);
-        properties.assigned_client_id = welcome.assigned.then(|| session.device());
+        properties.assigned_client_id = assigned.as_deref();
         properties.topic_alias_maximum = Some(TOPIC_ALIAS_MAX);
-        properties.shared_available = Some(false);
+        properties.shared_available = Some(true);
+        properties.server_keep_alive_seconds = welcome.server_keep_alive;
+        properties.response_information = responses.as_deref();
     }
-    frame::send(session, &ack, effects);
-    let v5 = session.is_mqtt5();
-    session.start(effects, |delivery: DeliveryId, effects| on_release(v5, delivery, effects));
+    frame::answer(session, None, |_| ack, effects);
+    if session.state == State::Closing {
+        // It does not even take its CONNACK.
+        return;
+    }
+    let terms = frame::terms(session);
+    session.start(effects, |delivery: DeliveryId, effects| {
+        frame::ack_as(terms, AckKind::PubRel, delivery.0, Reason::Success, effects);
+    });
     debug_assert!(!session.has(flag::PAUSED_OPENING));
 }
 
-fn on_release(v5: bool, delivery: DeliveryId, effects: &mut Effects) {
-    frame::ack_as(v5, AckKind::PubRel, delivery.0, Reason::Success, effects);
+/// A part of the topics that no other device's client is told of: where answers to its requests may go (§3.1.2.11.7).
+fn response_information(session: &Session) -> String {
+    format!("responses/{:016x}", session.publisher())
 }

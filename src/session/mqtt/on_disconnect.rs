@@ -3,17 +3,16 @@
 use super::super::core::state::{State, flag};
 use super::super::{CloseReason, Effect, Effects, Session};
 use super::frame;
-use crate::limits::SESSION_EXPIRY_MAX;
 use crate::wire::mqtt::{Disconnect, Reason};
 
 pub(super) fn handle(session: &mut Session, goodbye: &Disconnect<'_>, effects: &mut Effects) {
     if let Some(expiry) = goodbye.properties.session_expiry_seconds {
         // §3.14.2.2.2: who began without a lasting session cannot end with one.
         if session.expiry == 0 && expiry > 0 {
-            return frame::fail(session, Reason::ProtocolError, effects);
+            let why = "a session that ends with its connection cannot get an expiry at its end";
+            return frame::fail(session, Reason::ProtocolError, why, effects);
         }
-        let longest = u32::try_from(SESSION_EXPIRY_MAX.as_secs()).unwrap_or(u32::MAX);
-        session.expiry = expiry.min(longest);
+        session.expiry = expiry.min(effects.bounds.expiry);
         session.set(flag::MAIN_DIRTY, true);
     }
     // [MQTT-3.14.4-3]: only a normal disconnection drops the will.
@@ -22,21 +21,24 @@ pub(super) fn handle(session: &mut Session, goodbye: &Disconnect<'_>, effects: &
     effects.push(Effect::Close(CloseReason::ClientDisconnect));
 }
 
-/// Ends the connection from our side: MQTT 5 is told the reason.
-pub fn disconnect(session: &mut Session, close: CloseReason, effects: &mut Effects) {
-    let reason = match close {
-        CloseReason::ClientDisconnect => Reason::Success,
-        CloseReason::ProtocolError => Reason::ProtocolError,
-        CloseReason::TakenOver => Reason::SessionTakenOver,
-        CloseReason::KeepAlive => Reason::KeepAliveTimeout,
-        CloseReason::HandshakeTimeout => Reason::MaximumConnectTime,
-        CloseReason::Refused => Reason::NotAuthorized,
-        CloseReason::PacketTooLarge => Reason::PacketTooLarge,
-        CloseReason::ReceiveMaximum => Reason::ReceiveMaximumExceeded,
-        CloseReason::SlowConsumer => Reason::QuotaExceeded,
-        CloseReason::Administrative => Reason::AdministrativeAction,
-        CloseReason::Draining => Reason::ServerShuttingDown,
-        CloseReason::StoreFailed => Reason::ImplementationSpecific,
+/// Ends the connection from our side: MQTT 5 is told the reason and, if there is one, which server to go to.
+pub fn disconnect(session: &mut Session, close: CloseReason, server_reference: Option<&str>, effects: &mut Effects) {
+    if let Some(reference) = server_reference {
+        return frame::redirect(session, close, reference, effects);
+    }
+    let (reason, why) = match close {
+        CloseReason::ClientDisconnect => (Reason::Success, None),
+        CloseReason::ProtocolError => (Reason::ProtocolError, None),
+        CloseReason::TakenOver => (Reason::SessionTakenOver, None),
+        CloseReason::KeepAlive => (Reason::KeepAliveTimeout, Some("nothing came for one and a half keep alives")),
+        CloseReason::HandshakeTimeout => (Reason::MaximumConnectTime, None),
+        CloseReason::Refused => (Reason::NotAuthorized, None),
+        CloseReason::PacketTooLarge => (Reason::PacketTooLarge, None),
+        CloseReason::ReceiveMaximum => (Reason::ReceiveMaximumExceeded, None),
+        CloseReason::SlowConsumer => (Reason::QuotaExceeded, Some("the client does not read what is sent to it")),
+        CloseReason::Administrative => (Reason::AdministrativeAction, None),
+        CloseReason::Draining => (Reason::ServerShuttingDown, None),
+        CloseReason::StoreFailed => (Reason::ImplementationSpecific, Some("the store failed")),
     };
-    frame::close_with(session, reason, close, effects);
+    frame::close_with(session, reason, close, why, effects);
 }

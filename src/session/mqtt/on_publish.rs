@@ -8,34 +8,30 @@ use crate::base::clock::Now;
 use crate::base::ids::Qos;
 use crate::base::log::StoreError;
 use crate::base::message::{Message, Properties};
-use crate::limits::{RECEIVE_MAXIMUM_IN, RECEIVED_IDS_MAX, TOPIC_ALIAS_MAX};
-use crate::wire::mqtt::{AckKind, Publish, Reason, topic};
+use crate::limits::{RECEIVED_IDS_MAX, TOPIC_ALIAS_MAX};
+use crate::wire::mqtt::{AckKind, DecodeError, Publish, Reason, topic};
 use bytes::Bytes;
 use std::sync::Arc;
 
 pub(super) fn handle(session: &mut Session, publish: &Publish<'_>, now: Now, effects: &mut Effects) {
     if !publish.properties.subscription_ids.is_empty() {
         // [MQTT-3.3.4-6].
-        return frame::fail(session, Reason::ProtocolError, effects);
-    }
-    if publish.retain && session.is_mqtt5() {
-        // [MQTT-3.2.2-14].
-        return frame::fail(session, Reason::RetainNotSupported, effects);
+        return frame::fail(
+            session,
+            Reason::ProtocolError,
+            "a client's publish has a subscription identifier",
+            effects,
+        );
     }
     let topic = match resolve(session, publish, effects) {
         Ok(topic) => topic,
-        Err(reason) => return frame::fail(session, reason, effects),
+        Err((reason, why)) => return frame::fail(session, reason, why, effects),
     };
     let id = publish.packet_id.map_or(0, Into::into);
     if publish.qos > Qos::AtMostOnce && !admit(session, id, publish.qos, effects) {
         return;
     }
-    let refusal = if topic.starts_with('$') {
-        Some(Reason::NotAuthorized)
-    } else {
-        (!topic::within_limits(&topic)).then_some(Reason::TopicNameInvalid)
-    };
-    if let Some(reason) = refusal {
+    if let Some(reason) = refusal(&topic, publish) {
         effects.count(Counter::PublishRefused);
         if publish.qos > Qos::AtMostOnce {
             if let Some(extra) = session.extra.as_mut() {
@@ -49,15 +45,30 @@ pub(super) fn handle(session: &mut Session, publish: &Publish<'_>, now: Now, eff
     route(session, message, id, effects);
 }
 
+/// Why a well-formed publish is not taken.
+fn refusal(topic: &str, publish: &Publish<'_>) -> Option<Reason> {
+    if topic.starts_with('$') {
+        Some(Reason::NotAuthorized)
+    } else if !topic::within_limits(topic) {
+        Some(Reason::TopicNameInvalid)
+    } else {
+        // §3.3.2.3.2: a receiver may check it.
+        publish.check_payload_format().err().map(DecodeError::reason)
+    }
+}
+
+/// Why a connection ends, as a code and in words.
+type Broken = (Reason, &'static str);
+
 /// The topic, of a text of its own or of an alias. Aliases are the connection's.
-fn resolve(session: &mut Session, publish: &Publish<'_>, effects: &mut Effects) -> Result<Arc<str>, Reason> {
+fn resolve(session: &mut Session, publish: &Publish<'_>, effects: &mut Effects) -> Result<Arc<str>, Broken> {
     let named = (!publish.topic.is_empty()).then(|| effects.spare.text(publish.topic));
     let Some(alias) = publish.properties.topic_alias else {
-        return named.ok_or(Reason::ProtocolError);
+        return named.ok_or((Reason::ProtocolError, "neither a topic name nor a topic alias"));
     };
     let number = alias.0.get();
     if number > TOPIC_ALIAS_MAX {
-        return Err(Reason::TopicAliasInvalid);
+        return Err((Reason::TopicAliasInvalid, "the topic alias is above the maximum"));
     }
     let at = usize::from(number) - 1;
     let aliases = &mut session.extra().aliases;
@@ -69,7 +80,7 @@ fn resolve(session: &mut Session, publish: &Publish<'_>, effects: &mut Effects) 
             aliases[at] = Some(Arc::clone(&topic));
             Ok(topic)
         }
-        None => aliases.get(at).cloned().flatten().ok_or(Reason::ProtocolError),
+        None => aliases.get(at).cloned().flatten().ok_or((Reason::ProtocolError, "the topic alias stands for nothing")),
     }
 }
 
@@ -84,11 +95,12 @@ fn admit(session: &mut Session, id: u16, qos: Qos, effects: &mut Effects) -> boo
         .work
         .as_ref()
         .map_or(0, |work| work.pending.iter().filter(|pending| pending.qos == Qos::AtLeastOnce).count());
-    let maximum = usize::from(RECEIVE_MAXIMUM_IN);
+    let maximum = usize::from(effects.bounds.receive_maximum_in);
     let beyond = if session.is_mqtt5() { once + held >= maximum } else { held >= RECEIVED_IDS_MAX };
     if known.is_none() && beyond {
         // [MQTT-3.3.4-7].
-        frame::fail(session, Reason::ReceiveMaximumExceeded, effects);
+        let why = "more messages are in flight than the receive maximum";
+        frame::fail(session, Reason::ReceiveMaximumExceeded, why, effects);
         return false;
     }
     if waiting + 1 >= maximum && !session.is_mqtt5() {
@@ -177,20 +189,25 @@ pub fn on_published(session: &mut Session, receipt: Ticket, result: Result<bool,
             held.id != id || !reason.is_error()
         });
     }
-    if reason.is_error() && !session.is_mqtt5() && session.is_open() {
+    let is_deaf = !session.is_mqtt5() && session.is_open();
+    if is_deaf && result == Err(StoreError::Busy) {
+        // 3.1.1 cannot say no and would only send it again: acknowledged, and not done [MQTT-3.3.5-2].
+        return answer(session, id, qos, Reason::Success, effects);
+    }
+    if reason.is_error() && is_deaf {
         // 3.1.1 cannot say no: without an answer the client sends it again on its next connection.
-        return frame::close_with(session, reason, CloseReason::StoreFailed, effects);
+        return frame::close_with(session, reason, CloseReason::StoreFailed, None, effects);
     }
     answer(session, id, qos, reason, effects);
 }
 
 fn answer(session: &mut Session, id: u16, qos: Qos, reason: Reason, effects: &mut Effects) {
-    let (mqtt5, open) = (session.is_mqtt5(), session.is_open());
+    let (terms, open) = (frame::terms(session), session.is_open());
     let kind = if qos == Qos::ExactlyOnce { AckKind::PubRec } else { AckKind::PubAck };
     session.answer_publish(id, qos, reason.code(), effects, |id, code, effects| {
         if open {
             let reason = Reason::from_code(code).expect("it was one when it was kept");
-            frame::ack_as(mqtt5, kind, id, reason, effects);
+            frame::ack_as(terms, kind, id, reason, effects);
         }
     });
 }

@@ -2,12 +2,13 @@
 
 use super::super::core::record;
 use super::super::core::state::{PendingFilters, Purpose, flag};
+use super::super::core::subscriptions::is_inbox;
 use super::super::{Effect, Effects, GrantedFilter, Session, Ticket};
 use super::frame;
 use crate::base::ids::{Qos, Seq};
-use crate::limits::SUBSCRIPTIONS_MAX;
+use crate::wire::mqtt::properties::AckProperties;
 use crate::wire::mqtt::suback::Reasons;
-use crate::wire::mqtt::{Filter, PacketId, Reason, SubAck, Subscribe, UnsubAck, topic};
+use crate::wire::mqtt::{Filter, PacketId, Reason, RetainHandling, SubAck, Subscribe, UnsubAck, topic};
 
 pub(super) fn handle(session: &mut Session, subscribe: &Subscribe<'_>, effects: &mut Effects) {
     let identifier = subscribe.properties.subscription_id.map_or(0, |id| id.get());
@@ -43,10 +44,15 @@ fn grant(
     new: &mut usize,
     effects: &mut Effects,
 ) -> Reason {
-    if filter.filter.starts_with("$share/") {
-        return Reason::SharedSubscriptionsNotSupported;
+    let Ok(parsed) = topic::parse_filter(filter.filter) else {
+        // In 3.1.1 the decoder does not take shared subscriptions apart.
+        return Reason::TopicFilterInvalid;
+    };
+    let is_below = |name: &str| parsed.filter.split('/').next() == Some(name);
+    if parsed.group.is_some() && (is_below("$inbox") || is_below("$presence") || is_below("$api")) {
+        return Reason::TopicFilterInvalid;
     }
-    let is_of_node = filter.filter == "$SYS" || filter.filter.starts_with("$SYS/");
+    let is_of_node = is_below("$SYS");
     if is_of_node && !session.has(flag::SEES_NODE) {
         return Reason::NotAuthorized;
     }
@@ -56,24 +62,34 @@ fn grant(
     let known = session.subscriptions().iter().find(|known| &*known.text == filter.filter);
     let again = granted.iter().position(|earlier| &*earlier.filter == filter.filter);
     if known.is_none() && again.is_none() {
-        if session.subscriptions().len() + *new >= SUBSCRIPTIONS_MAX {
+        if session.subscriptions().len() + *new >= usize::from(effects.bounds.subscriptions) {
             return Reason::QuotaExceeded;
         }
         *new += 1;
     }
+    // [MQTT-4.8.2-5] lets a QoS 2 message of a share die with its member's session; at QoS 1 another one gets it.
+    let qos = if parsed.group.is_some() { filter.qos.min(Qos::AtLeastOnce) } else { filter.qos };
+    let retained = !is_inbox(filter.filter)
+        && parsed.group.is_none()
+        && match filter.retain_handling {
+            RetainHandling::Send => true,
+            RetainHandling::SendIfNew => known.is_none() && again.is_none_or(|at| granted[at].retained),
+            RetainHandling::DoNotSend => false,
+        };
     let made = GrantedFilter {
         filter: effects.spare.filter(filter.filter),
-        qos: filter.qos,
+        qos,
         no_local: filter.no_local,
         retain_as_published: filter.retain_as_published,
         identifier,
+        retained,
         replaces: known.map(|known| (known.filter, known.position)),
     };
     match again {
         Some(at) => granted[at] = made,
         None => granted.push(made),
     }
-    match filter.qos {
+    match qos {
         Qos::AtMostOnce => Reason::Success,
         Qos::AtLeastOnce => Reason::GrantedQos1,
         Qos::ExactlyOnce => Reason::GrantedQos2,
@@ -88,6 +104,7 @@ pub fn on_subscribed(session: &mut Session, ticket: Ticket, places: &[(u32, u32)
         && pending.ticket == ticket
     {
         session.install(&pending.granted, places);
+        session.begin_replay(&pending.granted);
     }
     session.extra().filters = pending;
 }
@@ -119,7 +136,10 @@ pub fn on_inbox_known(session: &mut Session, effects: &mut Effects) {
 pub(super) fn commit_or_answer(session: &mut Session, ticket: Ticket, effects: &mut Effects) {
     if session.is_durable() {
         session.set(flag::RECORDED, true);
-        let records = vec![record::main(session)];
+        let mut records = vec![record::main(session)];
+        session.main_recorded();
+        // What is retained is promised with SUBACK, like what comes.
+        records.extend(session.record_replay());
         effects.push(Effect::Commit { ticket, records });
     } else {
         answer(session, ticket, effects);
@@ -140,16 +160,29 @@ pub(super) fn answer(session: &mut Session, ticket: Ticket, effects: &mut Effect
         let packet_id = PacketId::new(pending.id).expect("0 is never a packet identifier");
         let codes = pending.codes.iter().copied();
         let reasons: Vec<Reason> = codes.filter_map(Reason::from_code).collect();
-        let (properties, reasons) = (Default::default(), Reasons::borrowed(&reasons));
+        let why = reasons.iter().find_map(|&reason| text(reason));
+        let reasons = Reasons::borrowed(&reasons);
+        let properties = |why| AckProperties { reason_string: why, ..AckProperties::default() };
         if pending.is_subscribe {
-            frame::send(session, &SubAck { packet_id, properties, reasons }, effects);
+            let with = |why| SubAck { packet_id, properties: properties(why), reasons };
+            frame::answer(session, why, with, effects);
         } else {
-            frame::send(session, &UnsubAck { packet_id, properties, reasons }, effects);
+            frame::answer(session, None, |why| UnsubAck { packet_id, properties: properties(why), reasons }, effects);
         }
     }
     session.pause(flag::PAUSED_FILTERS, false, effects);
     session.refill(effects);
     session.tidy(effects);
+}
+
+/// What is wrong with the first filter that was refused; the others' codes say enough.
+fn text(reason: Reason) -> Option<&'static str> {
+    match reason {
+        Reason::QuotaExceeded => Some("the session has as many subscriptions as it may"),
+        Reason::TopicFilterInvalid => Some("the filter has more levels or bytes than are taken"),
+        Reason::SharedSubscriptionsNotSupported => Some("shared subscriptions are not supported"),
+        _ => None,
+    }
 }
 
 /// The commit failed: nobody is answered, the filters stand in memory and are written with the next change.

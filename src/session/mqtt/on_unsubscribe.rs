@@ -13,7 +13,8 @@ pub(super) fn handle(session: &mut Session, unsubscribe: &Unsubscribe<'_>, effec
         let reason = match left.iter().position(|subscription| &*subscription.text == name) {
             Some(at) => {
                 let gone = left.remove(at);
-                effects.push(Effect::Unsubscribe { filter: gone.filter, position: gone.position });
+                let effect = gone.leave(session);
+                effects.push(effect);
                 Reason::Success
             }
             None => Reason::NoSubscriptionExisted,
@@ -21,6 +22,7 @@ pub(super) fn handle(session: &mut Session, unsubscribe: &Unsubscribe<'_>, effec
         codes.push(reason.code());
     }
     session.replace_subscriptions(left);
+    session.narrow_replay(effects);
     if let Some(served) = served.filter(|_| !session.covers_inbox()) {
         effects.push(Effect::InboxLeft { served });
     }

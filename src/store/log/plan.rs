@@ -7,7 +7,8 @@ use crate::base::hash::KeyedHash;
 use crate::base::ids::{Epoch, Offset, Seq};
 use crate::base::message::{Entry, StreamKey};
 use crate::store::{
-    Answer, Group, IdempotencyKey, KeyOutcome, NewEntry, Position, RecordChange, Store, StoreError, StoreFault,
+    Answer, Group, IdempotencyKey, KeyOutcome, KnownKey, NewEntry, Position, RecordChange, Store, StoreError,
+    StoreFault,
 };
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as TableEntry;
@@ -99,27 +100,27 @@ impl Plan {
         if let Some(key) = key {
             self.remember(KeyOutcome { key, positions: positions.clone() });
         }
-        Ok(Outcome::WithGroup(Ok(Answer::Appended { positions, duplicate: false, seq: self.seq })))
+        Ok(Outcome::WithGroup(Ok(Answer::Appended { positions, duplicate: None, seq: self.seq })))
     }
 
     /// What a key that was seen before answers. One seen in this group holds only if the group is written.
     fn known<S: Store>(&self, store: &S, key: &IdempotencyKey, now: Now) -> Result<Option<Outcome>, StoreFault> {
-        let answer = |body_hash: u64, positions: Arc<[Position]>, seq: Seq| {
-            if body_hash != key.body_hash {
+        let answer = |first: KnownKey, seq: Seq| {
+            if first.body_hash != key.body_hash {
                 return Err(StoreError::KeyConflict);
             }
-            Ok(Answer::Appended { positions, duplicate: true, seq })
+            Ok(Answer::Appended { positions: first.positions, duplicate: Some(first.id), seq })
         };
         let hash = self.hash.of(&(key.app, &*key.key));
         if let Some(index) = self.by_key.find(hash, |index| is_same(&self.keys[*index].key, key)) {
-            let first = &self.keys[*index];
-            let result = answer(first.key.body_hash, first.positions.clone(), self.seq);
-            return Ok(Some(Outcome::WithGroup(result)));
+            let KeyOutcome { key: first, positions } = &self.keys[*index];
+            let first = KnownKey { body_hash: first.body_hash, id: first.id, positions: positions.clone() };
+            return Ok(Some(Outcome::WithGroup(answer(first, self.seq))));
         }
         let Some(known) = store.key(key.app, &key.key, now)? else { return Ok(None) };
         // The store's own number, not the group's: this answer must hold also when the group fails.
         let seq = store.last_seq()?;
-        Ok(Some(Outcome::Settled(answer(known.body_hash, known.positions, seq))))
+        Ok(Some(Outcome::Settled(answer(known, seq))))
     }
 
     fn place<S: Store>(&mut self, store: &S, entries: Vec<NewEntry>) -> Result<Arc<[Position]>, StoreFault> {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::base::ids::{AppId, Epoch, Offset};
+use crate::base::ids::{AppId, Epoch, Offset, PushId};
 use crate::base::message::StreamKey;
 use crate::store::fixture::{
     APP, Failing, append, appended, ask, at_ms, inbox, key, keyed, log, message, put, record, stream_of, submit, topic,
@@ -29,7 +29,7 @@ fn a_group_is_one_batch_and_its_answers_come_in_the_order_of_asking() {
     assert_eq!(batch.entries[0].epoch, batch.entries[3].epoch);
     assert_ne!(batch.entries[0].epoch, batch.entries[2].epoch);
     let (positions, duplicate, seq) = appended(result(&committed, 2));
-    assert_eq!((positions[1].offset, positions[1].seq, duplicate, seq), (Offset(2), Seq(4), false, Seq(4)));
+    assert_eq!((positions[1].offset, positions[1].seq, duplicate, seq), (Offset(2), Seq(4), None, Seq(4)));
     // The read sees the whole group, also what was submitted behind it.
     assert!(matches!(result(&committed, 1), Ok(Answer::Head(StreamHead { last: Offset(1), .. }))));
     assert!(log.commit(at_ms(2)).dones.is_empty());
@@ -55,7 +55,7 @@ fn records_alone_make_no_batch_and_answer_the_seq_between_their_neighbours() {
 fn an_empty_append_is_answered_and_costs_the_store_nothing() {
     let mut log = log();
     let (positions, duplicate, seq) = appended(ask(&mut log, append(&[]), 1));
-    assert_eq!((positions.len(), duplicate, seq), (0, false, Seq(0)));
+    assert_eq!((positions.len(), duplicate, seq), (0, None, Seq(0)));
     assert_eq!(log.counters().stats().commits, 0);
 }
 
@@ -64,10 +64,14 @@ fn a_repeated_key_answers_the_first_positions_and_writes_nothing() {
     let mut log = log();
     let (first, _, _) = appended(ask(&mut log, keyed("k", 5, &[inbox("a"), inbox("b")]), 1));
     submit(&mut log, 1, append(&[inbox("a")]));
-    submit(&mut log, 2, keyed("k", 5, &[inbox("a"), inbox("b")]));
+    let mut again = keyed("k", 5, &[inbox("a"), inbox("b")]);
+    if let Request::Append { key: Some(key), .. } = &mut again {
+        key.id = PushId(77);
+    }
+    submit(&mut log, 2, again);
     let committed = log.commit(at_ms(2));
     let (again, duplicate, _) = appended(result(&committed, 1));
-    assert_eq!((again, duplicate), (first, true));
+    assert_eq!((again, duplicate), (first, Some(PushId(5))), "also the id is the first one's");
     assert_eq!(log.seq(), Seq(3));
     assert_eq!(log.counters().stats().duplicates, 1);
 }
@@ -81,7 +85,7 @@ fn a_key_repeated_inside_one_group_is_written_once_and_its_records_with_it() {
     }
     let committed = log.commit(at_ms(1));
     let (first, again) = (appended(result(&committed, 0)), appended(result(&committed, 1)));
-    assert_eq!((&first.0, first.1, again.1), (&again.0, false, true));
+    assert_eq!((&first.0, first.1, again.1), (&again.0, None, Some(PushId(5))));
     assert_eq!(log.seq(), Seq(1));
     let read = Request::ReadRecords { prefix: b"r"[..].into(), after: b""[..].into(), limit: 9 };
     assert!(matches!(ask(&mut log, read, 1), Ok(Answer::Records(found)) if *found[0].1 == *b"first"));
@@ -105,7 +109,7 @@ fn keys_of_different_apps_do_not_meet() {
     let mut other = key("k", 6);
     other.app = AppId(2);
     let request = Request::Append { key: Some(other), entries: Vec::new(), records: Vec::new() };
-    assert!(!appended(ask(&mut log, request, 1)).1);
+    assert_eq!(appended(ask(&mut log, request, 1)).1, None);
 }
 
 #[test]
@@ -161,7 +165,7 @@ fn a_failed_write_fails_the_whole_group_and_poisons_the_writer_but_not_the_reade
     for index in 0..4 {
         assert_eq!(result(&committed, index).err(), Some(StoreError::Failed), "request {index}");
     }
-    assert!(appended(result(&committed, 4)).1);
+    assert!(appended(result(&committed, 4)).1.is_some());
     assert!(matches!(result(&committed, 5), Ok(Answer::Head(StreamHead { last: Offset(1), .. }))));
     assert!(log.is_poisoned() && log.counters().stats().poisoned);
     assert_eq!(log.counters().fault().map(|fault| &*fault.reason), Some("write"));
@@ -224,12 +228,12 @@ fn topics_are_read_whole_in_pages_and_inboxes_and_other_apps_are_not_among_them(
     let other = StreamKey::Topic(AppId(2), "t".into());
     let everyone = StreamKey::Everyone(APP);
     appended(ask(&mut log, append(&[topic("a"), inbox("u"), topic("b"), everyone, other, inbox("u")]), 1));
-    assert_eq!(topics_of(&mut log, 0, 2), (vec![1, 3], Seq(3), Seq(0)));
-    assert_eq!(topics_of(&mut log, 3, 2), (vec![4], Seq(6), Seq(0)));
-    assert_eq!(topics_of(&mut log, 0, 3), (vec![1, 3, 4], Seq(4), Seq(0)));
-    assert_eq!(topics_of(&mut log, 4, 3), (vec![], Seq(6), Seq(0)));
-    assert_eq!(topics_of(&mut log, 6, 3), (vec![], Seq(6), Seq(0)));
-    assert_eq!(topics_of(&mut log, 2, 0), (vec![], Seq(2), Seq(0)));
+    assert_eq!(topics_of(&mut log, 0, 2), (vec![1, 3], Seq(3), vec![]));
+    assert_eq!(topics_of(&mut log, 3, 2), (vec![4], Seq(6), vec![]));
+    assert_eq!(topics_of(&mut log, 0, 3), (vec![1, 3, 4], Seq(4), vec![]));
+    assert_eq!(topics_of(&mut log, 4, 3), (vec![], Seq(6), vec![]));
+    assert_eq!(topics_of(&mut log, 6, 3), (vec![], Seq(6), vec![]));
+    assert_eq!(topics_of(&mut log, 2, 0), (vec![], Seq(2), vec![]));
 }
 
 #[test]

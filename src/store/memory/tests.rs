@@ -1,7 +1,7 @@
 use super::*;
 use crate::limits::{READ_ENTRIES_MAX, STORE_SWEEP_INTERVAL};
 use crate::store::Log;
-use crate::store::fixture::{append, appended, ask, at_ms, inbox, memory, stream_of, topic, topics_of};
+use crate::store::fixture::{APP, append, appended, ask, at_ms, inbox, memory, stream_of, topic, topics_of};
 
 const AGE_MS: u64 = 10_000;
 
@@ -49,9 +49,40 @@ fn reading_from_before_behind_and_beyond_what_is_kept_finds_what_is_there() {
 fn a_topic_entry_that_retention_removes_is_gone_from_both_indexes_and_leaves_a_trace() {
     let mut log = log();
     appended(ask(&mut log, append(&[topic("a"), topic("b"), topic("a"), topic("a"), topic("a")]), 1));
-    assert_eq!(topics_of(&mut log, 0, READ_ENTRIES_MAX), (vec![2, 3, 4, 5], Seq(5), Seq(1)));
+    assert_eq!(topics_of(&mut log, 0, READ_ENTRIES_MAX), (vec![2, 3, 4, 5], Seq(5), vec![(topic("a"), 2, 1)]));
     assert_eq!(stream_of(&mut log, &topic("a"), 0).0.trimmed, Seq(1));
     assert_eq!(stream_of(&mut log, &topic("b"), 0).0.trimmed, Seq(0));
+}
+
+#[test]
+fn gaps_are_told_by_the_newest_entry_that_is_gone_to_who_reads_from_before_it() {
+    let mut log = log();
+    appended(ask(&mut log, append(&[topic("a"), StreamKey::Everyone(APP), topic("b")]), 1));
+    assert_eq!(topics_of(&mut log, 0, 9).2, vec![]);
+    appended(ask(&mut log, append(&vec![topic("a"); 5]), 1));
+    appended(ask(&mut log, append(&vec![StreamKey::Everyone(APP); 3]), 1));
+    let (a, everyone) = ((topic("a"), 4, 5), (StreamKey::Everyone(APP), 2, 2));
+    assert_eq!(topics_of(&mut log, 0, 99).2, vec![everyone.clone(), a.clone()]);
+    assert_eq!(topics_of(&mut log, 2, 99).2, vec![a.clone()], "who has read 2 has lost nothing of everyone");
+    assert_eq!(topics_of(&mut log, 4, 99).2, vec![a]);
+    assert_eq!(topics_of(&mut log, 5, 99).2, vec![]);
+    // A page ends before the gaps that lie behind it.
+    let (entries, through, gaps) = topics_of(&mut log, 0, 1);
+    assert_eq!((entries, through, gaps), (vec![3], Seq(3), vec![everyone]));
+}
+
+#[test]
+fn nobody_reads_beyond_the_gaps_that_one_answer_holds() {
+    let mut log = log();
+    let names: Vec<_> = (0..READ_ENTRIES_MAX + 1).map(|number| topic(&number.to_string())).collect();
+    for _ in 0..4 {
+        appended(ask(&mut log, append(&names), 1));
+    }
+    let last = names.len() as u64;
+    let (entries, through, gaps) = topics_of(&mut log, 0, 9);
+    assert_eq!((entries.len(), through, gaps.len()), (0, Seq(last - 1), READ_ENTRIES_MAX));
+    let (entries, _, gaps) = topics_of(&mut log, last - 1, 9);
+    assert_eq!((entries.len(), gaps), (9, vec![(names[READ_ENTRIES_MAX].clone(), 2, last)]));
 }
 
 #[test]
@@ -63,7 +94,7 @@ fn the_sweep_removes_an_entry_when_it_reaches_its_age_and_not_before() {
     assert_eq!(offsets(&mut log, &inbox("a")), (1, 2, vec![1, 2]));
     log.commit(at_ms(AGE_MS + 1 + STORE_SWEEP_INTERVAL.as_millis() as u64));
     assert_eq!(offsets(&mut log, &inbox("a")), (3, 2, vec![]));
-    assert_eq!(topics_of(&mut log, 0, 9), (vec![], Seq(3), Seq(2)));
+    assert_eq!(topics_of(&mut log, 0, 9), (vec![], Seq(3), vec![(topic("t"), 2, 2)]));
     let (positions, ..) = appended(ask(&mut log, append(&[inbox("a")]), AGE_MS * 2));
     assert_eq!(positions[0].offset, Offset(3));
 }
@@ -94,7 +125,7 @@ fn a_stream_long_empty_is_forgotten_and_begins_a_new_epoch() {
     log.commit(at_ms(3 * AGE_MS));
     assert_eq!(log.counters().stats().store.streams, 0);
     // The app still knows that something of it was removed.
-    assert_eq!(topics_of(&mut log, 0, 9), (vec![], Seq(1), Seq(1)));
+    assert_eq!(topics_of(&mut log, 0, 9), (vec![], Seq(1), vec![(topic("t"), 1, 1)]));
     let (second, ..) = appended(ask(&mut log, append(&[topic("t")]), 3 * AGE_MS));
     assert_ne!(first[0].epoch, second[0].epoch);
     assert_eq!((second[0].offset, second[0].seq), (Offset(1), Seq(2)));

@@ -358,3 +358,28 @@ fn a_publish_without_its_packet_identifier_is_not_encoded() {
     let publish = Publish { dup: false, qos, retain: false, topic: "a", packet_id: None, properties, payload: b"" };
     publish.encode(V311, &mut [0; 64]);
 }
+
+#[test]
+fn mqtt5_4_7_3_3_a_name_of_65535_bytes_is_read_and_of_more_cannot_be_said() {
+    // Two bytes say the length, so nobody can send more, and we do not try to.
+    let longest = "a".repeat(text::STRING_BYTES_MAX);
+    let publish = |topic| Publish {
+        dup: false,
+        qos: Qos::AtMostOnce,
+        retain: false,
+        topic,
+        packet_id: None,
+        properties: PublishProperties::default(),
+        payload: b"",
+    };
+    for bytes in [text::STRING_BYTES_MAX - 1, text::STRING_BYTES_MAX] {
+        for version in [V311, V5] {
+            let mut out = Vec::new();
+            publish(&longest[..bytes]).encode_to(version, &mut out);
+            assert_eq!(decode(version, &out), Ok(Packet::Publish(publish(&longest[..bytes]))));
+        }
+    }
+    let more = format!("{longest}a");
+    let written = std::panic::catch_unwind(|| publish(&more).encoded_len(V5));
+    assert!(written.is_err());
+}

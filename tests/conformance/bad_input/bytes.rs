@@ -45,7 +45,7 @@ fn mqtt5_2_1_2_reserved_packet_types_are_malformed() {
 }
 
 #[test]
-fn mqtt5_4_12_0_6_auth_without_a_method_is_a_protocol_error() {
+fn mqtt5_4_12_0_7_auth_without_a_method_is_a_protocol_error() {
     let mut scene = Scene::new();
     breaks(&mut scene, b"\xF0\0", PROTOCOL_ERROR);
     breaks(&mut scene, b"\xF0\x02\x18\0", PROTOCOL_ERROR);
@@ -205,7 +205,7 @@ fn mqtt5_3_8_3_2_a_subscribe_without_filters_is_a_protocol_error() {
 }
 
 #[test]
-fn mqtt5_3_8_3_1_subscription_options_that_cannot_be_are_refused() {
+fn mqtt5_3_8_3_5_subscription_options_that_cannot_be_are_refused() {
     let mut scene = Scene::new();
     for (options, code) in [(0x03, PROTOCOL_ERROR), (0x30, PROTOCOL_ERROR), (0x40, MALFORMED), (0x80, MALFORMED)] {
         breaks(&mut scene, &[0x82, 7, 0, 1, 0, 0, 1, b'a', options], code);
@@ -247,7 +247,7 @@ fn publishes_to_our_own_names_are_refused_and_the_connection_stands() {
 }
 
 #[test]
-fn mqtt5_3_1_2_24_a_packet_of_the_largest_size_is_taken_and_a_byte_more_is_too_large() {
+fn mqtt5_3_2_2_15_a_packet_of_the_largest_size_is_taken_and_a_byte_more_is_too_large() {
     let mut scene = Scene::new();
     let around = publish("a", b"", Qos::AtLeastOnce, 1);
     let around = encoded(Version::V5, &around).len() + 2;
@@ -358,5 +358,88 @@ fn a_byte_now_and_then_of_a_packet_that_never_ends_holds_one_small_block() {
     }
     scene.bystander_is_served();
     client.hang_up();
+    scene.ends();
+}
+
+/// A QoS 0 PUBLISH to `a` with these properties and no payload.
+fn with_properties(properties: &[u8]) -> Vec<u8> {
+    let mut body = b"\0\x01a".to_vec();
+    body.push(properties.len() as u8);
+    body.extend_from_slice(properties);
+    [&[0x30, body.len() as u8][..], &body].concat()
+}
+
+#[test]
+fn mqtt5_1_5_7_1_both_strings_of_a_pair_are_text() {
+    let mut scene = Scene::new();
+    for pair in [
+        &b"\x26\0\x01\xFF\0\x01v"[..],
+        b"\x26\0\x01k\0\x01\xFF",
+        b"\x26\0\x01\0\0\x01v",
+        b"\x26\0\x01k\0\x01\0",
+        b"\x26\0\x01k",
+    ] {
+        breaks(&mut scene, &with_properties(pair), MALFORMED);
+    }
+    scene.ends();
+}
+
+#[test]
+fn mqtt5_3_3_2_14_a_response_topic_is_a_topic_name() {
+    let mut scene = Scene::new();
+    for topic in [&b"\x08\0\x01#"[..], b"\x08\0\x01+", b"\x08\0\x03a/#", b"\x08\0\x03a+b"] {
+        breaks(&mut scene, &with_properties(topic), PROTOCOL_ERROR);
+    }
+    for topic in [&b"\x08\0\x01\xFF"[..], b"\x08\0\x01\0"] {
+        breaks(&mut scene, &with_properties(topic), MALFORMED);
+    }
+    scene.ends();
+}
+
+#[test]
+fn mqtt5_3_3_2_19_a_content_type_is_text() {
+    let mut scene = Scene::new();
+    for text in [&b"\x03\0\x01\xFF"[..], b"\x03\0\x01\0", b"\x03\0\x02\xC3\x28"] {
+        breaks(&mut scene, &with_properties(text), MALFORMED);
+    }
+    scene.ends();
+}
+
+#[test]
+fn mqtt5_3_8_3_4_no_local_on_a_shared_subscription_is_a_protocol_error() {
+    let mut scene = Scene::new();
+    breaks(&mut scene, b"\x82\x10\0\x01\0\0\x0A$share/g/a\x04", PROTOCOL_ERROR);
+    breaks(&mut scene, b"\x82\x10\0\x01\0\0\x0A$share/g/a\x05", PROTOCOL_ERROR);
+    scene.ends();
+}
+
+#[test]
+fn mqtt5_3_10_3_1_filters_of_an_unsubscribe_are_text() {
+    let mut scene = Scene::new();
+    for text in [&b"\xC3\x28"[..], b"\0", b"\xED\xA0\x80", b"\xFF"] {
+        let filter = [&[0, text.len() as u8], text].concat();
+        breaks(&mut scene, &[&[0xA2, filter.len() as u8 + 3, 0, 1, 0][..], &filter].concat(), MALFORMED);
+        scene.is_cut(&[&[0xA2, filter.len() as u8 + 2, 0, 1][..], &filter].concat(), "closed_protocol_error");
+    }
+    scene.ends();
+}
+
+#[test]
+fn mqtt311_3_8_3_1_filters_are_text() {
+    let mut scene = Scene::new();
+    for text in [&b"\xC3\x28"[..], b"\0", b"\xED\xA0\x80", b"\xFF"] {
+        let filter = [&[0, text.len() as u8], text, &[0]].concat();
+        scene.is_cut(&[&[0x82, filter.len() as u8 + 2, 0, 1][..], &filter].concat(), "closed_protocol_error");
+    }
+    scene.ends();
+}
+
+#[test]
+fn mqtt5_4_7_3_1_an_empty_filter_is_none() {
+    let mut scene = Scene::new();
+    breaks(&mut scene, b"\x82\x06\0\x01\0\0\0\0", 0x8F);
+    breaks(&mut scene, b"\xA2\x05\0\x01\0\0\0", 0x8F);
+    scene.is_cut(b"\x82\x05\0\x01\0\0\0", "closed_protocol_error");
+    scene.is_cut(b"\xA2\x04\0\x01\0\0", "closed_protocol_error");
     scene.ends();
 }

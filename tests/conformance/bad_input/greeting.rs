@@ -44,7 +44,7 @@ fn mqtt5_3_1_0_1_a_first_packet_other_than_connect_is_closed_without_a_word() {
 #[test]
 fn a_first_packet_other_than_connect_is_not_waited_for() {
     let mut scene = Scene::new();
-    for start in [&b"\x30"[..], b"\x30\xFF\xFF\x0F", b"\xC0", b"\x16", b"G", b"\x82\x7F\0"] {
+    for start in [&b"\x30"[..], b"\x30\xFF\xFF\x0F", b"\xC0", b"\x16", b"g", b"\x82\x7F\0"] {
         scene.is_turned_away(start, "closed_protocol_error");
     }
     // Not even where it names our protocol.
@@ -57,7 +57,6 @@ fn garbage_of_other_protocols_and_of_none_is_closed_without_a_word() {
     let mut scene = Scene::new();
     let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 and what a TLS client says then";
     scene.is_turned_away(hello, "closed_protocol_error");
-    scene.is_turned_away(b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n", "closed_protocol_error");
     scene.is_turned_away(b"SSH-2.0-OpenSSH_9.2\r\n", "closed_protocol_error");
     scene.is_turned_away(&[0; 4_096], "closed_protocol_error");
     scene.is_turned_away(&[0xFF; 4_096], "closed_protocol_error");
@@ -317,5 +316,110 @@ fn a_first_packet_of_a_huge_length_is_closed_before_it_comes() {
     scene.is_turned_away(b"\x10\xFF\xFF\xFF\x7F", "closed_packet_too_large");
     scene.is_turned_away(b"\x10\xFF\xFF\xFF\xFF", "closed_protocol_error");
     scene.is_turned_away(b"\x10\x80\x80\x80\x80\x01", "closed_protocol_error");
+    scene.ends();
+}
+
+/// A CONNECT with these flags and this payload, refused in both versions.
+#[track_caller]
+fn is_malformed_in_both(scene: &mut Scene, flags: u8, five: &[&[u8]], three: &[&[u8]]) {
+    let head: [&[u8]; 4] = [NAME, &[5, flags], NO_KEEP_ALIVE, NO_PROPERTIES];
+    is_refused(scene, &connect(&[&head[..], five].concat()), 0x81);
+    let head: [&[u8]; 3] = [NAME, &[4, flags], NO_KEEP_ALIVE];
+    scene.is_turned_away(&connect(&[&head[..], three].concat()), "closed_refused");
+}
+
+#[test]
+fn mqtt5_3_1_2_9_a_will_flag_without_its_fields_is_malformed() {
+    let mut scene = Scene::new();
+    // Nothing; a topic without a payload; half a payload. In MQTT 5 the will's properties come before.
+    is_malformed_in_both(&mut scene, 0x06, &[ID], &[ID]);
+    is_malformed_in_both(&mut scene, 0x06, &[ID, b"\0"], &[ID, b"\0"]);
+    is_malformed_in_both(&mut scene, 0x06, &[ID, b"\0\0\x01w"], &[ID, b"\0\x01w"]);
+    is_malformed_in_both(&mut scene, 0x06, &[ID, b"\0\0\x01w\0\x02x"], &[ID, b"\0\x01w\0\x02x"]);
+    scene.ends();
+}
+
+#[test]
+fn mqtt5_3_1_2_16_the_payload_has_what_the_flags_say_and_nothing_else() {
+    let mut scene = Scene::new();
+    const NAME_FIELD: &[u8] = b"\0\x04user";
+    const WORD: &[u8] = b"\0\x04word";
+    // Said and not there.
+    is_malformed_in_both(&mut scene, 0x82, &[ID], &[ID]);
+    is_malformed_in_both(&mut scene, 0xC2, &[ID, NAME_FIELD], &[ID, NAME_FIELD]);
+    // There and not said: a user name, a password, a will.
+    is_malformed_in_both(&mut scene, 0x02, &[ID, NAME_FIELD], &[ID, NAME_FIELD]);
+    is_malformed_in_both(&mut scene, 0x82, &[ID, NAME_FIELD, WORD], &[ID, NAME_FIELD, WORD]);
+    is_malformed_in_both(&mut scene, 0x02, &[ID, b"\0\0\x01w\0\0"], &[ID, b"\0\x01w\0\0"]);
+    // Said and there.
+    for (level, properties) in [(5, NO_PROPERTIES), (4, b"")] {
+        let mut client = scene.node.dial();
+        client.speak(if level == 5 { Version::V5 } else { Version::V311 });
+        client.send(&connect(&[NAME, &[level, 0xC2], NO_KEEP_ALIVE, properties, ID, NAME_FIELD, WORD]));
+        client.expect_connack(0);
+        client.bye();
+    }
+    // MQTT 5 takes a password alone (§3.1.2.9).
+    let mut client = scene.node.dial();
+    client.send(&connect(&[NAME, &[5, 0x42], NO_KEEP_ALIVE, NO_PROPERTIES, ID, WORD]));
+    client.expect_connack(0);
+    client.bye();
+    scene.ends();
+}
+
+#[test]
+fn mqtt311_3_1_2_22_a_password_without_a_user_name_is_malformed() {
+    let mut scene = Scene::new();
+    scene.is_turned_away(&connect(&[NAME, &[4, 0x42], NO_KEEP_ALIVE, ID, b"\0\x04word"]), "closed_refused");
+    scene.ends();
+}
+
+#[test]
+fn mqtt5_3_1_3_1_the_fields_of_a_connect_are_read_in_their_order() {
+    let scene = Scene::new();
+    let mut watcher = scene.node.connect("watcher");
+    watcher.subscribe(&[("topic", Qos::AtMostOnce)]);
+    for (level, none) in [(5, NO_PROPERTIES), (4, b"")] {
+        let parts: [&[u8]; 9] = [
+            NAME,
+            &[level, 0xC6],
+            NO_KEEP_ALIVE,
+            none,
+            b"\0\x05first",
+            none,
+            b"\0\x05topic\0\x07payload",
+            b"\0\x04user",
+            b"\0\x04word",
+        ];
+        let mut client = scene.node.dial();
+        client.speak(if level == 5 { Version::V5 } else { Version::V311 });
+        client.send(&connect(&parts));
+        client.expect_connack(0);
+        // The user and the device are those, or nobody would take over.
+        scene.node.hello(&Hello::v5("first").user("user")).bye();
+        assert!(client.all().len() <= 1 && client.is_closed());
+        watcher.expect_text("payload");
+    }
+    watcher.bye();
+    scene.ends();
+}
+
+#[test]
+fn mqtt5_3_1_3_3_a_connect_without_a_client_identifier_is_malformed() {
+    let mut scene = Scene::new();
+    is_malformed_in_both(&mut scene, 0x02, &[], &[]);
+    is_malformed_in_both(&mut scene, 0x02, &[b"\0"], &[b"\0"]);
+    // It is the first field: what follows the flags is read as it.
+    is_malformed_in_both(&mut scene, 0x82, &[b"\0\x04user"], &[b"\0\x04user"]);
+    scene.ends();
+}
+
+#[test]
+fn mqtt5_3_1_3_11_will_topics_and_user_names_are_text() {
+    let mut scene = Scene::new();
+    for text in [&b"\0\x01\xFF"[..], b"\0\x02\xC3\x28", b"\0\x01\0", b"\0\x03\xED\xA0\x80"] {
+        is_malformed_in_both(&mut scene, 0x82, &[ID, text], &[ID, text]);
+        is_malformed_in_both(&mut scene, 0x06, &[ID, b"\0", text, b"\0\0"], &[ID, text, b"\0\0"]);
+    }
     scene.ends();
 }

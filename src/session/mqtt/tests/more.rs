@@ -2,6 +2,24 @@
 
 use super::*;
 
+#[test]
+fn an_absence_that_is_over_does_not_count_after_a_restart() {
+    let mut shard = Shard::new(Version::V5);
+    shard.connect(60, false);
+    shard.drop_connection();
+    shard.flush();
+    shard.now.monotonic_ms += 50_000;
+    shard.now.wall_ms += 50_000;
+    assert_eq!(shard.connect(60, false), ["pause", "CONNACK 00 present", "resume"]);
+    // Nothing moves its positions, so nothing is written lazily.
+    shard.now.monotonic_ms += 30_000;
+    shard.now.wall_ms += 30_000;
+    shard.crash();
+    let session = shard.id.and_then(|id| shard.directory.get(id)).expect("it was restored");
+    let deadline = session.offline_deadline().expect("it is away");
+    assert!(deadline >= shard.now.monotonic_ms + 60_000 - 100, "its absence began when the process ended: {deadline}");
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 
@@ -161,7 +179,7 @@ fn topic_entries_from_before_the_subscription_are_not_for_it_and_a_full_window_p
     let asked = effects.list.iter().any(|effect| matches!(effect, Effect::PullTopics { after: Seq(49), .. }));
     assert!(asked, "{:?}", effects.list);
     effects.clear();
-    session.on_topics_pulled(&[entry(9), entry(50)], Seq(60), now, &mut effects);
+    session.on_topics_pulled(&[entry(9), entry(50)], &[], Seq(60), now, &mut effects);
     let sent = effects.list.iter().filter(|effect| matches!(effect, Effect::Deliver { .. })).count();
     assert_eq!(sent, 1);
     assert!(session.effective_from("t", None, Seq(9)).is_none());
@@ -182,4 +200,190 @@ fn a_clean_session_moves_the_read_mark_when_it_ends() {
     let key = super::super::super::core::record::read_mark_key(AppId(0), "alice");
     let mark = shard.records.get(&key).and_then(|value| super::super::super::core::record::parse_read_mark(value));
     assert_eq!(mark, Some((Epoch(5), Offset(1))), "what was not acknowledged is for the next one");
+}
+
+#[test]
+fn mqtt5_2_2_1_4_an_identifier_is_never_zero_and_never_in_use() {
+    let mut shard = durable(Version::V5);
+    shard.push("first", Qos::AtLeastOnce);
+    assert_eq!(shard.session().last_delivery, 1);
+    // All of them have been used but the last few, and 1 is still in flight.
+    shard.session().last_delivery = 65_532;
+    for expected in [65_533, 65_534, 65_535, 2, 3] {
+        shard.push("more", Qos::AtLeastOnce);
+        assert_eq!(shard.session().last_delivery, expected);
+    }
+    let mut ids: Vec<u16> = shard.session().flights().iter().map(|flight| flight.delivery.0).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, [1, 2, 3, 65_533, 65_534, 65_535]);
+}
+
+/// Decoded again: the decoder takes from each packet only the codes of its own table.
+fn readable(version: Version, frames: &[u8]) {
+    let mut left = frames;
+    while !left.is_empty() {
+        let Ok(FrameLen::Known { total_bytes, .. }) = wire::frame_len(left, usize::MAX) else { panic!("{left:x?}") };
+        let (frame, rest) = left.split_at(total_bytes);
+        assert!(wire::decode(version, frame).is_ok(), "{frame:x?}");
+        left = rest;
+    }
+}
+
+#[test]
+fn mqtt5_3_2_2_8_every_refusal_has_a_code_of_connack() {
+    let refusals = [
+        Refusal::BadCredentials,
+        Refusal::NotAuthorized,
+        Refusal::QuotaExceeded,
+        Refusal::Unavailable,
+        Refusal::RateExceeded,
+        Refusal::ClientIdentifier,
+    ];
+    for version in [Version::V5, Version::V311] {
+        let request = Shard::new(version).request(0, true);
+        for why in refusals {
+            for reference in [None, Some("other.example")] {
+                let mut frames = Vec::new();
+                refuse(&request, why, reference, &mut frames);
+                assert!(!frames.is_empty(), "{why:?}");
+                readable(version, &frames);
+            }
+        }
+    }
+}
+
+#[test]
+fn mqtt5_3_14_2_1_every_reason_for_a_close_has_a_code_of_disconnect() {
+    for close in CloseReason::ALL {
+        for reference in [None, Some("other.example")] {
+            for version in [Version::V5, Version::V311] {
+                let mut shard = Shard::new(version);
+                shard.connect(0, true);
+                let mut effects = Effects::default();
+                disconnect(shard.session(), close, reference, &mut effects);
+                // 3.1.1 has no such packet from a server.
+                assert_eq!(effects.control.is_empty(), version == Version::V311, "{close:?}");
+                readable(version, &effects.control);
+                assert!(effects.list.iter().any(|effect| matches!(effect, Effect::Close(why) if *why == close)));
+            }
+        }
+    }
+}
+
+#[test]
+fn mqtt5_3_4_2_1_every_answer_to_a_publish_has_a_code_of_its_packet() {
+    for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
+        for result in [Ok(true), Ok(false), Err(StoreError::Busy), Err(StoreError::Failed)] {
+            let mut shard = Shard::new(Version::V5);
+            shard.connect(0, true);
+            shard.publish("a", qos, 7);
+            let (_, receipt) = shard.published.pop().expect("it was routed");
+            let mut effects = Effects::default();
+            on_published(shard.session(), receipt.expect("it wants an answer"), result, &mut effects);
+            assert_eq!(effects.control[0], if qos == Qos::AtLeastOnce { 0x40 } else { 0x50 });
+            let code = effects.control.get(4).copied().unwrap_or(0);
+            assert_eq!(code >= 0x80, result.is_err(), "{result:?}");
+            readable(Version::V5, &effects.control);
+        }
+    }
+}
+
+#[test]
+fn mqtt311_4_8_0_2_a_publish_that_cannot_be_stored_ends_the_connection() {
+    for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
+        for error in [StoreError::Busy, StoreError::Failed] {
+            let mut shard = durable(Version::V311);
+            shard.publish("a", qos, 7);
+            let lines = shard.answer(0, Err(error));
+            assert_eq!(lines, ["close StoreFailed"], "3.1.1 cannot say no, and must not say yes");
+        }
+    }
+}
+
+#[test]
+fn a_session_is_kept_for_the_longest_expiry_at_most_also_when_a_disconnect_asks_for_more() {
+    let bound = u32::try_from(crate::limits::SESSION_EXPIRY_MAX.as_secs()).expect("it fits");
+    for wanted in [bound - 1, bound, bound + 1, u32::MAX] {
+        for at_the_end in [false, true] {
+            let mut shard = Shard::new(Version::V5);
+            shard.connect(if at_the_end { 1 } else { wanted }, false);
+            if at_the_end {
+                let properties = wire::properties::DisconnectProperties {
+                    session_expiry_seconds: Some(wanted),
+                    ..Default::default()
+                };
+                shard.send(&wire::Disconnect { properties, ..wire::Disconnect::new(Reason::Success) });
+            }
+            shard.drop_connection();
+            let lives_ms = u64::from(wanted.min(bound)) * 1_000;
+            let deadline = shard.now.monotonic_ms / 100 * 100 + lives_ms;
+            assert_eq!(shard.session().offline_deadline(), Some(deadline), "{wanted}, {at_the_end}");
+        }
+    }
+}
+
+#[test]
+fn an_idle_session_has_one_record_until_something_is_settled() {
+    let mut shard = durable(Version::V5);
+    shard.flush();
+    assert_eq!(shard.records.len(), 1, "the main record says where it stands: {:?}", shard.records.keys());
+    shard.push("a", Qos::AtLeastOnce);
+    shard.push("b", Qos::AtLeastOnce);
+    shard.ack(AckKind::PubAck, 1);
+    shard.ack(AckKind::PubAck, 2);
+    shard.flush();
+    let sessions = |shard: &Shard| shard.records.keys().filter(|key| key.starts_with(b"s")).count();
+    assert_eq!(sessions(&shard), 2, "what is settled is written");
+    // Another main record is no reason to leave the cursor's behind.
+    shard.push("c", Qos::AtLeastOnce);
+    shard.ack(AckKind::PubAck, 3);
+    shard.subscribe("t", Qos::AtLeastOnce);
+    shard.flush();
+    shard.crash();
+    let seen = shard.connect(3600, false);
+    assert!(!seen.iter().any(|line| line.starts_with("PUBLISH")), "all was settled: {seen:?}");
+}
+
+#[test]
+fn a_device_named_as_its_user_is_found_again_by_its_record() {
+    let record = super::super::super::core::record::main;
+    let identities = [("alice", "alice"), ("alice", "phone"), ("bob", "bob"), ("", "x")];
+    let named = |(user, device): (&str, &str)| Identity { app: AppId(3), user: user.into(), device: device.into() };
+    let mut page: Vec<_> = identities
+        .into_iter()
+        .map(|names| record(&Session::new(&named(names))))
+        .map(|change| (change.key, change.value.expect("it is written")))
+        .collect();
+    page.sort();
+    let mut directory = Directory::new(KeyedHash::new(8), 16, 16);
+    let now = Now { monotonic_ms: 0, wall_ms: 0 };
+    assert_eq!(directory.thaw_records(&page, now), Default::default());
+    assert_eq!(directory.thaw_records(&[], now), Default::default());
+    for (user, device) in identities {
+        assert!(directory.find(AppId(3), user, device).is_some(), "{user}/{device}");
+    }
+    assert_eq!(directory.sessions(), identities.len());
+}
+
+#[test]
+fn a_received_id_committed_after_its_session_ended_is_not_the_next_sessions() {
+    let mut shard = durable(Version::V5);
+    let before = shard.records.clone();
+    shard.publish("t", Qos::ExactlyOnce, 9);
+    // The publish is committed at its topic's home, and that may be after a clean start has removed the session.
+    let late: Vec<_> = shard.records.clone().into_iter().filter(|(key, _)| !before.contains_key(key)).collect();
+    assert_eq!(late.len(), 1);
+    shard.drop_connection();
+    shard.connect(3600, true);
+    shard.records.extend(late.clone());
+    shard.crash();
+    assert!(shard.records.keys().all(|key| *key != late[0].0), "it is removed");
+    shard.connect(3600, false);
+    assert_eq!(shard.publish("t", Qos::ExactlyOnce, 9), ["route t"]);
+    // Nor does it take the place of the next session's own.
+    shard.answer(1, Ok(true));
+    shard.records.extend(late);
+    shard.crash();
+    shard.connect(3600, false);
+    assert_eq!(shard.publish("t", Qos::ExactlyOnce, 9), ["PubRec 9 00"]);
 }

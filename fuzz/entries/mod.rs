@@ -1,0 +1,6 @@
+//! What the fuzz targets run, apart from the fuzzer, so that `tests/fuzz_smoke` runs the same.
+
+pub mod decode;
+mod draw;
+pub mod session;
+pub mod shard;

@@ -1,0 +1,97 @@
+//! The seam between a connection's socket and its protocol: what stands there turns the bytes that come in and frames
+//! those that go out (WebSocket now). The engine knows no more of it than this trait, and a connection without one
+//! passes at no cost.
+//!
+//! Layers are stacked by a transform that owns another: TLS below WebSocket decrypts in place, hands the plain bytes to
+//! the one above within the same call, and makes records of what that one has framed.
+
+use core::fmt;
+
+/// Longest head that a transform puts in front of a block of output.
+pub const HEAD_BYTES_MAX: usize = 14;
+/// Longest reply.
+pub const REPLY_BYTES_MAX: usize = 160;
+/// Most incoming bytes that a transform leaves unread because more must come first.
+pub const TAIL_BYTES_MAX: usize = 160;
+
+/// One connection's.
+pub trait Transform: fmt::Debug + Send + Sized {
+    /// Room that a block of output keeps at its front, at most [`HEAD_BYTES_MAX`].
+    const HEAD_BYTES: usize;
+
+    /// Turns received bytes, from `at.read` on, in place: plain ones are moved to `at.write`. Stops at whatever needs
+    /// the engine. What it leaves between `at.read` and the end is kept and comes again with more behind it.
+    fn inbound(&mut self, bytes: &mut [u8], at: &mut Passage, reply: &mut Reply) -> Inbound;
+
+    /// The head of an output of `content_bytes`, written to the start of `into`; its length.
+    fn head(&self, content_bytes: usize, into: &mut [u8; HEAD_BYTES_MAX]) -> usize;
+}
+
+/// How far received bytes have been turned. Neither is ever moved back, and `write` never passes `read`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passage {
+    /// Up to here they have been read.
+    pub read: usize,
+    /// Up to here plain ones have been written.
+    pub write: usize,
+}
+
+/// Why [`Transform::inbound`] has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inbound {
+    /// There is nothing more to be read until more comes.
+    Done,
+    /// The reply is to be sent; call again.
+    Reply,
+    /// The peer has ended, or (`fault`) broke the rules. When all that is plain before it has been used, the reply is
+    /// to be sent and the connection closed. Until then the same is said again in every call.
+    End {
+        /// It is the peer's fault.
+        fault: bool,
+    },
+}
+
+/// What a transform says by itself.
+#[derive(Debug)]
+pub struct Reply {
+    bytes: [u8; REPLY_BYTES_MAX],
+    len: usize,
+}
+
+impl Default for Reply {
+    fn default() -> Self {
+        Self { bytes: [0; REPLY_BYTES_MAX], len: 0 }
+    }
+}
+
+impl Reply {
+    /// It.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    /// Makes it anew from these parts, which have at most [`REPLY_BYTES_MAX`] together.
+    pub fn set(&mut self, parts: &[&[u8]]) {
+        self.len = 0;
+        for part in parts {
+            self.bytes[self.len..self.len + part.len()].copy_from_slice(part);
+            self.len += part.len();
+        }
+    }
+}
+
+/// No transform: connections pass as they are. It has no values, so what would use one is never compiled.
+#[derive(Clone, Copy, Debug)]
+pub enum Plain {}
+
+impl Transform for Plain {
+    const HEAD_BYTES: usize = 0;
+
+    fn inbound(&mut self, _: &mut [u8], _: &mut Passage, _: &mut Reply) -> Inbound {
+        match *self {}
+    }
+
+    fn head(&self, _: usize, _: &mut [u8; HEAD_BYTES_MAX]) -> usize {
+        match *self {}
+    }
+}

@@ -1,0 +1,124 @@
+//! What backends can ask for, whatever protocol they ask in: `http` and `grpc` only translate.
+
+use super::Api;
+use super::control::{Control, Failure, Reply};
+use super::events::{Consumer, Hub, Position};
+use super::keys::Caller;
+use super::problem::Problem;
+use super::request::{self, Accepted, Asking, Draft, WaitFor};
+use crate::base::ids::{AppId, PushId};
+use crate::limits;
+use crate::shard::command::{AppWatch, CommandError, DeviceState, PushResult, Pushed};
+use core::time::Duration;
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+/// What came of a push.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) id: PushId,
+    /// Empty for `wait: accepted`: nothing is known yet.
+    pub(super) results: SmallVec<[PushResult; 1]>,
+    pub(super) duplicate: bool,
+    /// The devices that have it are named.
+    pub(super) awaits_devices: bool,
+}
+
+/// A push that has been handed over.
+pub(super) struct Started {
+    id: PushId,
+    /// `None`: nothing to wait for.
+    reply: Option<Reply<Result<Pushed, CommandError>>>,
+    patience: Duration,
+    awaits_devices: bool,
+}
+
+impl Api {
+    /// What requests are judged by.
+    pub(super) fn asking<'a>(&'a self, caller: &'a Caller, outside_app: Option<&'a str>) -> Asking<'a> {
+        Asking { rules: &self.rules, caller, outside_app, wall_ms: (self.sources.wall_ms)() }
+    }
+
+    /// Checks a push and hands it over.
+    pub(super) fn start_push(&self, draft: Draft<'_>, asking: &Asking<'_>) -> Result<Started, Problem> {
+        let Accepted { mut push, wait, timeout } = request::check(draft, asking)?;
+        let id = (self.sources.new_id)();
+        push.id = id;
+        let (reply, patience) = match wait {
+            WaitFor::Accepted => {
+                self.control.push_unawaited(push)?;
+                (None, timeout)
+            }
+            WaitFor::Stored => (Some(self.control.push(push)?), timeout),
+            // The shard itself answers at the timeout, naming who has it.
+            WaitFor::Delivered => (Some(self.control.push(push)?), timeout + limits::DELIVERY_ANSWER_GRACE),
+        };
+        Ok(Started { id, reply, patience, awaits_devices: wait == WaitFor::Delivered })
+    }
+
+    /// What is known of a user's devices, by name.
+    pub(super) async fn user(
+        &self,
+        user: &str,
+        app: Option<&str>,
+        asking: &Asking<'_>,
+    ) -> Result<Vec<DeviceState>, Problem> {
+        let app = asking.app(app)?;
+        let user = request::identity("user", user)?;
+        let mut devices = self.control.user(app, user)?.wait(limits::PUSH_TIMEOUT_DEFAULT).await?;
+        devices.sort_by(|one, other| one.device.cmp(&other.device));
+        Ok(devices)
+    }
+
+    /// Closes a user's connections, or one device's; how many there were.
+    pub(super) async fn disconnect(
+        &self,
+        user: &str,
+        device: Option<&str>,
+        app: Option<&str>,
+        asking: &Asking<'_>,
+    ) -> Result<u32, Problem> {
+        let app = asking.app(app)?;
+        let user = request::identity("user", user)?;
+        let device = device.map(|device| request::identity("device", device)).transpose()?;
+        Ok(self.control.disconnect(app, user, device)?.wait(limits::PUSH_TIMEOUT_DEFAULT).await?)
+    }
+}
+
+impl Api {
+    /// Begins to read an app's events for a group. When this comes back, all shards tell of what it wants.
+    pub(super) async fn read_events(
+        &self,
+        app: AppId,
+        group: &str,
+        wants: AppWatch,
+        after: Option<Position>,
+    ) -> Result<Consumer, Problem> {
+        let consumer = self.events.subscribe(app, group, wants, after)?;
+        tell_watch(&self.control, &self.events)?;
+        // A shard takes letters in their order: whoever answers this has taken the watch in.
+        self.control.stats()?.wait(limits::STATS_TIMEOUT).await?;
+        Ok(consumer)
+    }
+}
+
+/// Tells the shards what is wanted, if that has changed. What could not be told is told the next time.
+pub(super) fn tell_watch(control: &Control, events: &Hub) -> Result<(), Failure> {
+    match events.changed_watch() {
+        Some(watch) => control.watch(&watch).inspect_err(|_| events.not_told()),
+        None => Ok(()),
+    }
+}
+
+impl Started {
+    /// Waits for what the push asked for. The time counts from when the push was handed over, not from when its turn to
+    /// be asked came.
+    pub(super) async fn finish_since(self, begun: Instant) -> Result<Outcome, Problem> {
+        let Self { id, reply, patience, awaits_devices } = self;
+        let Some(reply) = reply else {
+            return Ok(Outcome { id, results: SmallVec::new(), duplicate: false, awaits_devices });
+        };
+        let pushed = reply.wait(patience.saturating_sub(begun.elapsed())).await?.map_err(Failure::Refused)?;
+        Ok(Outcome { id: pushed.id, results: pushed.results, duplicate: pushed.duplicate, awaits_devices })
+    }
+}

@@ -1,0 +1,552 @@
+//! Share groups: their home, and what passes between it and the members' shards.
+//!
+//! ```text
+//!   member's shard                                  the group's home
+//!   SUBSCRIBE, open, closed, leave ──Member──►      members; interest in the filter like any subscriber's
+//!   session's window ◄──────────Deliver────────     a pass offers, the log is read, one member is picked
+//!   PUBACK, no room ────────────Settled──────►      done, or another member's turn
+//! ```
+//! A group whose members' sessions outlive their connections has a record of how far all is acknowledged, committed
+//! before the first SUBACK and then written lazily: after a crash what was on its way is assigned again.
+
+use super::gateway::{Core, Gateway};
+use super::letter::Letter;
+use super::log_port::Waiting;
+use super::subscribe::Installing;
+use crate::base::ids::{AppId, Qos, Seq, SessionId, ShardId};
+use crate::base::log::RecordChange;
+use crate::base::message::{Entry, Message, StreamKey};
+use crate::io::Driver;
+use crate::limits::{CURSOR_WRITE_DELAY, READ_ENTRIES_MAX, SHARE_READ_MESSAGES_MAX, TURN_SHARE_ASSIGNMENTS_MAX};
+use crate::router::filter::matches;
+use crate::router::share::{Assignment, Group, Member, MemberId};
+use crate::router::subscribers::{Moved, Options, Subscriber};
+use crate::router::{FilterId, share};
+use crate::session::core::record;
+use crate::session::{Counter, Offer, Session, Text, share_of};
+use crate::store::{Answer, Request, StoreError};
+use slab::Slab;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// Set in a list's session index when the subscriber is a share group.
+pub(super) const GROUP: u32 = 1 << 31;
+
+/// A number of an assignment has its home above this bit; a home counts the rest.
+const HOME_SHIFT: u32 = 48;
+
+/// Between a group's home and the shards of its members.
+#[derive(Debug)]
+pub(crate) enum ShareLetter {
+    /// To the home.
+    Member { app: AppId, share: Arc<str>, id: MemberId, change: Change },
+    /// To a member.
+    Deliver { session: SessionId, message: Arc<Message>, qos: Qos, number: u64, mark: u32 },
+    /// To the home.
+    Settled { number: u64, is_done: bool },
+}
+
+/// What a member has done.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    /// Has subscribed; answer with [`Letter::InterestSet`] when what comes is the group's.
+    Join { member: Member, ticket: u32 },
+    /// Has a connection and room for so many; 0: it has none any more.
+    Open(u16),
+    /// Has unsubscribed, or ended.
+    Leave,
+}
+
+/// A group at its home.
+#[derive(Debug)]
+struct Home {
+    share: Arc<str>,
+    group: Group,
+    /// Its place in the list of its filter.
+    filter: FilterId,
+    position: u32,
+    /// Members that wait for their answer.
+    joining: Vec<(ShardId, u32)>,
+    /// Requests for interest under way.
+    installing: u32,
+    record: Recording,
+    /// A read of the log is under way.
+    reading: bool,
+    is_queued: bool,
+    is_unwritten: bool,
+}
+
+/// How far a group's record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Recording {
+    /// It is not known whether there is one.
+    Unread,
+    Reading,
+    /// There is none.
+    Absent,
+    Writing,
+    Present,
+}
+
+/// All groups at home at one shard.
+#[derive(Debug, Default)]
+pub(crate) struct Shares {
+    homes: Slab<Home>,
+    names: HashMap<(AppId, Arc<str>), usize>,
+    /// The group of each number that is assigned.
+    numbers: HashMap<u64, usize>,
+    last_number: u64,
+    /// Groups that may have something to assign or to read.
+    queue: VecDeque<usize>,
+    /// Groups whose record is behind.
+    unwritten: VecDeque<usize>,
+    unwritten_since_ms: u64,
+}
+
+impl Shares {
+    pub(crate) fn groups(&self) -> usize {
+        self.homes.len()
+    }
+
+    /// Messages that wait for a member, and that members have.
+    pub(crate) fn held(&self) -> usize {
+        self.homes.iter().map(|(_, home)| home.group.held()).sum()
+    }
+
+    /// Whether there is something to do now.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// When records are to be written.
+    pub(crate) fn write_ms(&self) -> Option<u64> {
+        (!self.unwritten.is_empty()).then(|| self.unwritten_since_ms + delay_ms())
+    }
+
+    /// What was assigned under these numbers is not any more.
+    fn forget(&mut self, numbers: &[u64]) {
+        for number in numbers {
+            self.numbers.remove(number);
+        }
+    }
+
+    fn enqueue(&mut self, index: usize) {
+        let Some(home) = self.homes.get_mut(index) else { return };
+        if !core::mem::replace(&mut home.is_queued, true) {
+            self.queue.push_back(index);
+        }
+    }
+}
+
+fn delay_ms() -> u64 {
+    u64::try_from(CURSOR_WRITE_DELAY.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What a member's shard does.
+impl Gateway {
+    /// Tells a group's home of a member that lives here.
+    pub(super) fn tell_share<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        app: AppId,
+        share: &Arc<str>,
+        session: SessionId,
+        change: Change,
+    ) {
+        let Some((group, filter)) = share_of(share) else { unreachable!("it was granted as a shared subscription") };
+        let home = self.homes.share(app, group, filter);
+        let id = MemberId { shard: self.shard, session };
+        let letter = ShareLetter::Member { app, share: Arc::clone(share), id, change };
+        core.send_control(home, Letter::Share(Box::new(letter)));
+    }
+
+    /// A session has unsubscribed, or ended.
+    pub(super) fn leave_share<D: Driver>(&mut self, core: &mut Core<D>, share: &(AppId, Text), session: SessionId) {
+        self.tell_share(core, share.0, share.1.shared(), session, Change::Leave);
+    }
+
+    /// A session has a connection with room, or none: all its groups are told.
+    pub(super) fn open_shares<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, window: u16) {
+        let Some(session) = self.directory.get(id) else { return };
+        let app = session.app();
+        let shares = session.subscriptions().iter().filter(|subscription| subscription.is_shared());
+        let shares: Vec<Arc<str>> = shares.map(|subscription| Arc::clone(subscription.text.shared())).collect();
+        for share in &shares {
+            self.tell_share(core, app, share, id, Change::Open(window));
+        }
+    }
+
+    fn on_share_delivery<D: Driver>(&mut self, core: &mut Core<D>, letter: ShareLetter) {
+        let ShareLetter::Deliver { session: id, message, qos, number, mark } = letter else {
+            unreachable!("the caller looked")
+        };
+        let is_there = self.directory.get(id).is_some_and(Session::is_open);
+        if qos == Qos::AtMostOnce {
+            if is_there {
+                self.deliver_shared_once(core, id, &message, mark);
+            } else {
+                self.counters.session(Counter::DroppedOffline);
+            }
+            return;
+        }
+        let mut offer = Offer::Full;
+        self.tell_session(core, id, |session, effects| offer = session.offer_shared(&message, number, mark, effects));
+        match offer {
+            Offer::Send(delivery) => self.deliver_in_flight(core, id, delivery, false),
+            _ => self.settle_share(core, number, false),
+        }
+    }
+
+    /// A member is done with a message, or cannot take it.
+    pub(super) fn settle_share<D: Driver>(&mut self, core: &mut Core<D>, number: u64, is_done: bool) {
+        let home = ShardId(u16::try_from(number >> HOME_SHIFT).expect("16 bits are left"));
+        core.send_control(home, Letter::Share(Box::new(ShareLetter::Settled { number, is_done })));
+    }
+}
+
+/// What a group's home does.
+impl Gateway {
+    pub(super) fn on_share<D: Driver>(&mut self, core: &mut Core<D>, letter: ShareLetter) {
+        match letter {
+            ShareLetter::Member { app, share, id, change } => self.on_member(core, app, &share, id, change),
+            ShareLetter::Settled { number, is_done } => {
+                let Some(index) = self.shares.numbers.remove(&number) else { return };
+                let Some(home) = self.shares.homes.get_mut(index) else { return };
+                if is_done {
+                    home.group.settle(number);
+                    self.share_moved(core, index);
+                } else {
+                    home.group.refuse(number);
+                }
+                self.shares.enqueue(index);
+            }
+            deliver @ ShareLetter::Deliver { .. } => self.on_share_delivery(core, deliver),
+        }
+    }
+
+    fn on_member<D: Driver>(&mut self, core: &mut Core<D>, app: AppId, share: &Arc<str>, id: MemberId, change: Change) {
+        let known = self.shares.names.get(&(app, Arc::clone(share))).copied();
+        match change {
+            Change::Join { member, ticket } => {
+                let index = known.unwrap_or_else(|| self.found_group(app, share));
+                let home = &mut self.shares.homes[index];
+                home.group.join(member);
+                home.joining.push((id.shard, ticket));
+                self.update_group(core, index, true);
+                self.go_on_joining(core, index);
+                self.shares.enqueue(index);
+            }
+            Change::Open(window) => {
+                let Some(index) = known else { return };
+                let gone = self.shares.homes[index].group.open(id, window);
+                self.shares.forget(&gone);
+                self.shares.enqueue(index);
+            }
+            Change::Leave => {
+                let Some(index) = known else { return };
+                let gone = self.shares.homes[index].group.leave(id);
+                self.shares.forget(&gone);
+                if self.shares.homes[index].group.is_empty() {
+                    return self.disband(core, index);
+                }
+                self.update_group(core, index, false);
+                self.shares.enqueue(index);
+            }
+        }
+    }
+
+    fn found_group(&mut self, app: AppId, share: &Arc<str>) -> usize {
+        let (_, filter) = share_of(share).expect("it was granted as a shared subscription");
+        let group = Group::new(app, filter.into(), self.position());
+        let index = self.shares.homes.vacant_key();
+        let session = GROUP | u32::try_from(index).expect("groups are fewer than sessions");
+        let subscriber = Subscriber { session, options: Options::default() };
+        let subscribed = self.subscribers.subscribe(app, filter, subscriber);
+        let home = Home {
+            share: Arc::clone(share),
+            group,
+            filter: subscribed.filter,
+            position: subscribed.position,
+            joining: Vec::new(),
+            installing: 0,
+            record: Recording::Unread,
+            reading: false,
+            is_queued: false,
+            is_unwritten: false,
+        };
+        self.shares.homes.insert(home);
+        self.shares.names.insert((app, Arc::clone(share)), index);
+        // Interest of its own is told with the first member's options.
+        index
+    }
+
+    /// The group's options follow its members'. `is_new`: homes are told even if nothing changes, and answer.
+    fn update_group<D: Driver>(&mut self, core: &mut Core<D>, index: usize, is_new: bool) {
+        let home = &mut self.shares.homes[index];
+        let (qos, durable) = home.group.wants();
+        let options = Options::new(qos).with_durable(durable);
+        let change = self.subscribers.update(home.filter, home.position, options);
+        let (app, filter, id) = (home.group.app, Arc::clone(&home.group.filter), home.filter);
+        if !is_new {
+            if change.changed() {
+                self.tell_homes(core, app, &filter, change.after, None);
+            }
+            return;
+        }
+        home.installing += 1;
+        let slot = self.installing.insert(Installing::of_share(index));
+        self.install(core, slot, app, id, &filter, change.after);
+        self.subscribed(core, slot);
+    }
+
+    /// Interest is installed at every home of the group's filter.
+    pub(super) fn on_share_installed<D: Driver>(&mut self, core: &mut Core<D>, index: usize) {
+        let Some(home) = self.shares.homes.get_mut(index).filter(|home| home.installing > 0) else { return };
+        home.installing -= 1;
+        self.go_on_joining(core, index);
+    }
+
+    /// Answers who waits, once interest is installed and the group's record is read and, if it has to be, written.
+    fn go_on_joining<D: Driver>(&mut self, core: &mut Core<D>, index: usize) {
+        let home = &mut self.shares.homes[index];
+        let key = || record::share_key(home.group.app, &home.share);
+        match home.record {
+            Recording::Unread => {
+                home.record = Recording::Reading;
+                let request = Request::ReadRecords { prefix: key(), after: Box::default(), limit: 1 };
+                self.log.submit(request, Waiting::ShareRead { index, share: Arc::clone(&home.share) });
+            }
+            Recording::Absent if home.installing == 0 && home.group.wants().1 => {
+                home.record = Recording::Writing;
+                let records = vec![record::share(key(), home.group.settled())];
+                let request = Request::Append { key: None, entries: Vec::new(), records };
+                self.log.submit(request, Waiting::ShareWritten { index, share: Arc::clone(&home.share) });
+            }
+            Recording::Absent | Recording::Present if home.installing == 0 => {
+                for (shard, ticket) in core::mem::take(&mut home.joining) {
+                    core.send_control(shard, Letter::InterestSet { ticket });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A group by the number it had when something was asked for it, if it is still that one.
+    fn group_at(&mut self, index: usize, share: &Arc<str>) -> Option<&mut Home> {
+        self.shares.homes.get_mut(index).filter(|home| home.share == *share)
+    }
+
+    /// The record of a group, if it has one.
+    pub(super) fn on_share_read<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        index: usize,
+        share: &Arc<str>,
+        result: Result<Answer, StoreError>,
+    ) {
+        let told = self.seq;
+        let Some(home) = self.group_at(index, share).filter(|home| home.record == Recording::Reading) else { return };
+        match result {
+            Ok(Answer::Records(records)) => {
+                let settled = records.first().and_then(|(_, value)| record::parse_share(value));
+                home.record = if settled.is_some() { Recording::Present } else { Recording::Absent };
+                if let Some(settled) = settled {
+                    home.group.resume(settled, told.max(settled));
+                }
+            }
+            // Without it messages would be lost. The log answers as fast as it can, so this asks no oftener.
+            _ => {
+                self.counters.failed_reads += 1;
+                self.shares.homes[index].record = Recording::Unread;
+            }
+        }
+        self.go_on_joining(core, index);
+        self.shares.enqueue(index);
+    }
+
+    /// The first record of a group is committed. If it could not be, its members' own commits fail as well.
+    pub(super) fn on_share_written<D: Driver>(&mut self, core: &mut Core<D>, index: usize, share: &Arc<str>) {
+        let Some(home) = self.group_at(index, share).filter(|home| home.record == Recording::Writing) else { return };
+        home.record = Recording::Present;
+        self.go_on_joining(core, index);
+    }
+
+    fn disband<D: Driver>(&mut self, core: &mut Core<D>, index: usize) {
+        let home = self.shares.homes.remove(index);
+        let Home { share, group, filter, position, record, joining, .. } = home;
+        // Who left before it was answered waits no longer.
+        for (shard, ticket) in joining {
+            core.send_control(shard, Letter::InterestSet { ticket });
+        }
+        self.shares.names.remove(&(group.app, Arc::clone(&share)));
+        self.shares.numbers.retain(|_, other| *other != index);
+        let gone = self.subscribers.unsubscribe(filter, position);
+        if let Some(moved) = gone.moved {
+            self.relocate(moved);
+        }
+        if gone.interest.changed() {
+            self.tell_homes(core, group.app, &group.filter, gone.interest.after, None);
+        }
+        if matches!(record, Recording::Writing | Recording::Present) {
+            let records = vec![RecordChange { key: record::share_key(group.app, &share), value: None }];
+            self.log.submit(Request::Append { key: None, entries: Vec::new(), records }, Waiting::Nobody);
+        }
+    }
+
+    /// A group's place in its list has changed.
+    pub(super) fn relocate_group(&mut self, moved: Moved) {
+        let home = self.shares.homes.get_mut((moved.session & !GROUP) as usize).expect("lists hold live groups");
+        home.position = moved.position;
+    }
+
+    /// A pass comes to a group: what is logged is read in its order later, what is not is taken now.
+    pub(super) fn visit_group(&mut self, session: u32, parcels: &[super::fanout::Parcel]) {
+        let index = (session & !GROUP) as usize;
+        let Some(home) = self.shares.homes.get_mut(index) else { return };
+        for parcel in parcels {
+            match parcel.at {
+                Some((_, _, seq)) => home.group.tell(seq),
+                None if home.group.offer(&parcel.message) => self.counters.share_dropped += 1,
+                None => {}
+            }
+        }
+        self.shares.enqueue(index);
+    }
+
+    /// Assigns and reads for a bounded number of groups.
+    pub(super) fn run_shares<D: Driver>(&mut self, core: &mut Core<D>) {
+        let mut budget = TURN_SHARE_ASSIGNMENTS_MAX;
+        for _ in 0..self.shares.queue.len() {
+            if budget == 0 {
+                break;
+            }
+            let Some(index) = self.shares.queue.pop_front() else { break };
+            let Some(home) = self.shares.homes.get_mut(index) else { continue };
+            home.is_queued = false;
+            budget -= 1;
+            if self.assign_all(core, index, &mut budget) {
+                self.shares.enqueue(index);
+            } else {
+                self.read_share(core, index);
+            }
+        }
+        self.write_shares(core);
+    }
+
+    /// True: there is more, but not now.
+    fn assign_all<D: Driver>(&mut self, core: &mut Core<D>, index: usize, budget: &mut usize) -> bool {
+        let wall_ms = core.now().wall_ms;
+        loop {
+            let number = (u64::from(self.shard.0) << HOME_SHIFT) | (self.shares.last_number + 1);
+            let home = &mut self.shares.homes[index];
+            let (assignment, expired) = home.group.assign(number, wall_ms);
+            (0..expired).for_each(|_| self.counters.session(Counter::DroppedExpired));
+            let Some(Assignment { to, mark, message, qos }) = assignment else { return false };
+            self.shares.last_number += 1;
+            if qos > Qos::AtMostOnce {
+                self.shares.numbers.insert(number, index);
+            } else {
+                self.share_moved(core, index);
+            }
+            let letter = ShareLetter::Deliver { session: to.session, message, qos, number, mark };
+            core.send_control(to.shard, Letter::Share(Box::new(letter)));
+            *budget = budget.saturating_sub(1);
+            if *budget == 0 {
+                return true;
+            }
+        }
+    }
+
+    /// The group reads on, if somebody has room: from the hot ring, else from the store. Not beyond what the passes of
+    /// this shard have done with, for a later one may bring an earlier message.
+    fn read_share<D: Driver>(&mut self, core: &mut Core<D>, index: usize) {
+        let position = self.position();
+        let home = &mut self.shares.homes[index];
+        let is_ready = !home.reading && home.record != Recording::Reading && home.record != Recording::Unread;
+        let Some(after) = home.group.wants_read().filter(|_| is_ready) else { return };
+        if after >= position {
+            return self.shares.enqueue(index);
+        }
+        let (app, share) = (home.group.app, Arc::clone(&home.share));
+        let Some(batches) = self.hot.after(after) else {
+            home.reading = true;
+            let request = Request::ReadTopics { app, after, limit: READ_ENTRIES_MAX };
+            return self.log.submit(request, Waiting::ShareTopics { index, share });
+        };
+        let entries = batches.flat_map(|batch| &batch.entries).filter(|entry| entry.seq > after);
+        let entries: Vec<Entry> = entries.take(READ_ENTRIES_MAX).cloned().collect();
+        let through = entries.last().map_or(position, |entry| entry.seq);
+        self.take_share(core, index, &entries, if entries.len() < READ_ENTRIES_MAX { position } else { through });
+    }
+
+    /// The store's answer to a read.
+    pub(super) fn on_share_topics<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        index: usize,
+        share: &Arc<str>,
+        result: Result<Answer, StoreError>,
+    ) {
+        let Some(home) = self.group_at(index, share) else { return };
+        home.reading = false;
+        match result {
+            Ok(Answer::Topics { entries, through, .. }) => self.take_share(core, index, &entries, through),
+            _ => self.counters.failed_reads += 1,
+        }
+        self.shares.enqueue(index);
+    }
+
+    fn take_share<D: Driver>(&mut self, core: &mut Core<D>, index: usize, entries: &[Entry], through: Seq) {
+        let through = through.min(self.position());
+        let home = &mut self.shares.homes[index];
+        let (app, filter) = (home.group.app, Arc::clone(&home.group.filter));
+        let is_ours = |entry: &&Entry| {
+            let of_topic =
+                matches!(&entry.stream, StreamKey::Topic(other, topic) if *other == app && matches(&filter, topic));
+            of_topic && entry.seq <= through
+        };
+        let ours: Vec<&Entry> = entries.iter().filter(is_ours).take(SHARE_READ_MESSAGES_MAX).collect();
+        let cut = ours.last().filter(|_| ours.len() == SHARE_READ_MESSAGES_MAX).map(|entry| entry.seq);
+        let messages = ours.iter().map(|entry| (entry.seq, Arc::clone(&entry.message)));
+        home.group.take_read(messages, cut.unwrap_or(through));
+        self.share_moved(core, index);
+        self.shares.enqueue(index);
+    }
+
+    /// A group's position may have moved: its record follows within a second.
+    fn share_moved<D: Driver>(&mut self, core: &mut Core<D>, index: usize) {
+        let home = &mut self.shares.homes[index];
+        if home.record != Recording::Present || core::mem::replace(&mut home.is_unwritten, true) {
+            return;
+        }
+        if self.shares.unwritten.is_empty() {
+            self.shares.unwritten_since_ms = core.now().monotonic_ms;
+        }
+        self.shares.unwritten.push_back(index);
+    }
+
+    fn write_shares<D: Driver>(&mut self, core: &mut Core<D>) {
+        let is_due = self.shares.write_ms().is_some_and(|at| at <= core.now().monotonic_ms);
+        if !is_due || self.log.congested() {
+            return;
+        }
+        let mut records = Vec::new();
+        for index in core::mem::take(&mut self.shares.unwritten) {
+            let Some(home) = self.shares.homes.get_mut(index).filter(|home| home.is_unwritten) else { continue };
+            home.is_unwritten = false;
+            records.push(record::share(record::share_key(home.group.app, &home.share), home.group.settled()));
+        }
+        if !records.is_empty() {
+            self.log.submit(Request::Append { key: None, entries: Vec::new(), records }, Waiting::Nobody);
+        }
+    }
+
+    /// How a granted shared subscription is told to its group.
+    pub(super) fn member_of(&self, session: SessionId, qos: Qos, mark: u32, ticket: u32) -> Option<Change> {
+        let state = self.directory.get(session)?;
+        let window = if state.is_open() { state.share_window() } else { 0 };
+        let id = share::MemberId { shard: self.shard, session };
+        let member = Member { id, qos, mark, durable: state.is_durable(), window, is_full: false };
+        Some(Change::Join { member, ticket })
+    }
+}

@@ -1,0 +1,100 @@
+//! The checkers of share groups. A client is in one group at most, so what it gets of these topics is its group's.
+
+use crate::client::SHARES;
+use crate::coverage::Seen;
+use crate::ledger::{Ledger, Life, Message, MessageId};
+use kittiwake::base::ids::Qos;
+use std::collections::{BTreeMap, HashMap};
+
+/// A client as its group knows it.
+#[derive(Debug, Default)]
+pub struct Member {
+    /// Counts connections and memberships, as far as the client knows.
+    pub connection: u32,
+}
+
+/// A delivery to a member.
+#[derive(Clone, Copy, Debug)]
+struct Given {
+    client: usize,
+    connection: u32,
+    /// Crashes so far.
+    crashed_at: Option<usize>,
+}
+
+/// What groups owe and have given.
+#[derive(Debug, Default)]
+pub struct Shares {
+    given: HashMap<(MessageId, usize), Vec<Given>>,
+    /// Lasting members when the message was sent: client, life.
+    owed: HashMap<MessageId, Vec<(usize, u32)>>,
+    /// Given again although nobody knew that the one before had gone: that must have shown in the end.
+    doubtful: Vec<(MessageId, Given)>,
+}
+
+impl Shares {
+    /// A client, whose session has lasted, was in a group all the time: somebody of the group must have the message.
+    pub fn missing(&self, messages: &BTreeMap<MessageId, Message>, client: usize, life: &Life) -> Vec<MessageId> {
+        let is_owed = |(id, members): &(&MessageId, &Vec<(usize, u32)>)| {
+            **id >= life.owed_from
+                && members.contains(&(client, life.number))
+                && messages[*id].acked
+                && !self.given.contains_key(&(**id, client % 2))
+        };
+        self.owed.iter().filter(is_owed).map(|(id, _)| *id).collect()
+    }
+}
+
+impl Ledger {
+    /// A message for groups begins.
+    pub fn owes_shares(&mut self, id: MessageId, qos: Qos) {
+        if qos == Qos::AtMostOnce {
+            return;
+        }
+        let is_member = |client: usize, life: &Life| {
+            life.durable && life.subscriptions.iter().any(|known| known.acked && known.filter == SHARES[client % 2])
+        };
+        let members = self.lives.iter().enumerate().filter(|(client, life)| is_member(*client, life));
+        let members = members.map(|(client, life)| (client, life.number)).collect();
+        self.shares.owed.insert(id, members);
+    }
+
+    /// A member has a message.
+    pub fn delivered_share(&mut self, client: usize, topic: &str, payload: &[u8], qos: Qos) {
+        let id = Self::payload_id(payload);
+        self.tell(|| format!("client {client}: m{id} delivered by its group at {qos:?}"));
+        let message = &self.messages[&id];
+        assert_eq!((&*message.topic, message.bytes), (topic, payload.len()), "m{id} is another");
+        assert!(qos <= message.qos.min(Qos::AtLeastOnce), "m{id} came at too high a QoS");
+        let life = &self.lives[client];
+        let asked = life.subscriptions.iter().any(|known| known.filter == SHARES[client % 2]);
+        assert!(asked || life.has_unsubscribed, "client {client} is in no group");
+        let now = Given { client, connection: life.share.connection, crashed_at: self.died_at };
+        let is_again = message.sends > 1;
+        let given = self.shares.given.entry((id, client % 2)).or_default();
+        for before in given.iter().filter(|before| before.crashed_at == now.crashed_at && !is_again) {
+            assert!(message.qos > Qos::AtMostOnce, "QoS 0 m{id} came to {} and {client}", before.client);
+            if self.lives[before.client].share.connection == before.connection {
+                self.shares.doubtful.push((id, *before));
+            }
+        }
+        if !given.is_empty() {
+            self.coverage.hit(Seen::SharedAgain);
+        }
+        given.push(now);
+    }
+
+    /// When all is done: who had a message before another one got it must have gone, which it may have noticed late.
+    pub fn check_shares(&mut self) {
+        for (id, before) in &self.shares.doubtful {
+            let stayed = self.lives[before.client].share.connection == before.connection;
+            let crashed = self.died_at != before.crashed_at;
+            assert!(!stayed || crashed, "m{id} was given to another although client {} had it", before.client);
+        }
+        let arrived = self.shares.owed.iter().filter(|(id, members)| {
+            members.iter().any(|(client, _)| self.shares.given.contains_key(&(**id, client % 2)))
+        });
+        let count = arrived.count();
+        (0..count).for_each(|_| self.coverage.hit(Seen::OwedSharedArrived));
+    }
+}
