@@ -152,7 +152,8 @@ pub struct Lines {
 }
 
 impl Lines {
-    fn of(command: &mut Command) -> Self {
+    /// Starts it.
+    pub fn of(command: &mut Command) -> Self {
         let mut process = command
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

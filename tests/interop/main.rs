@@ -6,6 +6,8 @@
 mod events;
 mod gateway;
 mod grpc;
+mod matrix;
+mod rumqttc_client;
 mod websocket;
 
 use gateway::Gateway;

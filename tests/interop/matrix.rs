@@ -1,0 +1,73 @@
+//! Stock clients by what they can do: each plays the same features, says what came of each, and every one must be well,
+//! on both drivers, over TCP and over WebSocket.
+
+use crate::gateway::{Gateway, Lines};
+use crate::rumqttc_client;
+use std::path::Path;
+use std::process::Command;
+
+/// What every client plays, in this order.
+const FEATURES: [&str; 11] =
+    ["connect", "qos0", "qos1", "qos2", "will", "retained", "take_over", "resume", "shared", "aliases", "expiry"];
+
+const DRIVERS: [&str; 2] = ["epoll", "io_uring"];
+
+/// A program of `tests/interop/clients`, run with the address.
+fn program(runner: &str, file: &str, url: &str) -> Vec<String> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/clients");
+    let lines = Lines::of(Command::new(runner).arg(directory.join(file)).arg(url).current_dir(&directory));
+    let mut all = Vec::new();
+    loop {
+        match lines.next() {
+            line if line == "end" => return all,
+            line => all.push(line),
+        }
+    }
+}
+
+/// Has a client play against a gateway of two shards on each driver, and shows what came of it.
+fn all_is_well(client: &str, scheme: &str, play: impl Fn(&str) -> Vec<String>) {
+    for driver in DRIVERS {
+        let gateway = Gateway::start(driver, 2);
+        let path = if scheme == "ws" { "/mqtt" } else { "" };
+        let results = play(&format!("{scheme}://{}{path}", gateway.edge));
+        println!("{client}, {scheme}, {driver}: {}", results.join(", "));
+        assert_eq!(results, FEATURES.map(|feature| format!("ok {feature}")), "{client}, {scheme}, {driver}");
+        gateway.wait_for_gauge("connections", 0);
+    }
+}
+
+#[test]
+fn paho_over_tcp() {
+    all_is_well("paho-mqtt", "tcp", |url| program("python3", "paho_client.py", url));
+}
+
+#[test]
+fn paho_over_websocket() {
+    all_is_well("paho-mqtt", "ws", |url| program("python3", "paho_client.py", url));
+}
+
+#[test]
+fn mqtt_js_over_tcp() {
+    all_is_well("mqtt.js in Node", "tcp", |url| program("node", "mqtt_js_node.js", url));
+}
+
+#[test]
+fn mqtt_js_over_websocket() {
+    all_is_well("mqtt.js in Node", "ws", |url| program("node", "mqtt_js_node.js", url));
+}
+
+#[test]
+fn mqtt_js_in_chromium() {
+    all_is_well("mqtt.js in Chromium", "ws", |url| program("node", "mqtt_js_browser.js", url));
+}
+
+#[test]
+fn rumqttc_over_tcp() {
+    all_is_well("rumqttc", "tcp", rumqttc_client::play);
+}
+
+#[test]
+fn rumqttc_over_websocket() {
+    all_is_well("rumqttc", "ws", rumqttc_client::play);
+}
