@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::fleet::squad::Carriage;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kittiwake::base::ids::Qos;
 use kittiwake::io::probe::Choice;
@@ -35,6 +36,9 @@ pub struct Common {
     /// Address of the server; more than one spreads the connections over them.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:1883")]
     pub target: Vec<SocketAddr>,
+    /// What the clients speak.
+    #[arg(long, value_enum, default_value_t = Protocol::Mqtt)]
+    pub protocol: Protocol,
     /// Connections, or subscribers.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub connections: u32,
@@ -206,6 +210,29 @@ pub struct FloorServer {
     /// Pins the process to one CPU.
     #[arg(long, value_name = "CPU")]
     pub cpu: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Protocol {
+    /// MQTT 3.1.1 over TCP.
+    Mqtt,
+    /// The same inside WebSocket, at the path /mqtt.
+    MqttWs,
+}
+
+impl Protocol {
+    pub fn carriage(self) -> Carriage {
+        match self {
+            Self::Mqtt => Carriage::Tcp,
+            Self::MqttWs => Carriage::WebSocket,
+        }
+    }
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mqtt => "MQTT",
+            Self::MqttWs => "MQTT over WebSocket",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -8,21 +8,23 @@ pub mod addresses;
 pub mod ledger;
 pub mod orders;
 pub mod squad;
+pub mod websocket;
 
 use crate::verify::Oracle;
 use hdrhistogram::Histogram;
 use kittiwake::base::ids::{ConnectionId, Qos};
-use kittiwake::base::transform::Plain;
-use kittiwake::engine::{Close, CloseCause, Core, Handler, MoreWork, Room};
+use kittiwake::engine::{self, Close, CloseCause, Handler, MoreWork, Room};
 use kittiwake::io::{Driver, ListenerId};
-use kittiwake::wire::mqtt::{self, Ack, AckKind, Disconnect, Encode, FrameLen, Packet, PacketId, PingReq, Publish};
+use kittiwake::wire::mqtt::{self, Ack, AckKind, Disconnect, FrameLen, Packet, PacketId, PingReq, Publish};
+use kittiwake::wire::websocket::client::Unanswered;
 use ledger::Ledger;
 use orders::{Drive, Pace, Ramp, Round, STEP_MAX, Saying};
-use squad::{Member, Speech, Squad, Stage, VERSION};
+use squad::{Carriage, Member, Speech, Squad, Stage, VERSION};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+use websocket::{Carrier, Voice, Wishes};
 
 /// Longest frame a client takes.
 const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -30,8 +32,13 @@ const FRAME_BYTES_MAX: usize = 1 << 20;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause before a member tries again, times the number of its attempts.
 const RETRY_PAUSE_MS: u64 = 100;
+/// Bytes of a PUBLISH beside its topic and its payload, and of the frame that it is in.
+const OVERHEAD_BYTES_MAX: usize = 32;
 /// Attempts of a member to get ready; then it counts as failed.
 const ATTEMPTS_MAX: u8 = 20;
+
+/// What the fleet's connections are in.
+type Core<D> = engine::Core<D, Tick, Carrier>;
 
 /// Wakes the fleet so that it looks at its orders.
 #[derive(Debug)]
@@ -72,6 +79,8 @@ pub struct Fleet {
     /// From connect to ready, in microseconds by the turn's clock.
     pub set_up: Histogram<u64>,
     started_ms: Vec<u64>,
+    voice: Voice,
+    wishes: Wishes,
 }
 
 impl Fleet {
@@ -88,6 +97,8 @@ impl Fleet {
             oracle: None,
             set_up: Histogram::new_with_max(600_000, 3).expect("three digits of ten minutes can be kept"),
             started_ms: Vec::new(),
+            voice: Voice::default(),
+            wishes: Wishes::default(),
         }
     }
 
@@ -178,13 +189,13 @@ impl Fleet {
 
 impl<D: Driver> Handler<D> for Fleet {
     type Letter = Tick;
-    type Transform = Plain;
+    type Transform = Carrier;
 
-    fn on_accept(&mut self, _: &mut Core<D, Tick>, _: ConnectionId, _: ListenerId, _: SocketAddr) {
+    fn on_accept(&mut self, _: &mut Core<D>, _: ConnectionId, _: ListenerId, _: SocketAddr) {
         unreachable!("a fleet does not listen");
     }
 
-    fn on_connected(&mut self, core: &mut Core<D, Tick>, id: ConnectionId, tag: u32, result: io::Result<()>) {
+    fn on_connected(&mut self, core: &mut Core<D>, id: ConnectionId, tag: u32, result: io::Result<()>) {
         let now = core.now();
         if let Err(error) = result {
             return self.fell(now.monotonic_ms, tag, format!("connect: {error}"));
@@ -194,22 +205,32 @@ impl<D: Driver> Handler<D> for Fleet {
         let squad = &self.squads[usize::from(member.squad)];
         match &squad.speech {
             Speech::Mqtt(speech) => {
-                member.stage = Stage::Connecting;
                 core.set_deadline(id, now.deadline(HANDSHAKE_TIMEOUT));
-                // A new connection's outbox is empty; should the pool be, the handshake's deadline tells.
-                let _ = speech.connect(tag - squad.first, |len, fill| core.write(id, Room::Control, len, fill));
+                match speech.carriage {
+                    Carriage::Tcp => self.introduce(core, id, tag),
+                    Carriage::WebSocket => self.upgrade(core, id, tag),
+                }
             }
-            Speech::Frames | Speech::Raw => self.got_ready(now.monotonic_ms, tag),
+            Speech::Packets(carriage) => {
+                if *carriage == Carriage::WebSocket {
+                    core.set_transform(id, Carrier::default());
+                }
+                self.got_ready(now.monotonic_ms, tag);
+            }
+            Speech::Raw => self.got_ready(now.monotonic_ms, tag),
         }
     }
 
-    fn on_bytes(&mut self, core: &mut Core<D, Tick>, id: ConnectionId, bytes: &[u8]) -> usize {
+    fn on_bytes(&mut self, core: &mut Core<D>, id: ConnectionId, bytes: &[u8]) -> usize {
         let tag = core.tag(id).expect("the engine names a connection that is there");
         let member = &self.members[tag as usize];
         let squad = &mut self.squads[usize::from(member.squad)];
         if matches!(squad.speech, Speech::Raw) {
             squad.bytes += bytes.len() as u64;
             return bytes.len();
+        }
+        if member.stage == Stage::Upgrading {
+            return self.on_answer(core, id, tag, bytes);
         }
         let (now, mut used) = (Instant::now(), 0);
         loop {
@@ -233,12 +254,12 @@ impl<D: Driver> Handler<D> for Fleet {
         }
     }
 
-    fn on_closed(&mut self, core: &mut Core<D, Tick>, id: ConnectionId, cause: CloseCause) {
+    fn on_closed(&mut self, core: &mut Core<D>, id: ConnectionId, cause: CloseCause) {
         let tag = core.tag(id).expect("a closed connection's tag is there until this returns");
         self.fell(core.now().monotonic_ms, tag, format!("closed: {cause:?}"));
     }
 
-    fn on_deadline(&mut self, core: &mut Core<D, Tick>, id: ConnectionId) {
+    fn on_deadline(&mut self, core: &mut Core<D>, id: ConnectionId) {
         let tag = core.tag(id).expect("the engine names a connection that is there");
         let member = &self.members[tag as usize];
         let heartbeat = match &self.squads[usize::from(member.squad)].speech {
@@ -248,11 +269,8 @@ impl<D: Driver> Handler<D> for Fleet {
         match heartbeat {
             Some(pause) => {
                 self.tally.pings += 1;
-                let len = PingReq.encoded_len(VERSION);
                 // No room for two bytes: the server does not read, and the engine closes the connection.
-                let _ = core.write(id, Room::Control, len, |out| {
-                    PingReq.encode(VERSION, out);
-                });
+                let _ = self.voice.say(core, id, Room::Control, &PingReq);
                 core.set_deadline(id, core.now().deadline(pause));
             }
             None => {
@@ -262,12 +280,12 @@ impl<D: Driver> Handler<D> for Fleet {
         }
     }
 
-    fn run_jobs(&mut self, _: &mut Core<D, Tick>) -> MoreWork {
+    fn run_jobs(&mut self, _: &mut Core<D>) -> MoreWork {
         // Only what makes progress by itself keeps the engine awake; all else waits for completions or ticks.
         if self.round.is_some() { MoreWork::Yes } else { MoreWork::No }
     }
 
-    fn on_turn_end(&mut self, core: &mut Core<D, Tick>) {
+    fn on_turn_end(&mut self, core: &mut Core<D>) {
         self.go_on_connecting(core);
         self.go_on_publishing(core);
         self.go_round(core);
@@ -275,14 +293,59 @@ impl<D: Driver> Handler<D> for Fleet {
 }
 
 impl Fleet {
-    fn wrong<D: Driver>(&mut self, core: &mut Core<D, Tick>, id: ConnectionId, text: &str) {
+    /// Asks for a WebSocket.
+    fn upgrade<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, tag: u32) {
+        let member = &mut self.members[tag as usize];
+        member.stage = Stage::Upgrading;
+        let squad = &self.squads[usize::from(member.squad)];
+        let authority = squad.routes.of(tag - squad.first).1.to_string();
+        let request = self.wishes.of(tag, member.attempts, &authority).request();
+        // A new connection's outbox is empty; should the pool be, the handshake's deadline tells.
+        let _ = core.write_bytes(id, Room::Control, request.as_bytes());
+    }
+
+    /// What a server says to that; the bytes that were used.
+    fn on_answer<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, tag: u32, bytes: &[u8]) -> usize {
+        let member = &self.members[tag as usize];
+        let squad = &self.squads[usize::from(member.squad)];
+        let authority = squad.routes.of(tag - squad.first).1.to_string();
+        match self.wishes.of(tag, member.attempts, &authority).check(bytes) {
+            Ok(None) => 0,
+            Ok(Some(length)) => {
+                core.set_transform(id, Carrier::default());
+                self.introduce(core, id, tag);
+                length
+            }
+            Err(unanswered) => {
+                let cause = match unanswered {
+                    Unanswered::Status(status) => format!("WebSocket refused: {status}"),
+                    Unanswered::NotWebSocket => "not WebSocket".to_owned(),
+                };
+                self.refused(core, id, cause);
+                bytes.len()
+            }
+        }
+    }
+
+    /// Says CONNECT.
+    fn introduce<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, tag: u32) {
+        let Self { members, squads, voice, .. } = self;
+        let member = &mut members[tag as usize];
+        let squad = &squads[usize::from(member.squad)];
+        let Speech::Mqtt(speech) = &squad.speech else { return };
+        member.stage = Stage::Connecting;
+        // There is room in a new connection's outbox; should the pool be empty, the handshake's deadline tells.
+        let _ = speech.connect(tag - squad.first, |connect| voice.say(core, id, Room::Control, connect));
+    }
+
+    fn wrong<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, text: &str) {
         self.cause(format!("not MQTT: {text}"));
         core.close(id, Close::Now, CloseCause::Local);
     }
 
     fn on_packet<D: Driver>(
         &mut self,
-        core: &mut Core<D, Tick>,
+        core: &mut Core<D>,
         id: ConnectionId,
         tag: u32,
         frame: &[u8],
@@ -298,7 +361,7 @@ impl Fleet {
                 if let Some(oracle) = &mut self.oracle {
                     oracle.look(frame, &publish);
                 }
-                acknowledge(core, id, &publish);
+                self.acknowledge(core, id, &publish);
             }
             Packet::ConnAck(connack) if connack.reason.code() == 0 => self.on_connack(core, id, tag),
             Packet::ConnAck(connack) => self.refused(core, id, format!("CONNACK {:?}", connack.reason)),
@@ -310,8 +373,8 @@ impl Fleet {
                 let squad = self.members[tag as usize].squad;
                 match ack.kind {
                     AckKind::PubAck | AckKind::PubComp => self.squad_mut(squad).acknowledged += 1,
-                    AckKind::PubRec => answer(core, id, AckKind::PubRel, ack.packet_id),
-                    AckKind::PubRel => answer(core, id, AckKind::PubComp, ack.packet_id),
+                    AckKind::PubRec => self.answer(core, id, AckKind::PubRel, ack.packet_id),
+                    AckKind::PubRel => self.answer(core, id, AckKind::PubComp, ack.packet_id),
                 }
             }
             Packet::PingResp => self.tally.pongs += 1,
@@ -320,22 +383,23 @@ impl Fleet {
         }
     }
 
-    fn refused<D: Driver>(&mut self, core: &mut Core<D, Tick>, id: ConnectionId, cause: String) {
+    fn refused<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, cause: String) {
         self.cause(cause);
         core.close(id, Close::Now, CloseCause::Local);
     }
 
-    fn on_connack<D: Driver>(&mut self, core: &mut Core<D, Tick>, id: ConnectionId, tag: u32) {
+    fn on_connack<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, tag: u32) {
         let member = &mut self.members[tag as usize];
         let Speech::Mqtt(speech) = &self.squads[usize::from(member.squad)].speech else { return };
         member.stage = Stage::Subscribing;
-        if speech.subscribe(|len, fill| core.write(id, Room::Control, len, fill)).is_none() {
+        let voice = &mut self.voice;
+        if speech.subscribe(|subscribe| voice.say(core, id, Room::Control, subscribe)).is_none() {
             self.open(core, id, tag);
         }
     }
 
     /// The handshake is done.
-    fn open<D: Driver>(&mut self, core: &mut Core<D, Tick>, id: ConnectionId, tag: u32) {
+    fn open<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, tag: u32) {
         let member = &self.members[tag as usize];
         if !matches!(member.stage, Stage::Connecting | Stage::Subscribing) {
             return;
@@ -348,7 +412,7 @@ impl Fleet {
         self.got_ready(now.monotonic_ms, tag);
     }
 
-    fn go_on_connecting<D: Driver>(&mut self, core: &mut Core<D, Tick>) {
+    fn go_on_connecting<D: Driver>(&mut self, core: &mut Core<D>) {
         let now_ms = core.now().monotonic_ms;
         let Some(ramp) = &mut self.ramp else { return };
         let squad = &self.squads[usize::from(ramp.squad)];
@@ -372,7 +436,7 @@ impl Fleet {
         }
     }
 
-    fn go_on_publishing<D: Driver>(&mut self, core: &mut Core<D, Tick>) {
+    fn go_on_publishing<D: Driver>(&mut self, core: &mut Core<D>) {
         let Some(drive) = &mut self.drive else { return };
         let now = Instant::now();
         if drive.until.is_some_and(|until| now >= until) {
@@ -383,21 +447,19 @@ impl Fleet {
         let ledger = ledger.expect("a squad that is published to expects it");
         while drive.left >= drive.unit && ledger.under_way() + drive.unit <= drive.window {
             let due = drive.pace.map_or(now, |pace: Pace| pace.due());
-            let room = core.outbox_room(id) > (ledger.payload_bytes() + self.topic.len() + 16) * drive.unit as usize;
+            let message_bytes = ledger.payload_bytes() + self.topic.len() + OVERHEAD_BYTES_MAX;
+            let room = core.outbox_room(id) > message_bytes * drive.unit as usize;
             if due > now || !room {
                 self.tally.held_back += u64::from(!room);
                 return;
             }
+            // Where the pool is empty or the connection is gone, the message counts as lost, the run as failed.
+            self.tally.failed += u64::from(core.write_bytes(id, Room::Data, &drive.head).is_err());
             for _ in 0..drive.unit {
                 let number = ledger.published();
                 let publish = squad::publish(&self.topic, self.qos, number, ledger.next(due));
-                let written = core.write(id, Room::Data, publish.encoded_len(VERSION), |out| {
-                    publish.encode(VERSION, out);
-                });
-                if written.is_err() {
-                    // The pool is empty or the connection is gone; the message counts as lost, the run as failed.
-                    self.tally.failed += 1;
-                }
+                let written = self.voice.say(core, id, Room::Data, &publish);
+                self.tally.failed += u64::from(written.is_err());
             }
             drive.left -= drive.unit;
             if let Some(pace) = &mut drive.pace {
@@ -409,7 +471,7 @@ impl Fleet {
         }
     }
 
-    fn go_round<D: Driver>(&mut self, core: &mut Core<D, Tick>) {
+    fn go_round<D: Driver>(&mut self, core: &mut Core<D>) {
         let Some(round) = &mut self.round else { return };
         let squad = &self.squads[usize::from(round.squad)];
         for _ in 0..STEP_MAX {
@@ -428,31 +490,27 @@ impl Fleet {
                     member.stage = Stage::Leaving;
                     if matches!(squad.speech, Speech::Mqtt(_)) {
                         let goodbye = Disconnect::new(mqtt::Reason::Success);
-                        // Whether it fits or not, the connection closes.
-                        let _ = core.write(id, Room::Control, goodbye.encoded_len(VERSION), |out| {
-                            goodbye.encode(VERSION, out);
-                        });
+                        // Whether they fit or not, the connection closes.
+                        let _ = self.voice.say(core, id, Room::Control, &goodbye);
+                        let _ = self.voice.close(core, id);
                     }
                     core.close(id, Close::AfterFlush, CloseCause::Local);
                 }
             }
         }
     }
-}
 
-/// PUBACK or PUBREC, in the same send as all others of the turn.
-#[inline]
-fn acknowledge<D: Driver>(core: &mut Core<D, Tick>, id: ConnectionId, publish: &Publish<'_>) {
-    let (Some(packet_id), kind) = (publish.packet_id, publish.qos) else { return };
-    let kind = if kind == Qos::AtLeastOnce { AckKind::PubAck } else { AckKind::PubRec };
-    answer(core, id, kind, packet_id);
-}
+    /// PUBACK or PUBREC, in the same send as all others of the turn.
+    #[inline]
+    fn acknowledge<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, publish: &Publish<'_>) {
+        let (Some(packet_id), kind) = (publish.packet_id, publish.qos) else { return };
+        let kind = if kind == Qos::AtLeastOnce { AckKind::PubAck } else { AckKind::PubRec };
+        self.answer(core, id, kind, packet_id);
+    }
 
-#[inline]
-fn answer<D: Driver>(core: &mut Core<D, Tick>, id: ConnectionId, kind: AckKind, packet_id: PacketId) {
-    let ack = Ack::success(kind, packet_id);
-    // Without even this room the engine closes the connection, and it counts as lost.
-    let _ = core.write(id, Room::Control, ack.encoded_len(VERSION), |out| {
-        ack.encode(VERSION, out);
-    });
+    #[inline]
+    fn answer<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, kind: AckKind, packet_id: PacketId) {
+        // Without even this room the engine closes the connection, and it counts as lost.
+        let _ = self.voice.say(core, id, Room::Control, &Ack::success(kind, packet_id));
+    }
 }

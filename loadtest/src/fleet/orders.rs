@@ -47,6 +47,9 @@ pub struct Drive {
     pub window: u64,
     /// Messages published together.
     pub unit: u64,
+    /// What goes in front of them: the head of the frame that a server would put them into, where the floor's bytes
+    /// are to be a WebSocket's.
+    pub head: Vec<u8>,
     /// Messages still to publish.
     pub left: u64,
     /// Nothing is published from then on.

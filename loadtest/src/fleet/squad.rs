@@ -4,7 +4,7 @@ use super::addresses::Routes;
 use super::ledger::Ledger;
 use kittiwake::base::ids::{ConnectionId, Qos};
 use kittiwake::wire::mqtt::subscribe::{Filter, Filters};
-use kittiwake::wire::mqtt::{Connect, Encode, PacketId, Publish, Subscribe, Version};
+use kittiwake::wire::mqtt::{Connect, PacketId, Publish, Subscribe, Version};
 use std::time::Duration;
 
 /// Bytes of a client id and of a user name.
@@ -15,15 +15,26 @@ const NAME_BYTES: usize = 20;
 pub enum Speech {
     /// MQTT: CONNECT, then SUBSCRIBE if there is a filter.
     Mqtt(Mqtt),
-    /// Nothing; PUBLISH frames come without any handshake. What the floor's fan-out sends.
-    Frames,
+    /// Nothing but acknowledgements; PUBLISH packets come without any handshake, carried so. What the floor's fan-out
+    /// sends.
+    Packets(Carriage),
     /// Nothing; any bytes come.
     Raw,
+}
+
+/// What carries packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carriage {
+    /// The socket itself.
+    Tcp,
+    /// Binary messages of a WebSocket.
+    WebSocket,
 }
 
 /// An MQTT client, 3.1.1.
 #[derive(Clone, Debug)]
 pub struct Mqtt {
+    pub carriage: Carriage,
     /// Start of client id and user name; the client's number follows, up to 20 bytes.
     pub prefix: String,
     pub clean: bool,
@@ -63,6 +74,8 @@ pub struct Squad {
 pub enum Stage {
     /// Not connected.
     Out,
+    /// Waits for the answer to its request for a WebSocket.
+    Upgrading,
     /// Waits for CONNACK.
     Connecting,
     /// Waits for SUBACK.
@@ -84,8 +97,8 @@ pub struct Member {
 }
 
 impl Mqtt {
-    /// The CONNECT of a client; `write` gets its length and what fills so many bytes.
-    pub fn connect<R>(&self, number: u32, write: impl FnOnce(usize, &dyn Fn(&mut [u8])) -> R) -> R {
+    /// Says the CONNECT of a client.
+    pub fn connect<R>(&self, number: u32, say: impl FnOnce(&Connect<'_>) -> R) -> R {
         let mut name = [b'0'; NAME_BYTES];
         let name = name_of(&self.prefix, number, &mut name);
         let mut connect = Connect::new(VERSION, name);
@@ -94,22 +107,15 @@ impl Mqtt {
         connect.keep_alive_seconds = self
             .heartbeat
             .map_or(0, |pause| u16::try_from(pause.as_secs().saturating_mul(2).max(1)).unwrap_or(u16::MAX));
-        let fill = |out: &mut [u8]| {
-            connect.encode(VERSION, out);
-        };
-        write(connect.encoded_len(VERSION), &fill)
+        say(&connect)
     }
 
-    /// Its SUBSCRIBE, if it subscribes.
-    pub fn subscribe<R>(&self, write: impl FnOnce(usize, &dyn Fn(&mut [u8])) -> R) -> Option<R> {
+    /// Says its SUBSCRIBE, if it subscribes.
+    pub fn subscribe<R>(&self, say: impl FnOnce(&Subscribe<'_>) -> R) -> Option<R> {
         let (filter, qos) = self.subscription.as_ref()?;
         let filters = [Filter::new(filter, *qos)];
-        let subscribe =
-            Subscribe { packet_id: SUBSCRIBE_ID, properties: Default::default(), filters: Filters::borrowed(&filters) };
-        let fill = |out: &mut [u8]| {
-            subscribe.encode(VERSION, out);
-        };
-        Some(write(subscribe.encoded_len(VERSION), &fill))
+        let filters = Filters::borrowed(&filters);
+        Some(say(&Subscribe { packet_id: SUBSCRIBE_ID, properties: Default::default(), filters }))
     }
 }
 

@@ -9,7 +9,8 @@ use crate::Failure;
 use crate::api::Api;
 use crate::cli::Fanout;
 use crate::fleet::orders::{Drive, Pace};
-use crate::fleet::squad::{Mqtt, Speech, VERSION, publish};
+use crate::fleet::squad::{Carriage, Mqtt, Speech, VERSION, publish};
+use crate::fleet::websocket::{client_frame_bytes, server_head};
 use crate::floor::FloorServer;
 use crate::report::Report;
 use crate::rig::{Ended, Rig};
@@ -100,8 +101,9 @@ impl<D: Driver> Run<'_, D> {
     fn play(&mut self) -> Result<Ended, Failure> {
         let (arguments, common) = (self.arguments, &self.arguments.common);
         println!(
-            "fanout: {} subscribers, {} B, QoS {}, {} under way, client on {}",
+            "fanout: {} subscribers, {}, {} B, QoS {}, {} under way, client on {}",
             common.connections,
+            common.protocol.name(),
             arguments.payload,
             arguments.qos.qos() as u8,
             arguments.window,
@@ -144,7 +146,8 @@ impl<D: Driver> Run<'_, D> {
     fn join_server(&mut self) -> Result<Ended, Failure> {
         let (arguments, common) = (self.arguments, &self.arguments.common);
         let speech = |prefix: &str, subscription| {
-            Speech::Mqtt(Mqtt { prefix: prefix.to_owned(), clean: true, heartbeat: None, subscription })
+            let (carriage, prefix) = (common.protocol.carriage(), prefix.to_owned());
+            Speech::Mqtt(Mqtt { carriage, prefix, clean: true, heartbeat: None, subscription })
         };
         let subscription = Some((arguments.topic.clone(), arguments.qos.qos()));
         let fleet = self.rig.fleet_mut();
@@ -170,9 +173,10 @@ impl<D: Driver> Run<'_, D> {
         }
         let common = &self.arguments.common;
         let mut server = FloorServer::start(common.server_cpu)?;
+        let carriage = common.protocol.carriage();
         let fleet = self.rig.fleet_mut();
         let side = Side {
-            subscribers: fleet.add(common.connections, vec![server.address], Speech::Frames),
+            subscribers: fleet.add(common.connections, vec![server.address], Speech::Packets(carriage)),
             publisher: fleet.add(1, vec![server.address], Speech::Raw),
         };
         fleet.expect(side.subscribers, self.arguments.payload as usize);
@@ -223,6 +227,7 @@ impl<D: Driver> Run<'_, D> {
             publisher: self.rig.fleet().squad(side.publisher).first,
             window: u64::from(self.arguments.window),
             unit: 1,
+            head: Vec::new(),
             left: messages.unwrap_or(u64::MAX),
             until: messages.is_none().then(|| started + self.arguments.stretch.0),
             pace: self.arguments.publish_rate.map(|rate| Pace { started, rate, issued: 0 }),
@@ -249,18 +254,23 @@ impl<D: Driver> Run<'_, D> {
     /// The floor's CPU per delivery, with so many frames in one send.
     fn floor_stretch(&mut self, side: Side, messages: u64, unit: u64) -> Result<Option<f64>, Failure> {
         let (qos, payload) = (self.arguments.qos.qos(), vec![0; self.arguments.payload as usize]);
-        let frame_bytes = publish(&self.arguments.topic, qos, 0, &payload).encoded_len(VERSION) as u64;
-        let answer_bytes = if qos == Qos::AtLeastOnce { ACK_BYTES * unit as usize } else { 0 };
+        let content_bytes = publish(&self.arguments.topic, qos, 0, &payload).encoded_len(VERSION) * unit as usize;
+        let (head, ack_bytes) = match self.arguments.common.protocol.carriage() {
+            Carriage::Tcp => (Vec::new(), ACK_BYTES),
+            Carriage::WebSocket => (server_head(content_bytes), client_frame_bytes(ACK_BYTES)),
+        };
+        let answer_bytes = if qos == Qos::AtLeastOnce { ack_bytes * unit as usize } else { 0 };
         let rounds = (messages / unit).max(1);
         let Some((server, _)) = &mut self.floor else { return Ok(None) };
         let process = server.process();
         let before = process.cpu_ns()?;
-        server.ask(&format!("fan {} {rounds} {answer_bytes}", frame_bytes * unit))?;
+        server.ask(&format!("fan {} {rounds} {answer_bytes}", head.len() + content_bytes))?;
         let drive = Drive {
             squad: side.subscribers,
             publisher: self.rig.fleet().squad(side.publisher).first,
             window: unit,
             unit,
+            head,
             left: rounds * unit,
             until: None,
             pace: None,

@@ -89,9 +89,11 @@ impl<D: Driver> Run<'_, D> {
     fn play(&mut self, before: Option<&Stats>) -> Result<Ended, Failure> {
         let arguments = self.arguments;
         let common = &arguments.common;
-        println!("hold: {} connections, client on {}", common.connections, self.rig.driver());
+        let (connections, protocol) = (common.connections, common.protocol.name());
+        println!("hold: {connections} connections, {protocol}, client on {}", self.rig.driver());
         self.rig.fleet_mut().oracle = common.verify.then(Oracle::default);
         let speech = Speech::Mqtt(Mqtt {
+            carriage: common.protocol.carriage(),
             prefix: arguments.prefix.clone(),
             clean: arguments.clean,
             heartbeat: arguments.heartbeat.map(|pause| pause.0),
@@ -233,7 +235,8 @@ impl<D: Driver> Run<'_, D> {
     fn push_by_publisher(&mut self, topic: &str) -> Result<Ended, Failure> {
         let qos = self.arguments.push_qos.qos();
         let common = &self.arguments.common;
-        let speech = Mqtt { prefix: "publisher".to_owned(), clean: true, heartbeat: None, subscription: None };
+        let (carriage, prefix) = (common.protocol.carriage(), "publisher".to_owned());
+        let speech = Mqtt { carriage, prefix, clean: true, heartbeat: None, subscription: None };
         let fleet = self.rig.fleet_mut();
         (fleet.topic, fleet.qos) = (topic.to_owned(), qos);
         let publisher = fleet.add(1, common.target.clone(), Speech::Mqtt(speech));
@@ -246,6 +249,7 @@ impl<D: Driver> Run<'_, D> {
             publisher: self.rig.fleet().squad(publisher).first,
             window: WINDOW_MAX as u64 / 2,
             unit: 1,
+            head: Vec::new(),
             left: 1,
             until: None,
             pace: None,
