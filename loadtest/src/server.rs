@@ -24,6 +24,15 @@ pub struct Process {
     pub pid: u32,
 }
 
+/// Memory of a process.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// Resident pages of all kinds.
+    pub rss_bytes: u64,
+    /// Those of them that are no file's. How much of the binary itself is resident differs from one process to the next.
+    pub anonymous_bytes: u64,
+}
+
 impl Process {
     /// CPU time of its threads so far, in nanoseconds: user, kernel, and the interrupts that ran in their place.
     pub fn cpu_ns(self) -> Result<u64, Failure> {
@@ -36,11 +45,12 @@ impl Process {
         Ok(total)
     }
 
-    /// Resident memory in bytes, counted page by page (the counters in `status` may be off by some pages a thread).
-    pub fn rss_bytes(self) -> Result<u64, Failure> {
+    /// Its memory now, counted page by page (the counters in `status` may be off by some pages a thread).
+    pub fn memory(self) -> Result<Memory, Failure> {
         let path = format!("/proc/{}/smaps_rollup", self.pid);
         let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
-        field_kib(&text, "Rss:").ok_or_else(|| format!("{path}: no Rss").into())
+        let field = |name: &str| field_kib(&text, name).ok_or_else(|| format!("{path}: no {name}"));
+        Ok(Memory { rss_bytes: field("Rss:")?, anonymous_bytes: field("Anonymous:")? })
     }
 
     /// Binds all its threads, and those they start later, to one CPU.
@@ -193,7 +203,8 @@ mod tests {
     #[test]
     fn this_process_has_memory_and_uses_cpu() {
         let this = Process { pid: std::process::id() };
-        assert!(this.rss_bytes().expect("smaps_rollup is there") > 100_000);
+        let memory = this.memory().expect("smaps_rollup is there");
+        assert!(memory.anonymous_bytes > 10_000 && memory.rss_bytes > memory.anonymous_bytes);
         assert!(this.cpu_ns().expect("schedstat is there") > 0);
         assert!(slab_bytes().expect("meminfo is there") > 1_000_000);
     }

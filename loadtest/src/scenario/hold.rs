@@ -9,7 +9,7 @@ use crate::fleet::orders::Drive;
 use crate::fleet::squad::{Mqtt, Speech};
 use crate::report::Report;
 use crate::rig::{Ended, Rig};
-use crate::server::{Process, Server, slab_bytes};
+use crate::server::{Memory, Process, Server, slab_bytes};
 use crate::verify::Oracle;
 use kittiwake::io::Driver;
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ struct Run<'a, D: Driver> {
     process: Option<Process>,
     api: Option<Api>,
     squad: u8,
-    fresh_rss: Option<u64>,
+    fresh: Option<Memory>,
     slab_before: u64,
 }
 
@@ -46,7 +46,7 @@ pub fn run<D: Driver>(rig: Rig<D>, arguments: &Hold) -> Result<Report, Failure> 
     if !arguments.prefix.is_ascii() {
         return Err("--prefix: ASCII alone".into());
     }
-    let fresh_rss = if common.server.spawn { Some(fresh_rss(arguments)?) } else { None };
+    let fresh = if common.server.spawn { Some(fresh_memory(arguments)?) } else { None };
     let server = Server::of(common, common.connections + 1_000)?;
     let api = common.api.map(|address| Api::new(address, common.api_key.clone()));
     let before = match &api {
@@ -60,7 +60,7 @@ pub fn run<D: Driver>(rig: Rig<D>, arguments: &Hold) -> Result<Report, Failure> 
         process: server.process(),
         api,
         squad: 0,
-        fresh_rss,
+        fresh,
         slab_before: slab_bytes()?,
     };
     let ended = run.play(before.as_ref());
@@ -77,12 +77,12 @@ pub fn run<D: Driver>(rig: Rig<D>, arguments: &Hold) -> Result<Report, Failure> 
 }
 
 /// What a gateway takes that expects few connections and has none.
-fn fresh_rss(arguments: &Hold) -> Result<u64, Failure> {
+fn fresh_memory(arguments: &Hold) -> Result<Memory, Failure> {
     let server = Server::spawn(&arguments.common, FRESH_CONNECTIONS)?;
     thread::sleep(SETTLE);
-    let rss = server.process().ok_or("a child has a process")?.rss_bytes()?;
+    let memory = server.process().ok_or("a child has a process")?.memory()?;
     server.stop()?;
-    Ok(rss)
+    Ok(memory)
 }
 
 impl<D: Driver> Run<'_, D> {
@@ -148,12 +148,14 @@ impl<D: Driver> Run<'_, D> {
         }
         let ready = f64::from(self.rig.fleet().squad(self.squad).ready.max(1));
         if let Some(process) = self.process {
-            let rss = process.rss_bytes()?;
-            self.report.figure("rss_bytes", rss, "B");
-            if let Some(fresh) = self.fresh_rss {
-                self.report.figure("fresh_rss_bytes", fresh, "B, configured for 1,000 connections");
-                let each = (rss as f64 - fresh as f64) / ready;
+            let memory = process.memory()?;
+            self.report.figure("rss_bytes", memory.rss_bytes, "B");
+            if let Some(fresh) = self.fresh {
+                self.report.figure("fresh_rss_bytes", fresh.rss_bytes, "B, configured for 1,000 connections");
+                let each = (memory.rss_bytes as f64 - fresh.rss_bytes as f64) / ready;
                 self.report.figure("rss_bytes_per_connection", each, "B (M1)");
+                let each = (memory.anonymous_bytes as f64 - fresh.anonymous_bytes as f64) / ready;
+                self.report.figure("anonymous_bytes_per_connection", each, "B, without pages of files");
             }
         }
         let slab = (slab_bytes()? as f64 - self.slab_before as f64) / ready;
@@ -278,7 +280,7 @@ impl<D: Driver> Run<'_, D> {
             self.report.fault(format!("still held: {}", held.join(", ")));
         }
         if let Some(process) = self.process {
-            self.report.figure("rss_bytes_after", process.rss_bytes()?, "B");
+            self.report.figure("rss_bytes_after", process.memory()?.rss_bytes, "B");
         }
         Ok(())
     }
