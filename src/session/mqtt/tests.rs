@@ -128,7 +128,10 @@ impl Shard {
                         session.on_retained_read(&filter, &after, &[], None, now, effects);
                     });
                 }
-                Effect::LeaveShare { .. } | Effect::Orphan { .. } | Effect::ShareOpen { .. } | Effect::ShareSettled { .. } => {}
+                Effect::LeaveShare { .. }
+                | Effect::Orphan { .. }
+                | Effect::ShareOpen { .. }
+                | Effect::ShareSettled { .. } => {}
                 Effect::DeliverRetained { .. } => unreachable!("nothing is retained here"),
                 Effect::PullTopics { .. } => {
                     let seq = self.seq;
