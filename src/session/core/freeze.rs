@@ -154,6 +154,7 @@ fn freeze_extra(out: &mut Vec<u8>, extra: &Extra) {
         out.flag(replay.reading);
         out.flag(replay.recorded);
     });
+    out.flag(extra.sees_node);
     out.flag(extra.awaits_share);
     out.option(extra.streaming.as_deref(), freeze_streaming);
 }
@@ -179,6 +180,7 @@ fn thaw_extra(reader: &mut Reader<'_>) -> Option<Extra> {
             })?
             .map(Box::new),
         replay: reader.option(thaw_replay)?.map(Box::new),
+        sees_node: reader.flag()?,
         awaits_share: reader.flag()?,
         streaming: reader.option(thaw_streaming)?.map(Box::new),
     })

@@ -588,15 +588,3 @@ fn freezing_at_every_step_changes_nothing() {
     };
     assert_eq!(script(false), script(true));
 }
-
-#[test]
-fn refused_and_unknown_acks_are_counted() {
-    let mut effects = Effects::default();
-    let mut shard = durable(Version::V5);
-    let id = shard.id.expect("opened");
-    let session = shard.directory.get_mut(id).expect("it lives");
-    let bytes = [0x40, 0x02, 0x00, 0x07];
-    handle(session, &bytes, Now::default(), &mut effects);
-    assert!(matches!(effects.list[..], [Effect::Count(Counter::UnknownAck)]));
-    assert!(session.flights().iter().all(|flight| flight.state != Flight::Settled));
-}
