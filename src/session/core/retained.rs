@@ -214,6 +214,13 @@ impl Session {
         Some(record)
     }
 
+    /// Its record goes with all others of a session that does not outlive its connection any more.
+    pub(in crate::session) fn replay_unrecorded(&mut self) {
+        if let Some(replay) = self.replay_mut() {
+            replay.recorded = false;
+        }
+    }
+
     /// The removal of a record that has done its work.
     pub(in crate::session) fn forget_replay(&mut self) -> Option<crate::base::log::RecordChange> {
         let replay = self.replay_mut()?;

@@ -20,6 +20,18 @@ fn an_absence_that_is_over_does_not_count_after_a_restart() {
     assert!(deadline >= shard.now.monotonic_ms + 60_000 - 100, "its absence began when the process ended: {deadline}");
 }
 
+#[test]
+fn a_session_that_outlives_its_connection_no_longer_is_done_with_what_is_retained_once_it_is_sent() {
+    let mut shard = Shard::new(Version::V5);
+    shard.connect(60, false);
+    shard.subscribe("a", Qos::AtLeastOnce);
+    assert!(shard.session().is_replaying(), "until its record is removed with the next lazy write");
+    shard.drop_connection();
+    shard.connect(0, false);
+    assert!(shard.records.is_empty(), "its records went before the greeting was answered");
+    assert!(!shard.session().is_replaying(), "nothing is left to be removed");
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 
