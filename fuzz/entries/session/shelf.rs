@@ -141,7 +141,11 @@ impl World {
 
     /// The homes answer a read, perhaps with less than there is.
     pub fn answer_retained(&mut self, visits: usize) {
-        let Some(Wish { id, filter, after, limit, .. }) = self.shelf.wishes.pop() else { return };
+        let Some(Wish { id, connection, filter, after, limit }) = self.shelf.wishes.pop() else { return };
+        if self.directory.get(id).map(Session::connection) != Some(connection) {
+            // The next connection asks again.
+            return;
+        }
         let (mut messages, mut through) = (Vec::new(), None);
         let mut visited = 0;
         for (topic, message) in self.shelf.retained.iter().filter(|(topic, _)| **topic > after) {
