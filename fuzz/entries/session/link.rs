@@ -177,6 +177,9 @@ impl Link {
                     self.stray.insert(id);
                     return;
                 };
+                if ack.kind == AckKind::PubRec && held.qos != Qos::ExactlyOnce {
+                    self.stray.insert(id);
+                }
                 // From here on the session may use the identifier for another message.
                 let is_over = match (ack.kind, held.qos) {
                     (AckKind::PubAck, Qos::AtLeastOnce) => true,
