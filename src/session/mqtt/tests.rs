@@ -30,6 +30,9 @@ struct Shard {
     /// Commits wait here while `hold` is set.
     held: Vec<(super::super::Ticket, Vec<RecordChange>)>,
     hold: bool,
+    /// Reads of what is retained wait here while `hold_reads` is set.
+    reads: Vec<(Arc<str>, Arc<str>)>,
+    hold_reads: bool,
     /// Publishes wait here for [`Shard::published`].
     published: Vec<(Arc<Message>, Option<super::super::Ticket>)>,
     /// Freezes and thaws the session before every step.
@@ -52,6 +55,8 @@ impl Shard {
             records: BTreeMap::new(),
             held: Vec::new(),
             hold: false,
+            reads: Vec::new(),
+            hold_reads: false,
             published: Vec::new(),
             restless: false,
             trace: Vec::new(),
@@ -123,6 +128,7 @@ impl Shard {
                     let entries: Vec<_> = self.inbox.iter().filter(kept).take(limit).cloned().collect();
                     self.call(|session, now, effects| session.on_inbox_pulled(head, &entries, now, effects));
                 }
+                Effect::ReadRetained { filter, after, .. } if self.hold_reads => self.reads.push((filter, after)),
                 Effect::ReadRetained { filter, after, .. } => {
                     self.call(|session, now, effects| {
                         session.on_retained_read(&filter, &after, &[], None, now, effects);
@@ -132,7 +138,7 @@ impl Shard {
                 | Effect::Orphan { .. }
                 | Effect::ShareOpen { .. }
                 | Effect::ShareSettled { .. } => {}
-                Effect::DeliverRetained { .. } => unreachable!("nothing is retained here"),
+                Effect::DeliverRetained { message, .. } => self.trace.push(format!("RETAINED {} q0", message.topic)),
                 Effect::PullTopics { .. } => {
                     let seq = self.seq;
                     self.call(|session, now, effects| session.on_topics_pulled(&[], &[], seq, now, effects));
