@@ -2,5 +2,7 @@
 
 pub mod decode;
 mod draw;
+pub mod http;
 pub mod session;
 pub mod shard;
+pub mod websocket;

@@ -1,29 +1,5 @@
-//! Any bytes: a head is within its bounds, is not told before it is whole, and does not change with what follows.
+//! Any bytes of an HTTP request's head.
 
 #![no_main]
 
-use kittiwake::limits::{HTTP_HEAD_BYTES_MAX, HTTP_TARGET_BYTES_MAX};
-use kittiwake::wire::http::parse;
-use kittiwake::wire::websocket::Offer;
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|bytes: &[u8]| {
-    let Ok(said) = parse(bytes) else { return };
-    let Some(head) = said else {
-        assert!(bytes.len() < HTTP_HEAD_BYTES_MAX);
-        return;
-    };
-    assert!(head.bytes <= bytes.len() && head.bytes <= HTTP_HEAD_BYTES_MAX);
-    assert!(head.path.len() + head.query.len() <= HTTP_TARGET_BYTES_MAX);
-    for pair in head.query() {
-        assert!(pair.is_err() || head.query.len() <= HTTP_TARGET_BYTES_MAX);
-    }
-    if let Ok(offer) = Offer::check(&head, None) {
-        let mut answer = Vec::new();
-        offer.accept(None, &mut answer);
-        assert!(answer.ends_with(b"\r\n\r\n"));
-    }
-    let again = parse(&bytes[..head.bytes]).expect("it was well formed").expect("it was whole");
-    assert_eq!((again.method, again.path, again.query), (head.method, head.path, head.query));
-    assert!(!matches!(parse(&bytes[..head.bytes - 1]), Ok(Some(_))));
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kittiwake_fuzz::entries::http::head(bytes));

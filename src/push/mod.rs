@@ -114,6 +114,8 @@ impl Notices {
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
+mod figures_tests;
+#[cfg(test)]
 mod more_tests;
 #[cfg(test)]
 mod tests;

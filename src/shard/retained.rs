@@ -14,14 +14,14 @@ use super::command::CommandError;
 use super::gateway::{Core, Gateway};
 use super::letter::{Letter, Publish};
 use super::log_port::Waiting;
-use crate::base::ids::{AppId, SessionId, ShardId};
+use crate::base::ids::{AppId, ConnectionId, SessionId, ShardId};
 use crate::base::message::Message;
 use crate::io::Driver;
 use crate::limits::{RETAINED_PIECE_BYTES_MAX, RETAINED_STEP_VISITS_MAX, RETAINED_SWEEP_VISITS_MAX};
 use crate::router::filter::is_wildcard;
 use crate::router::retained::{Found, Retained, Step};
 use crate::session::core::record;
-use crate::session::{Counter, Offer};
+use crate::session::{Counter, Offer, Session};
 use crate::store::{Record, Request};
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
@@ -31,6 +31,8 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub(crate) struct Wish {
     session: SessionId,
+    /// An answer is for this connection alone: the next one asks again.
+    connection: Option<ConnectionId>,
     app: AppId,
     filter: Arc<str>,
     after: Arc<str>,
@@ -168,7 +170,7 @@ impl Gateway {
         limit: usize,
     ) {
         let Some(state) = self.directory.get(session) else { return };
-        let wish = Wish { session, app: state.app(), filter, after, limit };
+        let wish = Wish { session, connection: state.connection(), app: state.app(), filter, after, limit };
         match state.connection() {
             Some(connection) if core.ask_drained(connection) => drop(self.reads.waiting.insert(session.index, wish)),
             _ => self.ask_homes(core, wish),
@@ -251,6 +253,9 @@ impl Gateway {
         if messages.len() > wish.limit {
             messages.truncate(wish.limit);
             through = messages.last().map(|message| Arc::clone(&message.topic));
+        }
+        if self.directory.get(wish.session).map(Session::connection) != Some(wish.connection) {
+            return;
         }
         let now = core.now();
         self.tell_session(core, wish.session, |session, effects| {

@@ -92,6 +92,7 @@ pub const STRICTER: &[Stricter] = &[
     stricter("a topic name has a wildcard", "MQTT-3.3.2-2", V5, b"\x30\x04\x00\x01+\0"),
     stricter("a topic name is empty", "MQTT-4.7.3-1", V311, b"\x30\x02\0\0"),
     stricter("neither a topic name nor a topic alias", "MQTT 5 3.3.2.1", V5, b"\x30\x03\0\0\0"),
+    stricter("DUP with QoS 0", "MQTT-3.3.1-2", V311, b"\x38\x03\x00\x01a"),
     stricter("packet identifier 0", "MQTT-2.2.1-3", V5, b"\x32\x06\x00\x01a\0\0\0"),
     stricter("bytes are left after the last field", "3.1.1 3.4: the remaining length is 2", V311, &[0x40, 3, 0, 1, 0]),
     stricter("a topic filter is empty", "MQTT-4.7.3-1", V5, b"\x82\x06\x00\x01\0\0\0\0"),

@@ -42,7 +42,10 @@ fn kind(key: &[u8]) -> Option<u8> {
 fn names(key: &[u8]) -> (String, String) {
     let mut parts = key[3..].split(|&byte| byte == 0).map(|name| String::from_utf8_lossy(name).into_owned());
     let mut next = || parts.next().expect("a session's key names user and device");
-    (next(), next())
+    let (user, device) = (next(), next());
+    // A device named as its user is named once.
+    let device = if device.is_empty() { user.clone() } else { device };
+    (user, device)
 }
 
 /// Whether a flight's record still has its message: it has not been released. Version, place (1 + 8), then the option.

@@ -60,7 +60,10 @@ async fn grpc_push_means_what_http_push_means() {
         online: Some(2),
         delivered: Vec::new(),
     };
-    assert_eq!(reply, pb::PushReply { id: "id-1".into(), results: vec![result], duplicate: false });
+    assert_eq!(
+        reply,
+        pb::PushReply { id: "00000000-0000-0000-0000-00000000001d".into(), results: vec![result], duplicate: false }
+    );
     let by_grpc = bench.pushed();
     bench.push(&serde_json::json!({ "to": { "user": "alice" }, "payload": "hi" })).await;
     let by_http = bench.pushed();

@@ -350,8 +350,12 @@ impl Session {
     }
 
     pub(in crate::session) fn cursor_moved(&mut self, effects: &mut Effects) {
-        if self.is_durable() && !self.has(flag::CURSOR_DIRTY) {
-            self.set(flag::CURSOR_DIRTY, true);
+        if !self.is_durable() {
+            return;
+        }
+        self.set(flag::CURSOR_DIRTY, true);
+        if !self.has(flag::FILED) {
+            self.set(flag::FILED, true);
             effects.push(Effect::RecordDirty);
         }
     }

@@ -14,7 +14,7 @@ use super::state::{
 use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Seq};
 use std::sync::Arc;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 impl Session {
     /// Appends everything it is.
@@ -152,8 +152,10 @@ fn freeze_extra(out: &mut Vec<u8>, extra: &Extra) {
         out.count(replay.notes.len());
         replay.notes.iter().for_each(|topic| out.text(topic));
         out.flag(replay.reading);
+        out.flag(replay.is_outdated);
         out.flag(replay.recorded);
     });
+    out.flag(extra.sees_node);
     out.flag(extra.awaits_share);
     out.option(extra.streaming.as_deref(), freeze_streaming);
 }
@@ -179,6 +181,7 @@ fn thaw_extra(reader: &mut Reader<'_>) -> Option<Extra> {
             })?
             .map(Box::new),
         replay: reader.option(thaw_replay)?.map(Box::new),
+        sees_node: reader.flag()?,
         awaits_share: reader.flag()?,
         streaming: reader.option(thaw_streaming)?.map(Box::new),
     })
@@ -189,7 +192,8 @@ fn thaw_replay(reader: &mut Reader<'_>) -> Option<Replay> {
         Some(Pending { filter: reader.text()?.into(), after: reader.text()?.into(), resumed: reader.flag()? })
     })?;
     let notes = reader.list(|reader| reader.text().map(Arc::from))?;
-    Some(Replay { filters: filters.into(), notes: notes.into(), reading: reader.flag()?, recorded: reader.flag()? })
+    let (reading, is_outdated, recorded) = (reader.flag()?, reader.flag()?, reader.flag()?);
+    Some(Replay { filters: filters.into(), notes: notes.into(), reading, is_outdated, recorded })
 }
 
 fn thaw_filters(reader: &mut Reader<'_>) -> Option<PendingFilters> {

@@ -13,6 +13,7 @@ pub mod freeze;
 mod gap;
 mod held;
 pub mod own_position;
+mod pending;
 pub mod protocol;
 pub mod record;
 pub mod resume;

@@ -157,8 +157,8 @@ impl Session {
     /// Appends the lazily written part of the record if it changed since the last call. `shard_seq`: the highest seq
     /// up to which every entry has been offered to every session of this shard.
     pub fn record_lazy(&mut self, shard_seq: Seq, now: Now, records: &mut Vec<RecordChange>) {
+        self.set(flag::FILED, false);
         if !self.is_durable() || !self.has(flag::RECORDED) {
-            // It is on nobody's list any more.
             return self.set(flag::MAIN_DIRTY | flag::CURSOR_DIRTY, false);
         }
         self.positions.stand_at(shard_seq);
@@ -446,5 +446,5 @@ fn tick_ms() -> u64 {
 }
 
 fn tick(monotonic_ms: u64) -> u32 {
-    u32::try_from(monotonic_ms / tick_ms()).unwrap_or(u32::MAX)
+    u32::try_from(monotonic_ms.div_ceil(tick_ms())).unwrap_or(u32::MAX)
 }

@@ -88,6 +88,7 @@ impl Session {
             record::removals(self, &mut records);
             self.set(flag::RECORDED, false);
             self.has_cursor_record = false;
+            self.replay_unrecorded();
         }
         records
     }

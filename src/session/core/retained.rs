@@ -28,6 +28,8 @@ pub(in crate::session) struct Replay {
     pub notes: VecDeque<Arc<str>>,
     /// A read is under way.
     pub reading: bool,
+    /// What it finds may be older than a subscription that has been made since, so it is read again.
+    pub is_outdated: bool,
     /// The store has a record of it.
     pub recorded: bool,
 }
@@ -40,6 +42,12 @@ pub(in crate::session) struct Pending {
     pub after: Arc<str>,
     /// It was begun on an earlier connection: what is sent at QoS 0 was lost with that.
     pub resumed: bool,
+}
+
+impl Replay {
+    fn is_done(&self) -> bool {
+        self.filters.is_empty() && !self.reading
+    }
 }
 
 impl Session {
@@ -73,6 +81,7 @@ impl Session {
     pub(in crate::session) fn begin_replay(&mut self, granted: &[GrantedFilter]) {
         for wanted in granted.iter().filter(|wanted| wanted.retained) {
             let replay = self.extra().replay.get_or_insert_default();
+            replay.is_outdated |= replay.reading;
             replay.filters.retain(|pending| pending.filter != wanted.filter);
             // What came before this subscription says nothing about what is retained for it.
             replay.notes.retain(|topic| !matches(&wanted.filter, topic));
@@ -94,7 +103,7 @@ impl Session {
         let Some(mut replay) = self.extra.as_mut().and_then(|extra| extra.replay.take()) else { return };
         replay.filters.retain(|pending| self.retained_qos(&pending.filter) > Qos::AtMostOnce);
         replay.filters.iter_mut().for_each(|pending| pending.resumed = true);
-        replay.reading = false;
+        (replay.reading, replay.is_outdated) = (false, false);
         self.extra().replay = Some(replay);
     }
 
@@ -123,7 +132,7 @@ impl Session {
         effects.push(Effect::ReadRetained { filter: Arc::clone(filter.shared()), after, limit });
     }
 
-    /// Answers [`Effect::ReadRetained`]: messages in the order of topics, all there are up to the topic `through`, or
+    /// Answers [`Effect::ReadRetained`] of this connection: messages in the order of topics, all there are up to the topic `through`, or
     /// to the last when there is none. What is not taken is read again.
     pub fn on_retained_read(
         &mut self,
@@ -136,7 +145,8 @@ impl Session {
     ) {
         let Some(replay) = self.replay_mut() else { return };
         replay.reading = false;
-        let is_it = |pending: &&Pending| *pending.filter == *filter && *pending.after == *after;
+        let is_outdated = core::mem::take(&mut replay.is_outdated);
+        let is_it = |pending: &&Pending| !is_outdated && *pending.filter == *filter && *pending.after == *after;
         let Some(resumed) = replay.filters.front().filter(is_it).map(|pending| pending.resumed) else {
             return self.read_retained(effects);
         };
@@ -191,9 +201,10 @@ impl Session {
         true
     }
 
-    /// Forgets it when all is sent. Its record goes with the next lazy write.
+    /// Forgets it when all is sent and no read is under way, for the next one would not know that it is not its own. Its
+    /// record goes with the next lazy write.
     fn finish_replay(&mut self, effects: &mut Effects) {
-        let Some(replay) = self.replay_mut().filter(|replay| replay.filters.is_empty()) else { return };
+        let Some(replay) = self.replay_mut().filter(|replay| replay.is_done()) else { return };
         if replay.recorded {
             replay.notes.clear();
             return self.cursor_moved(effects);
@@ -214,10 +225,17 @@ impl Session {
         Some(record)
     }
 
+    /// Its record goes with all others of a session that does not outlive its connection any more.
+    pub(in crate::session) fn replay_unrecorded(&mut self) {
+        if let Some(replay) = self.replay_mut() {
+            replay.recorded = false;
+        }
+    }
+
     /// The removal of a record that has done its work.
     pub(in crate::session) fn forget_replay(&mut self) -> Option<crate::base::log::RecordChange> {
         let replay = self.replay_mut()?;
-        if !replay.recorded || !replay.filters.is_empty() {
+        if !replay.recorded || !replay.is_done() {
             return None;
         }
         self.extra().replay = None;

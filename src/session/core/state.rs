@@ -17,6 +17,7 @@ use super::aliases::AliasesOut;
 use super::cursor::Positions;
 use super::expiry::Will;
 use super::own_position::Streaming;
+pub(in crate::session) use super::pending::{PendingFilters, PendingPublish, Received, Welcome};
 use super::protocol::Protocol;
 use super::retained::Replay;
 pub use super::text::Text;
@@ -264,54 +265,12 @@ pub(in crate::session) mod flag {
     pub const INBOX_STALE: u16 = 1 << 12;
     /// An unlogged message waits at the shard that comes before what is read next of the topics.
     pub const TOPICS_HELD: u16 = 1 << 13;
-    /// It may subscribe to the node's figures.
-    pub const SEES_NODE: u16 = 1 << 14;
+    /// The shard has been asked to collect what is written lazily, and has not done so yet.
+    pub const FILED: u16 = 1 << 14;
     /// The client wants no words about what was wrong.
     pub const UNEXPLAINED: u16 = 1 << 15;
     /// Any reason for a pause.
     pub const PAUSED: u16 = PAUSED_OPENING | PAUSED_FILTERS | PAUSED_RECEIVE;
-}
-
-/// A client's publish that has no answer yet, or may not be answered yet because an earlier one has none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::session) struct PendingPublish {
-    pub id: u16,
-    pub qos: Qos,
-    /// The adapter's code for the answer.
-    pub answer: Option<u8>,
-}
-
-/// A QoS 2 identifier that a client holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::session) struct Received {
-    pub id: u16,
-    /// Its message is committed or handed on.
-    pub routed: bool,
-}
-
-/// A SUBSCRIBE or UNSUBSCRIBE under way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::session) struct PendingFilters {
-    pub ticket: Ticket,
-    /// The connection it came on.
-    pub attachment: u16,
-    pub id: u16,
-    pub is_subscribe: bool,
-    /// Interest is installed; what is left is where the inbox begins, and the commit.
-    pub is_installed: bool,
-    pub codes: Vec<u8>,
-    pub granted: Vec<super::super::GrantedFilter>,
-}
-
-/// What CONNACK will say.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::session) struct Welcome {
-    pub session_present: bool,
-    pub assigned: bool,
-    pub expiry_lowered: bool,
-    pub packet_bytes: u32,
-    pub server_keep_alive: Option<u16>,
-    pub response_information: bool,
 }
 
 /// What only some sessions need, for as long as they do.
@@ -326,6 +285,8 @@ pub(in crate::session) struct Extra {
     pub filters: Option<Box<PendingFilters>>,
     pub welcome: Option<Box<Welcome>>,
     pub replay: Option<Box<Replay>>,
+    /// It may subscribe to the node's figures.
+    pub sees_node: bool,
     /// A share group was refused a message for want of room.
     pub awaits_share: bool,
     /// A client that keeps its own position has not had its answer yet.

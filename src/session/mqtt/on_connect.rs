@@ -71,7 +71,6 @@ pub fn open(
     }
     let protocol = if request.mqtt5 { Protocol::Mqtt5 } else { Protocol::Mqtt311 };
     session.attach(connection, protocol, request.receive_maximum, effects);
-    session.set(flag::SEES_NODE, at.sees_node);
     session.expiry = request.session_expiry.min(effects.bounds.expiry);
     let expiry_lowered = request.expiry_lowered || session.expiry < request.session_expiry;
     session.keep_alive = request.keep_alive;
@@ -80,6 +79,7 @@ pub fn open(
     let will = request.will.as_ref().map(|will| Box::new(made_will(app, publisher, will)));
     let extra = session.extra();
     extra.will = will;
+    extra.sees_node = at.sees_node;
     extra.packet_bytes_max = if request.packet_bytes_max == u32::MAX { 0 } else { request.packet_bytes_max };
     extra.aliases_out = AliasesOut::new(request.topic_alias_max);
     let assigned = request.assigned;

@@ -53,7 +53,7 @@ fn grant(
         return Reason::TopicFilterInvalid;
     }
     let is_of_node = is_below("$SYS");
-    if is_of_node && !session.has(flag::SEES_NODE) {
+    if is_of_node && !session.extra.as_ref().is_some_and(|extra| extra.sees_node) {
         return Reason::NotAuthorized;
     }
     if !topic::within_limits(filter.filter) {

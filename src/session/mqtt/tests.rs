@@ -30,6 +30,9 @@ struct Shard {
     /// Commits wait here while `hold` is set.
     held: Vec<(super::super::Ticket, Vec<RecordChange>)>,
     hold: bool,
+    /// Reads of what is retained wait here while `hold_reads` is set.
+    reads: Vec<(Arc<str>, Arc<str>)>,
+    hold_reads: bool,
     /// Publishes wait here for [`Shard::published`].
     published: Vec<(Arc<Message>, Option<super::super::Ticket>)>,
     /// Freezes and thaws the session before every step.
@@ -52,6 +55,8 @@ impl Shard {
             records: BTreeMap::new(),
             held: Vec::new(),
             hold: false,
+            reads: Vec::new(),
+            hold_reads: false,
             published: Vec::new(),
             restless: false,
             trace: Vec::new(),
@@ -123,13 +128,17 @@ impl Shard {
                     let entries: Vec<_> = self.inbox.iter().filter(kept).take(limit).cloned().collect();
                     self.call(|session, now, effects| session.on_inbox_pulled(head, &entries, now, effects));
                 }
+                Effect::ReadRetained { filter, after, .. } if self.hold_reads => self.reads.push((filter, after)),
                 Effect::ReadRetained { filter, after, .. } => {
                     self.call(|session, now, effects| {
                         session.on_retained_read(&filter, &after, &[], None, now, effects);
                     });
                 }
-                Effect::LeaveShare { .. } | Effect::ShareOpen { .. } | Effect::ShareSettled { .. } => {}
-                Effect::DeliverRetained { .. } => unreachable!("nothing is retained here"),
+                Effect::LeaveShare { .. }
+                | Effect::Orphan { .. }
+                | Effect::ShareOpen { .. }
+                | Effect::ShareSettled { .. } => {}
+                Effect::DeliverRetained { message, .. } => self.trace.push(format!("RETAINED {} q0", message.topic)),
                 Effect::PullTopics { .. } => {
                     let seq = self.seq;
                     self.call(|session, now, effects| session.on_topics_pulled(&[], &[], seq, now, effects));
@@ -587,16 +596,4 @@ fn freezing_at_every_step_changes_nothing() {
         all
     };
     assert_eq!(script(false), script(true));
-}
-
-#[test]
-fn refused_and_unknown_acks_are_counted() {
-    let mut effects = Effects::default();
-    let mut shard = durable(Version::V5);
-    let id = shard.id.expect("opened");
-    let session = shard.directory.get_mut(id).expect("it lives");
-    let bytes = [0x40, 0x02, 0x00, 0x07];
-    handle(session, &bytes, Now::default(), &mut effects);
-    assert!(matches!(effects.list[..], [Effect::Count(Counter::UnknownAck)]));
-    assert!(session.flights().iter().all(|flight| flight.state != Flight::Settled));
 }

@@ -1,0 +1,27 @@
+//! Any bytes as the head of an HTTP request.
+
+use kittiwake::limits::{HTTP_HEAD_BYTES_MAX, HTTP_TARGET_BYTES_MAX};
+use kittiwake::wire::http::parse;
+use kittiwake::wire::websocket::Offer;
+
+/// A head is within its bounds, is not told before it is whole, and does not change with what follows.
+pub fn head(bytes: &[u8]) {
+    let Ok(said) = parse(bytes) else { return };
+    let Some(head) = said else {
+        assert!(bytes.len() < HTTP_HEAD_BYTES_MAX);
+        return;
+    };
+    assert!(head.bytes <= bytes.len() && head.bytes <= HTTP_HEAD_BYTES_MAX);
+    assert!(head.path.len() + head.query.len() <= HTTP_TARGET_BYTES_MAX);
+    for (name, value) in head.query().flatten() {
+        assert!(name.len() + value.len() <= head.query.len(), "to decode a parameter makes it no longer");
+    }
+    if let Ok(offer) = Offer::check(&head, None) {
+        let mut answer = Vec::new();
+        offer.accept(None, &mut answer);
+        assert!(answer.ends_with(b"\r\n\r\n"));
+    }
+    let again = parse(&bytes[..head.bytes]).expect("it was well formed").expect("it was whole");
+    assert_eq!((again.method, again.path, again.query), (head.method, head.path, head.query));
+    assert!(!matches!(parse(&bytes[..head.bytes - 1]), Ok(Some(_))));
+}

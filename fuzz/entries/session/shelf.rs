@@ -1,0 +1,187 @@
+//! Retained messages and share groups, as their homes have them.
+
+use super::super::draw::Draw;
+use super::World;
+use kittiwake::base::ids::{ConnectionId, Qos, SessionId};
+use kittiwake::base::message::Message;
+use kittiwake::session::core::subscriptions::matches;
+use kittiwake::session::{GrantedFilter, Offer, Session};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+const TOPICS: [&str; 6] = ["a", "a/b", "a/c", "a/d", "b", "c"];
+
+/// A session asks for what is retained.
+pub struct Wish {
+    id: SessionId,
+    connection: Option<ConnectionId>,
+    filter: Arc<str>,
+    after: Arc<str>,
+    limit: usize,
+}
+
+#[derive(Default)]
+pub struct Shelf {
+    retained: BTreeMap<Arc<str>, Arc<Message>>,
+    wishes: Vec<Wish>,
+    /// By session index, topics of which a live message came since what is retained was asked for.
+    live: BTreeMap<u32, BTreeSet<Arc<str>>>,
+    /// By share, the session indices of its members.
+    members: BTreeMap<Arc<str>, BTreeSet<u32>>,
+    last_number: u64,
+    /// What members have, by number: whose it is.
+    assigned: BTreeMap<u64, u32>,
+    /// Sessions whose group was told that there is no room.
+    refused: BTreeSet<u32>,
+}
+
+impl Shelf {
+    /// A session is gone, or another one has its place.
+    pub fn forget(&mut self, id: SessionId) {
+        self.live.remove(&id.index);
+        self.refused.remove(&id.index);
+        self.assigned.retain(|_, whose| *whose != id.index);
+    }
+
+    pub fn retain(&mut self, message: &Arc<Message>) {
+        if message.payload.is_empty() {
+            self.retained.remove(&message.topic);
+        } else {
+            self.retained.insert(Arc::clone(&message.topic), Arc::clone(message));
+        }
+    }
+
+    /// What is retained for a filter is to be sent from here on.
+    pub fn begin(&mut self, id: SessionId, granted: &GrantedFilter) {
+        if granted.is_shared() {
+            assert!(!granted.retained, "a share is not sent what is retained");
+            let is_new = self.members.entry(Arc::clone(granted.filter.shared())).or_default().insert(id.index);
+            assert_eq!(is_new, granted.replaces.is_none());
+        } else if granted.retained {
+            self.live.entry(id.index).or_default().retain(|topic| !matches(&granted.filter, topic));
+        }
+    }
+
+    pub fn leave(&mut self, share: &Arc<str>, id: SessionId) {
+        let members = self.members.get_mut(share);
+        assert!(members.is_some_and(|members| members.remove(&id.index)), "a share is left once");
+    }
+
+    pub fn shares_of(&self, id: SessionId) -> BTreeSet<&str> {
+        let own = self.members.iter().filter(|(_, members)| members.contains(&id.index));
+        own.map(|(share, _)| &**share).collect()
+    }
+
+    pub fn members(&self) -> impl Iterator<Item = u32> {
+        self.members.values().flatten().copied()
+    }
+
+    pub fn has_refused(&self, id: SessionId) -> bool {
+        self.refused.contains(&id.index)
+    }
+
+    pub fn has_wish(&self) -> bool {
+        !self.wishes.is_empty()
+    }
+
+    /// It has room, or none any more.
+    pub fn on_open(&mut self, id: SessionId, window: u16) {
+        assert!(!self.shares_of(id).is_empty(), "only members tell of their room");
+        self.refused.remove(&id.index);
+        if window == 0 {
+            self.assigned.retain(|_, whose| *whose != id.index);
+        }
+    }
+
+    pub fn on_settled(&mut self, id: SessionId, number: u64) {
+        assert_eq!(self.assigned.remove(&number), Some(id.index), "what a member has is settled once, and by it");
+    }
+
+    pub fn wish(&mut self, wish: Wish) {
+        let of = |wish: &Wish| (wish.id, wish.connection);
+        assert!(self.wishes.iter().all(|other| of(other) != of(&wish)), "one read at a time");
+        assert!(wish.limit > 0);
+        self.wishes.push(wish);
+    }
+
+    /// A retained message is on its way to a device.
+    pub fn on_retained_sent(&self, id: SessionId, message: &Message) {
+        let live = self.live.get(&id.index);
+        assert!(live.is_none_or(|live| !live.contains(&message.topic)), "{}: a newer one came before", message.topic);
+    }
+}
+
+impl Wish {
+    pub fn new(session: &Session, id: SessionId, filter: Arc<str>, after: Arc<str>, limit: usize) -> Self {
+        Self { id, connection: session.connection(), filter, after, limit }
+    }
+}
+
+impl World {
+    /// A topic's retained message changes, without a live one to anybody.
+    pub fn retain(&mut self, draw: &mut Draw<'_>) {
+        let qos = draw.pick(&[Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce]);
+        let mut message = (*self.message(draw.pick(&TOPICS), draw, qos)).clone();
+        message.retain = true;
+        if draw.below(6) == 0 {
+            message.payload = Default::default();
+        }
+        self.shelf.retain(&Arc::new(message));
+    }
+
+    /// A live message was offered: nothing older may follow it.
+    pub fn note_live(&mut self, id: SessionId, message: &Message, offer: Option<Offer>) {
+        let Some(Offer::Send(_) | Offer::SendOnce | Offer::AfterCommit | Offer::Behind) = offer else { return };
+        let Some(session) = self.directory.get_mut(id) else { return };
+        if session.is_replaying() {
+            assert!(session.note_live(&message.topic), "there are few topics");
+        }
+        self.shelf.live.entry(id.index).or_default().insert(Arc::clone(&message.topic));
+    }
+
+    /// The homes answer a read, perhaps with less than there is.
+    pub fn answer_retained(&mut self, visits: usize) {
+        let Some(Wish { id, connection, filter, after, limit }) = self.shelf.wishes.pop() else { return };
+        if self.directory.get(id).map(Session::connection) != Some(connection) {
+            // The next connection asks again.
+            return;
+        }
+        let (mut messages, mut through) = (Vec::new(), None);
+        let mut visited = 0;
+        for (topic, message) in self.shelf.retained.iter().filter(|(topic, _)| **topic > after) {
+            if messages.len() == limit || visited == visits {
+                break;
+            }
+            visited += 1;
+            through = Some(Arc::clone(topic));
+            if matches(&filter, topic) {
+                messages.push(Arc::clone(message));
+            }
+        }
+        let is_all = self.shelf.retained.keys().next_back() == through.as_ref() || through.is_none();
+        let through = through.filter(|_| !is_all);
+        self.call(id, |session, now, effects| {
+            session.on_retained_read(&filter, &after, &messages, through.as_ref(), now, effects);
+        });
+    }
+
+    /// A group assigns a message to one of its members.
+    pub fn assign(&mut self, device: usize, draw: &mut Draw<'_>) {
+        let Some(id) = self.session_of(device).filter(|id| !self.shelf.shares_of(*id).is_empty()) else { return };
+        let message = self.message("a", draw, Qos::AtLeastOnce);
+        self.shelf.last_number += 1;
+        let number = self.shelf.last_number;
+        // In place before it is taken, for what is given up at once is settled at once.
+        self.shelf.assigned.insert(number, id.index);
+        match self.offer(id, |session, effects| session.offer_shared(&message, number, 0, effects)) {
+            Some(Offer::Send(_)) => {}
+            Some(Offer::Full) => {
+                self.shelf.assigned.remove(&number);
+                if self.directory.get(id).is_some_and(Session::is_open) {
+                    self.shelf.refused.insert(id.index);
+                }
+            }
+            other => panic!("a member takes it or has no room: {other:?}"),
+        }
+    }
+}
