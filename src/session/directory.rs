@@ -263,7 +263,7 @@ impl Directory {
                 let mut old = self.remove(id).expect("it was just found");
                 old.dismantle(now, effects);
                 for effect in &mut effects.list {
-                    if let Effect::LeaveShare { member, .. } = effect {
+                    if let Effect::LeaveShare { member, .. } | Effect::Orphan { member, .. } = effect {
                         // The effects are carried out as the new session's.
                         *member = Some(id);
                     }

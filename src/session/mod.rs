@@ -175,6 +175,16 @@ pub enum Effect {
     },
     /// The session is open; its connection's deadline is now that of an open one.
     Opened,
+    /// The session is over before this publish was answered: its received identifier may be committed only now, and is to
+    /// be removed when the answer comes.
+    Orphan {
+        /// Whose it was, when the effects are carried out as another session's.
+        member: Option<SessionId>,
+        /// The publish's.
+        receipt: Ticket,
+        /// The removal.
+        record: RecordChange,
+    },
     /// Leave the connection's further frames unread until `ResumeReading`.
     PauseReading,
     /// Read on.

@@ -43,6 +43,10 @@ impl Gateway {
                     let member = member.or(session).expect("whose it was is known");
                     self.leave_share(core, &share, member);
                 }
+                (Effect::Orphan { receipt, record, member }, _) => {
+                    let member = member.or(session).expect("whose it was is known");
+                    self.orphans.push((member, receipt, record));
+                }
                 (effect, Some(session)) => self.apply_to(core, session, effect),
                 (effect, None) => unreachable!("{effect:?} needs a session"),
             }
@@ -174,8 +178,20 @@ impl Gateway {
             PublishOutcome::Failed(CommandError::RetainedFull) => Err(StoreError::Busy),
             PublishOutcome::Failed(_) => Err(StoreError::Failed),
         };
+        if self.directory.get(session).is_none() {
+            return self.remove_orphan(session, receipt);
+        }
         self.tell_session(core, session, |state, effects| mqtt::on_published(state, receipt, result, effects));
         self.catch_up(core, session);
+    }
+
+    /// A publish of a session that is over has been answered: what was committed with it is nobody's.
+    fn remove_orphan(&mut self, session: SessionId, receipt: Ticket) {
+        if let Some(at) = self.orphans.iter().position(|(member, other, _)| (*member, *other) == (session, receipt)) {
+            let (_, _, record) = self.orphans.swap_remove(at);
+            let request = Request::Append { key: None, entries: Vec::new(), records: vec![record] };
+            self.log.submit(request, Waiting::Nobody);
+        }
     }
 
     /// Interest in a session's filters is installed at every home.

@@ -33,9 +33,9 @@ use crate::router::fanout::Fanout;
 use crate::router::interest::Interest;
 use crate::router::retained::Retained;
 use crate::router::subscribers::Subscribers;
-use crate::session::Effects;
 use crate::session::directory::Directory;
-use crate::store;
+use crate::session::{Effects, Ticket};
+use crate::store::{self, RecordChange};
 use crate::wire::websocket::Carrier;
 use crossbeam_channel::{Sender, TrySendError};
 use slab::Slab;
@@ -113,6 +113,9 @@ pub(crate) struct Gateway {
     pub(super) failed_reads: Vec<SessionId>,
     pub(super) retry_reads_ms: u64,
 
+    /// Received identifiers of sessions that are over, which may be committed only now: removed when their publish is
+    /// answered, as each is.
+    pub(super) orphans: Vec<(SessionId, Ticket, RecordChange)>,
     pub(super) log: LogPort,
     pub(super) committing: Committing,
     pub(super) turning: Turning,
@@ -191,6 +194,7 @@ impl Gateway {
             pulls: VecDeque::new(),
             failed_reads: Vec::new(),
             retry_reads_ms: 0,
+            orphans: Vec::new(),
             log: LogPort::new(store, shard),
             committing: Committing::new(hash.clone()),
             turning: Turning::default(),

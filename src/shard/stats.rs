@@ -125,6 +125,7 @@ impl Gateway {
             ("share_groups", self.shares.groups() as u64),
             ("share_messages", self.shares.held() as u64),
             ("dirty_records", self.dirty.len() as u64),
+            ("orphan_records", self.orphans.len() as u64),
             ("throttled_connections", self.throttled.len() as u64),
         ]);
         let mut counters = engine_counters(core.totals());

@@ -112,9 +112,6 @@ const THREE: &[(&str, u32)] = &[
     ("7.1.2", 1),
 ];
 
-/// What is being built elsewhere.
-const PENDING: [&str; 2] = ["retained", "shared"];
-
 /// A version as the table names it, and a clause.
 type Clause<'a> = (&'a str, &'a str);
 
@@ -135,10 +132,6 @@ fn rows() -> Vec<Row<'static>> {
             let tests: BTreeSet<&str> = match kind {
                 "test" | "client" => rest.split(", ").filter(|name| !name.is_empty()).collect(),
                 "refused" => BTreeSet::from_iter([]),
-                "pending" => {
-                    assert!(PENDING.contains(&rest), "{clause}: nobody builds {rest}");
-                    BTreeSet::from_iter([])
-                }
                 _ => panic!("{clause}: {kind} is no way to keep it"),
             };
             assert!(kind != "test" || !tests.is_empty(), "{clause} names no test");

@@ -378,6 +378,13 @@ impl Node {
         store.read_records(prefix, &[], usize::MAX).expect("memory can be read").len()
     }
 
+    /// Keys of sessions' records in the store.
+    pub fn session_record_keys(&self) -> Vec<Box<[u8]>> {
+        let mut plane = self.0.plane.borrow_mut();
+        let page = plane.desk.log_mut().store_mut().read_records(b"s", &[], 1_000).expect("memory does not fail");
+        page.into_iter().map(|(key, _)| key).collect()
+    }
+
     /// A gauge, summed over the shards.
     pub fn gauge(&self, name: &str) -> u64 {
         self.stats().iter().map(|stats| value(&stats.gauges, name)).sum()

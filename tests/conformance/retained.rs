@@ -70,7 +70,7 @@ fn mqtt5_3_3_1_6_an_empty_retained_message_leaves_none() {
     retain(&mut publisher, "a", b"x", Qos::AtLeastOnce);
     retain(&mut publisher, "a", b"", Qos::AtLeastOnce);
     watcher.expect_and_ack("x");
-    assert!(!watcher.expect_and_ack("").retain, "[MQTT-3.3.1-12]: it is a live message like any other");
+    assert!(!watcher.expect_and_ack("").retain, "it is a live message like any other");
     let mut phone = node.connect("phone");
     phone.subscribe(&[("#", Qos::AtLeastOnce)]);
     phone.expect_nothing();
@@ -79,13 +79,19 @@ fn mqtt5_3_3_1_6_an_empty_retained_message_leaves_none() {
 
 #[test]
 fn mqtt5_3_3_1_8_a_message_that_is_not_retained_leaves_the_retained_one() {
-    let (node, mut publisher) = scene(2);
-    retain(&mut publisher, "a", b"kept", Qos::AtLeastOnce);
-    publisher.publish("a", b"passing", Qos::AtMostOnce, 0);
-    let mut phone = node.connect("phone");
-    phone.subscribe(&[("a", Qos::AtMostOnce)]);
-    assert!(phone.expect_text("kept").retain);
-    phone.expect_nothing();
+    for hello in [Hello::v5("publisher"), Hello::v3("publisher")] {
+        let node = Node::with_shards(2);
+        let mut publisher = node.hello(&hello);
+        retain(&mut publisher, "a", b"kept", Qos::AtLeastOnce);
+        for payload in [&b"passing"[..], b""] {
+            publisher.publish("a", payload, Qos::AtMostOnce, 0);
+            publisher.publish("b", payload, Qos::AtMostOnce, 0);
+        }
+        let mut phone = node.connect("phone");
+        phone.subscribe(&[("#", Qos::AtMostOnce)]);
+        assert!(phone.expect_text("kept").retain);
+        phone.expect_nothing();
+    }
 }
 
 #[test]
@@ -130,7 +136,7 @@ fn mqtt5_3_3_1_11_retain_handling_2_sends_none() {
 }
 
 #[test]
-fn mqtt5_3_3_1_12_retain_as_published_says_what_live_messages_say() {
+fn mqtt5_3_3_1_13_retain_as_published_says_what_live_messages_say() {
     let (node, mut publisher) = scene(2);
     let mut phone = node.connect("phone");
     phone.subscribe_with(&[Filter { retain_as_published: true, ..Filter::new("a", Qos::AtMostOnce) }], None);
@@ -179,7 +185,7 @@ fn wildcards_find_the_retained_messages_of_every_home_in_the_order_of_topics() {
 }
 
 #[test]
-fn mqtt5_3_3_4_7_a_full_window_gets_the_rest_as_it_opens() {
+fn mqtt5_3_3_4_9_a_full_window_gets_the_rest_as_it_opens() {
     let (node, mut publisher) = scene(2);
     for n in 0..10 {
         retain(&mut publisher, &format!("t/{n}"), b"x", Qos::AtLeastOnce);
@@ -338,7 +344,7 @@ fn mqtt5_3_8_3_3_no_local_holds_for_retained_messages() {
 }
 
 #[test]
-fn mqtt5_3_1_2_17_a_will_may_be_retained() {
+fn mqtt5_3_1_2_15_a_will_may_be_retained() {
     for hello in [Hello::v5("mortal"), Hello::v3("mortal")] {
         let node = Node::with_shards(2);
         let mut last = will("wills/a", b"gone", Qos::AtLeastOnce);
@@ -423,4 +429,133 @@ fn a_full_node_looks_for_what_is_over_its_time_first() {
     node.advance(1_000);
     retain(&mut publisher, "b", b"x", Qos::AtLeastOnce);
     assert_eq!((node.gauge("retained_messages"), node.counter("retained_refused")), (1, 0));
+}
+
+#[test]
+fn mqtt5_3_8_4_4_subscribing_again_sends_what_is_retained_again_and_loses_nothing() {
+    for hello in [Hello::lasting("phone"), Hello::v3("phone").clean(false)] {
+        let (node, mut publisher) = scene(2);
+        retain(&mut publisher, "a", b"kept", Qos::AtLeastOnce);
+        let mut phone = node.hello(&hello);
+        phone.subscribe(&[("a", Qos::AtLeastOnce)]);
+        phone.expect_and_ack("kept");
+        // Twenty are under way, unacknowledged or behind them, while the subscription is replaced ten times.
+        let mut live: Vec<String> = Vec::new();
+        for n in 0..20_u16 {
+            let text = n.to_string();
+            publisher.publish("a", text.as_bytes(), Qos::AtLeastOnce, n + 1);
+            assert!(matches!(publisher.next(), Some(Got::PubAck(_, code)) if code < 0x80));
+            if n % 2 == 0 {
+                phone.start_subscribe(&[Filter::new("a", Qos::AtLeastOnce)], None);
+            }
+            live.push(text);
+        }
+        let (mut granted, mut again, mut arrived) = (0, 0, Vec::new());
+        while let Some(got) = phone.next() {
+            match got {
+                Got::SubAck(_, codes) => {
+                    assert_eq!(codes, [1]);
+                    granted += 1;
+                }
+                Got::Publish(message) => {
+                    phone.puback(message.id);
+                    if message.retain {
+                        assert_eq!(message.text(), "kept");
+                        again += 1;
+                    } else {
+                        arrived.push(message.text().to_owned());
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((granted, arrived), (10, live));
+        assert!(again >= 1, "it was sent again");
+        phone.subscribe(&[("a", Qos::AtLeastOnce)]);
+        assert_eq!(topics(&mut phone), [("a".into(), "kept".into())]);
+    }
+}
+
+#[test]
+fn mqtt311_3_1_2_7_what_is_retained_outlives_the_session_of_its_publisher() {
+    let node = Node::with_shards(2);
+    for clean in [true, false] {
+        let mut publisher = node.hello(&Hello::v3("publisher").clean(clean));
+        retain(&mut publisher, "a", format!("{clean}").as_bytes(), Qos::AtLeastOnce);
+        publisher.bye();
+        // A clean session takes the place of the one before and ends with its connection.
+        node.hello(&Hello::v3("publisher")).bye();
+        assert_eq!(node.gauge("sessions"), 0);
+        let mut phone = node.hello(&Hello::v3("phone"));
+        phone.subscribe(&[("a", Qos::AtLeastOnce)]);
+        assert!(phone.expect_and_ack(&format!("{clean}")).retain);
+        phone.bye();
+    }
+}
+
+#[test]
+fn mqtt311_3_3_1_7_a_qos_0_message_takes_the_place_of_the_one_before() {
+    let node = Node::with_shards(2);
+    let mut publisher = node.hello(&Hello::v3("publisher"));
+    for before in [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce] {
+        retain(&mut publisher, "a", b"before", before);
+        retain(&mut publisher, "a", b"after", Qos::AtMostOnce);
+        let mut phone = node.hello(&Hello::v3("phone"));
+        phone.subscribe(&[("a", Qos::ExactlyOnce)]);
+        let arrived = phone.expect_text("after");
+        assert_eq!((arrived.qos, arrived.retain), (Qos::AtMostOnce, true));
+        phone.expect_nothing();
+        phone.bye();
+    }
+}
+
+#[test]
+fn mqtt311_3_3_1_5_what_is_retained_is_stored_with_its_qos() {
+    let node = Node::with_shards(2);
+    let mut publisher = node.hello(&Hello::v3("publisher"));
+    for qos in [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce] {
+        retain(&mut publisher, "a", b"x", qos);
+        for granted in [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce] {
+            let mut phone = node.hello(&Hello::v3("phone"));
+            phone.subscribe(&[("a", granted)]);
+            assert_eq!(phone.expect_text("x").qos, qos.min(granted));
+            phone.hang_up();
+        }
+    }
+}
+
+#[test]
+fn mqtt311_3_3_1_6_a_new_subscription_gets_the_last_one_of_each_matching_topic() {
+    let node = Node::with_shards(3);
+    let mut publisher = node.hello(&Hello::v3("publisher"));
+    for (topic, text) in [("t/a", "1"), ("t/b", "2"), ("t/a", "3"), ("t/b/c", "4"), ("u", "5")] {
+        retain(&mut publisher, topic, text.as_bytes(), Qos::AtLeastOnce);
+    }
+    let mut phone = node.hello(&Hello::v3("phone"));
+    phone.subscribe(&[("t/+", Qos::AtLeastOnce)]);
+    // All with the retain flag [MQTT-3.3.1-8]: `topics` looks at it.
+    assert_eq!(topics(&mut phone), [("t/a".into(), "3".into()), ("t/b".into(), "2".into())]);
+    // And what comes later without it [MQTT-3.3.1-9].
+    retain(&mut publisher, "t/a", b"6", Qos::AtLeastOnce);
+    assert!(!phone.expect_and_ack("6").retain);
+    phone.expect_nothing();
+}
+
+#[test]
+fn mqtt311_3_3_1_10_an_empty_one_is_sent_on_and_leaves_none() {
+    let node = Node::with_shards(2);
+    let mut publisher = node.hello(&Hello::v3("publisher"));
+    let mut watcher = node.hello(&Hello::v3("watcher"));
+    watcher.subscribe(&[("a", Qos::AtMostOnce)]);
+    for qos in [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce] {
+        retain(&mut publisher, "a", b"x", Qos::AtLeastOnce);
+        watcher.expect_text("x");
+        retain(&mut publisher, "a", b"", qos);
+        assert!(!watcher.expect_text("").retain);
+        assert_eq!((node.gauge("retained_messages"), node.gauge("retained_bytes")), (0, 0));
+        let mut phone = node.hello(&Hello::v3("phone"));
+        phone.subscribe(&[("#", Qos::AtLeastOnce)]);
+        phone.expect_nothing();
+        phone.bye();
+    }
 }

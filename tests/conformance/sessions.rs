@@ -1,11 +1,13 @@
 //! A device's session: how it begins, who takes it over, when it ends.
 
-use crate::client::{Got, Hello};
+use crate::client::{Client, Got, Hello};
 use crate::node::Node;
 use kittiwake::base::ids::Qos;
 use kittiwake::limits::{
     DEVICES_PER_USER_MAX, PACKET_BYTES_MAX, RECEIVE_MAXIMUM_IN, SESSIONS_PER_CONNECTION_MAX, TOPIC_ALIAS_MAX,
 };
+use kittiwake::wire::mqtt::properties::DisconnectProperties;
+use kittiwake::wire::mqtt::{Disconnect, Reason};
 
 #[test]
 fn mqtt5_3_1_4_3_a_second_connection_of_a_device_takes_over_and_the_first_is_told() {
@@ -315,4 +317,34 @@ fn a_session_that_comes_and_goes_waits_once_for_the_writing_of_its_record() {
         node.hello(&Hello::lasting("phone").will(last)).hang_up();
     }
     assert_eq!(node.gauge("dirty_records"), 1);
+}
+
+#[test]
+fn what_is_committed_with_a_publish_of_a_session_that_is_over_is_removed() {
+    let node = Node::with_shards(2);
+    for clean in [true, false] {
+        let mut listener = node.hello(&Hello::lasting("listener"));
+        listener.subscribe(&[("a", Qos::ExactlyOnce)]);
+        let mut phone = node.hello(&Hello::lasting("phone"));
+        node.hold_commits();
+        phone.publish("a", b"late", Qos::ExactlyOnce, 7);
+        if clean {
+            // Another session of the device begins while the message is on its way.
+            phone = Client::dial(&node);
+            phone.hello(&Hello::v5("phone").clean(true));
+        } else {
+            phone.send_packet(&Disconnect {
+                properties: DisconnectProperties { session_expiry_seconds: Some(0), ..Default::default() },
+                ..Disconnect::new(Reason::Success)
+            });
+        }
+        node.run();
+        node.release_commits();
+        node.run();
+        let left = node.session_record_keys();
+        let of_phone = left.iter().filter(|key| key.windows(5).any(|name| name == b"phone")).count();
+        assert_eq!((of_phone, node.gauge("orphan_records")), (0, 0), "clean start: {clean}, {left:?}");
+        phone.hang_up();
+        listener.bye();
+    }
 }

@@ -34,7 +34,7 @@ fn together(members: &mut [&mut Client]) -> Vec<usize> {
 }
 
 #[test]
-fn mqtt5_3_2_2_16_connack_says_that_shares_are_available() {
+fn mqtt5_3_2_2_connack_says_that_shares_are_available() {
     let node = Node::new();
     let mut phone = node.dial();
     phone.hello(&Hello::v5("phone"));
@@ -83,7 +83,7 @@ fn mqtt5_3_8_3_4_no_local_on_a_share_is_a_protocol_error() {
 }
 
 #[test]
-fn mqtt5_3_3_1_3_retained_messages_are_not_sent_for_a_share() {
+fn mqtt5_4_8_2_retained_messages_are_not_sent_for_a_share() {
     let node = Node::with_shards(2);
     let mut publisher = node.connect("publisher");
     publisher.send_packet(&Publish { retain: true, ..publish("t/0", b"0", Qos::AtLeastOnce, 1) });
@@ -109,6 +109,42 @@ fn shares_of_what_is_a_user_s_own_are_refused() {
     phone.expect_nothing();
 }
 
+/// Each of these filters ends the connection that subscribes to it, and leaves nothing.
+#[track_caller]
+fn are_no_filters(node: &Node, filters: &[&str]) {
+    for filter in filters {
+        let mut phone = node.connect("phone");
+        phone.start_subscribe(&[Filter::new(filter, Qos::AtLeastOnce)], None);
+        phone.expect_goodbye(0x8F);
+    }
+    assert_eq!((node.gauge("share_groups"), node.gauge("subscriptions")), (0, 0));
+}
+
+#[test]
+fn mqtt5_4_8_2_1_a_share_has_a_name_of_at_least_one_character() {
+    let node = Node::new();
+    are_no_filters(&node, &["$share//a", "$share///", "$share/"]);
+    let mut phone = node.connect("phone");
+    phone.subscribe(&[("$share/g/a", Qos::AtLeastOnce)]);
+    // What only looks like one is a filter like any other.
+    phone.subscribe(&[("$shared/g/a", Qos::AtLeastOnce), ("share/g/a", Qos::AtLeastOnce)]);
+    assert_eq!((node.gauge("share_groups"), node.gauge("subscriptions")), (1, 3));
+}
+
+#[test]
+fn mqtt5_4_8_2_2_the_name_of_a_share_has_no_wildcard_and_is_followed_by_a_filter() {
+    let node = Node::new();
+    are_no_filters(&node, &["$share/g+/a", "$share/#/a", "$share/+/a", "$share/g", "$share/g/", "$share/g/#/a"]);
+    let mut phone = node.connect("phone");
+    // The filter begins behind the slash that ends the name: this one has an empty first level.
+    phone.subscribe(&[("$share/g//a", Qos::AtLeastOnce)]);
+    let mut publisher = node.connect("publisher");
+    publisher.publish("a", b"other", Qos::AtLeastOnce, 1);
+    publisher.publish("/a", b"mine", Qos::AtLeastOnce, 2);
+    phone.expect_and_ack("mine");
+    phone.expect_nothing();
+}
+
 #[test]
 fn mqtt5_4_8_2_3_a_share_is_granted_qos_1_at_most() {
     let node = Node::new();
@@ -118,6 +154,9 @@ fn mqtt5_4_8_2_3_a_share_is_granted_qos_1_at_most() {
     let mut publisher = node.connect("publisher");
     publisher.publish("t/0", b"0", Qos::ExactlyOnce, 1);
     assert_eq!(phone.expect_and_ack("0").qos, Qos::AtLeastOnce);
+    phone.subscribe(&[(SHARE, Qos::AtMostOnce)]);
+    publisher.publish("t/1", b"1", Qos::AtLeastOnce, 2);
+    assert_eq!(phone.expect_text("1").qos, Qos::AtMostOnce);
 }
 
 #[test]

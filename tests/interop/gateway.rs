@@ -4,7 +4,7 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 /// Nothing here takes this long unless it is broken.
@@ -173,7 +173,25 @@ impl Lines {
 
     /// The next line.
     pub fn next(&self) -> String {
-        self.lines.recv_timeout(PATIENCE).expect("a line was expected")
+        self.try_next().expect("a line was expected")
+    }
+
+    /// The next line; none if it ends before, or takes too long.
+    pub fn try_next(&self) -> Option<String> {
+        self.lines.recv_timeout(PATIENCE).ok()
+    }
+
+    /// All lines that are still to come until it ends by itself, and its exit code; none if it does not.
+    pub fn end(mut self) -> Option<(Vec<String>, Option<i32>)> {
+        let mut lines = Vec::new();
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => lines.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => return None,
+            }
+        }
+        Some((lines, self.process.wait().expect("the child is ours").code()))
     }
 
     /// The next `count` lines.

@@ -1,12 +1,13 @@
 //! Stock clients over real sockets, on both drivers, with one shard and with four.
 //!
-//! Needs `mosquitto_sub`/`mosquitto_pub` (mosquitto-clients), Python with paho-mqtt and grpcio, curl and Chromium;
-//! `.ci/run` installs them.
+//! Needs `mosquitto_sub`/`mosquitto_pub` (mosquitto-clients), Python with paho-mqtt and grpcio, Node with what
+//! `clients/package.json` names, curl and Chromium; `.ci/run` installs them.
 
 mod events;
 mod gateway;
 mod grpc;
 mod matrix;
+mod mosquitto;
 mod rumqttc_client;
 mod websocket;
 

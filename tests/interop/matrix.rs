@@ -1,8 +1,8 @@
 //! Stock clients by what they can do: each plays the same features, says what came of each, and every one must be well,
-//! on both drivers, over TCP and over WebSocket.
+//! on both drivers, over TCP and, where the client speaks it, over WebSocket.
 
 use crate::gateway::{Gateway, Lines};
-use crate::rumqttc_client;
+use crate::{mosquitto, rumqttc_client};
 use std::path::Path;
 use std::process::Command;
 
@@ -11,6 +11,13 @@ const FEATURES: [&str; 11] =
     ["connect", "qos0", "qos1", "qos2", "will", "retained", "take_over", "resume", "shared", "aliases", "expiry"];
 
 const DRIVERS: [&str; 2] = ["epoll", "io_uring"];
+
+/// Why a feature failed.
+pub type Failure = String;
+
+pub fn equal<T: PartialEq + std::fmt::Debug>(found: T, wanted: T, what: &str) -> Result<(), Failure> {
+    if found == wanted { Ok(()) } else { Err(format!("{what}: {found:?}, expected {wanted:?}")) }
+}
 
 /// A program of `tests/interop/clients`, run with the address.
 fn program(runner: &str, file: &str, url: &str) -> Vec<String> {
@@ -70,4 +77,9 @@ fn rumqttc_over_tcp() {
 #[test]
 fn rumqttc_over_websocket() {
     all_is_well("rumqttc", "ws", rumqttc_client::play);
+}
+
+#[test]
+fn mosquitto_over_tcp() {
+    all_is_well("mosquitto_pub and mosquitto_sub", "tcp", mosquitto::play);
 }

@@ -1,6 +1,7 @@
 //! What rumqttc must be able to do with the gateway, over MQTT 5: a line for each feature.
 
 use crate::gateway::PATIENCE;
+use crate::matrix::{Failure, equal};
 use rumqttc::Transport;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{ConnAck, DisconnectReasonCode, LastWill, Packet, Publish, PublishProperties};
@@ -10,9 +11,6 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
-
-/// Why a feature failed.
-type Failure = String;
 
 /// Where, and for which run.
 #[derive(Clone, Copy)]
@@ -191,10 +189,6 @@ fn text(publish: &Publish) -> String {
 
 fn topic(publish: &Publish) -> String {
     String::from_utf8_lossy(&publish.topic).into_owned()
-}
-
-fn equal<T: PartialEq + std::fmt::Debug>(found: T, wanted: T, what: &str) -> Result<(), Failure> {
-    if found == wanted { Ok(()) } else { Err(format!("{what}: {found:?}, expected {wanted:?}")) }
 }
 
 fn lasting(options: &mut MqttOptions) {

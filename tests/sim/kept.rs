@@ -51,16 +51,20 @@ impl Kept {
         self.owed.clear();
     }
 
-    /// What must have come and has not. One that was replaced by an empty one need not, nor by one of QoS 0.
+    /// What must have come and has not. One that was replaced by an empty one need not, nor by one of QoS 0, nor by one
+    /// that does not have to come.
     pub fn missing<'a>(
         &'a self,
         history: &'a History,
         messages: &'a BTreeMap<MessageId, Message>,
+        has_to_come: impl Fn(&Message) -> bool + 'a,
     ) -> impl Iterator<Item = MessageId> + 'a {
-        let excused = |id: &Option<MessageId>| id.is_none_or(|id| messages[&id].qos == Qos::AtMostOnce);
+        let excused = move |id: &Option<MessageId>| {
+            id.is_none_or(|id| messages[&id].qos == Qos::AtMostOnce || !has_to_come(&messages[&id]))
+        };
         self.owed.iter().filter_map(move |(topic, &place)| {
             let all = &history[topic][place..];
-            (!all.iter().any(excused)).then(|| all[0].expect("it is not excused"))
+            (!all.iter().any(&excused)).then(|| all[0].expect("it is not excused"))
         })
     }
 }

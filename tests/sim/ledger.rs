@@ -385,23 +385,32 @@ impl Ledger {
     /// Acked messages that have not arrived where they are owed.
     pub fn missing(&self) -> Vec<(MessageId, usize)> {
         let mut missing = Vec::new();
-        let lasts = |message: &&Message| message.lives_ms.is_none_or(|lives_ms| lives_ms > LASTING_MS);
-        let owed = |message: &&Message| message.acked && lasts(message);
-        for (&id, message) in self.messages.iter().filter(|(_, message)| owed(message)) {
+        // What has to come, unless retention has taken it.
+        let has_to_come = |life: &Life, message: &Message| {
+            life.takes(message) && message.lives_ms.is_none_or(|lives_ms| lives_ms > LASTING_MS)
+        };
+        let is_gone = |life: &Life, message: &Message| {
+            let mut entries = message.entries.iter().filter(|(stream, _)| life.is_its(stream));
+            entries.any(|(stream, offset)| self.first_kept[stream] > *offset)
+        };
+        for (&id, message) in self.messages.iter().filter(|(_, message)| message.acked) {
             for &(client, number, _) in &message.owed {
                 let life = &self.lives[client];
-                let mut entries = message.entries.iter().filter(|(stream, _)| life.is_its(stream));
-                let is_gone = entries.any(|(stream, offset)| self.first_kept[stream] > *offset);
-                let is_owed = life.takes(message) && life.number == number && id >= life.owed_from && !is_gone;
+                let is_owed = life.number == number && id >= life.owed_from;
+                let is_owed = is_owed && has_to_come(life, message) && !is_gone(life, message);
                 if is_owed && !life.got.contains_key(&id) {
                     missing.push((id, client));
                 }
             }
         }
         for (client, life) in self.lives.iter().enumerate() {
-            let shared = self.shares.missing(&self.messages, client, life);
-            missing.extend(shared.into_iter().map(|id| (id, client)));
-            missing.extend(life.kept.missing(&self.retained, &self.messages).map(|id| (id, client)));
+            let shared = self.shares.missing(&self.messages, client, life).into_iter().filter(|id| {
+                let message = &self.messages[id];
+                has_to_come(life, message) && !is_gone(life, message)
+            });
+            missing.extend(shared.map(|id| (id, client)));
+            let kept = life.kept.missing(&self.retained, &self.messages, |message| has_to_come(life, message));
+            missing.extend(kept.map(|id| (id, client)));
         }
         missing
     }

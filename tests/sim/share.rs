@@ -74,7 +74,8 @@ impl Ledger {
         let given = self.shares.given.entry((id, client % 2)).or_default();
         for before in given.iter().filter(|before| before.crashed_at == now.crashed_at && !is_again) {
             assert!(message.qos > Qos::AtMostOnce, "QoS 0 m{id} came to {} and {client}", before.client);
-            if self.lives[before.client].share.connection == before.connection {
+            // What comes to one who has left was sent before, and another may have it since.
+            if asked && self.lives[before.client].share.connection == before.connection {
                 self.shares.doubtful.push((id, *before));
             }
         }

@@ -209,7 +209,7 @@ impl World {
                 Effect::Unsubscribe { filter, position } => {
                     assert!(self.places.remove(&(filter, position)).is_some(), "a place is left once");
                 }
-                Effect::Count(_) => {}
+                Effect::Count(_) | Effect::Orphan { .. } => {}
                 other => self.carry_out_for(id.expect("it is a session's"), other),
             }
         }

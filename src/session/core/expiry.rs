@@ -3,7 +3,7 @@
 use super::super::{Effect, Effects};
 use super::aliases::AliasesOut;
 use super::record;
-use super::state::{Flight, Link, Session, State, flag};
+use super::state::{Flight, Link, Purpose, Session, State, flag};
 use crate::base::clock::Now;
 use crate::base::ids::Seq;
 use crate::base::message::Message;
@@ -137,10 +137,22 @@ impl Session {
     /// The will that is still owed, and the subscriptions out of the router.
     pub(in crate::session) fn dismantle(&mut self, now: Now, effects: &mut Effects) {
         self.publish_will(now, effects);
+        self.orphan_received(effects);
         // It has none from now on: whoever carries this out must not find them and keep what they share.
         for subscription in core::mem::take(&mut self.subscriptions).into_vec() {
             let effect = subscription.leave(self);
             effects.push(effect);
+        }
+    }
+}
+
+impl Session {
+    /// Identifiers whose messages are still on their way are committed with them, after all others are removed.
+    fn orphan_received(&self, effects: &mut Effects) {
+        let received = self.extra.iter().flat_map(|extra| &extra.received);
+        for held in received.filter(|held| !held.routed && self.has(flag::RECORDED)) {
+            let (receipt, record) = (Purpose::Publish2.ticket(0, held.id), record::received(self, held.id, false));
+            effects.push(Effect::Orphan { member: None, receipt, record });
         }
     }
 }

@@ -134,7 +134,10 @@ impl Shard {
                         session.on_retained_read(&filter, &after, &[], None, now, effects);
                     });
                 }
-                Effect::LeaveShare { .. } | Effect::ShareOpen { .. } | Effect::ShareSettled { .. } => {}
+                Effect::LeaveShare { .. }
+                | Effect::Orphan { .. }
+                | Effect::ShareOpen { .. }
+                | Effect::ShareSettled { .. } => {}
                 Effect::DeliverRetained { message, .. } => self.trace.push(format!("RETAINED {} q0", message.topic)),
                 Effect::PullTopics { .. } => {
                     let seq = self.seq;

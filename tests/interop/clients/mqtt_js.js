@@ -102,7 +102,10 @@ const features = {
     const publisher = await connect(`p-${run}`)
     await publisher.publishAsync(`kept/${run}/a`, 'old', { qos: 1, retain: true })
     await publisher.publishAsync(`kept/${run}/a`, 'new', { qos: 1, retain: true })
+    // At QoS 0 nothing says that a message has arrived, except that it comes back.
+    await publisher.subscribeAsync(`kept/${run}/b`, { qos: 0 })
     await publisher.publishAsync(`kept/${run}/b`, 'other', { qos: 0, retain: true })
+    equal(text(await next(publisher)), 'other', 'the message at QoS 0')
     const late = await connect(`l-${run}`)
     await late.subscribeAsync(`kept/${run}/+`, { qos: 1 })
     const got = [await next(late), await next(late)].map((packet) => [packet.topic, text(packet), packet.retain]).sort()
