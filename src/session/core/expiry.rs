@@ -43,7 +43,8 @@ impl Session {
         if self.state == State::Offline || self.state == State::Ended {
             return;
         }
-        let since_tick = u32::try_from(now.monotonic_ms / TICK_MS).unwrap_or(u32::MAX);
+        // Rounded up: nothing is over before its time.
+        let since_tick = u32::try_from(now.monotonic_ms.div_ceil(TICK_MS)).unwrap_or(u32::MAX);
         self.link = Link::Offline { since_tick };
         self.state = State::Offline;
         self.positions.stand_at(shard_seq);

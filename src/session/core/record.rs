@@ -446,5 +446,5 @@ fn tick_ms() -> u64 {
 }
 
 fn tick(monotonic_ms: u64) -> u32 {
-    u32::try_from(monotonic_ms / tick_ms()).unwrap_or(u32::MAX)
+    u32::try_from(monotonic_ms.div_ceil(tick_ms())).unwrap_or(u32::MAX)
 }

@@ -370,7 +370,7 @@ fn a_session_is_kept_for_the_longest_expiry_at_most_also_when_a_disconnect_asks_
             }
             shard.drop_connection();
             let lives_ms = u64::from(wanted.min(bound)) * 1_000;
-            let deadline = shard.now.monotonic_ms / 100 * 100 + lives_ms;
+            let deadline = shard.now.monotonic_ms.next_multiple_of(100) + lives_ms;
             assert_eq!(shard.session().offline_deadline(), Some(deadline), "{wanted}, {at_the_end}");
         }
     }
