@@ -49,7 +49,6 @@ fn run(target: &str, random: usize, entry: impl Fn(&[u8])) {
     }
     for _ in 0..random {
         let bytes: Vec<u8> = (0..draw() % 600).map(|_| draw() as u8).collect();
-        if target == "session" {}
         entry(&bytes);
     }
 }

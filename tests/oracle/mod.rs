@@ -118,6 +118,7 @@ pub const STRICTER: &[Stricter] = &[
         V5,
         b"\x10\x10\x00\x04MQTT\x05\x02\0\0\x03\x16\0\0\0\0",
     ),
+    stricter("AUTH without an authentication method", "MQTT 5 3.15.2.2.2", V5, &[0xF0, 2, 0, 0]),
 ];
 
 /// Compares the two on one whole frame; says what they disagree in.

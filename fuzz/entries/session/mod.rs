@@ -112,7 +112,7 @@ impl World {
             25 => self.write_lazily(),
             26 => self.first_kept = (self.first_kept + 1).min(self.inbox.len() as u64 + 1),
             27 => self.retain(draw),
-            28 => self.answer_retained(draw.below(8)),
+            28 => self.answer_retained(draw.below(8) + 1),
             29 => match draw.below(8) {
                 0 => self.tells_received = draw.flag(),
                 1 => self.answer_locate(false),

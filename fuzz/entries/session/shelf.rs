@@ -147,12 +147,11 @@ impl World {
             return;
         }
         let (mut messages, mut through) = (Vec::new(), None);
-        let mut visited = 0;
-        for (topic, message) in self.shelf.retained.iter().filter(|(topic, _)| **topic > after) {
-            if messages.len() == limit || visited == visits {
+        let behind = self.shelf.retained.iter().filter(|(topic, _)| **topic > after);
+        for (topic, message) in behind.take(visits) {
+            if messages.len() == limit {
                 break;
             }
-            visited += 1;
             through = Some(Arc::clone(topic));
             if matches(&filter, topic) {
                 messages.push(Arc::clone(message));

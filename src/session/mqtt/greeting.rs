@@ -38,7 +38,7 @@ pub fn greet(bytes: &[u8], packet_bytes_max: usize) -> Greeting {
         Err(error) => {
             let version = error.connack_version().or(match error {
                 DecodeError::ClientIdentifier(_) => Some(Version::V311),
-                _ => level(bytes),
+                _ => level(&bytes[..total]),
             });
             refused(version, error.reason(), u32::MAX)
         }

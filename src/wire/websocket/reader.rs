@@ -147,8 +147,14 @@ impl Reader {
                 }
             }
             let unread = &bytes[at.read..];
-            let Some(head) = decode_head(unread)? else {
-                return self.check_start(unread, rules).map(|()| Event::NeedMore);
+            let head = match decode_head(unread) {
+                Ok(Some(head)) => head,
+                Ok(None) => return self.check_start(unread, rules).map(|()| Event::NeedMore),
+                // What the first two bytes show is told before what the length behind them does.
+                Err(why @ (Violation::Length | Violation::LengthNotMinimal)) => {
+                    return Err(self.check_start(unread, rules).err().unwrap_or(why));
+                }
+                Err(why) => return Err(why),
             };
             self.check(&head, at.write, rules)?;
             if head.opcode.is_control() {

@@ -108,6 +108,19 @@ fn rfc6455_5_1_a_client_masks_and_a_server_does_not() {
 }
 
 #[test]
+fn the_first_violation_is_told_however_many_bytes_are_there() {
+    let too_long = [0xFF; 8];
+    let unmasked = [&[0x82, 127][..], &too_long].concat();
+    let inside = [&frame(false, Opcode::Text, b"x"), &[0x82, 0xFF][..], &too_long].concat();
+    let not_minimal = [0x82, 126, 0, 1];
+    for (stream, first) in
+        [(&unmasked[..], Violation::Masking), (&inside, Violation::Interleaved), (&not_minimal, Violation::Masking)]
+    {
+        assert_eq!(violation(&[stream.to_vec()]), first);
+    }
+}
+
+#[test]
 fn rfc6455_8_1_text_is_wrong_at_its_first_wrong_byte() {
     assert_eq!(violation(&[frame(false, Opcode::Text, b"\xCE\xBA\xED\xA0\x80")]), Violation::Utf8);
     assert_eq!(violation(&[frame(true, Opcode::Text, b"\xC3")]), Violation::Utf8, "half a character at its end");

@@ -60,6 +60,15 @@ fn what_was_read_before_a_subscription_is_not_sent_for_it_and_there_is_one_read_
     assert!(!shard.session().is_replaying() && shard.reads.is_empty());
 }
 
+#[test]
+fn what_follows_a_greeting_does_not_change_how_it_is_refused() {
+    for following in [4, 5, 6] {
+        let bytes = [0x10, 6, 0, 4, b'M', b'Q', b'T', b'T', following];
+        let Greeting::Refuse { frames, .. } = greet(&bytes, 1000) else { panic!("its level is not there") };
+        assert!(frames.is_empty(), "a byte behind it is not its level");
+    }
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 
