@@ -482,18 +482,20 @@ fn measure(house: &House) {
         ("event streams QoS 1", fan_out_events(house, "events/one", Qos::AtLeastOnce)),
         ("user push QoS 0", user_push(house, Qos::AtMostOnce, true)),
     ];
-    let bounded = [
-        ("publish QoS 0", publish(house, "room/zero", Qos::AtMostOnce), 2.0),
-        ("publish QoS 1", publish(house, "room/one", Qos::AtLeastOnce), 2.0),
-        ("stored push QoS 1 to an event stream", stored_event(house), 3.0),
-        ("stored push QoS 1", user_push(house, Qos::AtLeastOnce, false), 3.0),
-    ];
     house.websocket.set(true);
     let free_over_websocket = [
         ("keep alive over WebSocket", keep_alive(house)),
         ("fan-out QoS 0 over WebSocket", fan_out(house, "topic/w0", Qos::AtMostOnce)),
         ("fan-out QoS 1 over WebSocket", fan_out(house, "topic/w1", Qos::AtLeastOnce)),
         ("user push QoS 0 over WebSocket", user_push(house, Qos::AtMostOnce, true)),
+    ];
+    house.websocket.set(false);
+    // Last: the positions of sessions that outlive their connections are written a second later, whatever is measured then.
+    let bounded = [
+        ("publish QoS 0", publish(house, "room/zero", Qos::AtMostOnce), 2.0),
+        ("publish QoS 1", publish(house, "room/one", Qos::AtLeastOnce), 2.0),
+        ("stored push QoS 1 to an event stream", stored_event(house), 3.0),
+        ("stored push QoS 1", user_push(house, Qos::AtLeastOnce, false), 3.0),
     ];
     for (what, per_message) in free.into_iter().chain(free_over_websocket) {
         assert!(per_message == 0.0, "{}: {what}: {per_message} allocations a message", house.name);
