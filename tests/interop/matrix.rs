@@ -3,6 +3,7 @@
 
 use crate::gateway::{Gateway, Lines};
 use crate::{mosquitto, rumqttc_client};
+use std::fs::File;
 use std::path::Path;
 use std::process::Command;
 
@@ -19,9 +20,24 @@ pub fn equal<T: PartialEq + std::fmt::Debug>(found: T, wanted: T, what: &str) ->
     if found == wanted { Ok(()) } else { Err(format!("{what}: {found:?}, expected {wanted:?}")) }
 }
 
+/// The packages of `tests/interop/clients`, installed where they are missing; tests in other processes wait meanwhile.
+fn packages(directory: &Path) {
+    let lock = File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("npm.lock")).expect("cargo made the directory");
+    lock.lock().expect("a file of our own");
+    if !directory.join("node_modules/mqtt").exists() || !directory.join("node_modules/puppeteer-core").exists() {
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--no-audit", "--no-fund", "--silent"]).current_dir(directory);
+        let status = npm.status().unwrap_or_else(|error| panic!("npm is needed by this test: {error}"));
+        assert!(status.success(), "npm cannot install the clients: {status}");
+    }
+}
+
 /// A program of `tests/interop/clients`, run with the address.
 fn program(runner: &str, file: &str, url: &str) -> Vec<String> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/clients");
+    if runner == "node" {
+        packages(&directory);
+    }
     let lines = Lines::of(Command::new(runner).arg(directory.join(file)).arg(url).current_dir(&directory));
     let mut all = Vec::new();
     loop {
