@@ -6,8 +6,10 @@ use crate::client::{Got, Hello};
 use crate::node::Node;
 use kittiwake::base::ids::Qos;
 use kittiwake::limits::{SSE_HEARTBEAT, SSE_RETRY, TOPIC_ENTRIES_MAX};
-use kittiwake::shard::command::Target;
+use kittiwake::shard::command::{Push, Target};
 use kittiwake::wire::http::Origins;
+use std::sync::Arc;
+use std::time::Duration;
 use stream::{Event, Stream, answer};
 
 fn texts(events: &[Event]) -> Vec<String> {
@@ -528,4 +530,19 @@ fn a_store_that_does_not_answer_is_told_in_time() {
     assert_eq!((stream.status(), stream.is_closed()), (503, true));
     node.release_commits();
     node.assert_at_rest();
+}
+
+#[test]
+fn a_push_that_waits_for_devices_counts_what_a_streams_socket_took() {
+    for shards in [1, 2] {
+        let node = Node::with_shards(shards);
+        let mut stream = Stream::open(&node, "inbox=1&user=ann&device=page");
+        stream.expect_nothing();
+        let wait = |push: &mut Push| push.deliver_within = Some(Duration::from_secs(5));
+        let token = node.start_push(Target::User("ann".into()), b"x", Qos::AtLeastOnce, wait).expect("it is taken");
+        node.run();
+        let pushed = node.take_pushed(token).expect("nobody else is waited for").expect("it works");
+        assert_eq!(*pushed.results[0].delivered, [Arc::<str>::from("page")]);
+        assert_eq!(stream.next().json()["payload"], "x");
+    }
 }

@@ -149,6 +149,7 @@ impl Session {
     /// It was handed to the socket. That settles it for a client that never says what it has.
     pub fn handed_over(&mut self, delivery: DeliveryId, effects: &mut Effects) {
         if !self.protocol.acknowledges() && self.in_flight(delivery).is_some() {
+            self.tell_received(delivery, false, effects);
             self.settle(delivery, Counter::Settled, effects);
         }
     }
