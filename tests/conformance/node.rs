@@ -364,25 +364,24 @@ impl Node {
 
     /// Session records in the store.
     pub fn session_records(&self) -> usize {
-        self.records(b"s")
+        self.session_record_keys().len()
     }
 
     /// Share groups' records in the store.
     pub fn share_records(&self) -> usize {
-        self.records(b"g")
-    }
-
-    fn records(&self, prefix: &[u8]) -> usize {
-        let mut plane = self.0.plane.borrow_mut();
-        let store = plane.desk.log_mut().store_mut();
-        store.read_records(prefix, &[], usize::MAX).expect("memory can be read").len()
+        self.record_keys(b"g").len()
     }
 
     /// Keys of sessions' records in the store.
     pub fn session_record_keys(&self) -> Vec<Box<[u8]>> {
+        self.record_keys(b"s")
+    }
+
+    fn record_keys(&self, prefix: &[u8]) -> Vec<Box<[u8]>> {
         let mut plane = self.0.plane.borrow_mut();
-        let page = plane.desk.log_mut().store_mut().read_records(b"s", &[], 1_000).expect("memory does not fail");
-        page.into_iter().map(|(key, _)| key).collect()
+        let store = plane.desk.log_mut().store_mut();
+        let all = store.read_records(prefix, &[], usize::MAX).expect("memory can be read");
+        all.into_iter().map(|(key, _)| key).collect()
     }
 
     /// A gauge, summed over the shards.

@@ -33,7 +33,13 @@ pub enum Close {
     Lost,
 }
 
-const TICK_MS: u64 = TICK.as_millis() as u64;
+/// In [`Link::Offline`] time is counted in these.
+pub(super) const TICK_MS: u64 = TICK.as_millis() as u64;
+
+/// The tick from which an absence counts. Rounded up: nothing is over before its time.
+pub(super) fn tick(monotonic_ms: u64) -> u32 {
+    u32::try_from(monotonic_ms.div_ceil(TICK_MS)).unwrap_or(u32::MAX)
+}
 
 impl Session {
     /// Its connection is gone. Emits the will, `RecordDirty` or `End` as they are due; afterwards
@@ -43,9 +49,7 @@ impl Session {
         if self.state == State::Offline || self.state == State::Ended {
             return;
         }
-        // Rounded up: nothing is over before its time.
-        let since_tick = u32::try_from(now.monotonic_ms.div_ceil(TICK_MS)).unwrap_or(u32::MAX);
-        self.link = Link::Offline { since_tick };
+        self.link = Link::Offline { since_tick: tick(now.monotonic_ms) };
         self.state = State::Offline;
         self.positions.stand_at(shard_seq);
         self.set(flag::PAUSED_OPENING | flag::PAUSED_RECEIVE, false);

@@ -12,6 +12,7 @@
 use super::super::Identity;
 use super::bytes::{Reader, Write};
 use super::cursor::Prefix;
+use super::expiry::{TICK_MS, tick};
 use super::protocol::Protocol;
 use super::retained::{Pending, Replay};
 use super::state::{Flight, InFlight, Link, LoggedAt, Received, Session, flag};
@@ -19,7 +20,6 @@ use crate::base::clock::Now;
 use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq};
 use crate::base::log::RecordChange;
 use crate::base::message::Message;
-use crate::limits::TICK;
 use std::sync::Arc;
 
 /// The prefix of all session records.
@@ -94,7 +94,7 @@ pub(in crate::session) fn cursor(session: &Session, now: Now) -> RecordChange {
     out.flag(session.has(flag::INBOX_UNKNOWN));
     let away_ms = match session.link {
         Link::Online { .. } => None,
-        Link::Offline { since_tick } => Some(now.monotonic_ms.saturating_sub(u64::from(since_tick) * tick_ms())),
+        Link::Offline { since_tick } => Some(now.monotonic_ms.saturating_sub(u64::from(since_tick) * TICK_MS)),
     };
     out.option(away_ms.map(|away| now.wall_ms.saturating_sub(away)), Vec::u64);
     let marks = || session.flights().iter().filter(|flight| flight.state == Flight::Settled);
@@ -439,12 +439,4 @@ fn read_replay(session: &mut Session, reader: &mut Reader<'_>) -> Option<()> {
     })?;
     session.extra().replay = Some(Box::new(Replay { filters: filters.into(), recorded: true, ..Replay::default() }));
     Some(())
-}
-
-fn tick_ms() -> u64 {
-    TICK.as_millis() as u64
-}
-
-fn tick(monotonic_ms: u64) -> u32 {
-    u32::try_from(monotonic_ms.div_ceil(tick_ms())).unwrap_or(u32::MAX)
 }
