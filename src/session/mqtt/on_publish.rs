@@ -32,8 +32,12 @@ pub(super) fn handle(session: &mut Session, publish: &Publish<'_>, now: Now, eff
         return;
     }
     if on_question::is_question(&topic) {
-        let reason = on_question::handle(session, &topic, publish, effects);
-        return close_question(session, id, publish.qos, reason, effects);
+        let (reason, ask) = match on_question::handle(session, &topic, publish) {
+            Ok(ask) => (Reason::Success, Some(ask)),
+            Err(reason) => (reason, None),
+        };
+        acknowledge_question(session, id, publish.qos, reason, effects);
+        return ask.into_iter().for_each(|ask| effects.push(ask));
     }
     if let Some(reason) = refusal(&topic, publish) {
         effects.count(Counter::PublishRefused);
@@ -50,7 +54,7 @@ pub(super) fn handle(session: &mut Session, publish: &Publish<'_>, now: Now, eff
 }
 
 /// A question is nobody's message: it is acknowledged as soon as it is asked, or refused.
-fn close_question(session: &mut Session, id: u16, qos: Qos, reason: Reason, effects: &mut Effects) {
+fn acknowledge_question(session: &mut Session, id: u16, qos: Qos, reason: Reason, effects: &mut Effects) {
     if reason.is_error() {
         effects.count(Counter::PublishRefused);
     }

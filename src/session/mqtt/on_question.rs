@@ -8,7 +8,7 @@
 //! topic that it subscribes to. The question is acknowledged when it has been asked.
 
 use super::super::core::state::Session;
-use super::super::{Effect, Effects, Question, ReplyTo};
+use super::super::{Effect, Question, ReplyTo};
 use super::on_subscribe::may_subscribe;
 use crate::base::ids::{Epoch, Offset};
 use crate::limits::{HISTORY_PAGE_DEFAULT, HISTORY_PAGE_MAX, QUESTION_BYTES_MAX, QUESTIONS_MAX};
@@ -37,35 +37,29 @@ pub(super) fn is_question(topic: &str) -> bool {
     topic == HISTORY || topic == PRESENCE
 }
 
-/// Asks it, or says why not.
-pub(super) fn handle(session: &mut Session, name: &str, publish: &Publish<'_>, effects: &mut Effects) -> Reason {
-    let Some(reply_to) = publish.properties.response_topic else {
-        // Without it nobody could be answered; 3.1.1 has none at all.
-        return Reason::NotAuthorized;
-    };
+/// What is to be asked once the publish is acknowledged, or why it is not.
+pub(super) fn handle(session: &mut Session, name: &str, publish: &Publish<'_>) -> Result<Effect, Reason> {
+    // Without it nobody could be answered; 3.1.1 has none at all.
+    let reply_to = publish.properties.response_topic.ok_or(Reason::NotAuthorized)?;
     let is_reserved = reply_to.starts_with('$') && !reply_to.starts_with("$api/");
     if is_reserved || is_question(reply_to) || session.effective(reply_to, None).is_none() {
-        return Reason::TopicNameInvalid;
+        return Err(Reason::TopicNameInvalid);
     }
-    let question = match read(name, publish.payload) {
-        Ok(question) => question,
-        Err(reason) => return reason,
-    };
+    let question = read(name, publish.payload)?;
     let filter = match &question {
         Question::History { topic: None, .. } => "$inbox/#",
         Question::History { topic: Some(topic), .. } | Question::Presence { topic } => topic,
     };
     if !may_subscribe(session, filter) {
-        return Reason::NotAuthorized;
+        return Err(Reason::NotAuthorized);
     }
     let asks = &mut session.extra().asks;
     if *asks >= QUESTIONS_MAX {
-        return Reason::QuotaExceeded;
+        return Err(Reason::QuotaExceeded);
     }
     *asks += 1;
     let to = ReplyTo { topic: reply_to.into(), correlation_data: publish.properties.correlation_data.map(Into::into) };
-    effects.push(Effect::Ask { question, to: Box::new(to) });
-    Reason::Success
+    Ok(Effect::Ask { question, to: Box::new(to) })
 }
 
 fn read(name: &str, payload: &[u8]) -> Result<Question, Reason> {

@@ -136,6 +136,7 @@ impl Shard {
                 }
                 Effect::LeaveShare { .. }
                 | Effect::Orphan { .. }
+                | Effect::Ask { .. }
                 | Effect::ShareOpen { .. }
                 | Effect::ShareSettled { .. } => {}
                 Effect::DeliverRetained { message, .. } => self.trace.push(format!("RETAINED {} q0", message.topic)),
