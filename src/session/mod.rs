@@ -80,7 +80,7 @@ pub enum Effect {
     /// Answer a device's question; then call [`Session::answered`].
     Ask {
         /// What it wants to know.
-        question: Question,
+        question: Box<Question>,
         /// Where the answer goes.
         to: Box<ReplyTo>,
     },

@@ -66,7 +66,7 @@ impl Gateway {
                 let is_handed = self.deliver_once(core, session, &message, place);
                 self.settled_for(core, session, at, is_handed);
             }
-            Effect::Ask { question, to } => self.ask(core, session, question, to),
+            Effect::Ask { question, to } => self.ask(core, session, *question, to),
             Effect::Received { at, topic, refused } => self.on_received(core, session, at, topic, refused),
             Effect::Gap(gap) => self.deliver_gap(core, session, &gap),
             Effect::Locate { topic, after } => self.locate(session, topic, after),

@@ -250,6 +250,7 @@ fn freeze_streaming(out: &mut Vec<u8>, streaming: &Streaming) {
             Missing::Unknown => [0, 0].into_iter().for_each(|number| out.u64(number)),
         });
     }
+    out.flag(streaming.wants_retained);
     out.option(streaming.page.as_deref(), Vec::text);
     out.option(streaming.poll, freeze_wish);
 }
@@ -306,6 +307,7 @@ fn thaw_streaming(reader: &mut Reader<'_>) -> Option<Streaming> {
         is_installed: reader.flag()?,
         inbox_missing: reader.option(missing)?,
         topics_missing: reader.option(missing)?,
+        wants_retained: reader.flag()?,
         page: reader.option(|reader| reader.text().map(Into::into))?,
         poll: reader.option(thaw_wish)?,
     })

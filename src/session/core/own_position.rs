@@ -56,6 +56,8 @@ pub(in crate::session) struct Streaming {
     pub is_installed: bool,
     pub inbox_missing: Option<Missing>,
     pub topics_missing: Option<Missing>,
+    /// What is retained of its topics comes first.
+    pub wants_retained: bool,
     /// The page that may read the answer.
     pub page: Option<Box<str>>,
     /// It wants one answer, and no stream.

@@ -59,7 +59,7 @@ pub(super) fn handle(session: &mut Session, name: &str, publish: &Publish<'_>) -
     }
     *asks += 1;
     let to = ReplyTo { topic: reply_to.into(), correlation_data: publish.properties.correlation_data.map(Into::into) };
-    Ok(Effect::Ask { question, to: Box::new(to) })
+    Ok(Effect::Ask { question: Box::new(question), to: Box::new(to) })
 }
 
 fn read(name: &str, payload: &[u8]) -> Result<Question, Reason> {

@@ -136,7 +136,6 @@ impl Shard {
                 }
                 Effect::LeaveShare { .. }
                 | Effect::Orphan { .. }
-                | Effect::Ask { .. }
                 | Effect::ShareOpen { .. }
                 | Effect::ShareSettled { .. } => {}
                 Effect::DeliverRetained { message, .. } => self.trace.push(format!("RETAINED {} q0", message.topic)),
@@ -159,7 +158,7 @@ impl Shard {
                 Effect::DeliverOnce { message, .. } => self.trace.push(format!("PUBLISH {} q0", message.topic)),
                 Effect::Received { .. } => self.trace.push("received".into()),
                 Effect::Count(_) | Effect::RecordDirty | Effect::InboxLeft { .. } | Effect::Unsubscribe { .. } => {}
-                Effect::Locate { .. } | Effect::Opened => unreachable!("not of MQTT"),
+                Effect::Ask { .. } | Effect::Locate { .. } | Effect::Opened => unreachable!("not of these tests"),
             }
         }
     }

@@ -10,8 +10,8 @@ use crate::wire::sse::{Gap, Lost, Stream, encode_gap};
 fn stream(at: LoggedAt) -> Stream {
     match at {
         LoggedAt::Inbox(_) => Stream::Inbox,
-        LoggedAt::Topics(_) => Stream::Topics,
-        LoggedAt::Retained(_) | LoggedAt::Shared { .. } => unreachable!("event streams ask for neither"),
+        LoggedAt::Topics(_) | LoggedAt::Retained(_) => Stream::Topics,
+        LoggedAt::Shared { .. } => unreachable!("event streams are in no share group"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::super::core::own_position::{Missing, OnlyStream};
 use super::super::core::state::{PendingFilters, Purpose, State};
+use super::super::core::subscriptions::is_inbox;
 use super::super::{Effect, Effects, GrantedFilter, LoggedAt, Session, Ticket, poll};
 use super::{on_gap, send};
 use crate::base::ids::{Epoch, Offset, Seq};
@@ -20,7 +21,7 @@ pub(super) fn subscribe(session: &mut Session, effects: &mut Effects) {
         no_local: false,
         retain_as_published: false,
         identifier: 0,
-        retained: false,
+        retained: streaming.wants_retained && !is_inbox(filter),
         replaces: None,
     };
     let granted: Vec<GrantedFilter> = streaming.filters.iter().map(granted).collect();

@@ -61,7 +61,9 @@ fn streaming(request: EventsRequest, at: OpenAt, effects: &mut Effects) -> Strea
         _ => OnlyStream::Several,
     };
     let filters = filters.iter().map(|filter| effects.spare.filter(filter)).collect();
-    let mut streaming = Streaming { filters, qos, log: at.log, page, poll, ..Streaming::default() };
+    // Who comes back has had them; an answer to a poll would hold nothing else for ever.
+    let wants_retained = given == Given::Nothing && poll.is_none();
+    let mut streaming = Streaming { filters, qos, log: at.log, wants_retained, page, poll, ..Streaming::default() };
     match given {
         // Not from when interest will be installed: what its first position says is behind it has to come.
         Given::Nothing => streaming.topics = (only == OnlyStream::Several).then_some(at.shard_seq),
