@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::fleet::squad::Carriage;
+use crate::source::Door;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kittiwake::base::ids::Qos;
 use kittiwake::io::probe::Choice;
@@ -23,6 +24,16 @@ pub enum Scenario {
     Hold(Hold),
     /// One topic with many subscribers: server CPU per delivery beside a bare send loop, latency.
     Fanout(Fanout),
+    /// One message to one client, again and again: server CPU beside a bare send, latency.
+    Unicast(Unicast),
+    /// Keep-alives: server CPU beside a bare receive and send, latency.
+    Heartbeat(Heartbeat),
+    /// Clients that come and go beside others that stay: server CPU beside bare sockets.
+    Churn(Churn),
+    /// Everybody drops and returns at once; what was pushed meanwhile must come.
+    Storm(Storm),
+    /// Some subscribers read slowly or not at all.
+    Slow(Slow),
     /// Bare sockets without a protocol: what the kernel asks for accept, receive and send.
     Floor(Floor),
     /// The floor's own server process.
@@ -172,6 +183,139 @@ pub struct Fanout {
 }
 
 #[derive(Args, Debug)]
+pub struct Unicast {
+    #[command(flatten)]
+    pub common: Common,
+    /// How messages reach the server.
+    #[arg(long, value_enum, default_value_t = Via::Grpc)]
+    pub via: Via,
+    /// QoS of pushing and subscribing.
+    #[arg(long, value_enum, default_value = "0")]
+    pub qos: QosLevel,
+    /// Bytes of the payload, at least 24.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(24..=65_536))]
+    pub payload: u32,
+    /// Pushes in one batch at most.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub batch: u32,
+    /// Messages under way at most.
+    #[arg(long, value_name = "W", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4_000))]
+    pub window: u32,
+    /// Messages a second that are due, whatever the server does; without it each is due when the window has room.
+    #[arg(long, value_name = "N")]
+    pub push_rate: Option<u32>,
+    /// Pairs of a stretch against the server and one against the floor.
+    #[arg(long, value_name = "K", default_value_t = 9)]
+    pub pairs: u32,
+    /// Length of a stretch, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
+    pub stretch: Seconds,
+    /// Messages of a stretch, instead of its length.
+    #[arg(long, value_name = "N")]
+    pub messages: Option<u64>,
+    /// Sessions outlive their connections.
+    #[arg(long)]
+    pub keep_sessions: bool,
+    /// Without the floor: the server alone.
+    #[arg(long)]
+    pub no_floor: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Heartbeat {
+    #[command(flatten)]
+    pub common: Common,
+    /// Heartbeats a second that are due; 0: as many as the window allows.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub beat_rate: u32,
+    /// Answers that may be outstanding.
+    #[arg(long, value_name = "W", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    pub window: u32,
+    /// Sessions end with their connections.
+    #[arg(long)]
+    pub clean: bool,
+    /// Pairs of a stretch against the server and one against the floor.
+    #[arg(long, value_name = "K", default_value_t = 9)]
+    pub pairs: u32,
+    /// Length of a stretch, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
+    pub stretch: Seconds,
+    /// Without the floor: the server alone.
+    #[arg(long)]
+    pub no_floor: bool,
+}
+
+/// `--connections` stay.
+#[derive(Args, Debug)]
+pub struct Churn {
+    #[command(flatten)]
+    pub common: Common,
+    /// Clients that come and go.
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub guests: u32,
+    /// How often they do.
+    #[arg(long, value_name = "K", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub rounds: u32,
+    /// Sessions outlive their connections.
+    #[arg(long)]
+    pub keep_sessions: bool,
+    /// What each connection subscribes to; `{n}` stands for the client's number.
+    #[arg(long, value_name = "FILTER", default_value = "$inbox/#")]
+    pub subscribe: String,
+    /// QoS asked for.
+    #[arg(long, value_enum, default_value = "0")]
+    pub qos: QosLevel,
+    /// Without the floor: the server alone.
+    #[arg(long)]
+    pub no_floor: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Storm {
+    #[command(flatten)]
+    pub common: Common,
+    /// How often everybody drops and returns.
+    #[arg(long, value_name = "K", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub storms: u32,
+    /// Handshakes under way at a time while they return.
+    #[arg(long, value_name = "N", default_value_t = 4_000)]
+    pub together: u32,
+    /// Messages to everyone while all are away, each time; needs --api.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=32))]
+    pub messages: u32,
+}
+
+#[derive(Args, Debug)]
+pub struct Slow {
+    #[command(flatten)]
+    pub common: Common,
+    /// Of a hundred connections so many read slowly.
+    #[arg(long, value_name = "PERCENT", default_value_t = 5, value_parser = clap::value_parser!(u8).range(0..=50))]
+    pub slow_percent: u8,
+    /// Of a hundred connections so many do not read.
+    #[arg(long, value_name = "PERCENT", default_value_t = 5, value_parser = clap::value_parser!(u8).range(0..=49))]
+    pub stalled_percent: u8,
+    /// Receives a second of one who reads slowly.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub sips: u32,
+    /// QoS of publishing and subscribing; above 0 sessions outlive their connections and must miss nothing.
+    #[arg(long, value_enum, default_value = "0")]
+    pub qos: QosLevel,
+    /// Bytes of the payload, at least 16.
+    #[arg(long, value_name = "N", default_value_t = 4_096, value_parser = clap::value_parser!(u32).range(16..=65_536))]
+    pub payload: u32,
+    /// Messages a second.
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub publish_rate: u32,
+    /// Messages under way at most to those who read.
+    #[arg(long, value_name = "W", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub window: u32,
+    /// How long messages are published, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = seconds)]
+    pub stretch: Seconds,
+}
+
+#[derive(Args, Debug)]
 pub struct Floor {
     /// Connections.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
@@ -232,6 +376,32 @@ impl Protocol {
             Self::Mqtt => "MQTT",
             Self::MqttWs => "MQTT over WebSocket",
         }
+    }
+}
+
+/// How a message to one client reaches the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Via {
+    /// Batches in one gRPC stream.
+    Grpc,
+    /// HTTP requests.
+    Http,
+    /// An MQTT client that publishes to a topic of each receiver.
+    Mqtt,
+}
+
+impl Via {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Grpc => "PushStream",
+            Self::Http => "HTTP",
+            Self::Mqtt => "an MQTT publisher",
+        }
+    }
+
+    /// The API's door; a publisher needs none, and is asked for elsewhere.
+    pub fn door(self) -> Door {
+        if self == Self::Http { Door::Http } else { Door::Grpc }
     }
 }
 

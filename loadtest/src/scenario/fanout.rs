@@ -9,7 +9,7 @@ use crate::Failure;
 use crate::api::Api;
 use crate::cli::Fanout;
 use crate::fleet::orders::{Drive, Pace};
-use crate::fleet::squad::{Carriage, Mqtt, Speech, VERSION, publish};
+use crate::fleet::squad::{Carriage, Mqtt, Reading, Speech, VERSION, publish};
 use crate::fleet::websocket::{client_frame_bytes, server_head};
 use crate::floor::FloorServer;
 use crate::report::Report;
@@ -147,7 +147,14 @@ impl<D: Driver> Run<'_, D> {
         let (arguments, common) = (self.arguments, &self.arguments.common);
         let speech = |prefix: &str, subscription| {
             let (carriage, prefix) = (common.protocol.carriage(), prefix.to_owned());
-            Speech::Mqtt(Mqtt { carriage, prefix, clean: true, heartbeat: None, subscription })
+            Speech::Mqtt(Mqtt {
+                carriage,
+                prefix,
+                clean: true,
+                heartbeat: None,
+                subscription,
+                reading: Reading::Freely,
+            })
         };
         let subscription = Some((arguments.topic.clone(), arguments.qos.qos()));
         let fleet = self.rig.fleet_mut();
