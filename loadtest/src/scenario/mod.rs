@@ -3,18 +3,23 @@
 //! Must not: know sockets or frames; that is the fleet's.
 //! Invariants: every child is ended; an interrupt ends a run with what was measured.
 
+mod budgets;
+mod c1m;
 mod churn;
 mod fanout;
 mod floor;
 mod heartbeat;
 mod hold;
+mod mixed;
 mod push;
 mod site;
 mod slow;
 mod storm;
 mod unicast;
 
-use crate::cli::{Arguments, Churn, Common, DriverName, Fanout, Heartbeat, Hold, Scenario, Slow, Storm, Unicast};
+use crate::cli::{
+    Arguments, C1m, Churn, Common, DriverName, Fanout, Heartbeat, Hold, Mixed, Scenario, Slow, Storm, Unicast,
+};
 use crate::fleet::Tally;
 use crate::report::Report;
 use crate::rig::Rig;
@@ -42,6 +47,9 @@ pub fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
     if let Scenario::FloorServer(arguments) = &arguments.scenario {
         crate::floor::serve::run(arguments)?;
         return Ok(Verdict::Passed);
+    }
+    if let Scenario::Budgets(arguments) = &arguments.scenario {
+        return budgets::run(arguments);
     }
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
@@ -83,11 +91,17 @@ fn needs(scenario: &Scenario) -> Needs {
     };
     match scenario {
         Scenario::Hold(Hold { common, .. }) | Scenario::Storm(Storm { common, .. }) => of(common, common.connections),
-        Scenario::Slow(Slow { common, .. }) => of(common, common.connections),
+        Scenario::Slow(Slow { common, .. }) | Scenario::C1m(C1m { common, .. }) => of(common, common.connections),
+        Scenario::Mixed(Mixed { common, subscribers, guests, .. }) => {
+            of(common, common.connections.saturating_add(*subscribers).saturating_add(*guests))
+        }
         // As many again towards the floor.
-        Scenario::Fanout(Fanout { common, .. })
-        | Scenario::Unicast(Unicast { common, .. })
-        | Scenario::Heartbeat(Heartbeat { common, .. }) => of(common, common.connections.saturating_mul(2)),
+        Scenario::Fanout(Fanout { common, idle, .. }) => {
+            of(common, common.connections.saturating_mul(2).saturating_add(*idle))
+        }
+        Scenario::Unicast(Unicast { common, .. }) | Scenario::Heartbeat(Heartbeat { common, .. }) => {
+            of(common, common.connections.saturating_mul(2))
+        }
         Scenario::Churn(Churn { common, guests, .. }) => {
             of(common, common.connections.saturating_add(guests.saturating_mul(2)))
         }
@@ -97,7 +111,7 @@ fn needs(scenario: &Scenario) -> Needs {
             connections: floor.connections,
             quiet: floor.quiet,
         },
-        Scenario::FloorServer(_) => unreachable!("it is served by itself"),
+        Scenario::FloorServer(_) | Scenario::Budgets(_) => unreachable!("they need no fleet"),
     }
 }
 
@@ -150,8 +164,10 @@ fn play<D: kittiwake::io::Driver>(rig: Rig<D>, scenario: &Scenario) -> Result<Ve
         Scenario::Churn(arguments) => churn::run(rig, arguments)?,
         Scenario::Storm(arguments) => storm::run(rig, arguments)?,
         Scenario::Slow(arguments) => slow::run(rig, arguments)?,
+        Scenario::Mixed(arguments) => mixed::run(rig, arguments)?,
+        Scenario::C1m(arguments) => c1m::run(rig, &c1m::preset(arguments))?,
         Scenario::Floor(arguments) => floor::run(rig, arguments)?,
-        Scenario::FloorServer(_) => unreachable!("it was served by itself"),
+        Scenario::FloorServer(_) | Scenario::Budgets(_) => unreachable!("they need no fleet"),
     };
     Ok(if report.passed() { Verdict::Passed } else { Verdict::Failed })
 }

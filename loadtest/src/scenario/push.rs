@@ -16,8 +16,6 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A stretch in which nothing moves for so long is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// After the last expected arrival: time for one that is not expected.
 const REPETITIONS: Duration = Duration::from_secs(1);
 
@@ -135,7 +133,7 @@ impl Courier {
         goal: u64,
     ) -> Result<Ended, Failure> {
         let (squad, before) = (self.squad, site.rig.letters(self.squad));
-        let ended = site.rig.run(what, goal, PATIENCE, |fleet| {
+        let ended = site.rig.run(what, goal, site.common.patience.0, |fleet| {
             let delivered = fleet.squad(squad).inboxes.as_ref().map_or(0, |inboxes| inboxes.deliveries);
             if source.delivered(delivered) { goal } else { delivered - before }
         });
@@ -181,7 +179,7 @@ impl Courier {
             pace: self.rate.map(|rate| crate::fleet::orders::Pace { started: Instant::now(), rate, issued: 0 }),
             plan: self.plan.take().ok_or("the last letters are under way")?,
         };
-        let (ended, plan) = site.rig.mail(what, mailing, PATIENCE)?;
+        let (ended, plan) = site.rig.mail(what, mailing, site.common.patience.0)?;
         self.plan = Some(plan);
         Ok(ended)
     }
@@ -206,7 +204,7 @@ pub fn push_everyone<D: Driver>(site: &mut Site<'_, D>, squad: u8, payload_bytes
     let body = everyone(site, squad, qos)?;
     let asking = thread::spawn(move || api.push(&body).map_err(|failure| failure.to_string()));
     let goal = u64::from(site.rig.fleet().squad(squad).count);
-    let ended = site.rig.run("everyone", goal, PATIENCE, |fleet| {
+    let ended = site.rig.run("everyone", goal, site.common.patience.0, |fleet| {
         fleet.squad(squad).ledger.as_ref().map_or(0, |ledger| ledger.deliveries)
     })?;
     let seconds = started.elapsed().as_secs_f64();
