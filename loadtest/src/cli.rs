@@ -325,12 +325,16 @@ pub struct Slow {
     /// Messages a second.
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     pub publish_rate: u32,
-    /// Messages under way at most to those who read.
-    #[arg(long, value_name = "W", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=64))]
+    /// Messages under way at most to those who read. Together they must fit into the server's room for one connection,
+    /// or it drops some for those who read as well.
+    #[arg(long, value_name = "W", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub window: u32,
     /// How long messages are published, in seconds.
     #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = seconds)]
     pub stretch: Seconds,
+    /// So many messages, instead of a time.
+    #[arg(long, value_name = "N")]
+    pub messages: Option<u64>,
 }
 
 /// `--connections` are idle but for their heartbeats and messages to single ones.

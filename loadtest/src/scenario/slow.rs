@@ -89,8 +89,8 @@ fn play<D: Driver>(site: &mut Site<'_, D>, arguments: &Slow, found: &mut Found) 
         window: u64::from(arguments.window),
         unit: 1,
         head: Vec::new(),
-        left: u64::MAX,
-        until: Some(started + stretch),
+        left: arguments.messages.unwrap_or(u64::MAX),
+        until: arguments.messages.is_none().then_some(started + stretch),
         pace: Some(pace(arguments.publish_rate)),
     };
     let published = site.rig.publish("publish", drive, site.common.patience.0)?;
