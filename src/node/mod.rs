@@ -9,6 +9,7 @@ mod banner;
 mod capacity;
 pub mod cli;
 mod dispatcher;
+mod doctor;
 mod listener;
 mod plane;
 mod push_client;
