@@ -80,6 +80,7 @@ fn run_cases(filter: &str) {
             (0..WARM_UP_RUNS).for_each(|_| case.warm_up());
             case.prepare();
             case.measured_run();
+            case.written_down();
             println!("{}\t{}", case.units, case.name);
         }
     }
@@ -100,8 +101,8 @@ fn count_in(directory: &Path, filter: &str) -> Result<Vec<(String, f64)>, String
     let files = directory.join("count");
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--collect-atstart=no", "--combine-dumps=no"])
-        // Counting begins and ends with the measured function, and each return writes a file and starts from zero.
-        .args(["--toggle-collect=*Case*measured_run*", "--dump-after=*Case*measured_run*"])
+        // Counting begins and ends with the measured function; what follows it writes a file and starts from zero.
+        .args(["--toggle-collect=*Case*measured_run*", "--dump-before=*Case*written_down*"])
         .arg(format!("--callgrind-out-file={}", files.display()))
         .arg(this)
         .args([COUNTED, filter])

@@ -109,7 +109,7 @@ fn apply_installs_the_files_and_its_undo_file_restores_what_was_there() {
         r#"
         cd "$S"
         mkdir -p root/etc/sysctl.d
-        echo "# somebody's own" > root/etc/sysctl.d/90-kittiwake.conf
+        echo "somebody = 1" > root/etc/sysctl.d/90-kittiwake.conf
         echo 65535 > /proc/sys/net/core/somaxconn
         "$T"/apply --install --prefix "$S/root" --undo-file undo --yes > applied
         (cd root && find . -type f | sort)
@@ -134,7 +134,7 @@ fn apply_installs_the_files_and_its_undo_file_restores_what_was_there() {
         "same",
         "nothing to change",
         "./etc/sysctl.d/90-kittiwake.conf",
-        "# somebody's own",
+        "somebody = 1",
     ];
     assert_eq!(lines, expected, "{text}");
 }
@@ -226,7 +226,8 @@ fn doctor_exits_with_0_when_the_connections_would_fit_and_with_1_when_not() {
 
 #[test]
 fn doctor_refuses_a_number_beyond_the_limits_with_2() {
-    for arguments in [["--connections", "0"], ["--connections", "100000001"], ["--shards", "1025"], ["--print", "all"]] {
+    for arguments in [["--connections", "0"], ["--connections", "100000001"], ["--shards", "1025"], ["--print", "all"]]
+    {
         let output = kittiwake(&[&["doctor"], &arguments[..]].concat());
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
     }

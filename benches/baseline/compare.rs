@@ -48,15 +48,30 @@ struct Row {
 }
 
 const HOLD: &[&str] = &[
-    "hold", "--clean", "--qos", "0", "--subscribe", "bench/all", "--push-topic", "bench/all", "--push-qos", "0",
-    "--hold", "2",
+    "hold",
+    "--clean",
+    "--qos",
+    "0",
+    "--subscribe",
+    "bench/all",
+    "--push-topic",
+    "bench/all",
+    "--push-qos",
+    "0",
+    "--hold",
+    "2",
 ];
 const ONE_BY_ONE: &[&str] = &["fanout", "--qos", "0", "--window", "1", "--no-floor", "--pairs", "1"];
 const COALESCED: &[&str] = &["fanout", "--qos", "0", "--window", "16", "--no-floor", "--pairs", "1"];
 
 const ROWS: [Row; 6] = [
     Row { what: "memory of the process", unit: "B a connection", scenario: HOLD, figure: "rss_bytes_per_connection" },
-    Row { what: "memory of the kernel, both ends", unit: "B a connection", scenario: HOLD, figure: "kernel_bytes_per_connection" },
+    Row {
+        what: "memory of the kernel, both ends",
+        unit: "B a connection",
+        scenario: HOLD,
+        figure: "kernel_bytes_per_connection",
+    },
     Row { what: "connect and subscribe", unit: "µs CPU", scenario: HOLD, figure: "set_up_us" },
     Row { what: "one message to all", unit: "µs CPU a delivery", scenario: HOLD, figure: "push_us" },
     Row { what: "fan-out, one at a time", unit: "µs CPU a delivery", scenario: ONE_BY_ONE, figure: "server_us" },
@@ -76,9 +91,9 @@ pub fn run(arguments: &Compare) -> Result<(), String> {
                 for (row, into) in ROWS.iter().zip(&mut figures) {
                     if row.scenario == scenario {
                         // Quartiles of several stretches, or one number.
-                        let figure = found.get(row.figure).and_then(|figure| {
-                            figure.as_f64().or_else(|| figure.get("median")?.as_f64())
-                        });
+                        let figure = found
+                            .get(row.figure)
+                            .and_then(|figure| figure.as_f64().or_else(|| figure.get("median")?.as_f64()));
                         into[index].push(figure.ok_or_else(|| format!("{}: no figure {}", scenario[0], row.figure))?);
                     }
                 }
@@ -100,7 +115,12 @@ fn load(arguments: &Compare, scenario: &[&str], server: &PathBuf) -> Result<Valu
     command.args(scenario).arg("--spawn").arg("--gateway").arg(server);
     command.args(["--gateway-driver", "io_uring", "--gateway-shards", "1", "--quiet", "--handshakes", "64"]);
     command.args(["--connections", &arguments.connections.to_string(), "--target", &arguments.target.to_string()]);
-    command.args(["--server-cpu", &arguments.server_cpu.to_string(), "--client-cpu", &arguments.client_cpu.to_string()]);
+    command.args([
+        "--server-cpu",
+        &arguments.server_cpu.to_string(),
+        "--client-cpu",
+        &arguments.client_cpu.to_string(),
+    ]);
     command.arg("--report").arg(&report);
     if scenario[0] == "fanout" {
         command.args(["--stretch", &arguments.stretch.to_string()]);

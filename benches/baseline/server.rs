@@ -113,9 +113,16 @@ async fn read(
             return Ok(());
         }
         let mut input = core::mem::take(&mut partial);
-        let bytes = if input.is_empty() { &buffer[..] } else { input.extend_from_slice(&buffer); &input[..] };
+        let bytes = if input.is_empty() {
+            &buffer[..]
+        } else {
+            input.extend_from_slice(&buffer);
+            &input[..]
+        };
         let mut at = 0;
-        while let FrameLen::Known { total_bytes, .. } = frame_len(&bytes[at..], limits::PACKET_BYTES_MAX).map_err(wrong)? {
+        while let FrameLen::Known { total_bytes, .. } =
+            frame_len(&bytes[at..], limits::PACKET_BYTES_MAX).map_err(wrong)?
+        {
             let Some(frame) = bytes.get(at..at + total_bytes) else { break };
             let packet = mqtt::decode(version.unwrap_or(Version::V311), frame).map_err(wrong)?;
             if !handle(packet, &mut version, outbox, topics, subscriptions) {

@@ -61,7 +61,9 @@ fn look_up() -> Case {
 fn fanning(name: &'static str, messages: u32) -> Case {
     const SUBSCRIBERS: u32 = 1_024;
     let mut subscribers = Subscribers::new(KeyedHash::new(7));
-    (0..SUBSCRIBERS).for_each(|number| drop(subscribers.subscribe(APP, "news", subscriber(number))));
+    for number in 0..SUBSCRIBERS {
+        subscribers.subscribe(APP, "news", subscriber(number));
+    }
     let mut fanout = Fanout::new(KeyedHash::new(7));
     let message = Arc::new(0_u64);
     Case::plain(name, SUBSCRIBERS, move || {

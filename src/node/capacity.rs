@@ -60,7 +60,8 @@ pub(super) fn memory(read: &dyn Fn(&str) -> String) -> u64 {
     // container that is the container's.
     let group = groups.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
     let above = std::path::Path::new(group).ancestors();
-    let limits = above.map(|group| read(&format!("sys/fs/cgroup/{}/memory.max", group.display())).trim().parse::<u64>());
+    let limits =
+        above.map(|group| read(&format!("sys/fs/cgroup/{}/memory.max", group.display())).trim().parse::<u64>());
     limits.filter_map(Result::ok).fold(available, u64::min)
 }
 

@@ -59,14 +59,16 @@ pub(super) fn ports(situation: &Situation<'_>) -> Finding {
         _ => None,
     });
     let formula = "N / ports of the range, address pairs".to_owned();
-    let why = "Accepting takes no port. But one source address has so many connections to one address and port: behind a \
+    let why =
+        "Accepting takes no port. But one source address has so many connections to one address and port: behind a \
                proxy or a load balancer, and for a load generator on this machine, N need as many pairs of addresses."
-        .to_owned();
+            .to_owned();
     let pairs = ports.map(|ports| situation.plan.connections.div_ceil(ports));
     Finding {
         name: "ports of outgoing connections",
         found: found.map_or_else(|| "cannot be read".to_owned(), |found| all_grouped(&found)),
-        needed: pairs.map_or_else(|| "none".to_owned(), |pairs| format!("none here; {} address pairs there", grouped(pairs))),
+        needed: pairs
+            .map_or_else(|| "none".to_owned(), |pairs| format!("none here; {} address pairs there", grouped(pairs))),
         formula,
         verdict: if ports.is_some() { Verdict::Ok } else { Verdict::Unknown },
         set: None,
@@ -87,9 +89,10 @@ pub(super) fn what_is_our_own() -> Vec<Finding> {
             formula: "whatever N".to_owned(),
             verdict: Verdict::Ok,
             set: None,
-            why: "net.ipv4.tcp_keepalive_time and its like do not matter here. It finds clients that vanished and whose \
+            why:
+                "net.ipv4.tcp_keepalive_time and its like do not matter here. It finds clients that vanished and whose \
                   protocol has no keep alive."
-                .to_owned(),
+                    .to_owned(),
         },
         Finding {
             name: "largest buffers by request",
@@ -109,10 +112,11 @@ pub(super) fn what_is_our_own() -> Vec<Finding> {
             formula: "below the shortest idle time on the way".to_owned(),
             verdict: Verdict::Unknown,
             set: None,
-            why: "RFC 5382 asks NATs to keep an idle connection for over two hours; mobile networks and cloud balancers \
+            why:
+                "RFC 5382 asks NATs to keep an idle connection for over two hours; mobile networks and cloud balancers \
                   drop it after 4 to 30 minutes, without a word to either end. MQTT's keep alive, or an event stream's \
                   heartbeat, has to be more frequent than that."
-                .to_owned(),
+                    .to_owned(),
         },
     ]
 }

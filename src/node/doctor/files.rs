@@ -158,7 +158,9 @@ fn drop_in(plan: Plan) -> String {
     let reserved = grouped(limits::FDS_RESERVED as u64);
     comment(
         &mut text,
-        &format!("Open files. Formula: N + {reserved}, so that epoll, where each connection is one, holds as many as io_uring."),
+        &format!(
+            "Open files. Formula: N + {reserved}, so that epoll, where each connection is one, holds as many as io_uring."
+        ),
     );
     push(&mut text, &format!("LimitNOFILE={}", plan.files()));
     comment(&mut text, &locked_words(plan, "bytes"));

@@ -24,7 +24,9 @@ pub(super) fn driver(situation: &Situation<'_>, probed: &Result<Choosing, String
     let (found, verdict) = match probed {
         Ok(Choosing { chosen: Chosen::Uring, .. }) => ("io_uring works".to_owned(), Verdict::Ok),
         Ok(Choosing { fallback: None, .. }) => ("epoll, as asked for".to_owned(), Verdict::Ok),
-        Ok(Choosing { fallback: Some(reason), .. }) => (format!("epoll, for io_uring fails: {reason}"), Verdict::Change),
+        Ok(Choosing { fallback: Some(reason), .. }) => {
+            (format!("epoll, for io_uring fails: {reason}"), Verdict::Change)
+        }
         Err(reason) => (format!("io_uring fails: {reason}"), Verdict::Obstacle),
     };
     let set = match (verdict, disabled) {
@@ -63,9 +65,10 @@ pub(super) fn slots(situation: &Situation<'_>) -> Finding {
         ),
         verdict,
         set: (verdict != Verdict::Ok).then(|| "a higher limit of open files, or more shards".to_owned()),
-        why: "A ring's table holds no more than the process may have files open, and a shard takes as many rings as it \
+        why:
+            "A ring's table holds no more than the process may have files open, and a shard takes as many rings as it \
               needs."
-            .to_owned(),
+                .to_owned(),
     }
 }
 
@@ -141,8 +144,9 @@ pub(super) fn open_files(situation: &Situation<'_>) -> Finding {
         verdict,
         // What would do for epoll does for both.
         set: (verdict != Verdict::Ok).then(|| format!("nofile {} (LimitNOFILE)", plan.files())),
-        why: "With epoll each connection is an open file. With io_uring only those are that have not said who they are."
-            .to_owned(),
+        why:
+            "With epoll each connection is an open file. With io_uring only those are that have not said who they are."
+                .to_owned(),
     }
 }
 

@@ -21,7 +21,9 @@ impl Plan {
     /// Open files of the process with io_uring: connections that have not said who they are, the rings with their
     /// eventfds, everything else.
     pub(super) fn files_beside_tables(self) -> u64 {
-        self.shards * limits::GUESTS_MAX as u64 + 2 * self.rings(limits::RING_SLOTS_MAX as u64) + limits::FDS_RESERVED as u64
+        self.shards * limits::GUESTS_MAX as u64
+            + 2 * self.rings(limits::RING_SLOTS_MAX as u64)
+            + limits::FDS_RESERVED as u64
     }
 
     /// Open files of the whole machine: each connection is one here whatever holds it.

@@ -69,7 +69,10 @@ impl Report {
         let mut text = String::new();
         let (plan, driver) = (self.plan, self.driver);
         let plural = if plan.shards == 1 { "" } else { "s" };
-        line(&mut text, format_args!("{} connections, {} shard{plural}, {driver}", grouped(plan.connections), plan.shards));
+        line(
+            &mut text,
+            format_args!("{} connections, {} shard{plural}, {driver}", grouped(plan.connections), plan.shards),
+        );
         for finding in &self.findings {
             let Finding { name, found, needed, formula, verdict, set, why } = finding;
             line(&mut text, format_args!("\n{:<13} {name}: {found}", verdict.word()));

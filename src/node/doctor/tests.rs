@@ -178,9 +178,13 @@ fn a_tracking_table_that_is_too_small_matters_where_something_is_tracked() {
     assert_eq!(with(&[table]), Verdict::Obstacle);
     assert_eq!(with(&[table, ("proc/sys/net/netfilter/nf_conntrack_count", "0\n")]), Verdict::Change);
     assert_eq!(with(&[("proc/sys/net/netfilter/nf_conntrack_max", "1000000\n")]), Verdict::Change);
-    let without = [("proc/sys/net/netfilter/nf_conntrack_max", ""), ("proc/sys/net/netfilter/nf_conntrack_buckets", "")];
+    let without =
+        [("proc/sys/net/netfilter/nf_conntrack_max", ""), ("proc/sys/net/netfilter/nf_conntrack_buckets", "")];
     let report = Machine::new("untracked", &without).examine(MILLION, io_uring());
-    assert!(report.findings.iter().all(|finding| !finding.name.contains("track")), "a kernel without it limits nothing");
+    assert!(
+        report.findings.iter().all(|finding| !finding.name.contains("track")),
+        "a kernel without it limits nothing"
+    );
 }
 
 #[test]
@@ -238,7 +242,9 @@ fn the_files_in_tuning_are_the_ones_that_are_printed() {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tuning").join(path);
         let checked_in = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let printed = files::print(part, plan);
-        assert_eq!(checked_in, printed, "{} is not what is printed; kittiwake doctor --print makes it", path.display());
+        let mut lines = printed.lines().zip(checked_in.lines());
+        let first = lines.find(|(printed, checked_in)| printed != checked_in);
+        assert!(checked_in == printed, "{} is not what doctor --print says, first in {first:?}", path.display());
     }
 }
 
