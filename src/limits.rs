@@ -491,9 +491,24 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 pub const API_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// File descriptors kept for everything that is not an edge connection: API, store, libraries.
 pub const FDS_RESERVED: usize = 1_536;
-/// Memory counted for one connection when the start-up message says how many this machine can hold: about 3.9 KB in
-/// the kernel (measured, BUDGETS) and our own, rounded up.
-pub const CONNECTION_BYTES_ESTIMATE: u64 = 4_608;
+/// What an idle MQTT connection may take of the process, in bytes (budget M1; measured: 320 to 360).
+pub const CONNECTION_USER_BYTES: u64 = 384;
+/// What it takes of the kernel: socket, file, wait entry and slot are about 3,930 bytes, packed into slabs 4 % more; up to
+/// 4,206 were measured with 200,000.
+pub const CONNECTION_KERNEL_BYTES: u64 = 4_224;
+/// Memory counted for one connection when the start-up message says how many this machine can hold.
+pub const CONNECTION_BYTES_ESTIMATE: u64 = CONNECTION_USER_BYTES + CONNECTION_KERNEL_BYTES;
+
+// --- the doctor -----------------------------------------------------------------------------------------------
+
+/// Connections that `doctor` looks at, and that the files in `tuning/` are made for, when nobody says how many.
+pub const DOCTOR_CONNECTIONS: u64 = 1_000_000;
+/// Shards that the files in `tuning/` are made for: more than machines with a million connections have cores to spare.
+pub const TUNING_SHARDS: u64 = 64;
+/// Open files left to everything else on the machine.
+pub const FDS_OF_OTHERS: u64 = 65_536;
+/// The shortest time after which NATs and balancers are assumed to forget an idle connection.
+pub const NAT_IDLE_ASSUMED: Duration = Duration::from_secs(240);
 
 // --- the command line's clients -------------------------------------------------------------------------------
 

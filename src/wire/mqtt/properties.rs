@@ -229,18 +229,31 @@ macro_rules! property_set {
         impl<$a> $name<$a> {
             #[inline]
             pub(super) fn decode(reader: &mut Reader<$a>) -> Result<Self, DecodeError> {
-                let section = section(reader)?;
                 let mut set = Self::default();
+                set.read(reader)?;
+                Ok(set)
+            }
+
+            /// Reads a section into a set that is still empty, in its place: most sections are empty, and a set is up to
+            /// 200 bytes to move.
+            #[inline]
+            pub(super) fn read(&mut self, reader: &mut Reader<$a>) -> Result<(), DecodeError> {
+                let section = section(reader)?;
+                if section.is_empty() { Ok(()) } else { self.read_each(section) }
+            }
+
+            #[inline(never)]
+            fn read_each(&mut self, section: &$a [u8]) -> Result<(), DecodeError> {
                 let mut properties = PropertyReader::new(section, $repeatable);
                 while let Some(property) = properties.next()? {
                     match property {
-                        $(Property::$variant(value) => set.$field = Some(value),)*
-                        $(Property::$list_variant(_) => set.$list = <$list_ty>::wire(section),)?
-                        Property::User(_) => set.user = UserProperties::wire(section),
+                        $(Property::$variant(value) => self.$field = Some(value),)*
+                        $(Property::$list_variant(_) => self.$list = <$list_ty>::wire(section),)?
+                        Property::User(_) => self.user = UserProperties::wire(section),
                         _ => return Err(NOT_HERE),
                     }
                 }
-                Ok(set)
+                Ok(())
             }
         }
 
