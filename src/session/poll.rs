@@ -134,3 +134,6 @@ pub fn answer(session: &mut Session, reason: CloseReason, effects: &mut Effects)
 fn polling(session: &Session) -> Option<&Polling> {
     session.extra.as_ref().and_then(|extra| extra.polling.as_deref())
 }
+
+#[cfg(test)]
+mod tests;
