@@ -109,12 +109,13 @@ fn bad_usage_is_one_line_and_exits_with_2() {
 
 #[test]
 fn without_a_command_the_line_names_the_commands() {
-    assert_eq!(failure(kittiwake(&[]), 2), "no command; allowed: serve, push, sub (see kittiwake --help)");
+    assert_eq!(failure(kittiwake(&[]), 2), "no command; allowed: serve, push, sub, doctor (see kittiwake --help)");
 }
 
 #[test]
 fn help_and_version_exit_with_0() {
-    for arguments in [&["--help"][..], &["--version"], &["serve", "--help"], &["push", "--help"], &["sub", "--help"]] {
+    let commands = ["serve", "push", "sub", "doctor"].map(|command| [command, "--help"]);
+    for arguments in [&["--help"][..], &["--version"]].into_iter().chain(commands.iter().map(|command| &command[..])) {
         let output = kittiwake(arguments).output().expect("the binary starts");
         assert!(output.status.success() && !output.stdout.is_empty(), "{arguments:?}");
     }
