@@ -114,7 +114,8 @@ fn without_a_command_the_line_names_the_commands() {
 
 #[test]
 fn help_and_version_exit_with_0() {
-    for arguments in [&["--help"][..], &["--version"], &["serve", "--help"], &["push", "--help"], &["sub", "--help"]] {
+    let commands = ["serve", "push", "sub", "doctor"].map(|command| [command, "--help"]);
+    for arguments in [&["--help"][..], &["--version"]].into_iter().chain(commands.iter().map(|command| &command[..])) {
         let output = kittiwake(arguments).output().expect("the binary starts");
         assert!(output.status.success() && !output.stdout.is_empty(), "{arguments:?}");
     }
