@@ -392,6 +392,8 @@ pub const HISTORY_ENTRIES_MAX: usize = 10_000_000;
 pub const HISTORY_PAGE_DEFAULT: usize = 100;
 /// Messages that one page of history has at most; more: 400.
 pub const HISTORY_PAGE_MAX: usize = READ_ENTRIES_MAX;
+/// Messages that history and the count of unread ones read at a time, so that large ones do not hold up the log.
+pub const HISTORY_STEP_ENTRIES: usize = 32;
 /// Payload bytes after which a page of history ends, with one message at least: gRPC clients take 4 MiB by default, and
 /// base64 makes a third more of it.
 pub const HISTORY_PAGE_BYTES_MAX: usize = 2 << 20;

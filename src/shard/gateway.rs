@@ -13,7 +13,7 @@ use super::incoming::{HotRing, Incoming};
 use super::lagging::Lagging;
 use super::letter::Letter;
 use super::log_port::LogPort;
-use super::presence::Presence;
+use super::presence::Showing;
 use super::push::ListPush;
 use super::restore::Restoring;
 use super::retained::RetainedReads;
@@ -122,7 +122,7 @@ pub(crate) struct Gateway {
     pub(super) committing: Committing,
     pub(super) turning: Turning,
     pub(super) lists: Slab<ListPush>,
-    pub(super) presence: Presence,
+    pub(super) presence: Showing,
     /// Polls that may be ready at the end of the turn, each once. The others wait for something.
     pub(super) polls: Vec<SessionId>,
     /// Users whose unread messages are being counted.
@@ -207,7 +207,7 @@ impl Gateway {
             turning: Turning::default(),
             hash,
             lists: Slab::new(),
-            presence: Presence::default(),
+            presence: Showing::default(),
             polls: Vec::new(),
             unread: Slab::new(),
             waits: Waits::default(),

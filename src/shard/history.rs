@@ -9,7 +9,7 @@ use crate::base::ids::{Epoch, Offset, SessionId};
 use crate::base::log::StreamHead;
 use crate::base::message::Entry;
 use crate::io::Driver;
-use crate::limits::{HISTORY_PAGE_BYTES_MAX, HISTORY_PAGE_MAX};
+use crate::limits::{ANSWER_BYTES_MAX, HISTORY_PAGE_BYTES_MAX, HISTORY_PAGE_MAX, HISTORY_STEP_ENTRIES};
 use crate::session::ReplyTo;
 use crate::store::{Answer, Request, StoreError};
 
@@ -29,6 +29,9 @@ pub(crate) struct HistoryRead {
     asker: HistoryAsker,
     /// The place that was asked for is not of this life of the stream.
     is_lost: bool,
+    /// What was read so far, and its bytes.
+    entries: Vec<Entry>,
+    bytes: usize,
 }
 
 impl Gateway {
@@ -41,12 +44,14 @@ impl Gateway {
     }
 
     pub(super) fn read_history(&mut self, query: HistoryQuery, asker: HistoryAsker) {
-        self.submit_history(HistoryRead { query, asker, is_lost: false });
+        self.submit_history(HistoryRead { query, asker, is_lost: false, entries: Vec::new(), bytes: 0 });
     }
 
     fn submit_history(&mut self, read: HistoryRead) {
-        let after = read.query.after.map_or(Offset(0), |place| place.offset);
-        let (stream, limit) = (read.query.stream.clone(), read.query.limit.min(HISTORY_PAGE_MAX));
+        let asked = read.query.after.map_or(Offset(0), |place| place.offset);
+        let after = read.entries.last().map_or(asked, |entry| entry.offset);
+        let limit = (read.wanted() - read.entries.len()).min(HISTORY_STEP_ENTRIES);
+        let stream = read.query.stream.clone();
         self.log.submit(Request::ReadStream { stream, after, limit }, Waiting::History(Box::new(read)));
     }
 
@@ -62,9 +67,14 @@ impl Gateway {
                 if read.query.after.is_some_and(|place| is_of_another_life(place, head)) {
                     read.is_lost = true;
                     read.query.after = None;
+                    read.entries.clear();
                     return self.submit_history(read);
                 }
-                Ok(page(&read, head, entries, core.now().wall_ms))
+                let is_more = entries.last().is_some_and(|last| last.offset < head.last);
+                if read.take(entries) && is_more {
+                    return self.submit_history(read);
+                }
+                Ok(page(&mut read, head, core.now().wall_ms))
             }
             Ok(other) => unreachable!("a read of a stream was answered with {other:?}"),
             Err(error) => Err(command_error(error)),
@@ -76,22 +86,40 @@ impl Gateway {
     }
 }
 
+impl HistoryRead {
+    fn wanted(&self) -> usize {
+        self.query.limit.min(HISTORY_PAGE_MAX)
+    }
+
+    /// Takes in what was read, as far as there is room for its bytes; true: there is room for more.
+    fn take(&mut self, entries: Vec<Entry>) -> bool {
+        let bytes_max = match self.asker {
+            HistoryAsker::Control(_) => HISTORY_PAGE_BYTES_MAX,
+            HistoryAsker::Device(..) => ANSWER_BYTES_MAX,
+        };
+        // In the middle of it the stream may have begun anew.
+        let epoch = self.entries.first().map(|first| first.epoch);
+        for entry in entries {
+            let bytes = self.bytes + entry.message.payload.len();
+            if bytes > bytes_max && !self.entries.is_empty() || epoch.is_some_and(|epoch| epoch != entry.epoch) {
+                return false;
+            }
+            self.bytes = bytes;
+            self.entries.push(entry);
+        }
+        self.entries.len() < self.wanted()
+    }
+}
+
 /// `Epoch(0)` is the life of a stream that has none yet: who stands before its beginning has missed nothing.
 fn is_of_another_life(place: Place, head: StreamHead) -> bool {
     let differs = |epoch| epoch != Epoch(0) && (epoch != head.epoch || place.offset > head.last);
     place.epoch.is_some_and(differs)
 }
 
-fn page(read: &HistoryRead, head: StreamHead, mut entries: Vec<Entry>, at_ms: u64) -> HistoryPage {
+fn page(read: &mut HistoryRead, head: StreamHead, at_ms: u64) -> HistoryPage {
     let after = read.query.after.map_or(Offset(head.first.0 - 1), |place| place.offset);
-    let mut bytes = 0;
-    let is_fitting = |entry: &&Entry| {
-        let is_first = bytes == 0;
-        bytes += entry.message.payload.len() + 1;
-        is_first || bytes <= HISTORY_PAGE_BYTES_MAX
-    };
-    let fitting = entries.iter().take_while(is_fitting).count();
-    entries.truncate(fitting);
+    let mut entries = core::mem::take(&mut read.entries);
     let next = match entries.last() {
         Some(last) => last.offset,
         // Behind that place there is nothing; who asked for no message has read none.

@@ -14,24 +14,21 @@ use crate::base::message::Message;
 use crate::io::Driver;
 use crate::limits::{PRESENCE_ENTRIES_MAX, PRESENCE_GRACE, PRESENCE_USERS_MAX, TURN_DEPARTURES_MAX};
 use crate::router::filter::is_wildcard;
+use crate::router::presence::{Change, Joined, Presence};
 use crate::session::{ReplyTo, Session};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Below it, a topic's own name: who comes and goes.
 const PREFIX: &str = "$presence/";
 
-/// See the module.
-#[derive(Debug, Default)]
-pub(crate) struct Presence {
+/// What a shard knows of it.
+#[derive(Debug)]
+pub(crate) struct Showing {
     /// What homes were told of sessions here.
     told: HashMap<SessionId, Told>,
-    /// Topics whose home this is, each with somebody in it.
-    topics: HashMap<(AppId, Arc<str>), BTreeMap<Arc<str>, Standing>>,
-    /// Users over all of these.
-    entries: usize,
-    /// Those of them that have no device any more: when they will have left.
-    leaving: BTreeSet<Leaving>,
+    /// Of the topics whose home this is.
+    home: Presence,
 }
 
 /// A session whose subscriptions are shown.
@@ -40,22 +37,6 @@ struct Told {
     app: AppId,
     user: Arc<str>,
     topics: Vec<Arc<str>>,
-}
-
-/// A user in a topic.
-#[derive(Debug)]
-struct Standing {
-    devices: u32,
-    /// When it will have left; none: it is there.
-    leaves_ms: Option<u64>,
-}
-
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Leaving {
-    at_ms: u64,
-    app: AppId,
-    topic: Arc<str>,
-    user: Arc<str>,
 }
 
 /// A device begins or ends a subscription.
@@ -76,14 +57,21 @@ pub(crate) enum Asker {
     Device(ShardId, SessionId, Box<ReplyTo>),
 }
 
-impl Presence {
-    /// Users in topics, and when the next one has left.
+impl Default for Showing {
+    fn default() -> Self {
+        Self { told: HashMap::new(), home: Presence::new(PRESENCE_ENTRIES_MAX) }
+    }
+}
+
+impl Showing {
+    /// Users in topics whose home this is.
     pub(crate) fn entries(&self) -> usize {
-        self.entries
+        self.home.entries()
     }
 
+    /// When somebody will have left one.
     pub(crate) fn next_ms(&self) -> Option<u64> {
-        self.leaving.first().map(|leaving| leaving.at_ms)
+        self.home.next_ms()
     }
 }
 
@@ -143,70 +131,32 @@ impl Gateway {
     /// This shard is the topic's home: a device of a user came or went.
     pub(super) fn on_presence<D: Driver>(&mut self, core: &mut Core<D>, letter: PresenceLetter) {
         let PresenceLetter { app, topic, user, joins } = letter;
-        let presence = &mut self.presence;
-        if joins {
-            let users = presence.topics.entry((app, topic.clone())).or_default();
-            if let Some(standing) = users.get_mut(&user) {
-                standing.devices += 1;
-                if let Some(at_ms) = standing.leaves_ms.take() {
-                    presence.leaving.remove(&Leaving { at_ms, app, topic, user });
-                }
-                return;
-            }
-            if presence.entries >= PRESENCE_ENTRIES_MAX {
-                self.counters.dropped_presence += 1;
-                if users.is_empty() {
-                    presence.topics.remove(&(app, topic));
-                }
-                return;
-            }
-            presence.entries += 1;
-            users.insert(user.clone(), Standing { devices: 1, leaves_ms: None });
-            return self.tell_change(core, app, &topic, &user, "join");
+        if !joins {
+            let leaves_ms = core.now().deadline(PRESENCE_GRACE);
+            return self.presence.home.leave(app, topic, user, leaves_ms);
         }
-        let key = (app, topic);
-        // Who found no room when it came has no place to leave.
-        let Some(standing) = presence.topics.get_mut(&key).and_then(|users| users.get_mut(&user)) else { return };
-        standing.devices = standing.devices.saturating_sub(1);
-        if standing.devices == 0 {
-            let at_ms = core.now().deadline(PRESENCE_GRACE);
-            standing.leaves_ms = Some(at_ms);
-            presence.leaving.insert(Leaving { at_ms, app, topic: key.1, user });
+        match self.presence.home.join(app, &topic, &user) {
+            Joined::New(present) => self.tell_change(core, "join", Change { app, topic, user, present }),
+            Joined::Known => {}
+            Joined::Full => self.counters.dropped_presence += 1,
         }
     }
 
-    /// Tells of those whose grace is over; true: more are due.
+    /// Tells of those whose grace is over; true: more may be due.
     pub(super) fn tell_departures<D: Driver>(&mut self, core: &mut Core<D>) -> bool {
         let now_ms = core.now().monotonic_ms;
         for _ in 0..TURN_DEPARTURES_MAX {
-            if self.presence.next_ms().is_none_or(|at_ms| at_ms > now_ms) {
-                return false;
-            }
-            let Leaving { app, topic, user, .. } = self.presence.leaving.pop_first().expect("it was just looked at");
-            let key = (app, topic);
-            let users = self.presence.topics.get_mut(&key).expect("who leaves is there");
-            users.remove(&user).expect("who leaves is there");
-            self.presence.entries -= 1;
-            if users.is_empty() {
-                self.presence.topics.remove(&key);
-            }
-            self.tell_change(core, app, &key.1, &user, "leave");
+            let Some(departed) = self.presence.home.next_departed(now_ms) else { return false };
+            self.tell_change(core, "leave", departed);
         }
-        self.presence.next_ms().is_some_and(|at_ms| at_ms <= now_ms)
+        true
     }
 
     /// At QoS 0: who wants to be sure asks who is there.
-    fn tell_change<D: Driver>(
-        &mut self,
-        core: &mut Core<D>,
-        app: AppId,
-        topic: &Arc<str>,
-        user: &Arc<str>,
-        event: &'static str,
-    ) {
+    fn tell_change<D: Driver>(&mut self, core: &mut Core<D>, event: &'static str, change: Change) {
+        let Change { app, topic, user, present } = change;
         let at_ms = core.now().wall_ms;
-        let present = self.presence.topics.get(&(app, topic.clone())).map_or(0, BTreeMap::len);
-        let user = serde_json::Value::from(&**user);
+        let user = serde_json::Value::from(&*user);
         let payload = format!("{{\"event\":\"{event}\",\"user\":{user},\"present\":{present},\"at_ms\":{at_ms}}}");
         let message = Message {
             app,
@@ -228,9 +178,9 @@ impl Gateway {
     pub(super) fn on_present<D: Driver>(&mut self, core: &mut Core<D>, app: AppId, topic: Arc<str>, asker: Asker) {
         let is_shown = self.settings.topics.show(&topic);
         let present = is_shown.then(|| {
-            let users = self.presence.topics.get(&(app, topic));
-            let names = users.into_iter().flat_map(BTreeMap::keys).take(PRESENCE_USERS_MAX).cloned();
-            Present { users: names.collect(), count: users.map_or(0, BTreeMap::len) }
+            let users = self.presence.home.users(app, &topic);
+            let count = users.len();
+            Present { users: users.take(PRESENCE_USERS_MAX).cloned().collect(), count }
         });
         match asker {
             Asker::Control(token) => self.tell(Event::Presence { token, present }),

@@ -13,7 +13,7 @@ use super::log_port::Waiting;
 use super::publish::command_error;
 use crate::base::ids::{AppId, Epoch, Offset, SessionId};
 use crate::base::message::{Entry, StreamKey};
-use crate::limits::{READ_ENTRIES_MAX, UNREAD_COUNTS_MAX, UNREAD_VISITS_MAX};
+use crate::limits::{HISTORY_STEP_ENTRIES, UNREAD_COUNTS_MAX, UNREAD_VISITS_MAX};
 use crate::session::Session;
 use crate::session::core::record;
 use crate::store::{Answer, Request, StoreError};
@@ -72,7 +72,7 @@ impl Gateway {
 
     fn read_unread(&mut self, index: usize) {
         let count = &self.unread[index];
-        let limit = (UNREAD_VISITS_MAX / (count.sessions.len() + 1)).clamp(1, READ_ENTRIES_MAX);
+        let limit = (UNREAD_VISITS_MAX / (count.sessions.len() + 1)).clamp(1, HISTORY_STEP_ENTRIES);
         let stream = StreamKey::Inbox(count.app, count.user.clone());
         let request = Request::ReadStream { stream, after: count.after, limit };
         self.log.submit(request, Waiting::UnreadPage { index });
@@ -92,6 +92,13 @@ impl Gateway {
             count.state.read = None;
             if count.after > Offset(0) {
                 count.after = Offset(0);
+                count.state.unread = 0;
+                count
+                    .state
+                    .devices
+                    .iter_mut()
+                    .filter_map(|device| device.unread.as_mut())
+                    .for_each(|unread| *unread = 0);
                 return self.read_unread(index);
             }
         }
