@@ -25,9 +25,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("auth", &[]),
     ("wire", &[]),
     ("engine", &["io"]),
-    ("session", &[]),
-    ("session/mqtt", &["wire"]),
-    ("session/sse", &["wire"]),
+    // What a session may do is asked for each of its publishes and filters.
+    ("session", &["auth"]),
+    ("session/mqtt", &["auth", "wire"]),
+    ("session/sse", &["auth", "wire"]),
     ("router", &[]),
     ("store", &[]),
     ("shard", &["io", "auth", "wire", "engine", "session", "router", "store"]),

@@ -1,4 +1,4 @@
-//! Owns: the structures everything stands on (slab, wheel, block pool, short text), ids, the clock's value, and the message.
+//! Owns: the structures everything stands on (slab, wheel, block pool, short text, secret), ids, the clock's value, and the message.
 //! In: plain values. Out: plain values. Must not: know a protocol, a socket, or where a message goes.
 //! Invariants: an id taken from a slab is stale for ever once its entry is removed; a block is in exactly one place.
 
@@ -8,6 +8,7 @@ pub mod hash;
 pub mod ids;
 pub mod log;
 pub mod message;
+pub mod secret;
 pub mod slab;
 pub mod text;
 pub mod transform;

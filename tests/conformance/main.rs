@@ -25,6 +25,7 @@ mod sessions;
 mod shared;
 mod sse;
 mod subscriptions;
+mod tokens;
 mod topics;
 mod unaltered;
 mod watching;

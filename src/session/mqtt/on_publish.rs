@@ -31,7 +31,7 @@ pub(super) fn handle(session: &mut Session, publish: &Publish<'_>, now: Now, eff
     if publish.qos > Qos::AtMostOnce && !admit(session, id, publish.qos, effects) {
         return;
     }
-    if let Some(reason) = refusal(&topic, publish) {
+    if let Some(reason) = refusal(session, &topic, publish) {
         effects.count(Counter::PublishRefused);
         if publish.qos > Qos::AtMostOnce {
             if let Some(extra) = session.extra.as_mut() {
@@ -46,8 +46,8 @@ pub(super) fn handle(session: &mut Session, publish: &Publish<'_>, now: Now, eff
 }
 
 /// Why a well-formed publish is not taken.
-fn refusal(topic: &str, publish: &Publish<'_>) -> Option<Reason> {
-    if topic.starts_with('$') {
+fn refusal(session: &Session, topic: &str, publish: &Publish<'_>) -> Option<Reason> {
+    if topic.starts_with('$') || !session.may_publish(topic) {
         Some(Reason::NotAuthorized)
     } else if !topic::within_limits(topic) {
         Some(Reason::TopicNameInvalid)

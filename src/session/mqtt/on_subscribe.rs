@@ -59,6 +59,9 @@ fn grant(
     if !topic::within_limits(filter.filter) {
         return Reason::TopicFilterInvalid;
     }
+    if !session.may_subscribe(filter.filter) {
+        return Reason::NotAuthorized;
+    }
     let known = session.subscriptions().iter().find(|known| &*known.text == filter.filter);
     let again = granted.iter().position(|earlier| &*earlier.filter == filter.filter);
     if known.is_none() && again.is_none() {
@@ -178,6 +181,7 @@ pub(super) fn answer(session: &mut Session, ticket: Ticket, effects: &mut Effect
 /// What is wrong with the first filter that was refused; the others' codes say enough.
 fn text(reason: Reason) -> Option<&'static str> {
     match reason {
+        Reason::NotAuthorized => Some("the client may not subscribe to this"),
         Reason::QuotaExceeded => Some("the session has as many subscriptions as it may"),
         Reason::TopicFilterInvalid => Some("the filter has more levels or bytes than are taken"),
         Reason::SharedSubscriptionsNotSupported => Some("shared subscriptions are not supported"),

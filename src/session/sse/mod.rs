@@ -19,9 +19,12 @@ mod request;
 mod tests;
 
 use super::{Effect, Effects};
+use crate::auth::Rights;
 use crate::base::ids::Qos;
+use crate::base::secret::Secret;
 use crate::wire::sse::EventId;
 use core::ops::Range;
+use std::sync::Arc;
 
 pub use on_closing::{disconnect, refuse};
 pub use on_gap::{on_gap, on_too_large};
@@ -58,6 +61,10 @@ pub struct EventsRequest {
     pub given: Given,
     /// The page that asked, and was let in.
     pub page: Option<Box<str>>,
+    /// What it shows; the shard puts it here.
+    pub token: Option<Secret>,
+    /// What its client may do, likewise. None: everything that clients may at all.
+    pub rights: Option<Arc<Rights>>,
 }
 
 /// Neighbouring frames become one range, and so one copy into the outbox.

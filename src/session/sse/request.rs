@@ -20,6 +20,8 @@ pub fn read(head: &Head<'_>, page: Option<&str>) -> Result<EventsRequest, &'stat
         raw: false,
         given: Given::Nothing,
         page: page.map(Into::into),
+        token: None,
+        rights: None,
     };
     let mut last_event_id = None;
     for parameter in head.query() {
