@@ -106,3 +106,41 @@ fn marks(keys: &TokenKeys) -> Vec<Mark> {
     };
     keys.files().map(mark).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{Fault, Wanted, sign};
+    use crate::config::{Flags, parse};
+
+    #[test]
+    fn a_file_that_cannot_be_read_leaves_the_keys_as_they_were() {
+        let path = std::env::temp_dir().join(format!("kittiwake-verifier-{}", std::process::id()));
+        let write = |text: &str| std::fs::write(&path, text).expect("the folder can be written to");
+        write(&"a".repeat(32));
+        let variable = |name: &str, value: String| (name.to_owned(), value);
+        let environment = [
+            variable("KITTIWAKE_AUTH_MODE", "jwt".to_owned()),
+            variable("KITTIWAKE_AUTH_KEYS", format!("HS256:*:file={}", path.display())),
+        ];
+        let config = parse(None, environment, &Flags::default()).expect("it is valid");
+        let tokens = config.tokens.expect("the mode is jwt");
+        let verifier = Verifier::new(tokens.keys.read().expect("it is a secret"), tokens.rules);
+        let wanted = Wanted { sub: "ann".to_owned(), exp: 1_000, ..Wanted::default() };
+        let token = sign(&wanted, &tokens.keys.signing(None).expect("it is there")).expect("it signs");
+        let check = || auth::verify(token.as_bytes(), &verifier.keys(), &verifier.rules, 0).map(|grant| grant.user);
+        let (known, good) = (marks(&tokens.keys), Ok("ann".into()));
+        assert_eq!(check(), good);
+        write("half");
+        assert_ne!(marks(&tokens.keys), known, "it has changed");
+        reload(&tokens.keys, &verifier);
+        assert_eq!(check(), good);
+        std::fs::remove_file(&path).expect("it is there");
+        reload(&tokens.keys, &verifier);
+        assert_eq!((check(), marks(&tokens.keys)), (good, vec![None]));
+        write(&"b".repeat(32));
+        reload(&tokens.keys, &verifier);
+        assert_eq!(check(), Err(Fault::Signature));
+        std::fs::remove_file(&path).expect("it is there");
+    }
+}

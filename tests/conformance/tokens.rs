@@ -197,7 +197,7 @@ fn a_websocket_shows_its_token_with_its_request_or_its_connect() {
 #[test]
 fn a_connection_ends_when_its_token_does() {
     let node = node();
-    let short = token_with(&node, "ann", |wanted| wanted.exp = now(&node) + 5);
+    let short = token_with(&node, "ann", |wanted| wanted.exp = now(&node) + 6);
     let mut new = node.hello(&Hello::v5("new").token(&short).keep_alive(2));
     let mut old = node.hello(&Hello::v3("old").token(&short).keep_alive(2));
     let mut page = Stream::open(&node, &format!("inbox=1&token={short}"));
@@ -209,7 +209,7 @@ fn a_connection_ends_when_its_token_does() {
         new.expect_pong();
         old.expect_pong();
     }
-    node.advance(1_000);
+    node.advance(1_700);
     new.expect_goodbye(0xa0);
     old.expect_closed();
     assert!(page.rest().iter().any(|event| event.data.contains("token_ended")));
@@ -256,7 +256,7 @@ fn mqtt5_4_12_1_1_a_client_that_named_the_method_goes_on_with_another_token() {
     let second = token_with(&node, "ann", |wanted| wanted.exp = now(&node) + 10);
     reauthenticate(&mut client, "jwt", Some(&second));
     client.expect(&Got::Auth(0, Some("jwt".into())));
-    node.advance(9_000);
+    node.advance(8_500);
     client.expect_nothing();
     node.advance(2_000);
     client.expect_goodbye(0xa0);

@@ -26,10 +26,16 @@ fn free_port() -> SocketAddr {
 impl Gateway {
     /// Starts it and waits until `/readyz` says yes.
     pub fn start(driver: &str, shards: usize) -> Self {
+        Self::start_with(driver, shards, &[])
+    }
+
+    /// The same, configured by these variables.
+    pub fn start_with(driver: &str, shards: usize, environment: &[(&str, String)]) -> Self {
         let (edge, api) = (free_port(), free_port());
         let process = Command::new(env!("CARGO_BIN_EXE_kittiwake"))
             .args(["serve", "--driver", driver, "--shards", &shards.to_string()])
             .args(["--listen", &edge.to_string(), "--api", &api.to_string()])
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
             .spawn()

@@ -9,6 +9,7 @@ mod grpc;
 mod matrix;
 mod mosquitto;
 mod rumqttc_client;
+mod tokens;
 mod websocket;
 
 use gateway::Gateway;
