@@ -173,6 +173,17 @@ pub const SSE_HEARTBEAT: Duration = Duration::from_secs(15);
 /// whole load does not come back at once within a second.
 pub const SSE_RETRY: Duration = Duration::from_secs(3);
 
+/// How long a poll waits when it does not say: below the 30 s after which the shortest of common proxies give up.
+pub const POLL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(25);
+/// Longest `timeout_ms` of a poll. More: 400.
+pub const POLL_TIMEOUT_MAX: Duration = Duration::from_secs(300);
+/// Messages of one answer to a poll that does not say how many.
+pub const POLL_EVENTS_DEFAULT: u16 = 100;
+/// Most messages of one answer. More: 400.
+pub const POLL_EVENTS_MAX: u16 = 1_000;
+/// Bytes of one answer's head and of what stands about its messages, besides the name of the page that may read it.
+pub const POLL_FRAME_BYTES: usize = 1_024;
+
 // --- identity -------------------------------------------------------------------------------------------------
 
 /// Bytes of a token. Tokens of identity providers with many claims have some 2,000; longer: as a bad one.
@@ -247,6 +258,12 @@ pub const DEVICES_PER_USER_MAX_MAX: usize = 10_000;
 /// Gaps that one message names to a session. Beyond it the oldest are named no more: each was counted, and told to
 /// whoever takes notices.
 pub const GAP_NOTES_MAX: usize = 16;
+/// Questions of one device (`$api/…`) without an answer yet. Beyond it: 0x97.
+pub const QUESTIONS_MAX: u8 = 8;
+/// Bytes of one question: a topic's name in JSON, a place, and room to spare. Longer: 0x99.
+pub const QUESTION_BYTES_MAX: usize = 32 << 10;
+/// Bytes of one answer, if the device takes packets as long: its history ends there, and the next page goes on.
+pub const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// A lazily written cursor is at most this old.
 pub const CURSOR_WRITE_DELAY: Duration = Duration::from_secs(1);
 
@@ -303,6 +320,18 @@ pub const SHARE_QUEUE_MAX: usize = 1_024;
 pub const SHARE_READ_MESSAGES_MAX: usize = 64;
 /// Messages one shard assigns to members of its share groups in a turn.
 pub const TURN_SHARE_ASSIGNMENTS_MAX: usize = 256;
+
+// --- presence -------------------------------------------------------------------------------------------------
+
+/// Who is gone from a topic for so long has left it: a reconnect within it is silent.
+pub const PRESENCE_GRACE: Duration = Duration::from_secs(10);
+/// Users present in topics whose home is one shard, each counted once a topic; some 100 bytes each. Full: who comes is
+/// not shown, counted.
+pub const PRESENCE_ENTRIES_MAX: usize = 1 << 20;
+/// Users that one answer about a topic names; it says how many there are besides.
+pub const PRESENCE_USERS_MAX: usize = 10_000;
+/// Departures that a topic's home tells in one turn.
+pub const TURN_DEPARTURES_MAX: usize = 256;
 
 // --- log and store --------------------------------------------------------------------------------------------
 
@@ -368,6 +397,22 @@ pub const LAGGING_BYTES_MAX: usize = 16 << 20;
 pub const LAGGING_RANGES_MAX: usize = 1 << 20;
 /// How long an idempotency key is remembered.
 pub const KEY_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Rules of `topics.history`, and as many of `topics.presence`: each is looked at for every message of a topic.
+pub const TOPIC_RULES_MAX: usize = 64;
+/// Most messages a rule of `topics.history` may keep of a topic.
+pub const HISTORY_ENTRIES_MAX: usize = 10_000_000;
+/// Messages that one page of history has when nobody says how many.
+pub const HISTORY_PAGE_DEFAULT: usize = 100;
+/// Messages that one page of history has at most; more: 400.
+pub const HISTORY_PAGE_MAX: usize = READ_ENTRIES_MAX;
+/// Payload bytes after which a page of history ends, with one message at least: gRPC clients take 4 MiB by default, and
+/// base64 makes a third more of it.
+pub const HISTORY_PAGE_BYTES_MAX: usize = 2 << 20;
+/// Looks at an entry for one device that one step of counting a user's unread messages may take, about 0.1 µs each (an
+/// estimate): the more devices, the shorter the pages of the inbox that are read for it.
+pub const UNREAD_VISITS_MAX: usize = 8_192;
+/// Questions after users whose unread messages a shard is counting. Full: 429.
+pub const UNREAD_COUNTS_MAX: usize = 4_096;
 /// Idempotency keys remembered by the memory store; the oldest go first and are counted.
 pub const KEYS_MAX: usize = 1_000_000;
 
@@ -469,9 +514,24 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 pub const API_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// File descriptors kept for everything that is not an edge connection: API, store, libraries.
 pub const FDS_RESERVED: usize = 1_536;
-/// Memory counted for one connection when the start-up message says how many this machine can hold: about 3.9 KB in
-/// the kernel (measured, BUDGETS) and our own, rounded up.
-pub const CONNECTION_BYTES_ESTIMATE: u64 = 4_608;
+/// What an idle MQTT connection may take of the process, in bytes (budget M1; measured: 320 to 360).
+pub const CONNECTION_USER_BYTES: u64 = 384;
+/// What it takes of the kernel: socket, file, wait entry and slot are about 3,930 bytes, packed into slabs 4 % more; up to
+/// 4,206 were measured with 200,000.
+pub const CONNECTION_KERNEL_BYTES: u64 = 4_224;
+/// Memory counted for one connection when the start-up message says how many this machine can hold.
+pub const CONNECTION_BYTES_ESTIMATE: u64 = CONNECTION_USER_BYTES + CONNECTION_KERNEL_BYTES;
+
+// --- the doctor -----------------------------------------------------------------------------------------------
+
+/// Connections that `doctor` looks at, and that the files in `tuning/` are made for, when nobody says how many.
+pub const DOCTOR_CONNECTIONS: u64 = 1_000_000;
+/// Shards that the files in `tuning/` are made for: more than machines with a million connections have cores to spare.
+pub const TUNING_SHARDS: u64 = 64;
+/// Open files left to everything else on the machine.
+pub const FDS_OF_OTHERS: u64 = 65_536;
+/// The shortest time after which NATs and balancers are assumed to forget an idle connection.
+pub const NAT_IDLE_ASSUMED: Duration = Duration::from_secs(240);
 
 // --- the command line's clients -------------------------------------------------------------------------------
 
@@ -527,6 +587,17 @@ mod tests {
             ("PUSH_TIMEOUT_DEFAULT", format!("{}s", PUSH_TIMEOUT_DEFAULT.as_secs())),
             ("PUSH_TIMEOUT_MAX", format!("{}s", PUSH_TIMEOUT_MAX.as_secs())),
             ("PUSH_TTL_MS_MAX", PUSH_TTL_MS_MAX.to_string()),
+            ("HISTORY_PAGE_MAX", HISTORY_PAGE_MAX.to_string()),
+            ("HISTORY_PAGE_BYTES_MAX", HISTORY_PAGE_BYTES_MAX.to_string()),
+            ("TOPIC_RULES_MAX", TOPIC_RULES_MAX.to_string()),
+            ("PRESENCE_GRACE", format!("{}s", PRESENCE_GRACE.as_secs())),
+            ("PRESENCE_ENTRIES_MAX", PRESENCE_ENTRIES_MAX.to_string()),
+            ("PRESENCE_USERS_MAX", PRESENCE_USERS_MAX.to_string()),
+            ("UNREAD_COUNTS_MAX", UNREAD_COUNTS_MAX.to_string()),
+            ("QUESTIONS_MAX", QUESTIONS_MAX.to_string()),
+            ("ANSWER_BYTES_MAX", ANSWER_BYTES_MAX.to_string()),
+            ("POLL_TIMEOUT_MAX", format!("{}s", POLL_TIMEOUT_MAX.as_secs())),
+            ("POLL_EVENTS_MAX", POLL_EVENTS_MAX.to_string()),
             ("SLOWEST_MAX", SLOWEST_MAX.to_string()),
             ("KEY_BYTES_MAX", KEY_BYTES_MAX.to_string()),
             ("KEY_AGE_MAX", format!("{}s", KEY_AGE_MAX.as_secs())),

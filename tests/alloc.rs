@@ -114,6 +114,7 @@ impl House {
             rights: Arc::default(),
             server_reference: None,
             sys_users: Vec::new(),
+            topics: Default::default(),
             origins: Default::default(),
             hash_key: 7,
             random_seed: 7,

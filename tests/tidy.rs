@@ -29,6 +29,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("session", &["auth"]),
     ("session/mqtt", &["auth", "wire"]),
     ("session/sse", &["auth", "wire"]),
+    ("session/poll", &["auth", "wire"]),
     ("router", &[]),
     ("store", &[]),
     ("shard", &["io", "auth", "wire", "engine", "session", "router", "store"]),

@@ -8,12 +8,14 @@ mod api_keys;
 pub mod keys;
 mod layers;
 pub mod token_keys;
+mod topics;
 
 use crate::auth::{Lists, Pattern, Rules, UserTemplate};
 use crate::base::ids::AppId;
 use crate::io::probe::Choice;
 use crate::limits;
 use crate::push::ApiKey;
+use crate::shard::TopicRules;
 use crate::wire::http::{OriginError, Origins};
 use core::fmt;
 use core::time::Duration;
@@ -119,6 +121,8 @@ pub struct Config {
     pub sys_interval: Duration,
     /// Users who may subscribe to them.
     pub sys_users: Vec<String>,
+    /// What is kept and shown of topics.
+    pub topics: TopicRules,
     /// Template of the user's name.
     pub user_template: UserTemplate,
     /// How tokens are checked; none: nobody is asked for one.
@@ -270,6 +274,7 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         server_reference: server_reference(values.text("node.server_reference"))?,
         sys_interval: values.duration("node.sys_interval"),
         sys_users: values.list("auth.sys_users").to_vec(),
+        topics: topics::parse(values.list("topics.history"), values.list("topics.presence"))?,
         user_template: user_template(values.text("auth.user"))?,
         tokens: tokens(values, &apps)?,
         rights: Lists { publish: patterns(values, "auth.publish")?, subscribe: patterns(values, "auth.subscribe")? },

@@ -1,5 +1,6 @@
 //! The command line.
 
+use super::doctor::DoctorArguments;
 use crate::config::keys::parse_duration;
 use crate::config::{self, Flags};
 use clap::error::ErrorKind;
@@ -26,6 +27,8 @@ enum Command {
     Sub(SubArguments),
     /// Sign a token that a device can show.
     Token(TokenArguments),
+    /// Check this machine for a number of connections: each limit, what to set, why.
+    Doctor(DoctorArguments),
 }
 
 // Values that are also configuration keys stay texts here: one place checks them and words the error.
@@ -174,6 +177,7 @@ pub fn run(give_back: fn()) -> ExitCode {
         Command::Push(push) => super::push_client::run(&push),
         Command::Sub(sub) => super::sub::run(&sub),
         Command::Token(token) => self::token(token),
+        Command::Doctor(doctor) => super::doctor::run(&doctor),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

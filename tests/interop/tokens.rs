@@ -63,6 +63,12 @@ impl Drop for Secret {
     }
 }
 
+/// A gateway that asks for tokens of this secret.
+fn start(driver: &str, shards: usize, environment: &[(&str, String)]) -> Gateway {
+    let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    Gateway::start_with(driver, shards, &environment)
+}
+
 /// What a request for an event stream is answered with.
 fn status(gateway: &Gateway, token: &str) -> u16 {
     let mut stream = TcpStream::connect(gateway.edge).expect("it listens");
@@ -77,7 +83,7 @@ fn status(gateway: &Gateway, token: &str) -> u16 {
 fn mosquitto_and_curl_show_tokens() {
     for (driver, shards) in [("epoll", 1), ("io_uring", 4)] {
         let secret = Secret::new(&format!("{driver}-{shards}"));
-        let gateway = Gateway::start_with(driver, shards, &secret.environment());
+        let gateway = start(driver, shards, &secret.environment());
         let token = secret.token("alice", &["--subscribe", "$inbox/#"]);
         let mosquitto = gateway.mosquitto_sub(&["-t", "$inbox/#", "-u", "x", "-P", &token, "-i", "m", "-v"]);
         let paho = gateway.python(PAHO5, &[&token]);
@@ -102,7 +108,7 @@ fn a_short_token_ends_its_connection() {
     let secret = Secret::new("short");
     let mut environment = secret.environment();
     environment.push(("KITTIWAKE_AUTH_LEEWAY", "0s".to_owned()));
-    let gateway = Gateway::start_with("auto", 2, &environment);
+    let gateway = start("auto", 2, &environment);
     let token = secret.token("alice", &["--ttl", "2s"]);
     let _client = gateway.mosquitto_sub(&["-t", "$inbox/#", "-u", "x", "-P", &token, "-i", "m"]);
     gateway.wait_for_gauge("subscriptions", 1);
@@ -113,7 +119,7 @@ fn a_short_token_ends_its_connection() {
 #[test]
 fn keys_are_read_again_when_they_change_and_on_sighup() {
     let secret = Secret::new("changing");
-    let gateway = Gateway::start_with("auto", 1, &secret.environment());
+    let gateway = start("auto", 1, &secret.environment());
     let first = secret.token("alice", &[]);
     assert_eq!(status(&gateway, &first), 200);
     secret.write('b');
