@@ -21,7 +21,7 @@ pub(in crate::session) use super::pending::{PendingFilters, PendingPublish, Rece
 use super::protocol::Protocol;
 use super::retained::Replay;
 pub use super::text::Text;
-use crate::auth::{Rights, Who};
+use crate::auth::Rights;
 use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Qos, Seq};
 use crate::base::message::Message;
 use crate::base::text::ShortText;
@@ -449,21 +449,6 @@ impl Session {
     /// The hash messages carry as their publisher. Unkeyed, as it is stored; who makes collisions loses own messages.
     pub fn publisher(&self) -> u64 {
         foldhash::quality::FixedState::with_seed(0).hash_one((self.app, self.user(), self.device()))
-    }
-    /// As whom its rights are judged.
-    pub fn who(&self) -> Who<'_> {
-        Who { user: self.user(), device: self.device() }
-    }
-    /// Whether its client may publish to a topic, as far as its rights go.
-    pub(in crate::session) fn may_publish(&self, topic: &str) -> bool {
-        self.rights().is_none_or(|rights| rights.may_publish(topic, self.who()))
-    }
-    /// Whether its client may have a subscription, as far as its rights go.
-    pub(in crate::session) fn may_subscribe(&self, filter: &str) -> bool {
-        self.rights().is_none_or(|rights| rights.may_subscribe(filter, self.who()))
-    }
-    fn rights(&self) -> Option<&Rights> {
-        self.extra.as_ref()?.rights.as_deref()
     }
     /// Seconds within which its connection must say something; 0: only our own idle limit holds.
     pub fn keep_alive(&self) -> u16 {

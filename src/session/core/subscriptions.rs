@@ -1,6 +1,6 @@
 //! A session's subscriptions: matching, options, changes.
 
-use super::super::{Counter, Effect, Effects, GrantedFilter};
+use super::super::GrantedFilter;
 use super::state::{Effective, Session, Subscription, flag};
 pub use crate::base::filter::matches;
 use crate::base::ids::Seq;
@@ -101,28 +101,6 @@ impl Session {
             subscription.since = seq;
         }
         self.positions.stand_at(seq);
-    }
-
-    /// Ends the subscriptions that its rights do not contain any more; whether there were any.
-    pub(in crate::session) fn withdraw_subscriptions(&mut self, effects: &mut Effects) -> bool {
-        if self.subscriptions.iter().all(|subscription| self.may_subscribe(&subscription.text)) {
-            return false;
-        }
-        let served = self.served();
-        let all = core::mem::take(&mut self.subscriptions).into_vec();
-        let (kept, gone): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(|subscription| self.may_subscribe(&subscription.text));
-        for subscription in gone {
-            let effect = subscription.leave(self);
-            effects.push(effect);
-            effects.count(Counter::SubscriptionWithdrawn);
-        }
-        self.replace_subscriptions(kept);
-        self.narrow_replay(effects);
-        if let Some(served) = served.filter(|_| !self.covers_inbox()) {
-            effects.push(Effect::InboxLeft { served });
-        }
-        true
     }
 
     pub(in crate::session) fn replace_subscriptions(&mut self, all: Vec<Subscription>) {
