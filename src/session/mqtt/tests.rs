@@ -153,7 +153,6 @@ impl Shard {
                 Effect::Gap(Gap::Inbox { first, entries }) => self.trace.push(format!("gap {first} {entries}")),
                 Effect::Gap(Gap::Topics(gap)) => self.trace.push(format!("gap {:?} {}", gap.stream, gap.kept_from)),
                 Effect::Close(reason) => self.trace.push(format!("close {reason:?}")),
-                Effect::Authenticate { .. } => self.trace.push("authenticate".into()),
                 Effect::PauseReading => self.trace.push("pause".into()),
                 Effect::ResumeReading => self.trace.push("resume".into()),
                 Effect::DeliverOnce { message, .. } => self.trace.push(format!("PUBLISH {} q0", message.topic)),
