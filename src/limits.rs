@@ -194,6 +194,29 @@ pub const POLL_EVENTS_MAX: u16 = 1_000;
 /// Bytes of one answer's head and of what stands about its messages, besides the name of the page that may read it.
 pub const POLL_FRAME_BYTES: usize = 1_024;
 
+// --- identity -------------------------------------------------------------------------------------------------
+
+/// Bytes of a token. Tokens of identity providers with many claims have some 2,000; longer: as a bad one.
+pub const TOKEN_BYTES_MAX: usize = 8_192;
+/// Bytes of a secret that tokens are signed with: as many as HMAC-SHA-256 makes (RFC 7518 §3.2).
+pub const TOKEN_SECRET_BYTES_MIN: usize = 32;
+/// Keys of a node, those of key sets included: a token that names none is tried with all of its algorithm, some 50 µs
+/// each (an estimate).
+pub const AUTH_KEYS_MAX: usize = 64;
+/// Topic filters of `auth.publish`, and as many of `auth.subscribe`: a publish looks through all of them.
+pub const AUTH_FILTERS_MAX: usize = 256;
+/// Bytes of a file with keys.
+pub const AUTH_KEY_FILE_BYTES_MAX: u64 = 1 << 20;
+/// Default of `auth.leeway`: clocks that are kept by NTP are apart by much less.
+pub const AUTH_LEEWAY: Duration = Duration::from_secs(5);
+/// Tokens of all shards that wait to be checked. Full: who comes then is told that there is no room now. Far beyond what
+/// is checked within a handshake's time.
+pub const AUTH_QUESTIONS_MAX: usize = 8_192;
+/// Threads that check tokens. The cores belong to the shards; one checks some 20,000 tokens a second (an estimate).
+pub const AUTH_THREADS: usize = 2;
+/// How often files with keys are looked at for changes.
+pub const AUTH_RELOAD_INTERVAL: Duration = Duration::from_secs(5);
+
 // --- sessions -------------------------------------------------------------------------------------------------
 
 /// Default `limits.packet_bytes`: a whole MQTT packet. Longer: 0x95 and close.

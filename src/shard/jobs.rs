@@ -7,6 +7,7 @@ use crate::limits::{
     CURSOR_WRITE_DELAY, RECEIVES_IN_FLIGHT_MAX, TURN_EXPIRIES_MAX, TURN_FANOUT_VISITS_BEHIND, TURN_FANOUT_VISITS_MAX,
     TURN_LAZY_WRITES_MAX, TURN_PULLS_MAX,
 };
+use crate::session::CloseReason;
 use crate::store::Request;
 
 use super::log_port::Waiting;
@@ -83,6 +84,10 @@ impl Gateway {
         let mut visits_left = TURN_EXPIRIES_MAX;
         while let Some(index) = self.offline.next_expired(now.monotonic_ms, &mut visits_left) {
             let Some(id) = self.directory.id_at(index) else { continue };
+            if self.directory.get(id).is_some_and(|session| session.connection().is_some()) {
+                self.end_connection(core, id, CloseReason::TokenEnded);
+                continue;
+            }
             self.tell_session(core, id, |session, effects| session.handle_timer(now, effects));
             self.file_offline(id);
         }
