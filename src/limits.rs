@@ -22,6 +22,10 @@ pub const TURN_MAIL_MAX: usize = 1024;
 /// Subscribers visited by fan-out jobs in one turn. At about 0.3 µs of user space each this keeps a turn's share of
 /// fan-out well below the 2 ms that other traffic may wait (an estimate; the flush costs more and is bounded below).
 pub const TURN_FANOUT_VISITS_MAX: usize = 256;
+/// The same while more connections wait to be read than one turn receives from: half as many, so that the line gets
+/// shorter. Each delivery at QoS 1 brings an acknowledgement, and with more visits than receives a broadcast to 200,000
+/// kept another client's PINGREQ in that line until it was over, 3.7 s (`loadtest c1m`).
+pub const TURN_FANOUT_VISITS_BEHIND: usize = RECEIVES_IN_FLIGHT_MAX / 2;
 /// Reads from the hot ring served in one turn.
 pub const TURN_PULLS_MAX: usize = 64;
 /// Sessions whose changed position is written in one turn: a few hundred bytes and about 1 µs each (an estimate).
@@ -189,6 +193,29 @@ pub const POLL_EVENTS_DEFAULT: u16 = 100;
 pub const POLL_EVENTS_MAX: u16 = 1_000;
 /// Bytes of one answer's head and of what stands about its messages, besides the name of the page that may read it.
 pub const POLL_FRAME_BYTES: usize = 1_024;
+
+// --- identity -------------------------------------------------------------------------------------------------
+
+/// Bytes of a token. Tokens of identity providers with many claims have some 2,000; longer: as a bad one.
+pub const TOKEN_BYTES_MAX: usize = 8_192;
+/// Bytes of a secret that tokens are signed with: as many as HMAC-SHA-256 makes (RFC 7518 §3.2).
+pub const TOKEN_SECRET_BYTES_MIN: usize = 32;
+/// Keys of a node, those of key sets included: a token that names none is tried with all of its algorithm, some 50 µs
+/// each (an estimate).
+pub const AUTH_KEYS_MAX: usize = 64;
+/// Topic filters of `auth.publish`, and as many of `auth.subscribe`: a publish looks through all of them.
+pub const AUTH_FILTERS_MAX: usize = 256;
+/// Bytes of a file with keys.
+pub const AUTH_KEY_FILE_BYTES_MAX: u64 = 1 << 20;
+/// Default of `auth.leeway`: clocks that are kept by NTP are apart by much less.
+pub const AUTH_LEEWAY: Duration = Duration::from_secs(5);
+/// Tokens of all shards that wait to be checked. Full: who comes then is told that there is no room now. Far beyond what
+/// is checked within a handshake's time.
+pub const AUTH_QUESTIONS_MAX: usize = 8_192;
+/// Threads that check tokens. The cores belong to the shards; one checks some 20,000 tokens a second (an estimate).
+pub const AUTH_THREADS: usize = 2;
+/// How often files with keys are looked at for changes.
+pub const AUTH_RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 
 // --- sessions -------------------------------------------------------------------------------------------------
 
@@ -412,3 +439,4 @@ const _: () = assert!(PUSH_BATCH_MAX <= PUSH_STREAM_IN_FLIGHT_MAX);
 const _: () = assert!(SHARDS_MAX.is_multiple_of(64) && SHARDS_MAX <= 1 << 16);
 const _: () = assert!(FANOUT_BATCH_MAX <= FANOUT_PENDING_MAX && FANOUT_SPARE_MESSAGES_MAX <= FANOUT_PENDING_MAX);
 const _: () = assert!(FANOUT_SLICE_VISITS_MAX <= TURN_FANOUT_VISITS_MAX);
+const _: () = assert!(TURN_FANOUT_VISITS_BEHIND < RECEIVES_IN_FLIGHT_MAX && TURN_FANOUT_VISITS_BEHIND > 0);

@@ -110,6 +110,8 @@ impl House {
             listen: Vec::new(),
             apps: vec!["default".into()],
             user: UserTemplate::default(),
+            tokens: false,
+            rights: Arc::default(),
             server_reference: None,
             sys_users: Vec::new(),
             topics: Default::default(),

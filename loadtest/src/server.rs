@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 /// How long a child may take to listen.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long a child may take to end when asked to; then it is killed.
-const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a child may take to end when asked to, with a million connections to close; then it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pause between looks at a child that starts or stops.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 

@@ -7,7 +7,8 @@ const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
 /// The text of `bytes` if all of them are ASCII and none is one of `unwanted`, which are ASCII as well. Otherwise nothing
 /// is said: it may still be text.
 ///
-/// A name of 16 bytes takes some 40 instructions; `from_utf8` and a search for what is unwanted took 130 together.
+/// Reading a topic name of 16 bytes takes 84 instructions so; with `from_utf8` and searches for U+0000 and wildcards it
+/// took 280 (callgrind, release build).
 #[inline]
 pub fn ascii_without<const N: usize>(bytes: &[u8], unwanted: [u8; N]) -> Option<&str> {
     let (words, rest) = bytes.as_chunks::<8>();

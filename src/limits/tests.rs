@@ -1,4 +1,4 @@
-//! The README says them.
+//! The documents say these bounds.
 
 use super::*;
 

@@ -1,6 +1,7 @@
 //! The data plane as the node starts it and as the API sees it.
 
 use super::capacity::Capacity;
+use crate::auth::{Lists, Rights};
 use crate::base::ids::AppId;
 use crate::config::Config;
 use crate::push::Gateway;
@@ -20,6 +21,8 @@ pub(super) fn settings(config: &Config, shards: u16, capacity: Capacity) -> io::
         apps: config.apps.clone(),
         server_reference: config.server_reference.clone(),
         user: config.user_template.clone(),
+        tokens: config.tokens.is_some(),
+        rights: Arc::new(Rights { node: Arc::new(config.rights.clone()), own: Lists::default() }),
         sys_users: config.sys_users.iter().map(|user| user.as_str().into()).collect(),
         topics: config.topics.clone(),
         origins: config.origins.clone(),

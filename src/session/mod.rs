@@ -16,6 +16,7 @@ pub mod sse;
 use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq, SessionId};
 use crate::base::log::{RecordChange, StreamGap};
 use crate::base::message::Message;
+use crate::base::secret::Secret;
 use crate::limits;
 use std::ops::Range;
 use std::sync::Arc;
@@ -193,6 +194,11 @@ pub enum Effect {
         /// The removal.
         record: RecordChange,
     },
+    /// The client shows another token: have it checked, and answer with [`mqtt::on_reauthenticated`].
+    Authenticate {
+        /// It.
+        token: Secret,
+    },
     /// Leave the connection's further frames unread until `ResumeReading`.
     PauseReading,
     /// Read on.
@@ -298,13 +304,17 @@ pub enum CloseReason {
     Draining,
     /// The store failed.
     StoreFailed,
+    /// Its token has ended.
+    TokenEnded,
+    /// Another token, shown to go on, was not good.
+    NotAuthorized,
     /// A poll has its answer.
     Answered,
 }
 
 impl CloseReason {
     /// All, in order: the index of each is its number.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::ClientDisconnect,
         Self::ProtocolError,
         Self::TakenOver,
@@ -317,6 +327,8 @@ impl CloseReason {
         Self::Administrative,
         Self::Draining,
         Self::StoreFailed,
+        Self::TokenEnded,
+        Self::NotAuthorized,
         Self::Answered,
     ];
 
@@ -335,6 +347,8 @@ impl CloseReason {
             Self::Administrative => "closed_administrative",
             Self::Draining => "closed_draining",
             Self::StoreFailed => "closed_store_failed",
+            Self::TokenEnded => "closed_token_ended",
+            Self::NotAuthorized => "closed_not_authorized",
             Self::Answered => "closed_answered",
         }
     }
@@ -367,11 +381,15 @@ pub enum Counter {
     RetainedOvertaken,
     /// That a live message came of a topic was forgotten: its retained one may follow it.
     RetainedUnnoted,
+    /// A subscription was ended because its client's rights do not contain it any more.
+    SubscriptionWithdrawn,
+    /// A will was not published because it is not inside its client's rights any more.
+    WillRefused,
 }
 
 impl Counter {
     /// All, in order: the index of each is its number.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::DroppedExpired,
         Self::DroppedTooLarge,
         Self::DroppedWindowFull,
@@ -384,6 +402,8 @@ impl Counter {
         Self::UnknownAck,
         Self::RetainedOvertaken,
         Self::RetainedUnnoted,
+        Self::SubscriptionWithdrawn,
+        Self::WillRefused,
     ];
 
     /// Its name in figures.
@@ -401,6 +421,8 @@ impl Counter {
             Self::UnknownAck => "unknown_ack",
             Self::RetainedOvertaken => "retained_overtaken",
             Self::RetainedUnnoted => "retained_unnoted",
+            Self::SubscriptionWithdrawn => "subscriptions_withdrawn",
+            Self::WillRefused => "wills_refused",
         }
     }
 }

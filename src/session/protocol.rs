@@ -5,10 +5,13 @@ use super::directory::Directory;
 use super::mqtt::{self, ConnectRequest, OpenAt, Refusal};
 use super::sse::{self, EventsRequest};
 use super::{CloseReason, Counter, DeliveryId, Effects, Gap, Identity, LoggedAt, Protocol, Session, Ticket};
+use crate::auth::{Rights, Who};
 use crate::base::clock::Now;
 use crate::base::ids::{ConnectionId, Offset, Seq, SessionId};
 use crate::base::log::{StoreError, StreamHead};
 use crate::base::message::Entry;
+use crate::base::secret::Secret;
+use std::sync::Arc;
 
 /// How a connection asks for a session: owned, so that it can move to the user's home.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +44,51 @@ impl Request {
         match self {
             Self::Mqtt(request) => request.client_id = device,
             Self::Sse(request) => request.device = device,
+        }
+    }
+
+    /// It names an authentication method, the one that is spoken.
+    pub fn by_method(&self) -> bool {
+        matches!(self, Self::Mqtt(request) if request.by_method)
+    }
+
+    /// The token it shows, which is needed once.
+    pub fn take_token(&mut self) -> Option<Secret> {
+        match self {
+            Self::Mqtt(request) => request.password.take(),
+            Self::Sse(request) => request.token.take(),
+        }
+    }
+
+    /// Says what its client may do.
+    pub fn grant(&mut self, rights: Arc<Rights>) {
+        match self {
+            Self::Mqtt(request) => request.rights = Some(rights),
+            Self::Sse(request) => request.rights = Some(rights),
+        }
+    }
+
+    /// The same, where nobody has said more.
+    pub fn grant_if_none(&mut self, rights: Arc<Rights>) {
+        if self.rights().is_none() {
+            self.grant(rights);
+        }
+    }
+
+    fn rights(&self) -> Option<&Rights> {
+        match self {
+            Self::Mqtt(request) => request.rights.as_deref(),
+            Self::Sse(request) => request.rights.as_deref(),
+        }
+    }
+
+    /// Whether what it asks for at once is inside its rights: a will's topic, an event stream's filters.
+    pub fn is_within_rights(&self, identity: &Identity) -> bool {
+        let who = Who { user: &identity.user, device: &identity.device };
+        let Some(rights) = self.rights() else { return true };
+        match self {
+            Self::Mqtt(request) => request.will.as_ref().is_none_or(|will| rights.may_publish(&will.topic, who)),
+            Self::Sse(request) => request.filters.iter().all(|filter| rights.may_subscribe(filter, who)),
         }
     }
 

@@ -35,6 +35,11 @@ impl Gateway {
                 }
                 (Effect::PauseReading, _) => connection.into_iter().for_each(|id| core.pause_reading(id)),
                 (Effect::ResumeReading, _) => connection.into_iter().for_each(|id| core.resume_reading(id)),
+                (Effect::Authenticate { token }, _) => {
+                    if let Some(connection) = connection {
+                        self.reauthenticate(core, connection, token);
+                    }
+                }
                 (Effect::Count(counter), _) => self.counters.session(counter),
                 (Effect::Unsubscribe { filter, position }, _) => {
                     has_changed = true;

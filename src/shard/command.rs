@@ -1,9 +1,11 @@
 //! What the control plane asks of shards, and what they answer: plain values, no channel types.
 
 use super::launch::StartError;
+use crate::auth::{Fault, Grant};
 use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, PushId, Qos, ShardId};
 use crate::base::log::StreamHead;
 use crate::base::message::{Entry, Message, StreamKey};
+use crate::base::secret::Secret;
 use core::fmt;
 use core::str::FromStr;
 use core::time::Duration;
@@ -14,6 +16,26 @@ use std::sync::Arc;
 /// Names a command; chosen by the control plane, returned in the [`Event`] that answers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CommandToken(pub u64);
+
+/// Names a question; returned with its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuestionToken {
+    pub(super) shard: ShardId,
+    pub(super) index: u32,
+    pub(super) number: u32,
+}
+
+/// A device has shown a token: is it good? Whoever takes questions answers each, with `Handle::verdict`.
+#[derive(Debug)]
+pub struct Question {
+    /// The question's name.
+    pub token: QuestionToken,
+    /// What was shown, at most `TOKEN_BYTES_MAX` bytes.
+    pub shown: Secret,
+}
+
+/// What came of checking a token.
+pub type Verdict = Result<Grant, Fault>;
 
 /// Where a push goes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -33,7 +33,10 @@ impl Gateway {
         let page = head.header("origin");
         match head.method {
             "GET" => match read(head, page) {
-                Ok(request) => self.identify(core, id, Request::Sse(Box::new(request))),
+                Ok(mut request) => {
+                    request.token = self.token_of(head);
+                    self.identify(core, id, Request::Sse(Box::new(request)));
+                }
                 Err(why) => self.decline(core, id, &Problem::new(Status::BAD_REQUEST, why)),
             },
             "OPTIONS" => {

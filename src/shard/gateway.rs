@@ -1,7 +1,8 @@
 //! The state of one shard, and the engine's calls into it. It only dispatches: what happens stands in the file named
 //! after the event.
 
-use super::command::{Event, Notice};
+use super::authenticate::Asking;
+use super::command::{Event, Notice, Question};
 use super::committing::Committing;
 use super::connect::Moving;
 use super::connections::Survey;
@@ -58,6 +59,7 @@ pub(crate) struct GatewaySettings {
     pub(crate) store: store::Handle,
     pub(crate) events: Sender<Event>,
     pub(crate) notices: Sender<Notice>,
+    pub(crate) questions: Sender<Question>,
 }
 
 /// One shard's state: sessions, topics, and what is under way.
@@ -72,8 +74,9 @@ pub(crate) struct Gateway {
     untold: VecDeque<Event>,
 
     pub(super) directory: Directory,
-    /// Deadlines of sessions without a connection, by session index.
+    /// Deadlines of sessions without a connection, by session index; of those with one, the end of their token.
     pub(super) offline: Wheel,
+    pub(super) asking: Asking,
     /// CONNECTs whose connection is about to move, by the tag of the connection.
     pub(super) moving: Slab<Moving>,
     /// Server-assigned client identifiers so far.
@@ -167,7 +170,7 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn new(start: GatewaySettings) -> Self {
-        let GatewaySettings { shard, homes, hash, settings, store, events, notices } = start;
+        let GatewaySettings { shard, homes, hash, settings, store, events, notices, questions } = start;
         let sessions_max = settings.sessions_per_shard();
         Self {
             shard,
@@ -176,6 +179,7 @@ impl Gateway {
             untold: VecDeque::new(),
             directory: Directory::new(hash.clone(), sessions_max, settings.limits.devices_per_user),
             offline: Wheel::new(u32::try_from(sessions_max).expect("sessions are numbered with 32 bits"), 0),
+            asking: Asking::new(questions),
             moving: Slab::new(),
             assigned: 0,
             subscribers: Subscribers::new(hash.clone()),
@@ -342,6 +346,7 @@ impl<D: Driver> Handler<D> for Gateway {
             Letter::Done(done) => self.on_done(core, done),
             Letter::Listen(addresses) => self.to_listen = Some(addresses),
             Letter::Push { push, token } => self.on_push(core, push, token),
+            Letter::Verdict { token, verdict } => self.on_verdict(core, token, *verdict),
             Letter::Stats { token } => self.on_stats(core, token),
             Letter::Connections { query, token } => self.on_connections(core, query, token),
             Letter::Disconnect { app, user, device, token } => {

@@ -1,6 +1,8 @@
 //! The control plane's end: commands in. Answers come as [`Event`](super::command::Event)s.
 
-use super::command::{CommandError, CommandToken, ConnectionQuery, HistoryQuery, Push, Target, Watch};
+use super::command::{
+    CommandError, CommandToken, ConnectionQuery, HistoryQuery, Push, QuestionToken, Target, Verdict, Watch,
+};
 use super::home::Homes;
 use super::letter::Letter;
 use super::presence::Asker;
@@ -104,6 +106,12 @@ impl Handle {
     pub fn user(&self, app: AppId, user: Arc<str>, token: CommandToken) -> Result<(), CommandError> {
         let home = self.inner.homes.user(app, &user);
         self.send(home, Letter::User { app, user, token })
+    }
+
+    /// Answers a question. The caller may wait: it is not a shard. A shard that has ended needs no answer.
+    pub fn verdict(&self, token: QuestionToken, verdict: Verdict) {
+        let letter = Letter::Verdict { token, verdict: Box::new(verdict) };
+        let _gone = self.inner.posts[usize::from(token.shard.0)].send_blocking(letter);
     }
 
     /// Has every shard tell of these and nothing else from now on; a shard that answers a later command does so. `Busy`:

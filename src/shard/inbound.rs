@@ -1,5 +1,6 @@
 //! Bytes, deadlines and ends of connections: found to be a session's and handed to it.
 
+use super::authenticate::ASKING;
 use super::connect::{GUEST, MOVING};
 use super::gateway::{Core, Gateway};
 use crate::base::ids::{ConnectionId, SessionId};
@@ -15,7 +16,7 @@ impl Gateway {
         if tag == GUEST {
             return self.guest_spoke(core, id, bytes);
         }
-        if tag & MOVING != 0 {
+        if tag & (MOVING | ASKING) != 0 {
             return 0;
         }
         let Some(session) = self.session_of(id, tag) else { return bytes.len() };
@@ -77,6 +78,10 @@ impl Gateway {
             self.counters.closed(CloseReason::HandshakeTimeout);
             return core.close(id, CloseHow::Now, CloseCause::Local);
         }
+        if tag & ASKING != 0 {
+            self.counters.closed(CloseReason::HandshakeTimeout);
+            return self.asked_too_long(core, id, tag);
+        }
         match self.session_of(id, tag) {
             Some(session) => match self.directory.get(session) {
                 Some(state) if state.is_open() && !state.protocol().acknowledges() => {
@@ -104,10 +109,15 @@ impl Gateway {
     pub(super) fn closed<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, tag: u32, cause: CloseCause) {
         self.counters.ended(cause);
         if tag == GUEST {
+            self.asking.forget_guest(id);
             return;
         }
         if tag & MOVING != 0 {
             self.moving.remove((tag & !MOVING) as usize);
+            return;
+        }
+        if tag & ASKING != 0 {
+            self.asking.forget(tag);
             return;
         }
         let Some(session) = self.session_of(id, tag) else { return };

@@ -4,7 +4,9 @@
 //! posts the `Done` of any request in it, and a shard works batches and unlogged deliveries off in the order of
 //! arrival ([`super::incoming`]); so whoever sends an unlogged message after a `Done` knows that it will not overtake.
 
-use super::command::{CommandError, CommandToken, ConnectionQuery, HistoryQuery, Present, Push, Watch};
+use super::command::{
+    CommandError, CommandToken, ConnectionQuery, HistoryQuery, Present, Push, QuestionToken, Verdict, Watch,
+};
 use super::presence::{Asker, PresenceLetter};
 use super::retained::{RetainedFound, RetainedRead};
 use super::share::ShareLetter;
@@ -56,6 +58,8 @@ pub(crate) enum Letter {
     Listen(Vec<SocketAddr>),
     /// The control plane's wish.
     Push { push: Box<Push>, token: CommandToken },
+    /// A token was checked.
+    Verdict { token: QuestionToken, verdict: Box<Verdict> },
     /// Copy the figures out.
     Stats { token: CommandToken },
     /// Look connections up.
@@ -89,6 +93,8 @@ pub(crate) struct Arrival {
     pub(crate) identity: Identity,
     /// What it asked for.
     pub(crate) request: Request,
+    /// When its token ends, wall milliseconds.
+    pub(crate) ends_ms: Option<u64>,
 }
 
 /// A message on its way to its topic's home.

@@ -7,7 +7,7 @@
 //!
 //! # Files, in the order in which a message passes them
 //! `launch` threads and mailboxes · `gateway` the engine's calls and letters, dispatched · `http` a guest's first bytes
-//! and requests · `websocket` its beginning and end · `connect` from accept to an open session · `inbound` bytes to
+//! and requests · `websocket` its beginning and end · `authenticate` tokens · `connect` from accept to an open session · `inbound` bytes to
 //! frames to sessions · `apply` what sessions ask for · `publish` a topic's home · `turning` its order ·
 //! `push` the control plane's messages · `log_port`, `done` requests to the log and their answers · `incoming` what came
 //! for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound` frames into outboxes · `gaps` what retention
@@ -19,6 +19,7 @@
 
 mod admin;
 mod apply;
+mod authenticate;
 pub mod command;
 mod committing;
 mod connect;

@@ -1,6 +1,6 @@
 //! What the data plane is told at start: validated plain data.
 
-use crate::auth::UserTemplate;
+use crate::auth::{Rights, UserTemplate};
 use crate::base::filter;
 use crate::io::probe::Choice;
 use crate::limits;
@@ -9,6 +9,7 @@ use crate::session::Bounds;
 use crate::store::{Retention, Retentions};
 use crate::wire::http::Origins;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything the shards and the log need to know. Made by `config/`, already checked.
@@ -26,6 +27,10 @@ pub struct Settings {
     pub server_reference: Option<Box<str>>,
     /// How mode `none` names users.
     pub user: UserTemplate,
+    /// Devices show tokens, and are who those say; else they are who they say themselves.
+    pub tokens: bool,
+    /// What everybody may do.
+    pub rights: Arc<Rights>,
     /// Users of the first app who may subscribe to the node's figures.
     pub sys_users: Vec<Box<str>>,
     /// Web pages that may connect.
@@ -129,6 +134,11 @@ impl Settings {
         }
     }
 
+    /// What a session is given that has no rights of its own; none: there is nothing to refuse.
+    pub(super) fn shared_rights(&self) -> Option<Arc<Rights>> {
+        (!self.rights.node.is_empty()).then(|| Arc::clone(&self.rights))
+    }
+
     /// What each engine is told.
     pub(super) fn engine(&self) -> crate::engine::Settings {
         crate::engine::Settings {
@@ -211,6 +221,8 @@ mod tests {
                 listen: Vec::new(),
                 apps: Vec::new(),
                 user: UserTemplate::default(),
+                tokens: false,
+                rights: Arc::default(),
                 sys_users: Vec::new(),
                 origins: Default::default(),
                 hash_key: 0,

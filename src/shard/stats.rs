@@ -3,6 +3,7 @@
 
 use super::command::{CommandToken, Event, ShardStats};
 use super::gateway::{Core, Gateway};
+use crate::auth::Fault;
 use crate::base::ids::Qos;
 use crate::engine::{CloseCause, Counts, Totals};
 use crate::io::Driver;
@@ -121,6 +122,7 @@ impl Gateway {
             ("delivery_waits", self.waits.len() as u64),
             ("installing", self.installing.len() as u64),
             ("moving", self.moving.len() as u64),
+            ("authenticating", self.asking.len() as u64),
             ("retained_messages", self.retained.len() as u64),
             ("retained_bytes", self.retained.bytes() as u64),
             ("retained_reads", self.reads.len() as u64),
@@ -134,6 +136,14 @@ impl Gateway {
         ]);
         let mut counters = engine_counters(core.totals());
         counters.extend(self.counters.list());
+        counters.extend(Fault::ALL.iter().map(|&fault| (fault.name(), self.asking.faults[fault as usize])));
+        counters.extend([
+            ("token_missing", self.asking.unshown),
+            ("token_unchecked", self.asking.unasked),
+            ("token_checked_late", self.asking.late),
+            ("token_checked_in_vain", self.asking.stale),
+            ("refused_rights", self.asking.refused_rights),
+        ]);
         counters.extend([("delivery_waits_refused", self.waits.refused), ("notices_dropped", self.watching.dropped)]);
         let stats = ShardStats { shard: self.shard.0, driver: core.driver().name(), gauges, counters };
         self.tell(Event::Stats { token, stats: Box::new(stats) });

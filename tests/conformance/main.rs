@@ -29,6 +29,7 @@ mod sessions;
 mod shared;
 mod sse;
 mod subscriptions;
+mod tokens;
 mod topics;
 mod unaltered;
 mod watching;

@@ -10,6 +10,7 @@ mod matrix;
 mod mosquitto;
 mod polling;
 mod rumqttc_client;
+mod tokens;
 mod websocket;
 
 use gateway::Gateway;

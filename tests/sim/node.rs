@@ -124,6 +124,8 @@ impl Node {
             listen: vec![self.address],
             apps: vec!["default".to_owned()],
             user: Default::default(),
+            tokens: false,
+            rights: Default::default(),
             server_reference: None,
             sys_users: Vec::new(),
             topics: TopicRules { history: self.kept.clone(), presence: vec!["rooms/+".into()] },

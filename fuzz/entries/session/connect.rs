@@ -95,6 +95,8 @@ impl World {
             given,
             page: draw.flag().then(|| "https://app.example".into()),
             poll: None,
+            token: None,
+            rights: None,
         };
         let limits = (WINDOW, usize::MAX);
         self.open(device, Speech::Events, limits, Request::Sse(Box::new(request)), draw);

@@ -145,13 +145,19 @@ fn broadcast<D: Driver>(site: &mut Site<'_, D>, squad: u8, found: &mut Found) ->
     let target = *site.common.target.first().ok_or("no target")?;
     let probe = Probe::start(target)?;
     let rested = site.rig.rest("probe", SETTLE)?;
-    found.probe_idle = Some(Latency::of(&probe.end()?));
+    found.probe_idle = probed(site, probe);
     done!(hoped(rested));
     let probe = Probe::start(target)?;
     let reached = push_everyone(site, squad, PAYLOAD_BYTES, Qos::AtLeastOnce);
-    found.probe_during_broadcast = Some(Latency::of(&probe.end()?));
+    found.probe_during_broadcast = probed(site, probe);
     found.broadcast = Some(done!(reached?));
     Ok(Ok(()))
+}
+
+/// What a probe noticed; a fault if it was not answered, and the run goes on.
+fn probed<D: Driver>(site: &mut Site<'_, D>, probe: Probe) -> Option<Latency> {
+    let noticed = probe.end().inspect_err(|failure| site.report.fault(format!("the probe: {failure}")));
+    noticed.ok().map(|latency| Latency::of(&latency))
 }
 
 fn unicasts<D: Driver>(site: &mut Site<'_, D>, arguments: &C1m, squad: u8, found: &mut Found) -> Step<()> {

@@ -115,7 +115,9 @@ After=network-online.target
 Wants=network-online.target
 
 [Service]
-ExecStart=/usr/local/bin/kittiwake serve --config /etc/kittiwake.toml
+# Read by root and handed on: it may hold keys, and the service has a user of its own.
+LoadCredential=kittiwake.toml:/etc/kittiwake.toml
+ExecStart=/usr/local/bin/kittiwake serve --config %d/kittiwake.toml
 # 2 is a wrong configuration, which another start does not mend.
 Restart=on-failure
 RestartPreventExitStatus=2

@@ -11,6 +11,7 @@ use super::retained::{Pending, Replay};
 use super::state::{
     Extra, Flight, InFlight, Link, PendingFilters, PendingPublish, Received, Session, State, Welcome, Work,
 };
+use crate::auth::{Lists, Pattern, Rights};
 use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Seq};
 use std::sync::Arc;
 
@@ -161,7 +162,28 @@ fn freeze_extra(out: &mut Vec<u8>, extra: &Extra) {
     out.flag(extra.awaits_share);
     out.u8(extra.asks);
     out.option(extra.streaming.as_deref(), freeze_streaming);
+    out.option(extra.rights.as_deref(), freeze_rights);
+    out.flag(extra.by_method);
+    out.flag(extra.is_asking);
     out.option(extra.polling.as_deref(), freeze_polling);
+}
+
+fn freeze_rights(out: &mut Vec<u8>, rights: &Rights) {
+    for list in [&rights.node.publish, &rights.node.subscribe, &rights.own.publish, &rights.own.subscribe] {
+        out.option(list.as_deref(), |out, list| {
+            out.count(list.len());
+            list.iter().for_each(|pattern| out.text(pattern.text()));
+        });
+    }
+}
+
+fn thaw_rights(reader: &mut Reader<'_>) -> Option<Rights> {
+    let list = |reader: &mut Reader<'_>| {
+        let patterns = reader.option(|reader| reader.list(|reader| Pattern::parse(reader.text()?).ok()))?;
+        Some(patterns.map(Vec::into_boxed_slice))
+    };
+    let mut lists = || Some(Lists { publish: list(reader)?, subscribe: list(reader)? });
+    Some(Rights { node: Arc::new(lists()?), own: lists()? })
 }
 
 fn thaw_extra(reader: &mut Reader<'_>) -> Option<Extra> {
@@ -189,6 +211,9 @@ fn thaw_extra(reader: &mut Reader<'_>) -> Option<Extra> {
         awaits_share: reader.flag()?,
         asks: reader.u8()?,
         streaming: reader.option(thaw_streaming)?.map(Box::new),
+        rights: reader.option(thaw_rights)?.map(Arc::new),
+        by_method: reader.flag()?,
+        is_asking: reader.flag()?,
         polling: reader.option(thaw_polling)?.map(Box::new),
     })
 }

@@ -21,6 +21,7 @@ pub(in crate::session) use super::pending::{PendingFilters, PendingPublish, Rece
 use super::protocol::Protocol;
 use super::retained::Replay;
 pub use super::text::Text;
+use crate::auth::Rights;
 use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Qos, Seq};
 use crate::base::message::Message;
 use crate::base::text::ShortText;
@@ -293,6 +294,13 @@ pub(in crate::session) struct Extra {
     pub asks: u8,
     /// A client that keeps its own position has not had its answer yet.
     pub streaming: Option<Box<Streaming>>,
+    /// What its client may do; none: everything that clients may at all. Kept without a connection while its will is
+    /// owed.
+    pub rights: Option<Arc<Rights>>,
+    /// Its client may show another token.
+    pub by_method: bool,
+    /// It has shown one, which is being checked.
+    pub is_asking: bool,
     /// What a poll will be answered with.
     pub polling: Option<Box<Polling>>,
 }

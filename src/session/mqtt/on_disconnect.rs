@@ -39,6 +39,8 @@ pub fn disconnect(session: &mut Session, close: CloseReason, server_reference: O
         CloseReason::Administrative => (Reason::AdministrativeAction, None),
         CloseReason::Draining => (Reason::ServerShuttingDown, None),
         CloseReason::StoreFailed => (Reason::ImplementationSpecific, Some("the store failed")),
+        CloseReason::TokenEnded => (Reason::MaximumConnectTime, Some("the token has ended")),
+        CloseReason::NotAuthorized => (Reason::NotAuthorized, None),
     };
     frame::close_with(session, reason, close, why, effects);
 }

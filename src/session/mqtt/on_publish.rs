@@ -39,7 +39,7 @@ pub(super) fn handle(session: &mut Session, publish: &Publish<'_>, now: Now, eff
         acknowledge_question(session, id, publish.qos, reason, effects);
         return ask.into_iter().for_each(|ask| effects.push(ask));
     }
-    if let Some(reason) = refusal(&topic, publish) {
+    if let Some(reason) = refusal(session, &topic, publish) {
         effects.count(Counter::PublishRefused);
         if publish.qos > Qos::AtMostOnce {
             if let Some(extra) = session.extra.as_mut() {
@@ -69,8 +69,8 @@ fn acknowledge_question(session: &mut Session, id: u16, qos: Qos, reason: Reason
 }
 
 /// Why a well-formed publish is not taken.
-fn refusal(topic: &str, publish: &Publish<'_>) -> Option<Reason> {
-    if topic.starts_with('$') {
+fn refusal(session: &Session, topic: &str, publish: &Publish<'_>) -> Option<Reason> {
+    if topic.starts_with('$') || !session.may_publish(topic) {
         Some(Reason::NotAuthorized)
     } else if !topic::within_limits(topic) {
         Some(Reason::TopicNameInvalid)

@@ -39,7 +39,8 @@ pub(super) fn begin(session: &mut Session, filters: PendingFilters) {
 /// Whether its device may have what a filter covers: live, and as history.
 pub(super) fn may_subscribe(session: &Session, filter: &str) -> bool {
     let is_of_node = filter.split('/').next() == Some("$SYS");
-    !is_of_node || session.extra.as_ref().is_some_and(|extra| extra.sees_node)
+    let sees_node = session.extra.as_ref().is_some_and(|extra| extra.sees_node);
+    (!is_of_node || sees_node) && session.may_subscribe(filter)
 }
 
 fn grant(
@@ -183,6 +184,7 @@ pub(super) fn answer(session: &mut Session, ticket: Ticket, effects: &mut Effect
 /// What is wrong with the first filter that was refused; the others' codes say enough.
 fn text(reason: Reason) -> Option<&'static str> {
     match reason {
+        Reason::NotAuthorized => Some("the client may not subscribe to this"),
         Reason::QuotaExceeded => Some("the session has as many subscriptions as it may"),
         Reason::TopicFilterInvalid => Some("the filter has more levels or bytes than are taken"),
         Reason::SharedSubscriptionsNotSupported => Some("shared subscriptions are not supported"),

@@ -25,7 +25,8 @@ impl Desk {
         let (qos, given, page) = (Qos::AtLeastOnce, Given::Nothing, None);
         let filters = vec!["$inbox/#".into()];
         let (user, device, poll) = (None, Box::default(), Some(wish));
-        let request = EventsRequest { user, device, filters, qos, raw: false, given, page, poll };
+        let (token, rights) = (None, None);
+        let request = EventsRequest { user, device, filters, qos, raw: false, given, page, poll, token, rights };
         let at = OpenAt {
             now: Now { monotonic_ms: 1_000, wall_ms: 2_000 },
             shard_seq: Seq(40),

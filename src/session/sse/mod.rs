@@ -21,9 +21,12 @@ mod tests;
 
 use super::core::own_position::PollWish;
 use super::{Effect, Effects};
+use crate::auth::Rights;
 use crate::base::ids::Qos;
+use crate::base::secret::Secret;
 use crate::wire::sse::EventId;
 use core::ops::Range;
+use std::sync::Arc;
 
 pub use on_closing::{disconnect, refuse};
 pub use on_gap::{on_gap, on_too_large, on_topics_gap};
@@ -63,6 +66,10 @@ pub struct EventsRequest {
     pub page: Option<Box<str>>,
     /// It wants one answer, and no stream.
     pub poll: Option<PollWish>,
+    /// What it shows; the shard puts it here.
+    pub token: Option<Secret>,
+    /// What its client may do, likewise. None: everything that clients may at all.
+    pub rights: Option<Arc<Rights>>,
 }
 
 /// Neighbouring frames become one range, and so one copy into the outbox.

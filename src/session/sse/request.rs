@@ -39,6 +39,8 @@ fn read_either(head: &Head<'_>, page: Option<&str>, mut poll: Option<PollWish>) 
         given: Given::Nothing,
         page: page.map(Into::into),
         poll: None,
+        token: None,
+        rights: None,
     };
     let mut last_event_id = None;
     for parameter in head.query() {
