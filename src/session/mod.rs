@@ -21,7 +21,8 @@ use std::sync::Arc;
 
 use self::core::Spare;
 pub use self::core::{
-    Close, Effective, Flight, InFlight, LoggedAt, Naming, Offer, OnlyStream, Protocol, Session, Subscription, Text,
+    Claim, Close, Effective, Flight, InFlight, LoggedAt, Naming, Offer, OnlyStream, Protocol, Session, Subscription,
+    Text,
 };
 pub use self::core::{RETAIN_AS_PUBLISHED, share_of};
 pub use directory::{Directory, Full, Record, SessionsOf, Thawed};
@@ -116,10 +117,12 @@ pub enum Effect {
         /// At a time.
         window: u16,
     },
-    /// A message that a share group assigned under this number is done with.
-    ShareSettled {
+    /// Tell a share group what becomes of a message that it assigned under this number.
+    Share {
         /// The group's.
         number: u64,
+        /// What.
+        fate: Fate,
     },
     /// Its filters cover the inbox no longer: this is how far it has read, for the user's read mark.
     InboxLeft {
@@ -200,6 +203,17 @@ pub enum Effect {
     },
     /// Count something by name (drops, refusals).
     Count(Counter),
+}
+
+/// What becomes of a message that a share group has assigned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Of QoS 2: it is the session's, on record if it has to be, and nobody else's any more.
+    Taken,
+    /// It is done with.
+    Settled,
+    /// Of QoS 2: the session has ended before it had the message. A claim may have been recorded meanwhile.
+    Returned(Option<(AppId, Claim)>),
 }
 
 /// What retention took from a session.

@@ -57,6 +57,7 @@ impl Gateway {
             Waiting::ShareRead { index, share } => self.on_share_read(core, index, &share, result),
             Waiting::ShareWritten { index, share } => self.on_share_written(core, index, &share),
             Waiting::ShareTopics { index, share } => self.on_share_topics(core, index, &share, result),
+            Waiting::ShareReturned { number } => self.on_share_returned(core, number, result.is_ok()),
             Waiting::Restore(what) => self.on_records(core, what, result),
         }
     }

@@ -1,10 +1,21 @@
 //! Shared subscriptions, as a member sees them: the group at its home decides who gets what, a session takes it into its
-//! window or says that there is no room. What is not acknowledged when the connection ends is another member's, so it is
-//! not kept, and not recorded.
+//! window or says that there is no room.
+//!
+//! At QoS 1, what is not acknowledged when the connection ends is another member's, so it is not kept, and not recorded.
+//!
+//! At QoS 2 a message is begun with one member and completed with that one or nobody [MQTT-4.8.2-4], [MQTT-4.8.2-5].
+//! Before it is sent, one commit makes it the session's: with the record of the message in flight, if the session
+//! outlives its connection, and with the record that the group need not assign it again, if it is logged. The group is
+//! told once that is answered. Until then it assigns the message to nobody else, whatever becomes of the connection:
+//!
+//! - the connection ends: the next one sends it;
+//! - the session ends: the group has it back once the record of its being taken is removed;
+//! - the commit fails: the session says nothing, for only a restart can tell whether it has the message.
 
-use super::super::{Effect, Effects, GrantedFilter};
-use super::state::{Flight, InFlight, LoggedAt, Offer, Session, State, Subscription};
-use crate::base::ids::Qos;
+use super::super::{DeliveryId, Effect, Effects, Fate, GrantedFilter};
+use super::record;
+use super::state::{Flight, InFlight, LoggedAt, Offer, Purpose, Session, State, Subscription, flag};
+use crate::base::ids::{Qos, Seq};
 use crate::base::message::Message;
 use std::sync::Arc;
 
@@ -14,6 +25,22 @@ pub const RETAIN_AS_PUBLISHED: u32 = 1 << 31;
 /// The group and the filter of a shared subscription; none: it is a plain filter.
 pub fn share_of(text: &str) -> Option<(&str, &str)> {
     text.strip_prefix("$share/")?.split_once('/')
+}
+
+/// A message of a share group that has to be recorded as taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// `$share/group/filter`.
+    pub share: Arc<str>,
+    /// Where it is logged.
+    pub seq: Seq,
+}
+
+/// A claim that is being committed.
+#[derive(Debug)]
+pub(in crate::session) struct Claiming {
+    pub delivery: DeliveryId,
+    pub claim: Claim,
 }
 
 fn mark(identifier: u32, retain_as_published: bool) -> u32 {
@@ -49,7 +76,7 @@ impl Subscription {
 }
 
 impl Session {
-    /// Messages of QoS 1 it takes at a time.
+    /// Messages of QoS 1 and 2 it takes at a time.
     pub fn share_window(&self) -> u16 {
         u16::from(self.window)
     }
@@ -58,14 +85,86 @@ impl Session {
         self.subscriptions.iter().any(Subscription::is_shared)
     }
 
-    /// Offers a message that its group has assigned to it under a number, at QoS 1. When there is no room the group is
-    /// told once there is.
-    pub fn offer_shared(&mut self, message: &Arc<Message>, number: u64, mark: u32, effects: &mut Effects) -> Offer {
+    /// Offers a message that its group has assigned to it under a number, at QoS 1 or 2. When there is no room the group
+    /// is told once there is. With a claim, it is recorded as taken before it is sent.
+    pub fn offer_shared(
+        &mut self,
+        message: &Arc<Message>,
+        qos: Qos,
+        (number, mark): (u64, u32),
+        claim: Option<Claim>,
+        effects: &mut Effects,
+    ) -> Offer {
         if self.state != State::Open || !self.has_room() {
             self.extra().awaits_share = self.state == State::Open;
             return Offer::Full;
         }
-        Offer::Send(self.launch(message, Qos::AtLeastOnce, Some(LoggedAt::Shared { number, mark }), None, effects))
+        let delivery = self.launch(message, qos, Some(LoggedAt::Shared { number, mark }), None, effects);
+        if qos == Qos::AtLeastOnce {
+            return Offer::Send(delivery);
+        }
+        if claim.is_none() && !self.is_durable() {
+            effects.push(Effect::Share { number, fate: Fate::Taken });
+            return Offer::Send(delivery);
+        }
+        self.flight_mut(delivery).expect("it was just launched").state = Flight::Committing;
+        self.work(effects).claiming.extend(claim.map(|claim| Claiming { delivery, claim }));
+        self.commit_shared(delivery, effects);
+        Offer::AfterCommit
+    }
+
+    fn claim_of(&self, delivery: DeliveryId) -> Option<&Claim> {
+        let claiming = self.work.as_ref()?.claiming.iter().find(|claiming| claiming.delivery == delivery)?;
+        Some(&claiming.claim)
+    }
+
+    /// All that makes a message of QoS 2 the session's.
+    pub(in crate::session) fn commit_shared(&mut self, delivery: DeliveryId, effects: &mut Effects) {
+        let claim = self.claim_of(delivery).map(|claim| record::share_taken(self.app, &claim.share, claim.seq));
+        let mut records: Vec<_> = claim.into_iter().collect();
+        // Who does not outlive its connection any more, and has nothing to claim, waits only for its turn.
+        if self.is_durable() || records.is_empty() {
+            let flight = self.in_flight(delivery).expect("the caller has it");
+            records.push(record::flight(self, flight));
+            self.set(flag::RECORDED, true);
+        }
+        effects.push(Effect::Commit { ticket: Purpose::Flight.ticket(0, delivery.0), records });
+    }
+
+    /// It is the session's: it may be sent. Of a session that ends with its connection, which is about to be closed,
+    /// it is not, for nobody would get it.
+    pub(in crate::session) fn on_shared_committed(&mut self, index: usize, effects: &mut Effects) {
+        let is_open = self.is_open();
+        if !is_open && !self.is_durable() {
+            return;
+        }
+        let work = self.work.as_mut().expect("it has the message");
+        let flight = &mut work.window[index];
+        let delivery = flight.delivery;
+        let Some(LoggedAt::Shared { number, .. }) = flight.at else { unreachable!("the caller looked") };
+        work.claiming.retain(|claiming| claiming.delivery != delivery);
+        if number > 0 {
+            effects.push(Effect::Share { number, fate: Fate::Taken });
+        }
+        if is_open {
+            flight.state = Flight::Sent;
+            effects.push(Effect::Deliver { delivery, dup: false });
+        } else {
+            // The connection that it was for is gone; the next one, which may be opening, sends it.
+            flight.state = Flight::Queued;
+            work.sent -= 1;
+            work.queued += 1;
+        }
+    }
+
+    /// It ends: what it did not have yet of its groups' is theirs again.
+    pub(in crate::session) fn return_shared(&self, effects: &mut Effects) {
+        for flight in self.flights().iter().filter(|flight| flight.state == Flight::Committing) {
+            if let Some(LoggedAt::Shared { number: number @ 1.., .. }) = flight.at {
+                let claim = self.claim_of(flight.delivery).map(|claim| (self.app, claim.clone()));
+                effects.push(Effect::Share { number, fate: Fate::Returned(claim) });
+            }
+        }
     }
 
     /// Its groups may assign to it from now on.
@@ -84,13 +183,13 @@ impl Session {
         }
     }
 
-    /// The connection has ended: what it has not acknowledged is for others.
+    /// The connection has ended: what it has not acknowledged at QoS 1 is for others.
     pub(in crate::session) fn close_shares(&mut self, effects: &mut Effects) {
         if let Some(extra) = self.extra.as_mut() {
             extra.awaits_share = false;
         }
         if let Some(work) = self.work.as_mut() {
-            let is_kept = |flight: &InFlight| !matches!(flight.at, Some(LoggedAt::Shared { .. }));
+            let is_kept = |flight: &InFlight| flight.qos == Qos::ExactlyOnce || !flight.is_shared();
             let before =
                 work.window.iter().filter(|flight| !is_kept(flight) && flight.state != Flight::Settled).count();
             work.window.retain(is_kept);
