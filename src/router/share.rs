@@ -450,6 +450,94 @@ mod tests {
         assert_eq!(group.mark().settled(), Seq(4));
     }
 
+    fn group_of_two(windows: &[u16]) -> Group {
+        let mut group = group(&[]);
+        (0..).zip(windows).for_each(|(n, &window)| {
+            group.join(Member { qos: Qos::ExactlyOnce, ..member(n, window) });
+        });
+        group
+    }
+
+    fn logged_twice(group: &mut Group, seqs: core::ops::RangeInclusive<u64>) {
+        let last = Seq(*seqs.end());
+        group.tell(last);
+        group.take_read(seqs.map(|seq| (Seq(seq), message(Qos::ExactlyOnce, None))), last);
+    }
+
+    fn mark(through: u64, open: &[u64]) -> Mark {
+        Mark { through: Seq(through), open: open.iter().copied().map(Seq).collect() }
+    }
+
+    #[test]
+    fn what_a_session_has_taken_at_qos2_is_nobody_else_s() {
+        let mut group = group_of_two(&[1, 1]);
+        logged_twice(&mut group, 1..=3);
+        let (first, _) = group.assign(1, 0, true);
+        assert_eq!(first.map(|first| (first.qos, first.claim)), Some((Qos::ExactlyOnce, Some(Seq(1)))));
+        assert_eq!(group.mark(), mark(3, &[1, 2, 3]));
+        assert!(group.take(1));
+        assert_eq!(group.mark(), mark(3, &[2, 3]));
+        assert_eq!((assigned(&mut group, 2), assigned(&mut group, 3)), (Some(1), None), "it fills its window");
+        assert_eq!(group.open(id(0), 0), [1], "its connection ends");
+        assert_eq!(group.open(id(0), 1), []);
+        assert_eq!(assigned(&mut group, 3), Some(0));
+        assert_eq!(group.forget_taken().into_iter().collect::<Vec<_>>(), [Seq(1)]);
+    }
+
+    #[test]
+    fn what_a_session_has_not_answered_at_qos2_waits_for_its_answer() {
+        for is_taken in [false, true] {
+            let mut group = group_of_two(&[2, 2]);
+            logged_twice(&mut group, 1..=1);
+            assert_eq!(assigned(&mut group, 1), Some(0));
+            assert_eq!((group.open(id(0), 0), group.leave(id(0)), group.leave(id(1))), (vec![], vec![], vec![]));
+            assert!(!group.is_over() && group.mark() == mark(1, &[1]));
+            // Who comes back has what it had.
+            group.join(Member { qos: Qos::ExactlyOnce, ..member(0, 1) });
+            assert_eq!(assigned(&mut group, 2), None);
+            group.leave(id(0));
+            if is_taken {
+                assert!(!group.take(1), "the member has gone");
+                assert_eq!(group.mark(), mark(1, &[]));
+            } else {
+                group.refuse(1);
+                assert_eq!(group.mark(), mark(1, &[1]));
+            }
+            assert!(group.is_over());
+        }
+    }
+
+    #[test]
+    fn a_group_reads_again_what_was_open_and_not_what_was_done_with_or_taken() {
+        let mut group = group_of_two(&[9]);
+        group.resume(mark(6, &[2, 4]), Seq(9));
+        group.resume_taken(Seq(4));
+        group.resume_taken(Seq(8));
+        assert_eq!(group.wants_read(), Some(Seq(1)));
+        assert_eq!(group.mark(), mark(6, &[2]), "a crash now loses nothing of it");
+        let all = |seqs: core::ops::RangeInclusive<u64>| seqs.map(|seq| (Seq(seq), message(Qos::ExactlyOnce, None)));
+        group.take_read(all(2..=3), Seq(3));
+        assert_eq!(group.mark(), mark(6, &[2]));
+        assert!(group.forget_taken().is_empty(), "it has not read so far");
+        group.take_read(all(4..=9), Seq(9));
+        assert_eq!(group.mark(), mark(9, &[2, 7, 9]));
+        assert_eq!(group.forget_taken().into_iter().collect::<Vec<_>>(), [Seq(4), Seq(8)]);
+    }
+
+    #[test]
+    fn without_a_record_of_the_group_nothing_has_to_be_claimed() {
+        let mut group = group_of_two(&[2]);
+        logged_twice(&mut group, 1..=1);
+        let (first, _) = group.assign(1, 0, false);
+        assert_eq!(first.map(|first| first.claim), Some(None));
+        assert_eq!(group.mark(), mark(1, &[]), "whoever has it has it at most once");
+        assert!(!group.offer(&message(Qos::ExactlyOnce, None)));
+        let (second, _) = group.assign(2, 0, true);
+        assert_eq!(second.map(|second| second.claim), Some(None), "it is not logged");
+        assert!(group.take(1) && group.take(2));
+        assert_eq!(group.all_taken().count(), 0);
+    }
+
     #[test]
     fn who_has_refused_is_not_asked_until_it_has_room() {
         let mut group = group(&[2, 2]);

@@ -80,6 +80,9 @@ pub(super) struct Home {
     /// Requests for interest under way.
     pub(super) installing: u32,
     pub(super) record: Recording,
+    /// It was founded after the start. What is on record of its name is of a group whose members' sessions ended with the
+    /// process, or were removed just before its end.
+    pub(super) is_fresh: bool,
     /// Its record was among those that have been read.
     pub(super) has_mark: bool,
     /// A read of the log is under way.
@@ -232,6 +235,7 @@ impl Gateway {
             joining: Vec::new(),
             installing: 0,
             record: Recording::Unread,
+            is_fresh: self.is_serving(),
             has_mark: false,
             reading: false,
             is_queued: false,

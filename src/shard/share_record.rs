@@ -10,12 +10,13 @@ use super::gateway::{Core, Gateway};
 use super::letter::Letter;
 use super::log_port::Waiting;
 use super::share::{Home, Recording};
+use crate::base::ids::Seq;
 use crate::base::log::RecordChange;
 use crate::io::Driver;
 use crate::limits::READ_RECORDS_MAX;
 use crate::router::share::Mark;
 use crate::session::core::record;
-use crate::store::{Answer, Request, StoreError};
+use crate::store::{Answer, Record, Request, StoreError};
 use std::sync::Arc;
 
 impl Gateway {
@@ -68,17 +69,16 @@ impl Gateway {
         match result {
             Ok(Answer::Records(page)) => {
                 let key = record::share_key(home.group.app, share);
-                for (of, value) in &page {
-                    if let Some(seq) = record::share_taken_seq(&key, of) {
-                        home.group.resume_taken(seq);
-                    } else if let Some((through, open)) = record::parse_share(value) {
-                        home.group.resume(Mark { through, open }, told);
-                        home.has_mark = true;
-                    }
+                let last = page.last().filter(|_| page.len() == READ_RECORDS_MAX).map(|(last, _)| last.clone());
+                if home.is_fresh {
+                    self.remove_orphans(page);
+                } else {
+                    restore(home, &key, &page, told);
                 }
-                if let Some((last, _)) = page.last().filter(|_| page.len() == READ_RECORDS_MAX) {
-                    return self.read_share_records(index, Arc::clone(share), last.clone());
+                if let Some(last) = last {
+                    return self.read_share_records(index, Arc::clone(share), last);
                 }
+                let home = &mut self.shares.homes[index];
                 home.record = if home.has_mark { Recording::Present } else { Recording::Absent };
             }
             // Without it messages would be lost. The log answers as fast as it can, so this asks no oftener.
@@ -89,6 +89,16 @@ impl Gateway {
         }
         self.go_on_joining(core, index);
         self.shares.enqueue(index);
+    }
+
+    /// A group whose sessions have all gone left these.
+    fn remove_orphans(&mut self, page: Vec<Record>) {
+        if page.is_empty() {
+            return;
+        }
+        self.counters.orphan_records += page.len() as u64;
+        let records = page.into_iter().map(|(key, _)| RecordChange { key, value: None }).collect();
+        self.log.submit(Request::Append { key: None, entries: Vec::new(), records }, Waiting::Nobody);
     }
 
     /// The first record of a group is committed. If it could not be, its members' own commits fail as well.
@@ -123,6 +133,18 @@ impl Gateway {
         }
         if !records.is_empty() {
             self.log.submit(Request::Append { key: None, entries: Vec::new(), records }, Waiting::Nobody);
+        }
+    }
+}
+
+/// Takes a page of a group's records in. What is logged up to `told` may be its.
+fn restore(home: &mut Home, key: &[u8], page: &[Record], told: Seq) {
+    for (of, value) in page {
+        if let Some(seq) = record::share_taken_seq(key, of) {
+            home.group.resume_taken(seq);
+        } else if let Some((through, open)) = record::parse_share(value) {
+            home.group.resume(Mark { through, open }, told);
+            home.has_mark = true;
         }
     }
 }

@@ -131,3 +131,26 @@ fn gap_notes_go_with_their_session() {
     node.hello(&Hello::v5("phone")).bye();
     assert_eq!((node.gauge("gap_notes"), node.gauge("sessions")), (0, 0));
 }
+
+#[test]
+fn what_retention_takes_before_a_share_group_reads_it_is_counted() {
+    let node = node();
+    let member = Hello::lasting("member");
+    listener(&node, &member, &[("$share/group/rooms/+", Qos::ExactlyOnce)]);
+    for text in ["1", "2", "3"] {
+        node.push_topic("rooms/1", text.as_bytes(), Qos::AtLeastOnce);
+    }
+    forget_what_is_at_hand(&node);
+    let mut phone = node.hello(&member);
+    ["1", "2", "3"].map(|text| phone.expect_and_ack(text));
+    assert_eq!(node.counter("share_gaps"), 0, "all is kept");
+    phone.bye();
+    for text in ["4", "5", "6", "7"] {
+        node.push_topic("rooms/1", text.as_bytes(), Qos::AtLeastOnce);
+    }
+    node.push_topic("rooms/2", b"other", Qos::AtLeastOnce);
+    forget_what_is_at_hand(&node);
+    let mut phone = node.hello(&member);
+    ["5", "6", "7", "other"].map(|text| phone.expect_and_ack(text));
+    assert_eq!(node.counter("share_gaps"), 1);
+}

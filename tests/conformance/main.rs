@@ -23,6 +23,7 @@ mod properties;
 mod retained;
 mod sessions;
 mod shared;
+mod shared_twice;
 mod sse;
 mod subscriptions;
 mod topics;

@@ -25,6 +25,11 @@ seen! {
     RetainedDelivered,
     OwedSharedArrived,
     SharedAgain,
+    OwedSharedTwiceArrived,
+    SharedTwiceSentAgain,
+    SharedTakenRecorded,
+    SharedTakenRemoved,
+    CrashWithSharedTaken,
     /// Waiting states.
     Moved,
     Opening,

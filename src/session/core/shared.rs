@@ -200,3 +200,114 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::{AppId, ConnectionId};
+    use crate::base::message::Message;
+    use crate::session::{Identity, Protocol};
+
+    const CONNECTION: ConnectionId = ConnectionId { index: 1, generation: 2 };
+
+    fn message() -> Arc<Message> {
+        Arc::new(Message {
+            app: AppId(0),
+            topic: "t".into(),
+            only_device: None,
+            payload: bytes::Bytes::new(),
+            qos: Qos::ExactlyOnce,
+            retain: false,
+            created_ms: 0,
+            expires_ms: None,
+            publisher: None,
+            properties: None,
+        })
+    }
+
+    fn open(expiry: u32) -> (Session, Effects) {
+        let mut effects = Effects::new(Default::default());
+        let mut session = Session::new(&Identity { app: AppId(0), user: "u".into(), device: "d".into() });
+        session.expiry = expiry;
+        session.attach(CONNECTION, Protocol::Mqtt5, 9, &mut effects);
+        session.start(&mut effects, |_, _| {});
+        effects.clear();
+        (session, effects)
+    }
+
+    fn claim() -> Option<Claim> {
+        Some(Claim { share: "$share/g/t".into(), seq: Seq(7) })
+    }
+
+    /// Keys of what it wants committed, by their first letter.
+    fn commits(effects: &Effects) -> Vec<Vec<u8>> {
+        let commits = effects.list.iter().filter_map(|effect| match effect {
+            Effect::Commit { records, .. } => Some(records.iter().map(|change| change.key[0]).collect()),
+            _ => None,
+        });
+        commits.collect()
+    }
+
+    fn fates(effects: &Effects) -> Vec<(u64, Fate)> {
+        let fates = effects.list.iter().filter_map(|effect| match effect {
+            Effect::Share { number, fate } => Some((*number, fate.clone())),
+            _ => None,
+        });
+        fates.collect()
+    }
+
+    #[test]
+    fn one_commit_makes_a_message_the_session_s_and_only_then_is_the_group_told() {
+        for (expiry, claim, wanted) in [
+            (60, claim(), vec![vec![b'g', b's']]),
+            (60, None, vec![vec![b's']]),
+            (0, claim(), vec![vec![b'g']]),
+            (0, None, vec![]),
+        ] {
+            let (mut session, mut effects) = open(expiry);
+            let offer = session.offer_shared(&message(), Qos::ExactlyOnce, (3, 0), claim, &mut effects);
+            assert_eq!(commits(&effects), wanted);
+            if wanted.is_empty() {
+                assert!(matches!(offer, Offer::Send(_)));
+            } else {
+                assert_eq!((offer, fates(&effects)), (Offer::AfterCommit, vec![]));
+                effects.clear();
+                session.on_flight_committed(session.last_delivery, &mut effects);
+            }
+            assert_eq!(fates(&effects), [(3, Fate::Taken)]);
+        }
+    }
+
+    #[test]
+    fn a_claim_that_is_being_committed_survives_a_freeze_and_is_made_again_by_the_next_connection() {
+        let (mut session, mut effects) = open(60);
+        session.offer_shared(&message(), Qos::ExactlyOnce, (3, 0), claim(), &mut effects);
+        let mut bytes = Vec::new();
+        session.freeze(&mut bytes);
+        let mut session = Session::thaw(&bytes, Some(CONNECTION)).expect("it was frozen just now");
+        session.on_connection_closed(
+            crate::session::Close::Lost,
+            crate::base::clock::Now { monotonic_ms: 0, wall_ms: 0 },
+            Seq(0),
+            &mut effects,
+        );
+        session.attach(CONNECTION, Protocol::Mqtt5, 9, &mut effects);
+        effects.clear();
+        session.start(&mut effects, |_, _| {});
+        assert_eq!(commits(&effects), [[b'g', b's']]);
+        session.on_flight_committed(session.last_delivery, &mut effects);
+        assert!(session.work.is_some_and(|work| work.claiming.is_empty() && work.sent == 1));
+    }
+
+    #[test]
+    fn a_group_s_record_is_read_as_it_was_written_and_cut_off_not_at_all() {
+        let open = [Seq(3), Seq(4), Seq(900)];
+        let written = record::share(record::share_key(AppId(1), "$share/g/t"), Seq(1_000), &open);
+        let value = written.value.expect("it is no removal");
+        assert_eq!(record::parse_share(&value), Some((Seq(1_000), open.to_vec())));
+        assert!((0..value.len()).all(|end| record::parse_share(&value[..end]).is_none()));
+        let taken = record::share_taken_key(AppId(1), "$share/g/t", Seq(4));
+        assert_eq!(record::share_taken_seq(&written.key, &taken), Some(Seq(4)));
+        assert_eq!(record::share_taken_seq(&written.key, &written.key), None);
+    }
+}
