@@ -341,6 +341,8 @@ pub enum Counter {
     RetainedOvertaken,
     /// That a live message came of a topic was forgotten: its retained one may follow it.
     RetainedUnnoted,
+    /// A share group's message of QoS 2 was not completed when its session ended, and may be nobody else's.
+    DroppedShareSessionEnded,
 }
 
 impl Counter {
@@ -358,6 +360,7 @@ impl Counter {
         Self::UnknownAck,
         Self::RetainedOvertaken,
         Self::RetainedUnnoted,
+        Self::DroppedShareSessionEnded,
     ];
 
     /// Its name in figures.
@@ -375,6 +378,7 @@ impl Counter {
             Self::UnknownAck => "unknown_ack",
             Self::RetainedOvertaken => "retained_overtaken",
             Self::RetainedUnnoted => "retained_unnoted",
+            Self::DroppedShareSessionEnded => "dropped_share_session_ended",
         }
     }
 }

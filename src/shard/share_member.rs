@@ -101,6 +101,7 @@ impl Gateway {
     /// A message is the group's again. If that could not be committed, only a restart can tell whose it is, and this
     /// group may not assign it any more.
     pub(super) fn on_share_returned<D: Driver>(&mut self, core: &mut Core<D>, number: u64, is_committed: bool) {
+        self.counters.share_returned += u64::from(is_committed);
         self.tell_outcome(core, number, if is_committed { Outcome::Refused } else { Outcome::Done });
     }
 

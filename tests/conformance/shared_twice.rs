@@ -139,6 +139,7 @@ fn mqtt5_4_8_2_5_a_qos2_message_goes_to_nobody_else_when_its_session_ends() {
         let mut two = member(&node, &Hello::v5("two"));
         one.hang_up();
         two.expect_nothing();
+        assert_eq!(node.counter("dropped_share_session_ended"), 1);
         if logged {
             is_nobody_s(&node);
         }

@@ -27,6 +27,8 @@ seen! {
     SharedAgain,
     OwedSharedTwiceArrived,
     SharedTwiceSentAgain,
+    SharedGivenBack,
+    SharedDiedWithSession,
     SharedTakenRecorded,
     SharedTakenRemoved,
     CrashWithSharedTaken,

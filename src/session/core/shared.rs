@@ -12,7 +12,7 @@
 //! - the session ends: the group has it back once the record of its being taken is removed;
 //! - the commit fails: the session says nothing, for only a restart can tell whether it has the message.
 
-use super::super::{DeliveryId, Effect, Effects, Fate, GrantedFilter};
+use super::super::{Counter, DeliveryId, Effect, Effects, Fate, GrantedFilter};
 use super::record;
 use super::state::{Flight, InFlight, LoggedAt, Offer, Purpose, Session, State, Subscription, flag};
 use crate::base::ids::{Qos, Seq};
@@ -157,12 +157,17 @@ impl Session {
         }
     }
 
-    /// It ends: what it did not have yet of its groups' is theirs again.
+    /// It ends: what it did not have yet of its groups' is theirs again, what it has at QoS 2 dies with it.
     pub(in crate::session) fn return_shared(&self, effects: &mut Effects) {
-        for flight in self.flights().iter().filter(|flight| flight.state == Flight::Committing) {
-            if let Some(LoggedAt::Shared { number: number @ 1.., .. }) = flight.at {
-                let claim = self.claim_of(flight.delivery).map(|claim| (self.app, claim.clone()));
-                effects.push(Effect::Share { number, fate: Fate::Returned(claim) });
+        for flight in self.flights() {
+            let Some(LoggedAt::Shared { number, .. }) = flight.at else { continue };
+            match flight.state {
+                Flight::Committing => {
+                    let claim = self.claim_of(flight.delivery).map(|claim| (self.app, claim.clone()));
+                    effects.push(Effect::Share { number, fate: Fate::Returned(claim) });
+                }
+                Flight::Sent | Flight::Queued => effects.count(Counter::DroppedShareSessionEnded),
+                Flight::Held | Flight::Releasing | Flight::Released | Flight::Settled => {}
             }
         }
     }
