@@ -347,7 +347,7 @@ pub enum Counter {
 
 impl Counter {
     /// All, in order: the index of each is its number.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::DroppedExpired,
         Self::DroppedTooLarge,
         Self::DroppedWindowFull,
