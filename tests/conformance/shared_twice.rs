@@ -288,6 +288,7 @@ fn a_session_that_ends_before_the_commit_is_answered_gives_the_message_back() {
         node.release_commits();
         let id = expect_twice(&mut two, "1", false);
         complete(&mut two, id);
+        assert_eq!(node.counter("share_returned"), 1);
         if let Some(mut again) = again {
             again.expect_connack(0);
             again.expect_nothing();

@@ -27,7 +27,6 @@ seen! {
     SharedAgain,
     OwedSharedTwiceArrived,
     SharedTwiceSentAgain,
-    SharedGivenBack,
     SharedDiedWithSession,
     SharedTakenRecorded,
     SharedTakenRemoved,
