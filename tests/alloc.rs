@@ -112,6 +112,7 @@ impl House {
             user: UserTemplate::default(),
             server_reference: None,
             sys_users: Vec::new(),
+            topics: Default::default(),
             origins: Default::default(),
             hash_key: 7,
             random_seed: 7,

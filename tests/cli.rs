@@ -109,7 +109,7 @@ fn bad_usage_is_one_line_and_exits_with_2() {
 
 #[test]
 fn without_a_command_the_line_names_the_commands() {
-    assert_eq!(failure(kittiwake(&[]), 2), "no command; allowed: serve, push, sub (see kittiwake --help)");
+    assert_eq!(failure(kittiwake(&[]), 2), "no command; allowed: serve, push, sub, doctor (see kittiwake --help)");
 }
 
 #[test]

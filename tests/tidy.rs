@@ -28,6 +28,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("session", &[]),
     ("session/mqtt", &["wire"]),
     ("session/sse", &["wire"]),
+    ("session/poll", &["wire"]),
     ("router", &[]),
     ("store", &[]),
     ("shard", &["io", "auth", "wire", "engine", "session", "router", "store"]),

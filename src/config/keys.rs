@@ -125,6 +125,18 @@ pub const KEYS: &[Key] = &[
         Default::Duration(limits::SYS_INTERVAL),
         "how often the node's figures are published on `$SYS/#`",
     ),
+    key(
+        "topics.history",
+        Kind::List,
+        Default::List(&[]),
+        "topics whose messages are kept, of every QoS, each FILTER=COUNT/AGE such as rooms/+=100/24h; the first that matches decides",
+    ),
+    key(
+        "topics.presence",
+        Kind::List,
+        Default::List(&[]),
+        "topics of which is told who subscribes to them by name, as filters",
+    ),
     key("store.data_dir", Kind::Text, Default::Text(""), "not available yet: messages live in memory"),
     key(
         "auth.mode",

@@ -7,11 +7,13 @@
 mod api_keys;
 pub mod keys;
 mod layers;
+mod topics;
 
 use crate::auth::UserTemplate;
 use crate::io::probe::Choice;
 use crate::limits;
 use crate::push::ApiKey;
+use crate::shard::TopicRules;
 use crate::wire::http::{OriginError, Origins};
 use core::fmt;
 use core::time::Duration;
@@ -116,6 +118,8 @@ pub struct Config {
     pub sys_interval: Duration,
     /// Users who may subscribe to them.
     pub sys_users: Vec<String>,
+    /// What is kept and shown of topics.
+    pub topics: TopicRules,
     /// Template of the user's name.
     pub user_template: UserTemplate,
     /// Bounds.
@@ -258,6 +262,7 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         server_reference: server_reference(values.text("node.server_reference"))?,
         sys_interval: values.duration("node.sys_interval"),
         sys_users: values.list("auth.sys_users").to_vec(),
+        topics: topics::parse(values.list("topics.history"), values.list("topics.presence"))?,
         user_template: user_template(values.text("auth.user"))?,
         limits,
     })

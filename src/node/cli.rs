@@ -1,5 +1,6 @@
 //! The command line.
 
+use super::doctor::DoctorArguments;
 use crate::config::keys::parse_duration;
 use crate::config::{self, Flags};
 use clap::error::ErrorKind;
@@ -24,6 +25,8 @@ enum Command {
     Push(PushArguments),
     /// Connect as a device and print what arrives.
     Sub(SubArguments),
+    /// Check this machine for a number of connections: each limit, what to set, why.
+    Doctor(DoctorArguments),
 }
 
 // Values that are also configuration keys stay texts here: one place checks them and words the error.
@@ -142,6 +145,7 @@ pub fn run(give_back: fn()) -> ExitCode {
         Command::Serve(serve) => self::serve(serve, give_back),
         Command::Push(push) => super::push_client::run(&push),
         Command::Sub(sub) => super::sub::run(&sub),
+        Command::Doctor(doctor) => super::doctor::run(&doctor),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

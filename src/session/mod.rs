@@ -1,5 +1,5 @@
 //! Owns: one device's conversation. `core/` is neutral (identity, subscriptions, positions, window, deliver, settle),
-//! `mqtt/` and `sse/` adapt it (a file per event), `protocol` calls the one that a session speaks, `directory` finds
+//! `mqtt/`, `sse/` and `poll` adapt it (a file per event), `protocol` calls the one that a session speaks, `directory` finds
 //! sessions by user and device.
 //! In: frames, store answers, timers, each with `now`. Out: [`Effect`]s, in order.
 //! Must not: know a socket, a clock, a random source, the engine or the router; `core/` must not import `wire`.
@@ -9,6 +9,7 @@
 pub mod core;
 pub mod directory;
 pub mod mqtt;
+pub mod poll;
 pub mod protocol;
 pub mod sse;
 
@@ -76,6 +77,13 @@ pub enum Effect {
         at: LoggedAt,
         /// Where its stream has it; none: it is not logged.
         place: Option<(Epoch, Offset)>,
+    },
+    /// Answer a device's question; then call [`Session::answered`].
+    Ask {
+        /// What it wants to know.
+        question: Box<Question>,
+        /// Where the answer goes.
+        to: Box<ReplyTo>,
     },
     /// The device has an in-flight message (PUBACK, at QoS 2 PUBREC), or refused it. Refusals are always told, the rest
     /// where [`Effects::tells_received`].
@@ -216,6 +224,34 @@ pub enum Fate {
     Returned(Option<(AppId, Claim)>),
 }
 
+/// What a device may ask, of what it may subscribe to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// A part of a topic's stream; no topic: of its user's inbox.
+    History {
+        /// Which.
+        topic: Option<Arc<str>>,
+        /// Behind which place, and of which life of the stream if that is said; none: from the oldest there is.
+        after: Option<(Option<Epoch>, Offset)>,
+        /// Messages.
+        limit: usize,
+    },
+    /// Who subscribes to a topic.
+    Presence {
+        /// Which.
+        topic: Arc<str>,
+    },
+}
+
+/// Where an answer goes: the MQTT 5 properties of the question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplyTo {
+    /// A topic that the device subscribes to.
+    pub topic: Arc<str>,
+    /// Given back as it came.
+    pub correlation_data: Option<Box<[u8]>>,
+}
+
 /// What retention took from a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Gap {
@@ -276,11 +312,13 @@ pub enum CloseReason {
     Draining,
     /// The store failed.
     StoreFailed,
+    /// A poll has its answer.
+    Answered,
 }
 
 impl CloseReason {
     /// All, in order: the index of each is its number.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ClientDisconnect,
         Self::ProtocolError,
         Self::TakenOver,
@@ -293,6 +331,7 @@ impl CloseReason {
         Self::Administrative,
         Self::Draining,
         Self::StoreFailed,
+        Self::Answered,
     ];
 
     /// Its name in figures.
@@ -310,6 +349,7 @@ impl CloseReason {
             Self::Administrative => "closed_administrative",
             Self::Draining => "closed_draining",
             Self::StoreFailed => "closed_store_failed",
+            Self::Answered => "closed_answered",
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::base::message::Entry;
 pub enum Request {
     /// A CONNECT.
     Mqtt(Box<ConnectRequest>),
-    /// A request for an event stream.
+    /// A request for an event stream, or for what it would bring until there is something.
     Sse(Box<EventsRequest>),
 }
 
@@ -96,7 +96,7 @@ pub fn open(
 pub fn disconnect(session: &mut Session, reason: CloseReason, server_reference: Option<&str>, effects: &mut Effects) {
     match session.protocol {
         Protocol::Mqtt311 | Protocol::Mqtt5 => mqtt::disconnect(session, reason, server_reference, effects),
-        Protocol::Sse { .. } => sse::disconnect(session, reason, effects),
+        Protocol::Sse { .. } | Protocol::Poll => sse::disconnect(session, reason, effects),
     }
 }
 
@@ -104,7 +104,7 @@ pub fn disconnect(session: &mut Session, reason: CloseReason, server_reference: 
 pub fn on_committed(session: &mut Session, ticket: Ticket, result: Result<(), StoreError>, effects: &mut Effects) {
     match session.protocol {
         Protocol::Mqtt311 | Protocol::Mqtt5 => mqtt::on_committed(session, ticket, result, effects),
-        Protocol::Sse { .. } => sse::on_committed(session, ticket, result, effects),
+        Protocol::Sse { .. } | Protocol::Poll => sse::on_committed(session, ticket, result, effects),
     }
 }
 
@@ -115,7 +115,7 @@ pub fn on_inbox_known(session: &mut Session, start: Offset, head: StreamHead, ef
             session.on_inbox_known(start, head, effects);
             mqtt::on_inbox_known(session, effects);
         }
-        Protocol::Sse { .. } => sse::on_inbox_known(session, start, head, effects),
+        Protocol::Sse { .. } | Protocol::Poll => sse::on_inbox_known(session, start, head, effects),
     }
 }
 
@@ -123,7 +123,7 @@ pub fn on_inbox_known(session: &mut Session, start: Offset, head: StreamHead, ef
 pub fn on_interest_installed(session: &mut Session, ticket: Ticket, shard_seq: Seq, effects: &mut Effects) {
     match session.protocol {
         Protocol::Mqtt311 | Protocol::Mqtt5 => mqtt::on_interest_installed(session, ticket, shard_seq, effects),
-        Protocol::Sse { .. } => sse::on_interest_installed(session, ticket, shard_seq, effects),
+        Protocol::Sse { .. } | Protocol::Poll => sse::on_interest_installed(session, ticket, shard_seq, effects),
     }
 }
 
@@ -131,19 +131,20 @@ pub fn on_interest_installed(session: &mut Session, ticket: Ticket, shard_seq: S
 pub fn on_located(session: &mut Session, head: StreamHead, entries: &[Entry], effects: &mut Effects) {
     match session.protocol {
         Protocol::Mqtt311 | Protocol::Mqtt5 => unreachable!("only clients with their own position ask for a place"),
-        Protocol::Sse { .. } => sse::on_located(session, head, entries, effects),
+        Protocol::Sse { .. } | Protocol::Poll => sse::on_located(session, head, entries, effects),
     }
 }
 
 /// Retention removed entries before it read them, and its client is told by its own protocol's means. MQTT's are messages,
 /// which are the shard's to make.
-pub fn on_gap(session: &Session, gap: &Gap, effects: &mut Effects) {
+pub fn on_gap(session: &mut Session, gap: &Gap, effects: &mut Effects) {
     match (session.protocol, gap) {
         (Protocol::Mqtt311 | Protocol::Mqtt5, _) => unreachable!("MQTT is told by messages"),
-        (Protocol::Sse { .. }, Gap::Inbox { first, entries }) => {
-            sse::on_gap(LoggedAt::Inbox(*first), Some(Missing::Trimmed(*first, *entries)), effects);
+        (Protocol::Sse { .. } | Protocol::Poll, Gap::Inbox { first, entries }) => {
+            let missing = Some(Missing::Trimmed(*first, *entries));
+            sse::on_gap(session, LoggedAt::Inbox(*first), missing, effects);
         }
-        (Protocol::Sse { .. }, Gap::Topics(gap)) => sse::on_gap(LoggedAt::Topics(gap.trimmed), None, effects),
+        (Protocol::Sse { .. } | Protocol::Poll, Gap::Topics(gap)) => sse::on_topics_gap(session, gap, effects),
     }
 }
 
@@ -151,7 +152,7 @@ pub fn on_gap(session: &Session, gap: &Gap, effects: &mut Effects) {
 pub fn settle_unsent(session: &mut Session, delivery: DeliveryId, why: Counter, effects: &mut Effects) {
     let at = session.in_flight(delivery).and_then(|flight| flight.at);
     session.settle_unsent(delivery, why, effects);
-    if let (Protocol::Sse { .. }, Some(at), Counter::DroppedTooLarge) = (session.protocol, at, why) {
-        sse::on_too_large(at, effects);
+    if let (Protocol::Sse { .. } | Protocol::Poll, Some(at), Counter::DroppedTooLarge) = (session.protocol, at, why) {
+        sse::on_too_large(session, at, effects);
     }
 }

@@ -111,7 +111,8 @@ impl Gateway {
         }
         let keep_alive_ms = self.keep_alive_ms(&request);
         let (now, seq) = (core.now(), self.position());
-        if let Some(old) = self.directory.find(identity.app, &identity.user, &identity.device) {
+        let old = self.directory.find(identity.app, &identity.user, &identity.device);
+        if let Some(old) = old {
             let mut effects = self.take_effects();
             let session = self.directory.get_mut(old).expect("it was just found");
             if let Some(connection) = session.connection() {
@@ -147,6 +148,8 @@ impl Gateway {
         }
         self.apply(core, opened, Some(id), &mut effects);
         self.give_effects(effects);
+        // The old one may be gone, or be this one, connected again.
+        old.into_iter().chain(opened.filter(|_| opened != old)).for_each(|id| self.show(core, id));
     }
 
     fn may_see_node(&self, identity: &Identity) -> bool {

@@ -13,6 +13,7 @@ use super::incoming::{HotRing, Incoming};
 use super::lagging::Lagging;
 use super::letter::Letter;
 use super::log_port::LogPort;
+use super::presence::Presence;
 use super::push::ListPush;
 use super::restore::Restoring;
 use super::retained::RetainedReads;
@@ -21,6 +22,7 @@ use super::share::Shares;
 use super::stats::Counters;
 use super::subscribe::Installing;
 use super::turning::Turning;
+use super::unread::UnreadCount;
 use super::unsent::Unsent;
 use super::waits::Waits;
 use super::watching::Watching;
@@ -120,6 +122,11 @@ pub(crate) struct Gateway {
     pub(super) committing: Committing,
     pub(super) turning: Turning,
     pub(super) lists: Slab<ListPush>,
+    pub(super) presence: Presence,
+    /// Polls that may be ready at the end of the turn, each once. The others wait for something.
+    pub(super) polls: Vec<SessionId>,
+    /// Users whose unread messages are being counted.
+    pub(super) unread: Slab<UnreadCount>,
     /// Pushes that are answered once devices have them.
     pub(super) waits: Waits,
     /// What the control plane wants to be told of.
@@ -200,6 +207,9 @@ impl Gateway {
             turning: Turning::default(),
             hash,
             lists: Slab::new(),
+            presence: Presence::default(),
+            polls: Vec::new(),
+            unread: Slab::new(),
             waits: Waits::default(),
             watching: Watching::new(notices),
             dirty: VecDeque::new(),
@@ -337,7 +347,13 @@ impl<D: Driver> Handler<D> for Gateway {
             Letter::Disconnect { app, user, device, token } => {
                 self.on_disconnect(core, app, &user, device.as_deref(), token);
             }
-            Letter::User { app, user, token } => self.on_user(app, &user, token),
+            Letter::User { app, user, token } => self.on_user(app, user, token),
+            Letter::History { query, token } => self.on_history(*query, token),
+            Letter::Present { app, topic, asker } => self.on_present(core, app, topic, asker),
+            Letter::Presented { session, to, present } => {
+                self.answer_presence(core, session, &to, present.as_deref());
+            }
+            Letter::Presence(letter) => self.on_presence(core, *letter),
             Letter::Watch(watch) => self.watching.set(watch),
             Letter::Drain => self.on_drain(core),
             Letter::Stop => self.stopped = true,

@@ -5,7 +5,7 @@ use super::gateway::{Core, Gateway};
 use crate::base::ids::{ConnectionId, SessionId};
 use crate::engine::{Close as CloseHow, CloseCause};
 use crate::io::Driver;
-use crate::session::{Close, CloseReason, Protocol, mqtt, protocol};
+use crate::session::{Close, CloseReason, mqtt, protocol};
 use crate::wire::mqtt::{FrameLen, frame_len};
 
 impl Gateway {
@@ -19,7 +19,7 @@ impl Gateway {
             return 0;
         }
         let Some(session) = self.session_of(id, tag) else { return bytes.len() };
-        if self.directory.get(session).is_some_and(|session| matches!(session.protocol(), Protocol::Sse { .. })) {
+        if self.is_deaf(session) {
             // A client has nothing to say behind its request, and its deadline is for what we say.
             return bytes.len();
         }
@@ -79,8 +79,8 @@ impl Gateway {
         }
         match self.session_of(id, tag) {
             Some(session) => match self.directory.get(session) {
-                Some(state) if state.is_open() && matches!(state.protocol(), Protocol::Sse { .. }) => {
-                    self.beat(core, session, id);
+                Some(state) if state.is_open() && !state.protocol().acknowledges() => {
+                    self.say_something(core, session, id);
                 }
                 _ => self.end_connection(core, session, CloseReason::KeepAlive),
             },
@@ -121,6 +121,7 @@ impl Gateway {
         state.on_connection_closed(Close::Lost, now, position, &mut effects);
         self.apply(core, Some(session), None, &mut effects);
         self.give_effects(effects);
+        self.show(core, session);
         self.file_offline(session);
     }
 

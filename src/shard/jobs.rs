@@ -24,9 +24,11 @@ impl Gateway {
         self.retry_reads(core);
         self.retry_refused(core);
         self.catch_up_freed(core);
+        self.answer_polls(core);
         self.go_on_restoring(core);
         self.expire_offline(core);
         let more_waits = self.expire_waits(core);
+        let more_departures = self.tell_departures(core);
         self.watching.tell_missed();
         self.write_lazily(core);
         let more_drain = self.drain_some(core);
@@ -37,7 +39,14 @@ impl Gateway {
         let answers_wait = self.tell_waiting();
         let more_reads = !self.incoming.is_empty() || !self.pulls.is_empty();
         let more_reads = more_reads || self.reads.is_asked(&self.retained) || self.shares.has_work();
-        answers_wait || more_drain || more_waits || more_surveys || more_held || more_fanout || more_reads
+        answers_wait
+            || more_drain
+            || more_waits
+            || more_departures
+            || more_surveys
+            || more_held
+            || more_fanout
+            || more_reads
     }
 
     /// The earliest time at which there is work again without a letter or a completion.
@@ -59,7 +68,8 @@ impl Gateway {
         let answers = self.waits.next_ms();
         let restores = self.restoring.retry_ms();
         let shares = self.shares.write_ms();
-        [self.offline.next_wake(), lazily, retry, reads, freed, drains, notices, answers, restores, shares]
+        let departures = self.presence.next_ms();
+        [departures, self.offline.next_wake(), lazily, retry, reads, freed, drains, notices, answers, restores, shares]
             .into_iter()
             .flatten()
             .min()

@@ -12,10 +12,10 @@
 //! `push` the control plane's messages · `log_port`, `done` requests to the log and their answers · `incoming` what came
 //! for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound` frames into outboxes · `gaps` what retention
 //! took · `lagging`, `unsent` what waits for a window or an outbox · `waits` pushes that wait for devices · `subscribe`
-//! interest · `retained` what is kept for who subscribes · `share`,
-//! `share_member`, `share_record` share groups · `jobs` the rest of the turn · `restore`
-//! at start · `event_stream` what only event streams need · `admin`, `connections`, `stats` the operator · `watching`
-//! what backends are told of devices.
+//! interest · `retained` what is kept for who subscribes · `share`, `share_member`, `share_record` share groups · `jobs`
+//! the rest of the turn · `restore` at start · `event_stream`, `poll` what only they need · `admin`, `connections`,
+//! `stats` the operator · `watching` what backends are told of devices · `history`, `unread` what streams hold for who
+//! asks · `presence` who subscribes to a topic · `questions` the same for devices.
 
 mod admin;
 mod apply;
@@ -30,6 +30,7 @@ mod flavours;
 mod gaps;
 mod gateway;
 pub mod handle;
+mod history;
 mod home;
 mod http;
 mod inbound;
@@ -41,8 +42,11 @@ pub mod launch;
 mod letter;
 mod log_port;
 mod outbound;
+mod poll;
+mod presence;
 mod publish;
 mod push;
+mod questions;
 mod restore;
 mod retained;
 pub mod settings;
@@ -52,6 +56,7 @@ mod share_record;
 mod stats;
 mod subscribe;
 mod turning;
+mod unread;
 mod unsent;
 mod waits;
 mod watching;
@@ -59,4 +64,4 @@ mod websocket;
 
 pub use handle::Handle;
 pub use launch::{Running, StartError, start};
-pub use settings::{Limits, Settings};
+pub use settings::{HistoryRule, Limits, Settings, TopicRules};

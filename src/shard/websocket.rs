@@ -55,7 +55,9 @@ impl Gateway {
 /// What WebSocket calls a reason; MQTT 5 has told it more exactly.
 fn close_code(reason: CloseReason) -> CloseCode {
     match reason {
-        CloseReason::ClientDisconnect | CloseReason::TakenOver | CloseReason::KeepAlive => CloseCode::NORMAL,
+        CloseReason::Answered | CloseReason::ClientDisconnect | CloseReason::TakenOver | CloseReason::KeepAlive => {
+            CloseCode::NORMAL
+        }
         CloseReason::ProtocolError | CloseReason::ReceiveMaximum => CloseCode::PROTOCOL_ERROR,
         CloseReason::PacketTooLarge => CloseCode::TOO_BIG,
         CloseReason::HandshakeTimeout

@@ -6,12 +6,12 @@ use crossbeam_channel::Receiver;
 use kittiwake::auth::UserTemplate;
 use kittiwake::base::hash::KeyedHash;
 use kittiwake::base::ids::{AppId, PushId, Qos, ShardId};
-use kittiwake::base::message::Message;
+use kittiwake::base::message::{Message, StreamKey};
 use kittiwake::io::probe::Choice;
 use kittiwake::io::sim::{Faults, SimDriver, SimNet};
 use kittiwake::shard::command::{
-    AppWatch, CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, Notice, Push, Pushed, ShardStats,
-    Target, Watch,
+    AppWatch, CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, HistoryPage, HistoryQuery, Notice,
+    Place, Present, Push, Pushed, ShardStats, Target, UserState, Watch,
 };
 use kittiwake::shard::handle::Handle;
 use kittiwake::shard::launch::{Assembly, LogMail, Seat, Shard};
@@ -101,6 +101,7 @@ impl Node {
             user: UserTemplate::default(),
             server_reference: None,
             sys_users: vec![OPERATOR.into()],
+            topics: Default::default(),
             origins: Origins::default(),
             hash_key: 7,
             random_seed: 7,
@@ -108,8 +109,7 @@ impl Node {
         };
         change(&mut settings);
         let settings = Arc::new(settings);
-        let mut retentions = Retentions::default();
-        retentions.inbox.entries = settings.limits.inbox_entries;
+        let mut retentions = settings.retentions();
         keep(&mut retentions);
         let seed = settings.random_seed;
         let net = SimNet::new(seed, Faults::none());
@@ -318,6 +318,50 @@ impl Node {
         self.push(Target::Topic(topic.into()), payload, qos).expect("the push is taken");
     }
 
+    /// What is known of a user.
+    pub fn user(&self, user: &str) -> UserState {
+        let token = self.token();
+        self.handle().user(AppId(0), user.into(), token).expect("there is room for a question");
+        self.run();
+        let is_it = |event: &Event| matches!(event, Event::User { token: other, .. } if *other == token);
+        match self.take_event(is_it) {
+            Event::User { result, .. } => result.expect("memory can be read"),
+            other => unreachable!("{other:?} was not asked for"),
+        }
+    }
+
+    /// A part of a stream.
+    pub fn history(&self, stream: StreamKey, after: Option<Place>, limit: usize) -> HistoryPage {
+        let token = self.token();
+        self.handle().history(HistoryQuery { stream, after, limit }, token).expect("there is room for a question");
+        self.run();
+        let is_it = |event: &Event| matches!(event, Event::History { token: other, .. } if *other == token);
+        match self.take_event(is_it) {
+            Event::History { result, .. } => result.expect("memory can be read"),
+            other => unreachable!("{other:?} was not asked for"),
+        }
+    }
+
+    /// Who is in a topic; none: it is not shown.
+    pub fn present(&self, topic: &str) -> Option<Present> {
+        let token = self.token();
+        self.handle().presence(AppId(0), topic.into(), token).expect("there is room for a question");
+        self.run();
+        let is_it = |event: &Event| matches!(event, Event::Presence { token: other, .. } if *other == token);
+        match self.take_event(is_it) {
+            Event::Presence { present, .. } => present,
+            other => unreachable!("{other:?} was not asked for"),
+        }
+    }
+
+    /// The answer to a question, which must have come.
+    fn take_event(&self, is_it: impl Fn(&Event) -> bool) -> Event {
+        let mut plane = self.0.plane.borrow_mut();
+        plane.hear();
+        let at = plane.heard.iter().position(is_it).expect("a question is answered when nothing is left to do");
+        plane.heard.swap_remove(at)
+    }
+
     /// Shards that have said that a drain is over.
     pub fn drained(&self) -> usize {
         let plane = self.0.plane.borrow();
@@ -422,6 +466,8 @@ impl Node {
             "committing_topics",
             "list_pushes",
             "delivery_waits",
+            "unread_counts",
+            "presence",
             "throttled_connections",
             "unsent_sessions",
             "lagging_sessions",

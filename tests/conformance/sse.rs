@@ -1,5 +1,6 @@
 //! Server-Sent Events: WHATWG HTML §9.2 by a reference parser of our own, positions, and what the contract says of them.
 
+mod retained;
 mod stream;
 
 use crate::client::{Got, Hello};

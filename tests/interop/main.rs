@@ -8,6 +8,7 @@ mod gateway;
 mod grpc;
 mod matrix;
 mod mosquitto;
+mod polling;
 mod rumqttc_client;
 mod websocket;
 

@@ -99,6 +99,8 @@ seen! {
     PageTold,
     PageHeartbeat,
     PageStoppedReading,
+    PollAnswered,
+    PollEmpty,
     /// Pushes.
     PushUser,
     PushUsers,

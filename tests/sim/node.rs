@@ -110,6 +110,7 @@ impl Node {
             user: Default::default(),
             server_reference: None,
             sys_users: Vec::new(),
+            topics: Default::default(),
             origins: Default::default(),
             hash_key: random.bits(),
             random_seed: random.bits(),

@@ -6,7 +6,7 @@ use crate::api::{Api, Stats, base64};
 use crate::cli::Hold;
 use crate::fleet::ledger::WINDOW_MAX;
 use crate::fleet::orders::Drive;
-use crate::fleet::squad::{Mqtt, Speech};
+use crate::fleet::squad::{Mqtt, Reading, Speech};
 use crate::report::Report;
 use crate::rig::{Ended, Rig};
 use crate::server::{Memory, Process, Server, slab_bytes};
@@ -22,8 +22,6 @@ const FRESH_CONNECTIONS: u32 = 1_000;
 const SETTLE: Duration = Duration::from_secs(2);
 /// After the last expected arrival: time for one that is not expected.
 const REPETITIONS: Duration = Duration::from_secs(2);
-/// A stretch in which nothing moves for so long is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// The gauges must have fallen by then.
 const FREE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Members that are named when a push did not reach them.
@@ -98,6 +96,7 @@ impl<D: Driver> Run<'_, D> {
             clean: arguments.clean,
             heartbeat: arguments.heartbeat.map(|pause| pause.0),
             subscription: Some((arguments.subscribe.clone(), arguments.qos.qos())),
+            reading: Reading::Freely,
         });
         self.squad = self.rig.fleet_mut().add(common.connections, common.target.clone(), speech);
         for step in [Self::connect, Self::hold, Self::push] {
@@ -132,8 +131,8 @@ impl<D: Driver> Run<'_, D> {
             let times = &self.rig.fleet().set_up;
             (times.value_at_quantile(0.5), times.value_at_quantile(0.99))
         };
-        self.report.figure("set_up_p50_ms", p50, "ms");
-        self.report.figure("set_up_p99_ms", p99, "ms");
+        self.report.figure("set_up_p50_ms", p50 as f64 / 1_000.0, "ms");
+        self.report.figure("set_up_p99_ms", p99 as f64 / 1_000.0, "ms");
         if let (Some(before), Some(now)) = (cpu, self.cpu_ns()?) {
             let each = (now - before) as f64 / 1_000.0 / f64::from(ready.max(1));
             self.report.figure("set_up_us", each, "µs server CPU a connection");
@@ -225,7 +224,7 @@ impl<D: Driver> Run<'_, D> {
         let body = json!({ "to": { "everyone": true }, "payload_base64": payload, "qos": qos });
         let asking = thread::spawn(move || api.push(&body).map_err(|failure| failure.to_string()));
         let goal = u64::from(self.rig.fleet().squad(squad).ready);
-        let ended = self.rig.run("push", goal, PATIENCE, |fleet| {
+        let ended = self.rig.run("push", goal, self.arguments.common.patience.0, |fleet| {
             fleet.squad(squad).ledger.as_ref().map_or(0, |ledger| ledger.deliveries)
         })?;
         // The reply may wait for nobody but the server, and its own time is bounded.
@@ -238,7 +237,8 @@ impl<D: Driver> Run<'_, D> {
         let qos = self.arguments.push_qos.qos();
         let common = &self.arguments.common;
         let (carriage, prefix) = (common.protocol.carriage(), "publisher".to_owned());
-        let speech = Mqtt { carriage, prefix, clean: true, heartbeat: None, subscription: None };
+        let speech =
+            Mqtt { carriage, prefix, clean: true, heartbeat: None, subscription: None, reading: Reading::Freely };
         let fleet = self.rig.fleet_mut();
         (fleet.topic, fleet.qos) = (topic.to_owned(), qos);
         let publisher = fleet.add(1, common.target.clone(), Speech::Mqtt(speech));
@@ -256,7 +256,7 @@ impl<D: Driver> Run<'_, D> {
             until: None,
             pace: None,
         };
-        let ended = self.rig.publish("push", drive, PATIENCE)?;
+        let ended = self.rig.publish("push", drive, self.arguments.common.patience.0)?;
         self.rig.leave("publisher", publisher)?;
         Ok(ended)
     }

@@ -5,7 +5,7 @@ use super::super::{Claim, DeliveryId, GrantedFilter, Identity, Ticket};
 use super::aliases::AliasesOut;
 use super::bytes::{Reader, Write};
 use super::cursor::Positions;
-use super::own_position::{Missing, Streaming};
+use super::own_position::{Missing, PollWish, Polling, Streaming};
 use super::protocol::Protocol;
 use super::retained::{Pending, Replay};
 use super::shared::Claiming;
@@ -35,6 +35,7 @@ impl Session {
             Protocol::Mqtt5 => 1,
             Protocol::Sse { raw: false } => 2,
             Protocol::Sse { raw: true } => 3,
+            Protocol::Poll => 4,
         });
         out.u16(self.flags);
         out.flag(self.has_cursor_record);
@@ -79,6 +80,7 @@ impl Session {
             1 => Protocol::Mqtt5,
             2 => Protocol::Sse { raw: false },
             3 => Protocol::Sse { raw: true },
+            4 => Protocol::Poll,
             _ => return None,
         };
         session.flags = reader.u16()?;
@@ -158,7 +160,9 @@ fn freeze_extra(out: &mut Vec<u8>, extra: &Extra) {
     });
     out.flag(extra.sees_node);
     out.flag(extra.awaits_share);
+    out.u8(extra.asks);
     out.option(extra.streaming.as_deref(), freeze_streaming);
+    out.option(extra.polling.as_deref(), freeze_polling);
 }
 
 fn thaw_extra(reader: &mut Reader<'_>) -> Option<Extra> {
@@ -184,7 +188,9 @@ fn thaw_extra(reader: &mut Reader<'_>) -> Option<Extra> {
         replay: reader.option(thaw_replay)?.map(Box::new),
         sees_node: reader.flag()?,
         awaits_share: reader.flag()?,
+        asks: reader.u8()?,
         streaming: reader.option(thaw_streaming)?.map(Box::new),
+        polling: reader.option(thaw_polling)?.map(Box::new),
     })
 }
 
@@ -245,7 +251,44 @@ fn freeze_streaming(out: &mut Vec<u8>, streaming: &Streaming) {
             Missing::Unknown => [0, 0].into_iter().for_each(|number| out.u64(number)),
         });
     }
+    out.flag(streaming.wants_retained);
     out.option(streaming.page.as_deref(), Vec::text);
+    out.option(streaming.poll, freeze_wish);
+}
+
+fn freeze_wish(out: &mut Vec<u8>, wish: PollWish) {
+    out.u32(wish.timeout_ms);
+    out.u16(wish.limit);
+}
+
+fn thaw_wish(reader: &mut Reader<'_>) -> Option<PollWish> {
+    Some(PollWish { timeout_ms: reader.u32()?, limit: reader.u16()? })
+}
+
+fn freeze_polling(out: &mut Vec<u8>, polling: &Polling) {
+    freeze_wish(out, polling.wish);
+    out.u64(polling.log.0);
+    out.option(polling.place, place);
+    out.binary(&polling.events);
+    out.u16(polling.count);
+    out.binary(&polling.gaps);
+    out.flag(polling.is_full);
+    out.flag(polling.is_listed);
+    out.option(polling.page.as_deref(), Vec::text);
+}
+
+fn thaw_polling(reader: &mut Reader<'_>) -> Option<Polling> {
+    Some(Polling {
+        wish: thaw_wish(reader)?,
+        log: Epoch(reader.u64()?),
+        place: reader.option(thaw_place)?,
+        events: reader.binary()?.to_vec(),
+        count: reader.u16()?,
+        gaps: reader.binary()?.to_vec(),
+        is_full: reader.flag()?,
+        is_listed: reader.flag()?,
+        page: reader.option(|reader| reader.text().map(Into::into))?,
+    })
 }
 
 fn thaw_streaming(reader: &mut Reader<'_>) -> Option<Streaming> {
@@ -265,7 +308,9 @@ fn thaw_streaming(reader: &mut Reader<'_>) -> Option<Streaming> {
         is_installed: reader.flag()?,
         inbox_missing: reader.option(missing)?,
         topics_missing: reader.option(missing)?,
+        wants_retained: reader.flag()?,
         page: reader.option(|reader| reader.text().map(Into::into))?,
+        poll: reader.option(thaw_wish)?,
     })
 }
 

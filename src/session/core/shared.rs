@@ -134,7 +134,7 @@ impl Session {
     /// It is the session's: it may be sent. Of a session that ends with its connection, which is about to be closed,
     /// it is not, for nobody would get it.
     pub(in crate::session) fn on_shared_committed(&mut self, index: usize, effects: &mut Effects) {
-        let is_open = self.is_open();
+        let (is_open, window) = (self.is_open(), usize::from(self.window));
         if !is_open && !self.is_durable() {
             return;
         }
@@ -146,14 +146,18 @@ impl Session {
         if number > 0 {
             effects.push(Effect::Share { number, fate: Fate::Taken });
         }
-        if is_open {
+        // An earlier connection's window may have been wider than this one's.
+        if is_open && work.queued == 0 && work.sent <= window {
             flight.state = Flight::Sent;
             effects.push(Effect::Deliver { delivery, dup: false });
-        } else {
-            // The connection that it was for is gone; the next one, which may be opening, sends it.
-            flight.state = Flight::Queued;
-            work.sent -= 1;
-            work.queued += 1;
+            return;
+        }
+        // Or the connection that it was for is gone; the next one, which may be opening, sends it.
+        flight.state = Flight::Queued;
+        work.sent -= 1;
+        work.queued += 1;
+        if is_open {
+            self.send_queued(effects);
         }
     }
 

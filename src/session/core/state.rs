@@ -16,7 +16,7 @@ use super::super::{Counter, DeliveryId, Effect, Effects, Identity, Ticket};
 use super::aliases::AliasesOut;
 use super::cursor::Positions;
 use super::expiry::Will;
-use super::own_position::Streaming;
+use super::own_position::{Polling, Streaming};
 pub(in crate::session) use super::pending::{PendingFilters, PendingPublish, Received, Welcome};
 use super::protocol::Protocol;
 use super::retained::Replay;
@@ -290,8 +290,12 @@ pub(in crate::session) struct Extra {
     pub sees_node: bool,
     /// A share group was refused a message for want of room.
     pub awaits_share: bool,
+    /// Questions of the device that have no answer yet.
+    pub asks: u8,
     /// A client that keeps its own position has not had its answer yet.
     pub streaming: Option<Box<Streaming>>,
+    /// What a poll will be answered with.
+    pub polling: Option<Box<Polling>>,
 }
 
 /// What a session has while something is in flight in either direction.
@@ -473,6 +477,10 @@ impl Session {
     pub fn wants_inbox_start(&self) -> bool {
         self.has(flag::INBOX_UNKNOWN) && self.has(flag::HAS_INBOX)
     }
+    /// Whether it wants its inbox and knows where it stands there.
+    pub fn knows_inbox(&self) -> bool {
+        self.has(flag::HAS_INBOX) && !self.has(flag::INBOX_UNKNOWN)
+    }
     /// Whether it wants its inbox and does not know where that ends.
     pub fn wants_inbox_end(&self) -> bool {
         self.has(flag::INBOX_STALE) && self.has(flag::HAS_INBOX)
@@ -488,6 +496,14 @@ impl Session {
     /// All subscriptions.
     pub fn subscriptions(&self) -> &[Subscription] {
         &self.subscriptions
+    }
+
+    /// One of its device's questions has its answer, or never will.
+    pub fn answered(&mut self) {
+        if let Some(extra) = self.extra.as_mut() {
+            extra.asks = extra.asks.saturating_sub(1);
+            self.extra.take_if(|extra| **extra == Extra::default());
+        }
     }
 
     pub(in crate::session) fn has(&self, flags: u16) -> bool {

@@ -11,6 +11,7 @@ mod on_connect;
 mod on_disconnect;
 mod on_publish;
 mod on_pubrel;
+mod on_question;
 mod on_subscribe;
 mod on_unsubscribe;
 #[cfg(test)]

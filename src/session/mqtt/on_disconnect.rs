@@ -27,7 +27,7 @@ pub fn disconnect(session: &mut Session, close: CloseReason, server_reference: O
         return frame::redirect(session, close, reference, effects);
     }
     let (reason, why) = match close {
-        CloseReason::ClientDisconnect => (Reason::Success, None),
+        CloseReason::ClientDisconnect | CloseReason::Answered => (Reason::Success, None),
         CloseReason::ProtocolError => (Reason::ProtocolError, None),
         CloseReason::TakenOver => (Reason::SessionTakenOver, Some("another connection has this client identifier")),
         CloseReason::KeepAlive => (Reason::KeepAliveTimeout, Some("nothing came for one and a half keep alives")),

@@ -3,7 +3,7 @@
 use super::super::core::record;
 use super::super::core::state::{PendingPublish, Purpose, Received, flag};
 use super::super::{CloseReason, Counter, Effect, Effects, Session, Ticket};
-use super::frame;
+use super::{frame, on_question};
 use crate::base::clock::Now;
 use crate::base::ids::Qos;
 use crate::base::log::StoreError;
@@ -31,6 +31,14 @@ pub(super) fn handle(session: &mut Session, publish: &Publish<'_>, now: Now, eff
     if publish.qos > Qos::AtMostOnce && !admit(session, id, publish.qos, effects) {
         return;
     }
+    if on_question::is_question(&topic) {
+        let (reason, ask) = match on_question::handle(session, &topic, publish) {
+            Ok(ask) => (Reason::Success, Some(ask)),
+            Err(reason) => (reason, None),
+        };
+        acknowledge_question(session, id, publish.qos, reason, effects);
+        return ask.into_iter().for_each(|ask| effects.push(ask));
+    }
     if let Some(reason) = refusal(&topic, publish) {
         effects.count(Counter::PublishRefused);
         if publish.qos > Qos::AtMostOnce {
@@ -43,6 +51,21 @@ pub(super) fn handle(session: &mut Session, publish: &Publish<'_>, now: Now, eff
     }
     let message = Arc::new(made(session, topic, publish, now));
     route(session, message, id, effects);
+}
+
+/// A question is nobody's message: it is acknowledged as soon as it is asked, or refused.
+fn acknowledge_question(session: &mut Session, id: u16, qos: Qos, reason: Reason, effects: &mut Effects) {
+    if reason.is_error() {
+        effects.count(Counter::PublishRefused);
+    }
+    if qos == Qos::AtMostOnce {
+        return;
+    }
+    if let Some(extra) = session.extra.as_mut().filter(|_| qos == Qos::ExactlyOnce) {
+        extra.received.retain(|held| held.id != id || !reason.is_error());
+        extra.received.iter_mut().filter(|held| held.id == id).for_each(|held| held.routed = true);
+    }
+    answer(session, id, qos, reason, effects);
 }
 
 /// Why a well-formed publish is not taken.

@@ -36,6 +36,12 @@ pub(super) fn begin(session: &mut Session, filters: PendingFilters) {
     assert!(previous.is_none(), "one SUBSCRIBE or UNSUBSCRIBE at a time");
 }
 
+/// Whether its device may have what a filter covers: live, and as history.
+pub(super) fn may_subscribe(session: &Session, filter: &str) -> bool {
+    let is_of_node = filter.split('/').next() == Some("$SYS");
+    !is_of_node || session.extra.as_ref().is_some_and(|extra| extra.sees_node)
+}
+
 fn grant(
     session: &Session,
     filter: &Filter<'_>,
@@ -52,8 +58,7 @@ fn grant(
     if parsed.group.is_some() && (is_below("$inbox") || is_below("$presence") || is_below("$api")) {
         return Reason::TopicFilterInvalid;
     }
-    let is_of_node = is_below("$SYS");
-    if is_of_node && !session.extra.as_ref().is_some_and(|extra| extra.sees_node) {
+    if !may_subscribe(session, parsed.filter) {
         return Reason::NotAuthorized;
     }
     if !topic::within_limits(filter.filter) {

@@ -2,7 +2,7 @@
 
 use super::super::core::state::State;
 use super::super::mqtt::Refusal;
-use super::super::{CloseReason, Effect, Effects, Session};
+use super::super::{CloseReason, Effect, Effects, Protocol, Session, poll};
 use super::send;
 use crate::wire::http::{Problem, Status};
 use crate::wire::sse::{Farewell, encode_farewell};
@@ -24,6 +24,7 @@ pub fn refuse(why: Refusal, out: &mut Vec<u8>) {
 pub fn disconnect(session: &mut Session, close: CloseReason, effects: &mut Effects) {
     match session.state {
         State::Opening => send(effects, |out| refuse(Refusal::Unavailable, out)),
+        State::Open if session.protocol == Protocol::Poll => return poll::answer(session, close, effects),
         State::Open => {
             let why = match close {
                 CloseReason::TakenOver => "taken_over",
@@ -36,7 +37,8 @@ pub fn disconnect(session: &mut Session, close: CloseReason, effects: &mut Effec
                 | CloseReason::ProtocolError
                 | CloseReason::Refused
                 | CloseReason::PacketTooLarge
-                | CloseReason::ReceiveMaximum => "refused",
+                | CloseReason::ReceiveMaximum
+                | CloseReason::Answered => "refused",
             };
             send(effects, |out| encode_farewell(Farewell(why), out));
         }
