@@ -224,11 +224,6 @@ impl Group {
         }
     }
 
-    /// Up to where the log was read.
-    pub fn read(&self) -> Seq {
-        self.read
-    }
-
     /// Members that are connected.
     pub fn connected(&self) -> impl Iterator<Item = MemberId> {
         self.members.iter().filter(|(member, _)| member.window > 0).map(|(member, _)| member.id)
