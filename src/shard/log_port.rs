@@ -5,6 +5,7 @@
 //! already taken.
 
 use super::command::{CommandToken, Push};
+use super::history::HistoryRead;
 use super::letter::Publish;
 use super::restore::Next;
 use crate::base::ids::{Epoch, Offset, SessionId, ShardId};
@@ -31,18 +32,26 @@ pub(crate) enum Waiting {
     Locate { session: SessionId },
     /// Where the log stands, at start.
     RestoreSeq,
-    /// The record of a share group.
+    /// The records of a share group.
     ShareRead { index: usize, share: Arc<str> },
     /// A share group's first record.
     ShareWritten { index: usize, share: Arc<str> },
     /// A share group reads its topics.
     ShareTopics { index: usize, share: Arc<str> },
+    /// What a member that ended gives back to its group.
+    ShareReturned { number: u64 },
     /// A page of records, at start.
     Restore(Next),
     /// This shard is the home of a topic whose message is being committed.
     Publish { publish: Box<Publish>, owed: bool },
     /// A push to users that is being committed.
     Push { push: Box<Push>, token: CommandToken, deliver_by_ms: Option<u64> },
+    /// A part of a stream that somebody asks for.
+    History(Box<HistoryRead>),
+    /// The read mark of a user whose unread messages are counted, then a page of the inbox.
+    UnreadMark { index: usize },
+    /// See above.
+    UnreadPage { index: usize },
     /// Lazily written positions and the removal of ended sessions: nobody waits.
     Nobody,
 }

@@ -25,6 +25,12 @@ seen! {
     RetainedDelivered,
     OwedSharedArrived,
     SharedAgain,
+    OwedSharedTwiceArrived,
+    SharedTwiceSentAgain,
+    SharedDiedWithSession,
+    SharedTakenRecorded,
+    SharedTakenRemoved,
+    CrashWithSharedTaken,
     /// Waiting states.
     Moved,
     Opening,
@@ -93,6 +99,8 @@ seen! {
     PageTold,
     PageHeartbeat,
     PageStoppedReading,
+    PollAnswered,
+    PollEmpty,
     /// Pushes.
     PushUser,
     PushUsers,

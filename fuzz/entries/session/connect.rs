@@ -94,6 +94,9 @@ impl World {
             raw: draw.flag(),
             given,
             page: draw.flag().then(|| "https://app.example".into()),
+            poll: None,
+            token: None,
+            rights: None,
         };
         let limits = (WINDOW, usize::MAX);
         self.open(device, Speech::Events, limits, Request::Sse(Box::new(request)), draw);
@@ -136,6 +139,9 @@ impl World {
             self.forget(before);
         }
         self.carry_out(opened, Some(connection), &mut effects);
+        if let Some(before) = before.filter(|before| Some(*before) != opened) {
+            self.shelf.assert_returned(before);
+        }
     }
 
     /// The device's connection is gone.

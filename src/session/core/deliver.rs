@@ -45,6 +45,7 @@ impl Session {
         qos: Qos,
         effects: &mut Effects,
     ) -> Offer {
+        let qos = self.taking(qos);
         let ready = self.state == State::Open && self.has_room();
         match at {
             LoggedAt::Inbox(offset) => {
@@ -160,6 +161,9 @@ impl Session {
             return;
         }
         let is_retained = matches!(flight.at, Some(LoggedAt::Retained(_)));
+        if flight.is_shared() {
+            return self.commit_shared(delivery, effects);
+        }
         let mut records = vec![record::flight(self, flight)];
         if is_retained {
             // The position behind it goes along: what is recorded as in flight is not read again.
@@ -316,7 +320,7 @@ impl Session {
             effects.count(Counter::DroppedExpired);
             return true;
         }
-        let qos = effective.qos.min(message.qos);
+        let qos = self.taking(effective.qos.min(message.qos));
         if qos > Qos::AtMostOnce && !self.has_room() {
             return false;
         }

@@ -1,6 +1,6 @@
 //! Settling: what a client's acknowledgements do to the window, and the order of ours to it.
 
-use super::super::{Counter, DeliveryId, Effect, Effects};
+use super::super::{Counter, DeliveryId, Effect, Effects, Fate};
 use super::record;
 use super::state::{Flight, InFlight, LoggedAt, Purpose, Session, flag};
 use crate::base::ids::Qos;
@@ -105,13 +105,17 @@ impl Session {
 
     /// The record of an in-flight message is committed: it may be sent, and those of QoS 1 that wait behind it.
     pub(in crate::session) fn on_flight_committed(&mut self, id: u16, effects: &mut Effects) {
-        let open = self.is_open();
+        let (open, window) = (self.is_open(), usize::from(self.window));
         let Some(work) = self.work.as_mut() else { return };
         let is_it = |flight: &InFlight| flight.delivery.0 == id && flight.state == Flight::Committing;
         let Some(first) = work.window.iter().position(is_it) else { return };
+        if work.window[first].is_shared() {
+            return self.on_shared_committed(first, effects);
+        }
         let mut is_first = true;
         for flight in &mut work.window[first..] {
-            let waits = flight.state == Flight::Committing;
+            // What a share group has assigned stands in no order with these.
+            let waits = flight.state == Flight::Committing && !flight.is_shared();
             if waits && flight.is_recorded() && !is_first {
                 break;
             }
@@ -119,17 +123,22 @@ impl Session {
             if !waits {
                 continue;
             }
-            if open {
+            // An earlier connection's window may have been wider than this one's.
+            if open && work.queued == 0 && work.sent <= window {
                 flight.state = Flight::Sent;
                 effects.push(Effect::Deliver { delivery: flight.delivery, dup: false });
             } else {
-                // The connection that it was for is gone; the next one, which may be opening, sends it.
+                // Or the connection that it was for is gone; the next one, which may be opening, sends it.
                 flight.state = Flight::Queued;
                 work.sent -= 1;
                 work.queued += 1;
             }
         }
-        if work.held > 0 {
+        let is_held = work.held > 0;
+        if open {
+            self.send_queued(effects);
+        }
+        if is_held {
             self.refill(effects);
         }
     }
@@ -173,8 +182,8 @@ impl Session {
             Flight::Held => work.held -= 1,
             _ => work.sent -= 1,
         }
-        if let Some(LoggedAt::Shared { number, .. }) = flight.at {
-            effects.push(Effect::ShareSettled { number });
+        if let Some(LoggedAt::Shared { number: number @ 1.., .. }) = flight.at {
+            effects.push(Effect::Share { number, fate: Fate::Settled });
         }
         let logged = flight.at.is_some();
         if durable && flight.is_recorded() {

@@ -134,10 +134,8 @@ impl Shard {
                         session.on_retained_read(&filter, &after, &[], None, now, effects);
                     });
                 }
-                Effect::LeaveShare { .. }
-                | Effect::Orphan { .. }
-                | Effect::ShareOpen { .. }
-                | Effect::ShareSettled { .. } => {}
+                Effect::LeaveShare { .. } | Effect::Orphan { .. } | Effect::ShareOpen { .. } | Effect::Share { .. } => {
+                }
                 Effect::DeliverRetained { message, .. } => self.trace.push(format!("RETAINED {} q0", message.topic)),
                 Effect::PullTopics { .. } => {
                     let seq = self.seq;
@@ -158,7 +156,7 @@ impl Shard {
                 Effect::DeliverOnce { message, .. } => self.trace.push(format!("PUBLISH {} q0", message.topic)),
                 Effect::Received { .. } => self.trace.push("received".into()),
                 Effect::Count(_) | Effect::RecordDirty | Effect::InboxLeft { .. } | Effect::Unsubscribe { .. } => {}
-                Effect::Locate { .. } | Effect::Opened => unreachable!("not of MQTT"),
+                other => unreachable!("{other:?} is not of these tests"),
             }
         }
     }
