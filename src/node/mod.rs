@@ -18,3 +18,5 @@ mod serve;
 mod sub;
 mod sub_websocket;
 mod subscriber;
+mod token;
+mod verifier;

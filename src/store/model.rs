@@ -145,7 +145,7 @@ proptest! {
     #[test]
     fn the_log_answers_as_the_model_does(groups in groups(), seed: u64) {
         let retention = Retention { entries: KEPT, age: Duration::MAX, forget_after: Duration::MAX };
-        let retentions = Retentions { inbox: retention, topic: retention, everyone: retention, keys: 100 };
+        let retentions = Retentions { inbox: retention, topic: retention, everyone: retention, history: Vec::new(), keys: 100 };
         let mut log = Log::open(memory(retentions), seed).expect("memory does not fail");
         let mut model = Model::default();
         for (turn, (requests, is_crash)) in groups.into_iter().enumerate() {
