@@ -25,6 +25,8 @@ pub enum Scenario {
     Fanout(Fanout),
     /// Bare sockets without a protocol: what the kernel asks for accept, receive and send.
     Floor(Floor),
+    /// Draws report.html anew from a result.json, and of a comparison chart.svg.
+    Page(Page),
     /// The floor's own server process.
     #[command(hide = true)]
     FloorServer(FloorServer),
@@ -206,6 +208,16 @@ pub struct Floor {
 }
 
 #[derive(Args, Debug)]
+pub struct Page {
+    /// The result.
+    #[arg(value_name = "RESULT.JSON")]
+    pub result: PathBuf,
+    /// Where the page goes.
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+}
+
+#[derive(Args, Debug)]
 pub struct FloorServer {
     /// Pins the process to one CPU.
     #[arg(long, value_name = "CPU")]
@@ -216,20 +228,36 @@ pub struct FloorServer {
 pub enum Protocol {
     /// MQTT 3.1.1 over TCP.
     Mqtt,
-    /// The same inside WebSocket, at the path /mqtt.
+    /// MQTT 5.0 over TCP.
+    Mqtt5,
+    /// MQTT 3.1.1 inside WebSocket, at the path /mqtt.
     MqttWs,
+    /// nchan: a WebSocket for subscribers, HTTP for publishers.
+    Nchan,
+    /// NATS, its own protocol.
+    Nats,
+    /// loadtest/targets/ws.js.
+    Ws,
+    /// loadtest/targets/socketio.js.
+    #[value(name = "socketio")]
+    SocketIo,
 }
 
 impl Protocol {
     pub fn carriage(self) -> Carriage {
         match self {
-            Self::Mqtt => Carriage::Tcp,
             Self::MqttWs => Carriage::WebSocket,
+            _ => Carriage::Tcp,
         }
     }
     pub fn name(self) -> &'static str {
         match self {
             Self::Mqtt => "MQTT",
+            Self::Mqtt5 => "MQTT 5",
+            Self::Nchan => "nchan",
+            Self::Nats => "NATS",
+            Self::Ws => "WebSocket",
+            Self::SocketIo => "Socket.IO",
             Self::MqttWs => "MQTT over WebSocket",
         }
     }

@@ -2,12 +2,16 @@
 //!
 //! `cli` what was asked · `scenario` what is done · `rig` an engine with a fleet in it · `fleet` the clients ·
 //! `floor` bare sockets without a protocol, in a process of their own · `server` processes and what /proc says of
-//! them · `api` a small HTTP client · `report` figures for people and as JSON.
+//! them · `api` a small HTTP client · `report` figures for people and as JSON ·
+//! `page` the same as a page with charts · `foreign` what clients of other servers say · `compare` them all in turn.
 
 mod api;
 mod cli;
 mod fleet;
 mod floor;
+#[expect(dead_code, reason = "the fleet speaks them in the next step")]
+mod foreign;
+mod page;
 mod report;
 mod rig;
 mod scenario;

@@ -1,6 +1,7 @@
 //! What a run found: lines for people as it goes, and one JSON file with the circumstances.
 
 use crate::Failure;
+use crate::page;
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::path::Path;
@@ -53,9 +54,10 @@ impl Report {
         let Some(directory) = directory else { return Ok(()) };
         fs::create_dir_all(directory)?;
         let path = directory.join("result.json");
-        fs::write(&path, serde_json::to_string_pretty(&self.json())? + "\n")?;
+        let result = self.json();
+        fs::write(&path, serde_json::to_string_pretty(&result)? + "\n")?;
         println!("{}", path.display());
-        Ok(())
+        page::write(&result, directory)
     }
 
     fn json(&self) -> Value {

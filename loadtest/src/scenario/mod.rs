@@ -36,6 +36,12 @@ pub fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
         crate::floor::serve::run(arguments)?;
         return Ok(Verdict::Passed);
     }
+    if let Scenario::Page(arguments) = &arguments.scenario {
+        let result = serde_json::from_str(&std::fs::read_to_string(&arguments.result)?)?;
+        std::fs::create_dir_all(&arguments.directory)?;
+        crate::page::write(&result, &arguments.directory)?;
+        return Ok(Verdict::Passed);
+    }
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     ctrlc::set_handler(move || {
@@ -53,7 +59,7 @@ pub fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
             (common.driver, common.client_cpu, common.connections.saturating_mul(2), common.quiet)
         }
         Scenario::Floor(floor) => (floor.driver, floor.client_cpu, floor.connections, floor.quiet),
-        Scenario::FloorServer(_) => unreachable!("it was served above"),
+        Scenario::FloorServer(_) | Scenario::Page(_) => unreachable!("they were done above"),
     };
     if let Some(cpu) = client_cpu {
         server::pin_this(cpu)?;
@@ -114,7 +120,7 @@ fn play<D: kittiwake::io::Driver>(rig: Rig<D>, scenario: &Scenario) -> Result<Ve
         Scenario::Hold(arguments) => hold::run(rig, arguments)?,
         Scenario::Fanout(arguments) => fanout::run(rig, arguments)?,
         Scenario::Floor(arguments) => floor::run(rig, arguments)?,
-        Scenario::FloorServer(_) => unreachable!("it was served by itself"),
+        Scenario::FloorServer(_) | Scenario::Page(_) => unreachable!("they are done without a rig"),
     };
     Ok(if report.passed() { Verdict::Passed } else { Verdict::Failed })
 }
