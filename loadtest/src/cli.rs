@@ -1,9 +1,13 @@
 //! The command line.
 
+use crate::compare::rows::Row;
+use crate::compare::targets::Target;
 use crate::fleet::squad::Carriage;
+use crate::source::Door;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kittiwake::base::ids::Qos;
 use kittiwake::io::probe::Choice;
+use kittiwake::wire::mqtt::Version;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,8 +27,20 @@ pub enum Scenario {
     Hold(Hold),
     /// One topic with many subscribers: server CPU per delivery beside a bare send loop, latency.
     Fanout(Fanout),
+    /// One message to one client, again and again: server CPU beside a bare send, latency.
+    Unicast(Unicast),
+    /// Keep-alives: server CPU beside a bare receive and send, latency.
+    Heartbeat(Heartbeat),
+    /// Clients that come and go beside others that stay: server CPU beside bare sockets.
+    Churn(Churn),
+    /// Everybody drops and returns at once; what was pushed meanwhile must come.
+    Storm(Storm),
+    /// Some subscribers read slowly or not at all.
+    Slow(Slow),
     /// Bare sockets without a protocol: what the kernel asks for accept, receive and send.
     Floor(Floor),
+    /// The same against several servers in turns, each started here, beside bare sockets.
+    Compare(Compare),
     /// Draws report.html anew from a result.json, and of a comparison chart.svg.
     Page(Page),
     /// The floor's own server process.
@@ -174,6 +190,139 @@ pub struct Fanout {
 }
 
 #[derive(Args, Debug)]
+pub struct Unicast {
+    #[command(flatten)]
+    pub common: Common,
+    /// How messages reach the server.
+    #[arg(long, value_enum, default_value_t = Via::Grpc)]
+    pub via: Via,
+    /// QoS of pushing and subscribing.
+    #[arg(long, value_enum, default_value = "0")]
+    pub qos: QosLevel,
+    /// Bytes of the payload, at least 24.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(24..=65_536))]
+    pub payload: u32,
+    /// Pushes in one batch at most.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub batch: u32,
+    /// Messages under way at most.
+    #[arg(long, value_name = "W", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4_000))]
+    pub window: u32,
+    /// Messages a second that are due, whatever the server does; without it each is due when the window has room.
+    #[arg(long, value_name = "N")]
+    pub push_rate: Option<u32>,
+    /// Pairs of a stretch against the server and one against the floor.
+    #[arg(long, value_name = "K", default_value_t = 9)]
+    pub pairs: u32,
+    /// Length of a stretch, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
+    pub stretch: Seconds,
+    /// Messages of a stretch, instead of its length.
+    #[arg(long, value_name = "N")]
+    pub messages: Option<u64>,
+    /// Sessions outlive their connections.
+    #[arg(long)]
+    pub keep_sessions: bool,
+    /// Without the floor: the server alone.
+    #[arg(long)]
+    pub no_floor: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Heartbeat {
+    #[command(flatten)]
+    pub common: Common,
+    /// Heartbeats a second that are due; 0: as many as the window allows.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub beat_rate: u32,
+    /// Answers that may be outstanding.
+    #[arg(long, value_name = "W", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    pub window: u32,
+    /// Sessions end with their connections.
+    #[arg(long)]
+    pub clean: bool,
+    /// Pairs of a stretch against the server and one against the floor.
+    #[arg(long, value_name = "K", default_value_t = 9)]
+    pub pairs: u32,
+    /// Length of a stretch, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
+    pub stretch: Seconds,
+    /// Without the floor: the server alone.
+    #[arg(long)]
+    pub no_floor: bool,
+}
+
+/// `--connections` stay.
+#[derive(Args, Debug)]
+pub struct Churn {
+    #[command(flatten)]
+    pub common: Common,
+    /// Clients that come and go.
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub guests: u32,
+    /// How often they do.
+    #[arg(long, value_name = "K", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub rounds: u32,
+    /// Sessions outlive their connections.
+    #[arg(long)]
+    pub keep_sessions: bool,
+    /// What each connection subscribes to; `{n}` stands for the client's number.
+    #[arg(long, value_name = "FILTER", default_value = "$inbox/#")]
+    pub subscribe: String,
+    /// QoS asked for.
+    #[arg(long, value_enum, default_value = "0")]
+    pub qos: QosLevel,
+    /// Without the floor: the server alone.
+    #[arg(long)]
+    pub no_floor: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Storm {
+    #[command(flatten)]
+    pub common: Common,
+    /// How often everybody drops and returns.
+    #[arg(long, value_name = "K", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub storms: u32,
+    /// Handshakes under way at a time while they return.
+    #[arg(long, value_name = "N", default_value_t = 4_000)]
+    pub together: u32,
+    /// Messages to everyone while all are away, each time; needs --api.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=32))]
+    pub messages: u32,
+}
+
+#[derive(Args, Debug)]
+pub struct Slow {
+    #[command(flatten)]
+    pub common: Common,
+    /// Of a hundred connections so many read slowly.
+    #[arg(long, value_name = "PERCENT", default_value_t = 5, value_parser = clap::value_parser!(u8).range(0..=50))]
+    pub slow_percent: u8,
+    /// Of a hundred connections so many do not read.
+    #[arg(long, value_name = "PERCENT", default_value_t = 5, value_parser = clap::value_parser!(u8).range(0..=49))]
+    pub stalled_percent: u8,
+    /// Receives a second of one who reads slowly.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub sips: u32,
+    /// QoS of publishing and subscribing; above 0 sessions outlive their connections and must miss nothing.
+    #[arg(long, value_enum, default_value = "0")]
+    pub qos: QosLevel,
+    /// Bytes of the payload, at least 16.
+    #[arg(long, value_name = "N", default_value_t = 4_096, value_parser = clap::value_parser!(u32).range(16..=65_536))]
+    pub payload: u32,
+    /// Messages a second.
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub publish_rate: u32,
+    /// Messages under way at most to those who read.
+    #[arg(long, value_name = "W", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub window: u32,
+    /// How long messages are published, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = seconds)]
+    pub stretch: Seconds,
+}
+
+#[derive(Args, Debug)]
 pub struct Floor {
     /// Connections.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
@@ -205,6 +354,63 @@ pub struct Floor {
     /// No progress bars.
     #[arg(long)]
     pub quiet: bool,
+}
+
+/// What is not on this machine is left out; how to get it is said.
+#[derive(Args, Debug)]
+pub struct Compare {
+    /// The servers, separated by commas; all without it.
+    #[arg(long, value_name = "NAME", value_enum, value_delimiter = ',')]
+    pub servers: Vec<Target>,
+    /// The rows, separated by commas; all without it. Set-up and memory are always there.
+    #[arg(long, value_name = "NAME", value_enum, value_delimiter = ',')]
+    pub rows: Vec<Row>,
+    /// Subscribers of each server.
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections: u32,
+    /// Bytes of the payload, at least 24.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(24..=4_096))]
+    pub payload: u32,
+    /// Stretches of each row against each server.
+    #[arg(long, value_name = "K", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
+    /// Length of a stretch, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub stretch: Seconds,
+    /// Handshakes under way at a time.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub handshakes: u32,
+    /// Pins every server, and the floor, to one CPU.
+    #[arg(long, value_name = "CPU")]
+    pub server_cpu: Option<usize>,
+    /// Pins this process to one CPU.
+    #[arg(long, value_name = "CPU")]
+    pub client_cpu: Option<usize>,
+    /// The client's own driver.
+    #[arg(long, value_enum, default_value_t = DriverName::Auto)]
+    pub driver: DriverName,
+    /// The gateway's binary.
+    #[arg(long, value_name = "PATH", default_value = "target/release/kittiwake")]
+    pub gateway: PathBuf,
+    /// Where a server's program is, if not on the PATH: mosquitto, nginx, nats-server, rumqttd or node.
+    #[arg(long, value_name = "NAME=PATH", value_parser = program)]
+    pub program: Vec<(String, PathBuf)>,
+    /// Says which servers are here and how to get the others, and does nothing else.
+    #[arg(long)]
+    pub list: bool,
+    /// Writes DIR/result.json, DIR/report.html and DIR/chart.svg.
+    #[arg(long, value_name = "DIR")]
+    pub report: Option<PathBuf>,
+    /// No progress bars.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+fn program(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, path) = text.split_once('=').ok_or("not NAME=PATH")?;
+    // Servers are started in directories of their own.
+    let path = std::path::absolute(path).map_err(|error| error.to_string())?;
+    Ok((name.to_owned(), path))
 }
 
 #[derive(Args, Debug)]
@@ -250,6 +456,13 @@ impl Protocol {
             _ => Carriage::Tcp,
         }
     }
+    pub fn is_mqtt(self) -> bool {
+        matches!(self, Self::Mqtt | Self::Mqtt5 | Self::MqttWs)
+    }
+    /// The version of MQTT, where it is MQTT.
+    pub fn version(self) -> Version {
+        if self == Self::Mqtt5 { Version::V5 } else { Version::V311 }
+    }
     pub fn name(self) -> &'static str {
         match self {
             Self::Mqtt => "MQTT",
@@ -260,6 +473,32 @@ impl Protocol {
             Self::SocketIo => "Socket.IO",
             Self::MqttWs => "MQTT over WebSocket",
         }
+    }
+}
+
+/// How a message to one client reaches the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Via {
+    /// Batches in one gRPC stream.
+    Grpc,
+    /// HTTP requests.
+    Http,
+    /// An MQTT client that publishes to a topic of each receiver.
+    Mqtt,
+}
+
+impl Via {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Grpc => "PushStream",
+            Self::Http => "HTTP",
+            Self::Mqtt => "an MQTT publisher",
+        }
+    }
+
+    /// The API's door; a publisher needs none, and is asked for elsewhere.
+    pub fn door(self) -> Door {
+        if self == Self::Http { Door::Http } else { Door::Grpc }
     }
 }
 

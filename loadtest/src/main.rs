@@ -1,21 +1,24 @@
 //! Load for kittiwake and for other MQTT brokers: a fleet of clients on kittiwake's own drivers, engine and codec.
 //!
 //! `cli` what was asked · `scenario` what is done · `rig` an engine with a fleet in it · `fleet` the clients ·
+//! `source` backends that push ·
 //! `floor` bare sockets without a protocol, in a process of their own · `server` processes and what /proc says of
-//! them · `api` a small HTTP client · `report` figures for people and as JSON ·
-//! `page` the same as a page with charts · `foreign` what clients of other servers say · `compare` them all in turn.
+//! them · `api` a small HTTP client · `figures` what scenarios find · `report` figures for people and as JSON · `page`
+//! the same as a page with charts · `foreign` what clients of other servers say · `compare` all servers in turns.
 
 mod api;
 mod cli;
+mod compare;
+mod figures;
 mod fleet;
 mod floor;
-#[expect(dead_code, reason = "the fleet speaks them in the next step")]
 mod foreign;
 mod page;
 mod report;
 mod rig;
 mod scenario;
 mod server;
+mod source;
 mod verify;
 
 use clap::Parser;

@@ -53,6 +53,21 @@ impl Process {
         Ok(Memory { rss_bytes: field("Rss:")?, anonymous_bytes: field("Anonymous:")? })
     }
 
+    /// Its resident memory by the kernel's counters: good to some pages a thread, and cheap.
+    pub fn rss_bytes(self) -> Result<u64, Failure> {
+        let path = format!("/proc/{}/statm", self.pid);
+        let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+        let pages = text.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+        Ok(pages.ok_or_else(|| format!("{path}: no resident pages"))? * rustix::param::page_size() as u64)
+    }
+
+    /// The most resident memory it ever had.
+    pub fn peak_rss_bytes(self) -> Result<u64, Failure> {
+        let path = format!("/proc/{}/status", self.pid);
+        let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+        field_kib(&text, "VmHWM:").ok_or_else(|| format!("{path}: no VmHWM").into())
+    }
+
     /// Binds all its threads, and those they start later, to one CPU.
     pub fn pin(self, cpu: usize) -> Result<(), Failure> {
         let mut set = CpuSet::new();

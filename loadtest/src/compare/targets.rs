@@ -159,9 +159,9 @@ impl Target {
     }
 
     fn mosquitto(self, programs: &Programs, place: &Place) -> Result<Recipe, Missing> {
-        let program = programs
-            .find("mosquitto")
-            .ok_or_else(|| self.missing("there is no mosquitto", "apt-get install --no-install-recommends mosquitto"))?;
+        let program = programs.find("mosquitto").ok_or_else(|| {
+            self.missing("there is no mosquitto", "apt-get install --no-install-recommends mosquitto")
+        })?;
         let configuration = format!(
             "listener {} {}\nallow_anonymous true\npersistence false\nlog_dest none\nset_tcp_nodelay true\n\
              max_queued_messages 100000\nmax_inflight_messages 1000\nmax_connections -1\n",
@@ -241,7 +241,8 @@ impl Target {
     }
 
     fn node(self, programs: &Programs, place: &Place, package: &str) -> Result<Recipe, Missing> {
-        let program = programs.find("node").ok_or_else(|| self.missing("there is no node", "apt-get install nodejs npm"))?;
+        let program =
+            programs.find("node").ok_or_else(|| self.missing("there is no node", "apt-get install nodejs npm"))?;
         let servers = Path::new(NODE_SERVERS);
         if !servers.join("node_modules").join(package).exists() {
             let what = format!("the package {package} is not installed");
@@ -276,7 +277,8 @@ impl Target {
         let text = String::from_utf8_lossy(&text);
         // Some print their name in front, some a whole help behind: the word that begins like a version is it.
         let words = text.split(|c: char| c.is_whitespace() || c == '/');
-        let is_version = |word: &&str| word.trim_start_matches('v').split('.').next().is_some_and(|n| n.parse::<u32>().is_ok());
+        let is_version =
+            |word: &&str| word.trim_start_matches('v').split('.').next().is_some_and(|n| n.parse::<u32>().is_ok());
         words.filter(|word| word.contains('.')).find(is_version).unwrap_or("?").trim_start_matches('v').to_owned()
     }
 }
@@ -293,7 +295,8 @@ mod tests {
     #[test]
     fn what_is_not_there_comes_with_the_command_that_gets_it() {
         let nowhere = PathBuf::from("/nowhere");
-        let told = ["mosquitto", "nginx", "nats-server", "rumqttd", "node"].map(|name| (name.to_owned(), nowhere.clone()));
+        let told =
+            ["mosquitto", "nginx", "nats-server", "rumqttd", "node"].map(|name| (name.to_owned(), nowhere.clone()));
         let programs = Programs { told: told.into(), gateway: nowhere.clone() };
         for target in Target::value_variants() {
             let missing = target.recipe(&programs, &place(&nowhere)).expect_err("nothing is there");
@@ -316,6 +319,8 @@ mod tests {
             assert!(recipe.arguments.contains(&directory.join(name).display().to_string()));
         }
         let ours = Target::KittiwakeUring.recipe(&programs, &place(&directory)).expect("it is there");
-        assert!(ours.arguments.join(" ").contains("--shards 1 --driver io_uring --listen 127.0.0.1:7 --api 127.0.0.1:8"));
+        assert!(
+            ours.arguments.join(" ").contains("--shards 1 --driver io_uring --listen 127.0.0.1:7 --api 127.0.0.1:8")
+        );
     }
 }

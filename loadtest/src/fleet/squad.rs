@@ -1,10 +1,16 @@
 //! A squad: clients that do the same thing, numbered in one piece.
 
 use super::addresses::Routes;
-use super::ledger::Ledger;
+use super::inboxes::Inboxes;
+use super::ledger::{LATENCY_US_MAX, Ledger};
+use super::sightings::Sightings;
+use crate::figures::Checked;
+use crate::foreign::Tongue;
+use hdrhistogram::Histogram;
 use kittiwake::base::ids::{ConnectionId, Qos};
 use kittiwake::wire::mqtt::subscribe::{Filter, Filters};
 use kittiwake::wire::mqtt::{Connect, PacketId, Publish, Subscribe, Version};
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Bytes of a client id and of a user name.
@@ -20,6 +26,35 @@ pub enum Speech {
     Packets(Carriage),
     /// Nothing; any bytes come.
     Raw,
+    /// What another server's clients say.
+    Foreign(Foreign),
+}
+
+/// A client of a server that does not speak MQTT.
+#[derive(Clone, Debug)]
+pub struct Foreign {
+    pub tongue: Tongue,
+    /// What it subscribes to, in which `{n}` stands for the client's number; none if it publishes.
+    pub topic: Option<String>,
+}
+
+impl Speech {
+    /// What it is if it is not MQTT.
+    pub fn tongue(&self) -> Option<Tongue> {
+        match self {
+            Self::Foreign(foreign) => Some(foreign.tongue),
+            _ => None,
+        }
+    }
+}
+
+impl Foreign {
+    /// The topic of a client.
+    pub fn topic_of(&self, number: u32) -> Option<Cow<'_, str>> {
+        let topic = self.topic.as_deref()?;
+        let own = topic.contains(NUMBER_MARK);
+        Some(if own { Cow::Owned(topic.replace(NUMBER_MARK, &number.to_string())) } else { Cow::Borrowed(topic) })
+    }
 }
 
 /// What carries packets.
@@ -31,7 +66,7 @@ pub enum Carriage {
     WebSocket,
 }
 
-/// An MQTT client, 3.1.1.
+/// An MQTT client; the version is that of the whole fleet.
 #[derive(Clone, Debug)]
 pub struct Mqtt {
     pub carriage: Carriage,
@@ -40,11 +75,26 @@ pub struct Mqtt {
     pub clean: bool,
     /// A PINGREQ so often.
     pub heartbeat: Option<Duration>,
+    /// A filter, in which `{n}` stands for the client's number.
     pub subscription: Option<(String, Qos)>,
+    pub reading: Reading,
 }
 
-/// The version the fleet speaks.
-pub const VERSION: Version = Version::V311;
+/// How a client reads once it is ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reading {
+    /// All that comes.
+    #[default]
+    Freely,
+    /// Only when told to, once each time.
+    WhenTold,
+}
+
+/// Stands for a client's number in filters and topics.
+pub const NUMBER_MARK: &str = "{n}";
+
+/// How long a session outlives its connection where the client says so, in seconds: a day.
+const SESSION_EXPIRY_SECONDS: u32 = 86_400;
 
 /// The identifier of a client's only SUBSCRIBE.
 pub const SUBSCRIBE_ID: PacketId = PacketId::MIN;
@@ -61,12 +111,45 @@ pub struct Squad {
     pub ready: u32,
     /// Members that have left as told.
     pub left: u32,
-    /// What is to reach it.
+    /// What is to reach all of it.
     pub ledger: Option<Ledger>,
+    /// What may reach it, where its members read slowly.
+    pub sightings: Option<Sightings>,
+    /// What is to reach single members.
+    pub inboxes: Option<Inboxes>,
+    /// Answers to [`super::orders::Beat`].
+    pub beats: Beats,
     /// Bytes received, for [`Speech::Raw`].
     pub bytes: u64,
     /// PUBACK and PUBCOMP received, for publishers.
     pub acknowledged: u64,
+}
+
+/// Heartbeats of a squad.
+#[derive(Debug)]
+pub struct Beats {
+    pub sent: u64,
+    /// Answers that were waited for.
+    pub answered: u64,
+    /// Answers that nobody had asked for, or that were not what was asked for.
+    pub foreign: u64,
+    /// From when a heartbeat was due to its answer, in microseconds.
+    pub latency: Histogram<u64>,
+}
+
+impl Default for Beats {
+    fn default() -> Self {
+        let latency = Histogram::new_with_max(LATENCY_US_MAX, 3).expect("three digits of ten minutes can be kept");
+        Self { sent: 0, answered: 0, foreign: 0, latency }
+    }
+}
+
+impl Beats {
+    /// What came of what was sent.
+    pub fn checked(&self) -> Checked {
+        let missing = self.sent - self.answered;
+        Checked { expected: self.sent, right: self.answered, missing, foreign: self.foreign, ..Checked::default() }
+    }
 }
 
 /// Where a member is.
@@ -94,15 +177,20 @@ pub struct Member {
     pub squad: u8,
     pub stage: Stage,
     pub attempts: u8,
+    /// Waits for the answer to a [`super::orders::Beat`].
+    pub beating: bool,
 }
 
 impl Mqtt {
     /// Says the CONNECT of a client.
-    pub fn connect<R>(&self, number: u32, say: impl FnOnce(&Connect<'_>) -> R) -> R {
+    pub fn connect<R>(&self, version: Version, number: u32, say: impl FnOnce(&Connect<'_>) -> R) -> R {
         let mut name = [b'0'; NAME_BYTES];
         let name = name_of(&self.prefix, number, &mut name);
-        let mut connect = Connect::new(VERSION, name);
+        let mut connect = Connect::new(version, name);
         connect.clean_start = self.clean;
+        if version == Version::V5 && !self.clean {
+            connect.properties.session_expiry_seconds = Some(SESSION_EXPIRY_SECONDS);
+        }
         connect.user_name = Some(name);
         connect.keep_alive_seconds = self
             .heartbeat
@@ -110,13 +198,19 @@ impl Mqtt {
         say(&connect)
     }
 
-    /// Says its SUBSCRIBE, if it subscribes.
-    pub fn subscribe<R>(&self, say: impl FnOnce(&Subscribe<'_>) -> R) -> Option<R> {
+    /// Says the SUBSCRIBE of a client, if it subscribes.
+    pub fn subscribe<R>(&self, number: u32, say: impl FnOnce(&Subscribe<'_>) -> R) -> Option<R> {
         let (filter, qos) = self.subscription.as_ref()?;
-        let filters = [Filter::new(filter, *qos)];
+        let own = filter.contains(NUMBER_MARK).then(|| filter.replace(NUMBER_MARK, &number.to_string()));
+        let filters = [Filter::new(own.as_deref().unwrap_or(filter), *qos)];
         let filters = Filters::borrowed(&filters);
         Some(say(&Subscribe { packet_id: SUBSCRIBE_ID, properties: Default::default(), filters }))
     }
+}
+
+/// The user name, and client id, of a client.
+pub fn user_name(prefix: &str, number: u32) -> String {
+    name_of(prefix, number, &mut [b'0'; NAME_BYTES]).to_owned()
 }
 
 /// The prefix and the number, 20 bytes in all unless the prefix leaves too little room.

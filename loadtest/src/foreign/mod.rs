@@ -11,6 +11,7 @@ pub mod ws;
 
 use kittiwake::wire::websocket::Opcode;
 use std::borrow::Cow;
+use std::net::SocketAddr;
 
 /// Who is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +67,6 @@ pub struct Purpose<'a> {
     pub topic: Option<&'a str>,
     /// User name and password, where the server wants them.
     pub credentials: Option<(&'a str, &'a str)>,
-    /// `HOST:PORT`.
-    pub authority: &'a str,
 }
 
 /// How bytes are said.
@@ -81,11 +80,11 @@ pub enum Manner {
 
 impl Tongue {
     /// The path of the WebSocket that such a client asks for; none where it speaks on the socket itself.
-    pub fn upgrade_path(self, purpose: Purpose<'_>) -> Option<String> {
+    pub fn upgrade_path(self, topic: Option<&str>) -> Option<String> {
         match self {
             Self::Nats => None,
-            Self::Nchan => purpose.topic.map(nchan::subscriber_path),
-            Self::Ws => Some(ws::path(purpose.topic)),
+            Self::Nchan => topic.map(nchan::subscriber_path),
+            Self::Ws => Some(ws::path(topic)),
             Self::SocketIo => Some(socketio::PATH.to_owned()),
         }
     }
@@ -95,14 +94,14 @@ impl Tongue {
         matches!(self, Self::Nchan | Self::Ws)
     }
 
-    /// The piece at the start of `bytes`, and its length.
+    /// The piece at the start of `bytes` that came to a subscriber or a publisher, and its length.
     #[inline]
-    pub fn hear<'a>(self, purpose: Purpose<'_>, bytes: &'a [u8]) -> (usize, Heard<'a>) {
+    pub fn hear<'a>(self, subscribes: bool, bytes: &'a [u8]) -> (usize, Heard<'a>) {
         match self {
             Self::Nats => nats::hear(bytes),
-            Self::Nchan if purpose.topic.is_none() => nchan::hear_answer(bytes),
+            Self::Nchan if !subscribes => nchan::hear_answer(bytes),
             Self::Nchan | Self::Ws => ws::hear(bytes),
-            Self::SocketIo => socketio::hear(purpose.topic.is_some(), bytes),
+            Self::SocketIo => socketio::hear(subscribes, bytes),
         }
     }
 
@@ -126,10 +125,10 @@ impl Tongue {
     }
 
     /// A publication.
-    pub fn publish(self, topic: &str, authority: &str, payload: &[u8], out: &mut Vec<u8>) -> Manner {
+    pub fn publish(self, topic: &str, server: SocketAddr, payload: &[u8], out: &mut Vec<u8>) -> Manner {
         match self {
             Self::Nats => nats::publish(topic, payload, out),
-            Self::Nchan => nchan::publish(topic, authority, payload, out),
+            Self::Nchan => nchan::publish(topic, server, payload, out),
             Self::Ws => {
                 ws::publish(topic, payload, out);
                 return Manner::Frame(Opcode::Binary);

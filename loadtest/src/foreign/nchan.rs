@@ -2,6 +2,7 @@
 
 use super::{Heard, pieces};
 use std::io::Write;
+use std::net::SocketAddr;
 
 /// Longest head of an answer.
 const HEAD_BYTES_MAX: usize = 8 << 10;
@@ -14,10 +15,10 @@ pub fn subscriber_path(topic: &str) -> String {
 }
 
 /// A publication.
-pub fn publish(topic: &str, authority: &str, payload: &[u8], out: &mut Vec<u8>) {
+pub fn publish(topic: &str, server: SocketAddr, payload: &[u8], out: &mut Vec<u8>) {
     write!(
         out,
-        "POST /pub?topic={topic} HTTP/1.1\r\nHost: {authority}\r\nContent-Type: application/octet-stream\r\n\
+        "POST /pub?topic={topic} HTTP/1.1\r\nHost: {server}\r\nContent-Type: application/octet-stream\r\n\
          Content-Length: {}\r\n\r\n",
         payload.len()
     )
@@ -85,8 +86,10 @@ mod tests {
     #[test]
     fn a_publication_is_a_whole_request() {
         let mut out = Vec::new();
-        publish("a/b", "h:1", b"xy", &mut out);
+        publish("a/b", SocketAddr::from(([127, 0, 0, 1], 9)), b"xy", &mut out);
         let text = String::from_utf8(out).expect("it is text");
-        assert!(text.starts_with("POST /pub?topic=a/b HTTP/1.1\r\nHost: h:1\r\n") && text.ends_with("2\r\n\r\nxy"));
+        assert!(
+            text.starts_with("POST /pub?topic=a/b HTTP/1.1\r\nHost: 127.0.0.1:9\r\n") && text.ends_with("2\r\n\r\nxy")
+        );
     }
 }

@@ -6,7 +6,7 @@ use crate::api::{Api, Stats, base64};
 use crate::cli::Hold;
 use crate::fleet::ledger::WINDOW_MAX;
 use crate::fleet::orders::Drive;
-use crate::fleet::squad::{Mqtt, Speech};
+use crate::fleet::squad::{Mqtt, Reading, Speech};
 use crate::report::Report;
 use crate::rig::{Ended, Rig};
 use crate::server::{Memory, Process, Server, slab_bytes};
@@ -98,6 +98,7 @@ impl<D: Driver> Run<'_, D> {
             clean: arguments.clean,
             heartbeat: arguments.heartbeat.map(|pause| pause.0),
             subscription: Some((arguments.subscribe.clone(), arguments.qos.qos())),
+            reading: Reading::Freely,
         });
         self.squad = self.rig.fleet_mut().add(common.connections, common.target.clone(), speech);
         for step in [Self::connect, Self::hold, Self::push] {
@@ -132,8 +133,8 @@ impl<D: Driver> Run<'_, D> {
             let times = &self.rig.fleet().set_up;
             (times.value_at_quantile(0.5), times.value_at_quantile(0.99))
         };
-        self.report.figure("set_up_p50_ms", p50, "ms");
-        self.report.figure("set_up_p99_ms", p99, "ms");
+        self.report.figure("set_up_p50_ms", p50 as f64 / 1_000.0, "ms");
+        self.report.figure("set_up_p99_ms", p99 as f64 / 1_000.0, "ms");
         if let (Some(before), Some(now)) = (cpu, self.cpu_ns()?) {
             let each = (now - before) as f64 / 1_000.0 / f64::from(ready.max(1));
             self.report.figure("set_up_us", each, "µs server CPU a connection");
@@ -238,7 +239,8 @@ impl<D: Driver> Run<'_, D> {
         let qos = self.arguments.push_qos.qos();
         let common = &self.arguments.common;
         let (carriage, prefix) = (common.protocol.carriage(), "publisher".to_owned());
-        let speech = Mqtt { carriage, prefix, clean: true, heartbeat: None, subscription: None };
+        let speech =
+            Mqtt { carriage, prefix, clean: true, heartbeat: None, subscription: None, reading: Reading::Freely };
         let fleet = self.rig.fleet_mut();
         (fleet.topic, fleet.qos) = (topic.to_owned(), qos);
         let publisher = fleet.add(1, common.target.clone(), Speech::Mqtt(speech));

@@ -3,18 +3,31 @@
 //! Must not: know sockets or frames; that is the fleet's.
 //! Invariants: every child is ended; an interrupt ends a run with what was measured.
 
+pub mod bare;
+mod churn;
 mod fanout;
 mod floor;
+mod heartbeat;
 mod hold;
+mod push;
+mod site;
+mod slow;
+mod storm;
+mod unicast;
 
-use crate::cli::{Arguments, Scenario};
+use crate::cli::{
+    Arguments, Churn, Common, DriverName, Fanout, Heartbeat, Hold, Protocol, Scenario, Slow, Storm, Unicast,
+};
+use crate::compare;
 use crate::fleet::Tally;
 use crate::report::Report;
 use crate::rig::Rig;
 use crate::{Failure, server};
+use kittiwake::io::Driver;
 use kittiwake::io::epoll::EpollDriver;
 use kittiwake::io::probe::{Chosen, choose};
 use kittiwake::io::uring::UringDriver;
+use kittiwake::wire::mqtt::Version;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -50,17 +63,12 @@ pub fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
             std::process::exit(130);
         }
     })?;
-    let (driver, client_cpu, connections, quiet) = match &arguments.scenario {
-        Scenario::Hold(hold) => {
-            (hold.common.driver, hold.common.client_cpu, hold.common.connections, hold.common.quiet)
-        }
-        Scenario::Fanout(fanout) => {
-            let common = &fanout.common;
-            (common.driver, common.client_cpu, common.connections.saturating_mul(2), common.quiet)
-        }
-        Scenario::Floor(floor) => (floor.driver, floor.client_cpu, floor.connections, floor.quiet),
-        Scenario::FloorServer(_) | Scenario::Page(_) => unreachable!("they were done above"),
-    };
+    let Needs { driver, client_cpu, connections, quiet, protocol } = needs(&arguments.scenario);
+    if !protocol.is_mqtt() {
+        return Err(
+            format!("--protocol: this scenario speaks MQTT alone; `compare` speaks {} too", protocol.name()).into()
+        );
+    }
     if let Some(cpu) = client_cpu {
         server::pin_this(cpu)?;
     }
@@ -70,8 +78,51 @@ pub fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
         eprintln!("loadtest: epoll, as io_uring is not to be had: {reason}");
     }
     match chosen.chosen {
-        Chosen::Uring => play(Rig::new(UringDriver::new()?, connections_max, stop, quiet)?, &arguments.scenario),
-        Chosen::Epoll => play(Rig::new(EpollDriver::new()?, connections_max, stop, quiet)?, &arguments.scenario),
+        Chosen::Uring => {
+            play(Rig::new(UringDriver::new()?, connections_max, stop, quiet)?, protocol.version(), &arguments.scenario)
+        }
+        Chosen::Epoll => {
+            play(Rig::new(EpollDriver::new()?, connections_max, stop, quiet)?, protocol.version(), &arguments.scenario)
+        }
+    }
+}
+
+/// What a scenario needs of the client.
+pub struct Needs {
+    pub driver: DriverName,
+    pub client_cpu: Option<usize>,
+    pub connections: u32,
+    pub quiet: bool,
+    pub protocol: Protocol,
+}
+
+fn needs(scenario: &Scenario) -> Needs {
+    let of = |common: &Common, connections: u32| Needs {
+        driver: common.driver,
+        client_cpu: common.client_cpu,
+        connections,
+        quiet: common.quiet,
+        protocol: common.protocol,
+    };
+    match scenario {
+        Scenario::Hold(Hold { common, .. }) | Scenario::Storm(Storm { common, .. }) => of(common, common.connections),
+        Scenario::Slow(Slow { common, .. }) => of(common, common.connections),
+        // As many again towards the floor.
+        Scenario::Fanout(Fanout { common, .. })
+        | Scenario::Unicast(Unicast { common, .. })
+        | Scenario::Heartbeat(Heartbeat { common, .. }) => of(common, common.connections.saturating_mul(2)),
+        Scenario::Churn(Churn { common, guests, .. }) => {
+            of(common, common.connections.saturating_add(guests.saturating_mul(2)))
+        }
+        Scenario::Floor(floor) => Needs {
+            driver: floor.driver,
+            client_cpu: floor.client_cpu,
+            connections: floor.connections,
+            quiet: floor.quiet,
+            protocol: Protocol::Mqtt,
+        },
+        Scenario::Compare(compare) => compare::needs(compare),
+        Scenario::FloorServer(_) | Scenario::Page(_) => unreachable!("they are done without a rig"),
     }
 }
 
@@ -102,7 +153,7 @@ impl Gauges {
 }
 
 /// Puts what went wrong on the way into the report.
-fn note_tally(tally: &Tally, report: &mut Report) {
+pub fn note_tally(tally: &Tally, report: &mut Report) {
     report.figure("retries", tally.retries, "");
     report.figure("lost", tally.lost, "");
     report.detail("causes", json!(tally.causes));
@@ -115,11 +166,18 @@ fn note_tally(tally: &Tally, report: &mut Report) {
     }
 }
 
-fn play<D: kittiwake::io::Driver>(rig: Rig<D>, scenario: &Scenario) -> Result<Verdict, Failure> {
+fn play<D: Driver>(mut rig: Rig<D>, version: Version, scenario: &Scenario) -> Result<Verdict, Failure> {
+    rig.fleet_mut().speak(version);
     let report = match scenario {
         Scenario::Hold(arguments) => hold::run(rig, arguments)?,
         Scenario::Fanout(arguments) => fanout::run(rig, arguments)?,
+        Scenario::Unicast(arguments) => unicast::run(rig, arguments)?,
+        Scenario::Heartbeat(arguments) => heartbeat::run(rig, arguments)?,
+        Scenario::Churn(arguments) => churn::run(rig, arguments)?,
+        Scenario::Storm(arguments) => storm::run(rig, arguments)?,
+        Scenario::Slow(arguments) => slow::run(rig, arguments)?,
         Scenario::Floor(arguments) => floor::run(rig, arguments)?,
+        Scenario::Compare(arguments) => compare::run(rig, arguments)?,
         Scenario::FloorServer(_) | Scenario::Page(_) => unreachable!("they are done without a rig"),
     };
     Ok(if report.passed() { Verdict::Passed } else { Verdict::Failed })
