@@ -72,6 +72,12 @@ pub struct Common {
     /// Bearer key of the API.
     #[arg(long, value_name = "KEY")]
     pub api_key: Option<String>,
+    /// User name of every client, in which `{n}` stands for its number; without it each has one of its own.
+    #[arg(long, value_name = "NAME")]
+    pub username: Option<String>,
+    /// Password of every client.
+    #[arg(long, value_name = "TEXT", requires = "username")]
+    pub password: Option<String>,
     /// New connections a second; 0: as fast as handshakes in flight allow.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub rate: u32,

@@ -119,7 +119,7 @@ impl Report {
             "passed": self.passed(),
             "faults": self.faults,
             "started_unix_s": self.started_unix_s,
-            "command": std::env::args().collect::<Vec<_>>(),
+            "command": without_secrets(std::env::args()),
             "commit": commit(),
             "kernel": read_line("/proc/sys/kernel/osrelease"),
             "machine": machine(),
@@ -128,6 +128,24 @@ impl Report {
             "timeline": self.timeline,
         })
     }
+}
+
+/// A command line that can be shown: what must stay secret is replaced.
+fn without_secrets(arguments: impl Iterator<Item = String>) -> Vec<String> {
+    const SECRET: &[&str] = &["--password", "--api-key"];
+    let mut follows = false;
+    let shown = arguments.map(|argument| {
+        let (name, value) =
+            argument.split_once('=').map_or((argument.as_str(), None), |(name, value)| (name, Some(value)));
+        let is_secret = SECRET.contains(&name);
+        let hidden = core::mem::replace(&mut follows, is_secret && value.is_none());
+        match (hidden, is_secret && value.is_some()) {
+            (true, _) => "***".to_owned(),
+            (false, true) => format!("{name}=***"),
+            (false, false) => argument,
+        }
+    });
+    shown.collect()
 }
 
 fn machine() -> Value {
@@ -199,6 +217,13 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_report_keeps_secrets_to_itself() {
+        let line = "loadtest hold --password hush --api-key=hush --username u --connections 5";
+        let shown = without_secrets(line.split(' ').map(str::to_owned)).join(" ");
+        assert_eq!(shown, "loadtest hold --password *** --api-key=*** --username u --connections 5");
+    }
 
     #[test]
     fn quartiles_lie_where_the_figures_are() {

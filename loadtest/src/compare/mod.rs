@@ -47,6 +47,7 @@ pub fn needs(arguments: &Compare) -> Needs {
         connections: arguments.connections.saturating_mul(sides),
         quiet: arguments.quiet,
         protocol: Protocol::Mqtt,
+        credentials: None,
     }
 }
 

@@ -100,7 +100,9 @@ impl Fleet {
         let squad = &self.squads[usize::from(self.members[tag as usize].squad)];
         let Speech::Foreign(foreign) = &squad.speech else { return };
         let topic = foreign.topic_of(tag - squad.first);
-        let purpose = Purpose { topic: topic.as_deref(), credentials: None };
+        let told = self.credentials.as_ref();
+        let credentials = told.map(|told| (told.username.as_str(), told.password.as_deref().unwrap_or_default()));
+        let purpose = Purpose { topic: topic.as_deref(), credentials };
         // There is room in the outbox of who says so little; should the pool be empty, a deadline or a loss tells.
         let _ = self.voice.utter(core, id, Room::Control, |out| foreign.tongue.reply(cue, purpose, out));
     }

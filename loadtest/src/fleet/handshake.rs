@@ -84,13 +84,15 @@ impl Fleet {
 
     /// Says CONNECT.
     pub(super) fn introduce<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, tag: u32) {
-        let Self { members, squads, voice, .. } = self;
+        let Self { members, squads, voice, credentials, .. } = self;
         let member = &mut members[tag as usize];
         let squad = &squads[usize::from(member.squad)];
         let Speech::Mqtt(speech) = &squad.speech else { return };
         member.stage = Stage::Connecting;
         // There is room in a new connection's outbox; should the pool be empty, the handshake's deadline tells.
-        let _ = speech.connect(voice.version, tag - squad.first, |connect| voice.say(core, id, Room::Control, connect));
+        let _ = speech.connect(voice.version, tag - squad.first, credentials.as_ref(), |connect| {
+            voice.say(core, id, Room::Control, connect)
+        });
     }
 
     pub(super) fn refused<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, cause: String) {

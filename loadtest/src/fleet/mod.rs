@@ -32,7 +32,7 @@ use kittiwake::wire::mqtt::{self, FrameLen, PingReq, Version};
 use ledger::Ledger;
 use orders::{Beat, Drive, Mailing, Ramp, Round, Sip};
 use sightings::Sightings;
-use squad::{Beats, Carriage, Member, Reading, Speech, Squad, Stage};
+use squad::{Beats, Carriage, Credentials, Member, Reading, Speech, Squad, Stage};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -95,6 +95,7 @@ pub struct Fleet {
     pub topic: String,
     pub qos: Qos,
     pub oracle: Option<Oracle>,
+    pub credentials: Option<Credentials>,
     /// From when a connection was due to when it was ready, in microseconds.
     pub set_up: Histogram<u64>,
     born: Instant,
@@ -121,6 +122,7 @@ impl Fleet {
             topic: String::new(),
             qos: Qos::AtMostOnce,
             oracle: None,
+            credentials: None,
             set_up: Histogram::new_with_max(ledger::LATENCY_US_MAX, 3).expect("three digits can be kept"),
             born: Instant::now(),
             due_us: Vec::new(),

@@ -80,6 +80,14 @@ pub struct Mqtt {
     pub reading: Reading,
 }
 
+/// What clients say of who they are, instead of a user name each.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// `{n}` stands for the client's number.
+    pub username: String,
+    pub password: Option<String>,
+}
+
 /// How a client reads once it is ready.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reading {
@@ -183,7 +191,13 @@ pub struct Member {
 
 impl Mqtt {
     /// Says the CONNECT of a client.
-    pub fn connect<R>(&self, version: Version, number: u32, say: impl FnOnce(&Connect<'_>) -> R) -> R {
+    pub fn connect<R>(
+        &self,
+        version: Version,
+        number: u32,
+        credentials: Option<&Credentials>,
+        say: impl FnOnce(&Connect<'_>) -> R,
+    ) -> R {
         let mut name = [b'0'; NAME_BYTES];
         let name = name_of(&self.prefix, number, &mut name);
         let mut connect = Connect::new(version, name);
@@ -191,7 +205,9 @@ impl Mqtt {
         if version == Version::V5 && !self.clean {
             connect.properties.session_expiry_seconds = Some(SESSION_EXPIRY_SECONDS);
         }
-        connect.user_name = Some(name);
+        let told = credentials.map(|told| told.username.replace(NUMBER_MARK, &number.to_string()));
+        connect.user_name = Some(told.as_deref().unwrap_or(name));
+        connect.password = credentials.and_then(|told| told.password.as_deref()).map(str::as_bytes);
         connect.keep_alive_seconds = self
             .heartbeat
             .map_or(0, |pause| u16::try_from(pause.as_secs().saturating_mul(2).max(1)).unwrap_or(u16::MAX));
@@ -247,6 +263,26 @@ mod tests {
         assert_eq!(name_of("k", 1_234_567, &mut out), "k0000000000001234567");
         let mut out = [b'0'; NAME_BYTES];
         assert_eq!(name_of("a-prefix-that-is-much-too-long", 42, &mut out), "a-prefix-that-is-m42");
+    }
+
+    #[test]
+    fn credentials_replace_the_name_that_each_client_has() {
+        let speech = Mqtt {
+            carriage: Carriage::Tcp,
+            prefix: "k".to_owned(),
+            clean: true,
+            heartbeat: None,
+            subscription: None,
+            reading: Reading::Freely,
+        };
+        let said = |credentials: Option<&Credentials>| {
+            speech.connect(Version::V311, 7, credentials, |connect| {
+                (connect.user_name.map(str::to_owned), connect.password.map(<[u8]>::to_vec))
+            })
+        };
+        assert_eq!(said(None), (Some("k0000000000000000007".to_owned()), None));
+        let told = Credentials { username: "user-{n}".to_owned(), password: Some("secret".to_owned()) };
+        assert_eq!(said(Some(&told)), (Some("user-7".to_owned()), Some(b"secret".to_vec())));
     }
 
     #[test]

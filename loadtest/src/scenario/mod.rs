@@ -20,6 +20,7 @@ use crate::cli::{
 };
 use crate::compare;
 use crate::fleet::Tally;
+use crate::fleet::squad::Credentials;
 use crate::report::Report;
 use crate::rig::Rig;
 use crate::{Failure, server};
@@ -63,7 +64,7 @@ pub fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
             std::process::exit(130);
         }
     })?;
-    let Needs { driver, client_cpu, connections, quiet, protocol } = needs(&arguments.scenario);
+    let Needs { driver, client_cpu, connections, quiet, protocol, credentials } = needs(&arguments.scenario);
     if !protocol.is_mqtt() {
         return Err(
             format!("--protocol: this scenario speaks MQTT alone; `compare` speaks {} too", protocol.name()).into()
@@ -78,12 +79,16 @@ pub fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
         eprintln!("loadtest: epoll, as io_uring is not to be had: {reason}");
     }
     match chosen.chosen {
-        Chosen::Uring => {
-            play(Rig::new(UringDriver::new()?, connections_max, stop, quiet)?, protocol.version(), &arguments.scenario)
-        }
-        Chosen::Epoll => {
-            play(Rig::new(EpollDriver::new()?, connections_max, stop, quiet)?, protocol.version(), &arguments.scenario)
-        }
+        Chosen::Uring => play(
+            Rig::new(UringDriver::new()?, connections_max, stop, quiet)?,
+            (protocol.version(), credentials),
+            &arguments.scenario,
+        ),
+        Chosen::Epoll => play(
+            Rig::new(EpollDriver::new()?, connections_max, stop, quiet)?,
+            (protocol.version(), credentials),
+            &arguments.scenario,
+        ),
     }
 }
 
@@ -94,6 +99,7 @@ pub struct Needs {
     pub connections: u32,
     pub quiet: bool,
     pub protocol: Protocol,
+    pub credentials: Option<Credentials>,
 }
 
 fn needs(scenario: &Scenario) -> Needs {
@@ -103,6 +109,10 @@ fn needs(scenario: &Scenario) -> Needs {
         connections,
         quiet: common.quiet,
         protocol: common.protocol,
+        credentials: common
+            .username
+            .clone()
+            .map(|username| Credentials { username, password: common.password.clone() }),
     };
     match scenario {
         Scenario::Hold(Hold { common, .. }) | Scenario::Storm(Storm { common, .. }) => of(common, common.connections),
@@ -120,6 +130,7 @@ fn needs(scenario: &Scenario) -> Needs {
             connections: floor.connections,
             quiet: floor.quiet,
             protocol: Protocol::Mqtt,
+            credentials: None,
         },
         Scenario::Compare(compare) => compare::needs(compare),
         Scenario::FloorServer(_) | Scenario::Page(_) => unreachable!("they are done without a rig"),
@@ -166,8 +177,13 @@ pub fn note_tally(tally: &Tally, report: &mut Report) {
     }
 }
 
-fn play<D: Driver>(mut rig: Rig<D>, version: Version, scenario: &Scenario) -> Result<Verdict, Failure> {
+fn play<D: Driver>(
+    mut rig: Rig<D>,
+    (version, credentials): (Version, Option<Credentials>),
+    scenario: &Scenario,
+) -> Result<Verdict, Failure> {
     rig.fleet_mut().speak(version);
+    rig.fleet_mut().credentials = credentials;
     let report = match scenario {
         Scenario::Hold(arguments) => hold::run(rig, arguments)?,
         Scenario::Fanout(arguments) => fanout::run(rig, arguments)?,
