@@ -58,6 +58,8 @@ pub struct Latencies {
 pub struct Late {
     pub name: String,
     pub latency: Latency,
+    /// Whether the chart has it; all are in the table.
+    pub drawn: bool,
     /// To mosquitto's in the same round.
     pub p50_ratio: Option<Spread>,
     pub p99_ratio: Option<Spread>,

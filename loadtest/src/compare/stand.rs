@@ -13,6 +13,10 @@ use kittiwake::base::ids::Qos;
 use kittiwake::io::Driver;
 use std::time::Duration;
 
+/// Longer than a run: rumqttd takes no client without a keep-alive.
+const HEARTBEAT: Duration = Duration::from_secs(3_600);
+/// For a server that has just started.
+const START: Duration = Duration::from_millis(300);
 /// For memory to settle.
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -53,7 +57,7 @@ pub fn speech(protocol: Protocol, prefix: &str, topic: Option<&str>) -> Speech {
             carriage: if protocol == Protocol::MqttWs { Carriage::WebSocket } else { Carriage::Tcp },
             prefix: prefix.to_owned(),
             clean: true,
-            heartbeat: None,
+            heartbeat: Some(HEARTBEAT),
             subscription: topic.map(|topic| (topic.to_owned(), Qos::AtLeastOnce)),
             reading: Reading::Freely,
         }),
@@ -67,7 +71,7 @@ impl<D: Driver> Play<'_, D> {
         let mut place = self.place(target);
         (place.address, place.api) = (address, api);
         let running = start(target, &self.programs, &place, self.arguments.server_cpu)?;
-        self.rig.rest("settle", SETTLE)?;
+        self.rig.rest("settle", START)?;
         let process = running.process;
         let (fresh, cpu) = (process.memory()?, process.cpu_ns()?);
         let (count, payload) = (self.arguments.connections, self.arguments.payload as usize);

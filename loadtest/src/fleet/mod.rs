@@ -338,12 +338,15 @@ impl<D: Driver> Handler<D> for Fleet {
         {
             core.pause_reading(id);
         }
+        if let Speech::Foreign(foreign) = &squad.speech {
+            let speech = (foreign.tongue, foreign.topic.is_some());
+            let answer = if member.stage == Stage::Upgrading { self.on_answer(core, id, tag, bytes) } else { 0 };
+            // A server may speak first, right behind its answer, and then wait.
+            let is_open = self.members[tag as usize].stage != Stage::Upgrading && core.is_open(id);
+            return if is_open { answer + self.hear(core, id, tag, speech, &bytes[answer..]) } else { answer };
+        }
         if member.stage == Stage::Upgrading {
             return self.on_answer(core, id, tag, bytes);
-        }
-        if let Speech::Foreign(foreign) = &squad.speech {
-            let (tongue, subscribes) = (foreign.tongue, foreign.topic.is_some());
-            return self.hear(core, id, tag, (tongue, subscribes), bytes);
         }
         let (now, mut used) = (Instant::now(), 0);
         loop {

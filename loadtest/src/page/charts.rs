@@ -49,8 +49,9 @@ impl Bars {
             drawing.text("tick", (x, bottom + 14.0), Anchor::Middle, &tick(at));
         }
         drawing.text("axis", ((NAMES_WIDTH + WIDTH - VALUE_WIDTH) / 2.0, bottom + 29.0), Anchor::Middle, &self.unit);
-        for (bar, row) in self.bars.iter().zip(0_u32..) {
-            self.bar(&mut drawing, &scale, bar, top + BAR_STEP * f64::from(row) + (BAR_STEP - BAR_HEIGHT) / 2.0);
+        let places = || (0_u32..).map(|row| top + BAR_STEP * f64::from(row) + (BAR_STEP - BAR_HEIGHT) / 2.0);
+        for (bar, y) in self.bars.iter().zip(places()) {
+            self.bar(&mut drawing, &scale, bar, y);
         }
         drawing.line("base", (NAMES_WIDTH, top), (NAMES_WIDTH, bottom));
         if let Some(floor) = self.floor {
@@ -61,31 +62,46 @@ impl Bars {
             let half = label.len() as f64 * CHARACTER_WIDTH / 2.0;
             drawing.text("floor-text", (x.clamp(half, WIDTH - half), top - 10.0), Anchor::Middle, &label);
         }
+        // Values are written over the floor's line.
+        for (bar, y) in self.bars.iter().zip(places()) {
+            Self::value(&mut drawing, &scale, bar, y + BAR_HEIGHT - 3.0);
+        }
         drawing
     }
 
     fn bar(&self, drawing: &mut Drawing, scale: &Scale, bar: &Bar, y: f64) {
         let strength = if bar.ours { "strong" } else { "" };
-        let middle = y + BAR_HEIGHT - 3.0;
-        drawing.text(strength, (NAMES_WIDTH - 8.0, middle), Anchor::End, &bar.name);
-        let Some(value) = bar.value else {
-            return drawing.text("tick", (NAMES_WIDTH + 7.0, middle), Anchor::Start, &bar.note);
-        };
-        let end = scale.place(value);
+        drawing.text(strength, (NAMES_WIDTH - 8.0, y + BAR_HEIGHT - 3.0), Anchor::End, &bar.name);
+        let Some(value) = bar.value else { return };
         let about = format!("{}: {} {}", bar.name, short(value), self.unit);
         let class = if bar.ours { "ours" } else { "others" };
-        drawing.rect(class, (NAMES_WIDTH, y), ((end - NAMES_WIDTH).max(1.0), BAR_HEIGHT), &about);
-        let mut right = end;
-        if let Some((low, high)) = bar.range.filter(|(low, high)| scale.place(*high) - scale.place(*low) >= 1.0) {
-            let (low, high, y) = (scale.place(low), scale.place(high), y + BAR_HEIGHT / 2.0);
+        let width = (scale.place(value) - NAMES_WIDTH).max(1.0);
+        drawing.rect(class, (NAMES_WIDTH, y), (width, BAR_HEIGHT), &about);
+        if let Some((low, high)) = bar.visible_range(scale) {
+            let y = y + BAR_HEIGHT / 2.0;
             drawing.line("whisker", (low, y), (high, y));
             for x in [low, high] {
                 drawing.line("whisker", (x, y - 3.0), (x, y + 3.0));
             }
-            right = right.max(high);
         }
+    }
+
+    fn value(drawing: &mut Drawing, scale: &Scale, bar: &Bar, y: f64) {
+        let Some(value) = bar.value else {
+            return drawing.text("note", (NAMES_WIDTH + 7.0, y), Anchor::Start, &bar.note);
+        };
+        let right = bar.visible_range(scale).map_or(0.0, |range| range.1).max(scale.place(value));
         let class = if bar.ours { "value strong" } else { "value" };
-        drawing.text(class, (right + 5.0, middle), Anchor::Start, &short(value));
+        drawing.text(class, (right + 6.0, y), Anchor::Start, &short(value));
+    }
+}
+
+impl Bar {
+    /// Where its quartiles are drawn, if they are a pixel apart.
+    fn visible_range(&self, scale: &Scale) -> Option<(f64, f64)> {
+        let (low, high) = self.range?;
+        let range = (scale.place(low), scale.place(high));
+        (range.1 - range.0 >= 1.0).then_some(range)
     }
 }
 
@@ -107,10 +123,17 @@ pub struct Stage {
 /// Where lines are drawn.
 const PLOT: (f64, f64, f64, f64) = (52.0, 24.0, WIDTH - 14.0, 190.0);
 const LINES_HEIGHT: f64 = 228.0;
+/// A line of a legend, which is below the plot.
+const LEGEND_STEP: f64 = 17.0;
+
+/// A single line needs no legend: the caption names it.
+fn legend_height(series: &[Series]) -> f64 {
+    if series.len() > 1 { LEGEND_STEP * series.len() as f64 + 6.0 } else { 0.0 }
+}
 
 /// One or more lines over seconds.
 pub fn over_time(unit: &str, series: &[Series], stages: &[Stage]) -> Drawing {
-    let mut drawing = Drawing::new(WIDTH, LINES_HEIGHT);
+    let mut drawing = Drawing::new(WIDTH, LINES_HEIGHT + legend_height(series));
     let (left, top, right, bottom) = PLOT;
     let points = || series.iter().flat_map(|series| &series.points);
     let across = Scale::linear(points().fold(0.0, |most, point| point.0.max(most)), left, right, 5);
@@ -135,7 +158,7 @@ pub fn over_time(unit: &str, series: &[Series], stages: &[Stage]) -> Drawing {
 
 /// Latency by percentile, in microseconds: each step to the right is a tenth of those that are left.
 pub fn percentiles(series: &[Series]) -> Drawing {
-    let mut drawing = Drawing::new(WIDTH, LINES_HEIGHT);
+    let mut drawing = Drawing::new(WIDTH, LINES_HEIGHT + legend_height(series));
     let (left, top, right, bottom) = PLOT;
     let nines = |quantile: f64| -(1.0 - quantile).max(1e-9).log10();
     let placed: Vec<Series> = series
@@ -188,9 +211,8 @@ fn axes(drawing: &mut Drawing, across: &Scale, up: &Scale, name: impl Fn(f64) ->
 }
 
 fn lines(drawing: &mut Drawing, series: &[Series], across: &Scale, up: &Scale, filled: bool) {
-    let (left, _, right, bottom) = PLOT;
-    let mut legend = left;
-    for (one, number) in series.iter().zip(1..) {
+    let bottom = PLOT.3;
+    for (one, number) in series.iter().zip(1_u32..) {
         let colour = (number - 1) % 4 + 1;
         let mut points: Vec<_> = one.points.iter().map(|(x, y)| (across.place(*x), up.place(*y))).collect();
         drawing.path(&format!("line s{colour}"), &points, false);
@@ -201,9 +223,9 @@ fn lines(drawing: &mut Drawing, series: &[Series], across: &Scale, up: &Scale, f
             drawing.path(&format!("area f{colour}"), &points, true);
         }
         if series.len() > 1 {
-            drawing.rect(&format!("f{colour}"), (legend, 4.0), (10.0, 10.0), &one.name);
-            drawing.text("tick", (legend + 14.0, 13.0), Anchor::Start, &one.name);
-            legend = (legend + 26.0 + one.name.len() as f64 * CHARACTER_WIDTH).min(right);
+            let y = LINES_HEIGHT + LEGEND_STEP * f64::from(number);
+            drawing.rect(&format!("f{colour}"), (PLOT.0, y - 13.0), (10.0, 10.0), &one.name);
+            drawing.text("tick", (PLOT.0 + 16.0, y - 4.0), Anchor::Start, &one.name);
         }
     }
 }

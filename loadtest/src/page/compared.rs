@@ -122,22 +122,34 @@ impl Compared<'_> {
                 let Some(latency) = Latency::of(&item["latency"]) else { continue };
                 let [p50, p99, max] = [latency.p50, latency.p99, latency.max].map(microseconds);
                 let name = text(item, "name");
-                writeln!(rows, "<tr><td>{}</td><td>{p50}</td><td>{p99}</td><td>{max}</td></tr>", escape(name))
-                    .expect("a string takes it");
-                series.push(Series { name: name.to_owned(), points: latency.curve });
+                let ratio = |name: &str| {
+                    Spread::of(&item[name]).map_or_else(String::new, |ratio| format!("{:.2}", ratio.median))
+                };
+                let (to_p50, to_p99) = (ratio("p50_ratio"), ratio("p99_ratio"));
+                writeln!(
+                    rows,
+                    "<tr><td>{}</td><td>{p50}</td><td>{to_p50}</td><td>{p99}</td><td>{to_p99}</td><td>{max}</td></tr>",
+                    escape(name)
+                )
+                .expect("a string takes it");
+                if item["drawn"] == true {
+                    series.push(Series { name: name.to_owned(), points: latency.curve });
+                }
             }
             let chart = figure(text(group, "title"), text(group, "about"), &percentiles(&series));
             write!(
                 html,
-                "<div class=\"charts\">{chart}<div class=\"scroll\"><table><thead><tr><th>server</th><th>p50</th><th>p99</th>\
-                 <th>max</th></tr></thead><tbody>\n{rows}</tbody></table></div></div>\n"
+                "<div class=\"charts\">{chart}<div class=\"scroll\"><table><thead><tr><th>server</th><th>p50</th><th>×</th>\
+                 <th>p99</th><th>×</th><th>max</th></tr></thead><tbody>\n{rows}</tbody></table></div></div>\n"
             )
             .expect("a string takes it");
         }
         if html.is_empty() {
             html
         } else {
-            format!("<h2>Latency</h2>\n<p class=\"quiet\">From when a message was due.</p>\n{html}")
+            format!(
+                "<h2>Latency</h2>\n<p class=\"quiet\">From when a message was due; × is to mosquitto in the same round.</p>\n{html}"
+            )
         }
     }
 

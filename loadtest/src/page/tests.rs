@@ -47,7 +47,8 @@ pub fn comparison() -> Value {
             { "name": "fanout-1", "title": "Fan-out, one at a time", "about": "QoS 0", "unit": "µs of CPU a delivery", "floor": spread(7.77), "cells": cells(8.41) },
             { "name": "memory", "title": "Memory", "about": "user space", "unit": "bytes a connection", "floor": null, "cells": cells(333.0) },
         ],
-        "latencies": [{ "title": "Idle", "about": "", "items": [{ "name": "kittiwake", "latency": latency(82) }, { "name": "mosquitto", "latency": latency(91) }] }],
+        "latencies": [{ "title": "Idle", "about": "", "items": [{ "name": "kittiwake", "drawn": true, "latency": latency(82), "p50_ratio": spread(0.913) },
+            { "name": "mosquitto", "drawn": true, "latency": latency(91) }] }],
         "missing": [{ "name": "rumqttd", "label": "rumqttd", "what": "there is no rumqttd", "get": "cargo install rumqttd" }],
     });
     result
