@@ -131,6 +131,20 @@ impl Checked {
         self.right == self.expected && self.missing + self.repeated + self.skipped + self.foreign == 0
     }
 
+    /// What has been added since then.
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            expected: self.expected - before.expected,
+            right: self.right - before.right,
+            // What was missing then may have come by now.
+            missing: self.missing.saturating_sub(before.missing),
+            repeated: self.repeated - before.repeated,
+            skipped: self.skipped - before.skipped,
+            foreign: self.foreign - before.foreign,
+            redelivered: self.redelivered - before.redelivered,
+        }
+    }
+
     /// The same of several.
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -203,5 +217,6 @@ mod tests {
             assert!(!wrong.is_right() && !right.and(wrong).is_right(), "{wrong:?}");
         }
         assert!(Checked { redelivered: 1, ..right }.is_right());
+        assert_eq!(right.and(right).since(right), right);
     }
 }

@@ -3,8 +3,9 @@
 //! `cli` what was asked · `scenario` what is done · `rig` an engine with a fleet in it · `fleet` the clients ·
 //! `source` backends that push ·
 //! `floor` bare sockets without a protocol, in a process of their own · `server` processes and what /proc says of
-//! them · `api` a small HTTP client · `figures` what scenarios find · `report` figures for people and as JSON · `page`
-//! the same as a page with charts · `foreign` what clients of other servers say · `compare` all servers in turns.
+//! them · `api` a small HTTP client · `figures` what scenarios find · `probe` one client by itself · `report` figures for
+//! people and as JSON · `page` the same as a page with charts · `foreign` what clients of other servers say · `compare`
+//! all servers in turns.
 
 mod api;
 mod cli;
@@ -14,6 +15,7 @@ mod fleet;
 mod floor;
 mod foreign;
 mod page;
+mod probe;
 mod report;
 mod rig;
 mod scenario;

@@ -321,6 +321,11 @@ impl<D: Driver> Rig<D> {
         self.fleet().squad(squad).inboxes.as_ref().map_or(0, |inboxes| inboxes.deliveries)
     }
 
+    /// Until it is dropped, what is due is looked for at least every two milliseconds.
+    pub fn ticker(&self) -> Ticker {
+        Ticker::start(self.post.clone(), FAST_TICK)
+    }
+
     /// Makes the next turn begin at once.
     fn tick(&self) {
         // A full mailbox will wake it as well.
@@ -342,7 +347,7 @@ impl<D: Driver> Rig<D> {
 }
 
 /// Wakes the engine every so often, until it is dropped.
-struct Ticker {
+pub struct Ticker {
     end: Option<Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }

@@ -7,6 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::fs;
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -139,7 +140,8 @@ impl Server {
             let (name, value) = pair.split_once('=').ok_or("--gateway-env wants NAME=VALUE")?;
             command.env(name, value);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        // Ctrl-C is for us: the child is ended when the run has been.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
         let child = command.spawn().map_err(|error| format!("{}: {error}", choice.gateway.display()))?;
         let process = Process { pid: child.id() };
         let mut server = Self { child: Some(child), process: Some(process) };

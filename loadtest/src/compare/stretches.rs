@@ -190,7 +190,7 @@ impl<D: Driver> Play<'_, D> {
     /// As much towards bare sockets.
     fn floor_stretch(&mut self, row: Row, units: u64) -> Result<Result<f64, Ended>, Failure> {
         if let (Some((qos, window)), Some(fan)) = (row.fanout(), &mut self.fan) {
-            return fan.stretch(&mut self.rig, (TOPIC, qos), units, window);
+            return fan.stretch(&mut self.rig, (TOPIC, qos), (units, window), PATIENCE);
         }
         let Some((server, squad)) = &mut self.bare else { return Err("there is no floor".into()) };
         let squad = *squad;

@@ -119,7 +119,7 @@ impl Plan {
     pub fn letter(&mut self, due: Instant) -> Letter {
         let word = self.words.next().expect("words do not end");
         // The upper half of a product is an even share of the members.
-        let member = (u128::from(word) * self.issued.len() as u128 >> 64) as usize;
+        let member = ((u128::from(word) * self.issued.len() as u128) >> 64) as usize;
         let sequence = self.issued[member];
         self.issued[member] += 1;
         self.total += 1;

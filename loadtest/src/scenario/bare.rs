@@ -11,8 +11,6 @@ use kittiwake::io::Driver;
 use kittiwake::wire::mqtt::Encode;
 use std::time::Duration;
 
-/// A stretch in which nothing moves for so long is given up.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// For the child to become idle, so that what it did is accounted for.
 const SETTLE: Duration = Duration::from_millis(50);
 /// Bytes of a PUBACK.
@@ -57,13 +55,14 @@ impl BareFan {
         Ok(Ok(Self { server, subscribers, publisher, carriage, payload_bytes }))
     }
 
-    /// The child's CPU per delivery of so many messages, in microseconds, with `unit` of them in one send.
+    /// The child's CPU per delivery of so many messages, in microseconds, with `unit` of them in one send. Given up when
+    /// nothing moves for so long.
     pub fn stretch<D: Driver>(
         &mut self,
         rig: &mut Rig<D>,
         (topic, qos): (&str, Qos),
-        messages: u64,
-        unit: u64,
+        (messages, unit): (u64, u64),
+        patience: Duration,
     ) -> Result<Result<f64, Ended>, Failure> {
         let payload = vec![0; self.payload_bytes];
         let content_bytes = publish(topic, qos, 0, &payload).encoded_len(rig.fleet().version()) * unit as usize;
@@ -89,7 +88,7 @@ impl BareFan {
             pace: None,
         };
         let deliveries = rig.deliveries(self.subscribers);
-        let ended = rig.publish("floor", drive, PATIENCE)?;
+        let ended = rig.publish("floor", drive, patience)?;
         if ended != Ended::Done {
             return Ok(Err(ended));
         }

@@ -22,8 +22,6 @@ use std::time::{Duration, Instant};
 
 /// Messages before anything is measured.
 const WARM_UP: u64 = 32;
-/// A stretch in which nothing moves for so long is given up.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// For the server to become idle between stretches, so that what it did is accounted for.
 const SETTLE: Duration = Duration::from_millis(50);
 
@@ -68,7 +66,7 @@ struct Stretch {
 
 pub fn run<D: Driver>(rig: Rig<D>, arguments: &Fanout) -> Result<Report, Failure> {
     let common = &arguments.common;
-    let server = Server::of(common, common.connections + 1_000)?;
+    let server = Server::of(common, common.connections + arguments.idle + 1_000)?;
     let mut run = Run {
         rig,
         arguments,
@@ -108,7 +106,7 @@ impl<D: Driver> Run<'_, D> {
         let fleet = self.rig.fleet_mut();
         (fleet.topic, fleet.qos) = (arguments.topic.clone(), arguments.qos.qos());
         fleet.oracle = common.verify.then(Oracle::default);
-        for step in [Self::join_server, Self::join_floor] {
+        for step in [Self::join_idle, Self::join_server, Self::join_floor] {
             let ended = step(self)?;
             if ended != Ended::Done {
                 return Ok(ended);
@@ -134,6 +132,18 @@ impl<D: Driver> Run<'_, D> {
             self.rig.leave("leave", side.publisher)?;
         }
         Ok(Ended::Done)
+    }
+
+    fn join_idle(&mut self) -> Result<Ended, Failure> {
+        let (arguments, common) = (self.arguments, &self.arguments.common);
+        if arguments.idle == 0 {
+            return Ok(Ended::Done);
+        }
+        let subscription = Some(("$inbox/#".to_owned(), Qos::AtLeastOnce));
+        let (carriage, prefix) = (common.protocol.carriage(), "idle".to_owned());
+        let speech = Mqtt { carriage, prefix, clean: true, heartbeat: None, subscription, reading: Reading::Freely };
+        let idle = self.rig.fleet_mut().add(arguments.idle, common.target.clone(), Speech::Mqtt(speech));
+        Ok(self.rig.ramp("idle", idle, 0, common.handshakes)?)
     }
 
     fn join_server(&mut self) -> Result<Ended, Failure> {
@@ -221,7 +231,7 @@ impl<D: Driver> Run<'_, D> {
             until: messages.is_none().then(|| started + self.arguments.stretch.0),
             pace: self.arguments.publish_rate.map(|rate| Pace { started, rate, issued: 0 }),
         };
-        let ended = self.rig.publish("server", drive, PATIENCE)?;
+        let ended = self.rig.publish("server", drive, self.arguments.common.patience.0)?;
         let seconds = started.elapsed().as_secs_f64();
         let deliveries = (self.rig.deliveries(side.subscribers) - before.2).max(1) as f64;
         let receives = self.rig.receives() - before.3;
@@ -244,7 +254,7 @@ impl<D: Driver> Run<'_, D> {
     fn floor_stretch(&mut self, messages: u64, unit: u64) -> Result<Option<f64>, Failure> {
         let Some(floor) = &mut self.floor else { return Ok(None) };
         let what = (self.arguments.topic.as_str(), self.arguments.qos.qos());
-        Ok(floor.stretch(&mut self.rig, what, messages, unit)?.ok())
+        Ok(floor.stretch(&mut self.rig, what, (messages, unit), self.arguments.common.patience.0)?.ok())
     }
 
     fn floor_side(&self) -> Option<Side> {

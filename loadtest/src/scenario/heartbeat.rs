@@ -18,8 +18,6 @@ use std::time::{Duration, Instant};
 
 /// Heartbeats of each client before anything is measured.
 const WARM_UP_ROUNDS: u64 = 1;
-/// A stretch in which nothing moves for so long is given up.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a run found.
 #[derive(Debug, Default, Serialize)]
@@ -110,7 +108,7 @@ fn server_stretch<D: Driver>(
     let (cpu, before) = (site.cpu_ns()?, site.rig.fleet().squad(squad).beats.answered);
     let Seconds(stretch) = arguments.stretch;
     let beat = order(squad, count.unwrap_or(u64::MAX), count.is_none().then(|| Instant::now() + stretch), found);
-    done!(hoped(site.rig.beat("server", beat, PATIENCE)?));
+    done!(hoped(site.rig.beat("server", beat, site.common.patience.0)?));
     done!(site.settle()?);
     let beats = site.rig.fleet().squad(squad).beats.answered - before;
     Ok(Ok((site.us_each(cpu, beats)?, beats)))
@@ -128,7 +126,7 @@ fn floor_stretch<D: Driver>(
     let process: Process = floor.process();
     let before = process.cpu_ns()?;
     floor.ask(&format!("echo {count} {BEAT_BYTES}"))?;
-    done!(hoped(site.rig.beat("floor", order(squad, count, None, found), PATIENCE)?));
+    done!(hoped(site.rig.beat("floor", order(squad, count, None, found), site.common.patience.0)?));
     floor.answer()?;
     Ok(Ok((process.cpu_ns()? - before) as f64 / 1_000.0 / count.max(1) as f64))
 }

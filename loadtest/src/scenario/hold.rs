@@ -22,8 +22,6 @@ const FRESH_CONNECTIONS: u32 = 1_000;
 const SETTLE: Duration = Duration::from_secs(2);
 /// After the last expected arrival: time for one that is not expected.
 const REPETITIONS: Duration = Duration::from_secs(2);
-/// A stretch in which nothing moves for so long is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// The gauges must have fallen by then.
 const FREE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Members that are named when a push did not reach them.
@@ -226,7 +224,7 @@ impl<D: Driver> Run<'_, D> {
         let body = json!({ "to": { "everyone": true }, "payload_base64": payload, "qos": qos });
         let asking = thread::spawn(move || api.push(&body).map_err(|failure| failure.to_string()));
         let goal = u64::from(self.rig.fleet().squad(squad).ready);
-        let ended = self.rig.run("push", goal, PATIENCE, |fleet| {
+        let ended = self.rig.run("push", goal, self.arguments.common.patience.0, |fleet| {
             fleet.squad(squad).ledger.as_ref().map_or(0, |ledger| ledger.deliveries)
         })?;
         // The reply may wait for nobody but the server, and its own time is bounded.
@@ -258,7 +256,7 @@ impl<D: Driver> Run<'_, D> {
             until: None,
             pace: None,
         };
-        let ended = self.rig.publish("push", drive, PATIENCE)?;
+        let ended = self.rig.publish("push", drive, self.arguments.common.patience.0)?;
         self.rig.leave("publisher", publisher)?;
         Ok(ended)
     }

@@ -4,11 +4,14 @@
 //! Invariants: every child is ended; an interrupt ends a run with what was measured.
 
 pub mod bare;
+mod budgets;
+mod c1m;
 mod churn;
 mod fanout;
 mod floor;
 mod heartbeat;
 mod hold;
+mod mixed;
 mod push;
 mod site;
 mod slow;
@@ -16,7 +19,7 @@ mod storm;
 mod unicast;
 
 use crate::cli::{
-    Arguments, Churn, Common, DriverName, Fanout, Heartbeat, Hold, Protocol, Scenario, Slow, Storm, Unicast,
+    Arguments, C1m, Churn, Common, DriverName, Fanout, Heartbeat, Hold, Mixed, Protocol, Scenario, Slow, Storm, Unicast,
 };
 use crate::compare;
 use crate::fleet::Tally;
@@ -55,6 +58,9 @@ pub fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
         std::fs::create_dir_all(&arguments.directory)?;
         crate::page::write(&result, &arguments.directory)?;
         return Ok(Verdict::Passed);
+    }
+    if let Scenario::Budgets(arguments) = &arguments.scenario {
+        return budgets::run(arguments);
     }
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
@@ -116,11 +122,17 @@ fn needs(scenario: &Scenario) -> Needs {
     };
     match scenario {
         Scenario::Hold(Hold { common, .. }) | Scenario::Storm(Storm { common, .. }) => of(common, common.connections),
-        Scenario::Slow(Slow { common, .. }) => of(common, common.connections),
+        Scenario::Slow(Slow { common, .. }) | Scenario::C1m(C1m { common, .. }) => of(common, common.connections),
+        Scenario::Mixed(Mixed { common, subscribers, guests, .. }) => {
+            of(common, common.connections.saturating_add(*subscribers).saturating_add(*guests))
+        }
         // As many again towards the floor.
-        Scenario::Fanout(Fanout { common, .. })
-        | Scenario::Unicast(Unicast { common, .. })
-        | Scenario::Heartbeat(Heartbeat { common, .. }) => of(common, common.connections.saturating_mul(2)),
+        Scenario::Fanout(Fanout { common, idle, .. }) => {
+            of(common, common.connections.saturating_mul(2).saturating_add(*idle))
+        }
+        Scenario::Unicast(Unicast { common, .. }) | Scenario::Heartbeat(Heartbeat { common, .. }) => {
+            of(common, common.connections.saturating_mul(2))
+        }
         Scenario::Churn(Churn { common, guests, .. }) => {
             of(common, common.connections.saturating_add(guests.saturating_mul(2)))
         }
@@ -133,7 +145,9 @@ fn needs(scenario: &Scenario) -> Needs {
             credentials: None,
         },
         Scenario::Compare(compare) => compare::needs(compare),
-        Scenario::FloorServer(_) | Scenario::Page(_) => unreachable!("they are done without a rig"),
+        Scenario::FloorServer(_) | Scenario::Page(_) | Scenario::Budgets(_) => {
+            unreachable!("they are done without a rig")
+        }
     }
 }
 
@@ -192,9 +206,13 @@ fn play<D: Driver>(
         Scenario::Churn(arguments) => churn::run(rig, arguments)?,
         Scenario::Storm(arguments) => storm::run(rig, arguments)?,
         Scenario::Slow(arguments) => slow::run(rig, arguments)?,
+        Scenario::Mixed(arguments) => mixed::run(rig, arguments)?,
+        Scenario::C1m(arguments) => c1m::run(rig, &c1m::preset(arguments))?,
         Scenario::Floor(arguments) => floor::run(rig, arguments)?,
         Scenario::Compare(arguments) => compare::run(rig, arguments)?,
-        Scenario::FloorServer(_) | Scenario::Page(_) => unreachable!("they are done without a rig"),
+        Scenario::FloorServer(_) | Scenario::Page(_) | Scenario::Budgets(_) => {
+            unreachable!("they are done without a rig")
+        }
     };
     Ok(if report.passed() { Verdict::Passed } else { Verdict::Failed })
 }

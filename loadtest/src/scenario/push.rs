@@ -16,8 +16,6 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A stretch in which nothing moves for so long is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// After the last expected arrival: time for one that is not expected.
 const REPETITIONS: Duration = Duration::from_secs(1);
 
@@ -135,7 +133,7 @@ impl Courier {
         goal: u64,
     ) -> Result<Ended, Failure> {
         let (squad, before) = (self.squad, site.rig.letters(self.squad));
-        let ended = site.rig.run(what, goal, PATIENCE, |fleet| {
+        let ended = site.rig.run(what, goal, site.common.patience.0, |fleet| {
             let delivered = fleet.squad(squad).inboxes.as_ref().map_or(0, |inboxes| inboxes.deliveries);
             if source.delivered(delivered) { goal } else { delivered - before }
         });
@@ -181,7 +179,7 @@ impl Courier {
             pace: self.rate.map(|rate| crate::fleet::orders::Pace { started: Instant::now(), rate, issued: 0 }),
             plan: self.plan.take().ok_or("the last letters are under way")?,
         };
-        let (ended, plan) = site.rig.mail(what, mailing, PATIENCE)?;
+        let (ended, plan) = site.rig.mail(what, mailing, site.common.patience.0)?;
         self.plan = Some(plan);
         Ok(ended)
     }
@@ -201,13 +199,20 @@ pub struct Broadcast {
 /// Pushes one message to everyone through the API; every member of the squad, all of whom are there, must get it once.
 pub fn push_everyone<D: Driver>(site: &mut Site<'_, D>, squad: u8, payload_bytes: usize, qos: Qos) -> Step<Broadcast> {
     let api = site.api.clone().ok_or("a push to everyone needs --api")?;
-    site.rig.fleet_mut().expect(squad, payload_bytes);
+    // A later message goes on with the numbers, so that an earlier one that comes late is not taken for it.
+    if site.rig.fleet().squad(squad).ledger.is_none() {
+        site.rig.fleet_mut().expect(squad, payload_bytes);
+    }
+    let before = site.rig.fleet().squad(squad).ledger.as_ref().map_or_else(Checked::default, |ledger| ledger.checked());
+    if let Some(ledger) = &mut site.rig.fleet_mut().squad_mut(squad).ledger {
+        ledger.latency.reset();
+    }
     let (cpu, started) = (site.cpu_ns()?, Instant::now());
     let body = everyone(site, squad, qos)?;
     let asking = thread::spawn(move || api.push(&body).map_err(|failure| failure.to_string()));
     let goal = u64::from(site.rig.fleet().squad(squad).count);
-    let ended = site.rig.run("everyone", goal, PATIENCE, |fleet| {
-        fleet.squad(squad).ledger.as_ref().map_or(0, |ledger| ledger.deliveries)
+    let ended = site.rig.run("everyone", goal, site.common.patience.0, |fleet| {
+        fleet.squad(squad).ledger.as_ref().map_or(0, |ledger| ledger.deliveries - before.right)
     })?;
     let seconds = started.elapsed().as_secs_f64();
     // The reply waits for nobody but the server, and its own time is bounded.
@@ -218,7 +223,12 @@ pub fn push_everyone<D: Driver>(site: &mut Site<'_, D>, squad: u8, payload_bytes
     let us_each = site.us_each(cpu, goal)?;
     let waited = site.rig.rest("repeats?", REPETITIONS)?;
     let ledger = site.rig.fleet().squad(squad).ledger.as_ref().ok_or("it was expected above")?;
-    let broadcast = Broadcast { deliveries: ledger.checked(), latency: Latency::of(&ledger.latency), seconds, us_each };
+    let broadcast = Broadcast {
+        deliveries: ledger.checked().since(before),
+        latency: Latency::of(&ledger.latency),
+        seconds,
+        us_each,
+    };
     // A push that stalls is a finding, which the check of the deliveries tells.
     done!(hoped(if ended == Ended::Interrupted { ended } else { waited }));
     Ok(Ok(broadcast))

@@ -16,8 +16,6 @@ use kittiwake::io::Driver;
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
-/// A stretch in which nothing moves for so long is given up.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// The slow ones have what they will get when nothing has come for so long.
 const QUIET: Duration = Duration::from_secs(2);
 const TOPIC: &str = "load/slow";
@@ -91,11 +89,11 @@ fn play<D: Driver>(site: &mut Site<'_, D>, arguments: &Slow, found: &mut Found) 
         window: u64::from(arguments.window),
         unit: 1,
         head: Vec::new(),
-        left: u64::MAX,
-        until: Some(started + stretch),
+        left: arguments.messages.unwrap_or(u64::MAX),
+        until: arguments.messages.is_none().then_some(started + stretch),
         pace: Some(pace(arguments.publish_rate)),
     };
-    let published = site.rig.publish("publish", drive, PATIENCE)?;
+    let published = site.rig.publish("publish", drive, site.common.patience.0)?;
     note(site, &squads, found);
     done!(hoped(published));
     catch_up(site, &squads)?;

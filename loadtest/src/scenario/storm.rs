@@ -13,8 +13,6 @@ use kittiwake::io::Driver;
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
-/// A stretch in which nothing moves for so long is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// After the last expected arrival: time for one that is not expected.
 const REPETITIONS: Duration = Duration::from_secs(1);
 /// Bytes of what is pushed meanwhile.
@@ -97,7 +95,7 @@ fn storm<D: Driver>(site: &mut Site<'_, D>, arguments: &Storm, squad: u8, messag
     let climb = Climb { rate: 0, handshakes: arguments.together, due: Some(due) };
     done!(hoped(site.rig.ramp_some("return", squad, 0..count, climb)?));
     back.seconds = due.elapsed().as_secs_f64();
-    done!(hoped(site.rig.run("catch up", 1, PATIENCE, |fleet| {
+    done!(hoped(site.rig.run("catch up", 1, site.common.patience.0, |fleet| {
         u64::from(fleet.squad(squad).ledger.as_ref().is_none_or(|ledger| ledger.under_way() == 0))
     })?));
     back.caught_up_seconds = due.elapsed().as_secs_f64();

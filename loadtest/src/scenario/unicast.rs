@@ -23,8 +23,6 @@ const WARM_UP: u64 = 2_000;
 const INBOX_TOPIC: &str = "$inbox/push";
 /// Where publishers' letters go.
 const TOPIC: &str = "load/unicast/{n}";
-/// A stretch in which nothing moves for so long is given up.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a run found.
 #[derive(Debug, Default, Serialize)]
@@ -148,7 +146,7 @@ fn floor_stretch<D: Driver>(
     let rounds = (letters / sockets).max(1);
     let goal = site.rig.fleet().squad(squad).bytes + rounds * sockets * bytes as u64;
     floor.ask(&format!("send {bytes} {rounds}"))?;
-    done!(hoped(site.rig.run("floor", goal, PATIENCE, |fleet| fleet.squad(squad).bytes)?));
+    done!(hoped(site.rig.run("floor", goal, site.common.patience.0, |fleet| fleet.squad(squad).bytes)?));
     let answer = floor.answer()?;
     Ok(Ok(answer.us()))
 }
