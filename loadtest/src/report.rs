@@ -20,6 +20,8 @@ pub struct Report {
     result: Value,
     timeline: Vec<Moment>,
     faults: Vec<String>,
+    /// The commit of the gateway's binary, where one was started.
+    server_commit: Option<String>,
 }
 
 impl Report {
@@ -32,6 +34,7 @@ impl Report {
             result: Value::Null,
             timeline: Vec::new(),
             faults: Vec::new(),
+            server_commit: None,
         }
     }
 
@@ -43,6 +46,18 @@ impl Report {
             None => println!("{name:<44} {value:>14} {unit}"),
         }
         self.figures.insert(name.to_owned(), value);
+    }
+
+    /// Notes the gateway's binary. Its commit is known if it was built in this repository after the last commit.
+    pub fn gateway(&mut self, program: &Path) {
+        let newer = || {
+            let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?.canonicalize().ok()?;
+            let program = program.canonicalize().ok().filter(|program| program.starts_with(root))?;
+            let built = fs::metadata(program).ok()?.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+            let committed: u64 = git(&["log", "-1", "--format=%ct"])?.parse().ok()?;
+            (built.as_secs() >= committed).then(commit)
+        };
+        self.server_commit = Some(newer().unwrap_or_else(|| "unknown".to_owned()));
     }
 
     /// Notes what is too long to print.
@@ -121,6 +136,7 @@ impl Report {
             "started_unix_s": self.started_unix_s,
             "command": without_secrets(std::env::args()),
             "commit": commit(),
+            "server_commit": self.server_commit,
             "kernel": read_line("/proc/sys/kernel/osrelease"),
             "machine": machine(),
             "figures": self.figures,
@@ -163,13 +179,14 @@ fn machine() -> Value {
 
 /// The commit this was built from, `+` when files differ from it; unknown outside a repository.
 fn commit() -> String {
-    let git = |arguments: &[&str]| {
-        let output = Command::new("git").arg("-C").arg(env!("CARGO_MANIFEST_DIR")).args(arguments).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
     let Some(hash) = git(&["rev-parse", "HEAD"]) else { return "unknown".to_owned() };
     let differs = git(&["status", "--porcelain", "--untracked-files=no"]).is_none_or(|changes| !changes.is_empty());
     if differs { hash + "+" } else { hash }
+}
+
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").arg("-C").arg(env!("CARGO_MANIFEST_DIR")).args(arguments).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 fn read_line(path: &str) -> String {

@@ -92,6 +92,9 @@ pub fn run<D: Driver>(rig: Rig<D>, arguments: &Compare) -> Result<Report, Failur
         started: Instant::now(),
     };
     play.look_for_servers();
+    if play.targets.iter().any(|target| target.is_ours()) {
+        play.report.gateway(&arguments.gateway);
+    }
     if arguments.list {
         return Ok(play.report);
     }

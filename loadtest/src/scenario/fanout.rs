@@ -77,6 +77,9 @@ pub fn run<D: Driver>(rig: Rig<D>, arguments: &Fanout) -> Result<Report, Failure
         floor: None,
         found: Found::default(),
     };
+    if common.server.spawn {
+        run.report.gateway(&common.server.gateway);
+    }
     let ended = run.play();
     run.conclude();
     if !matches!(ended, Ok(Ended::Done)) {

@@ -61,6 +61,9 @@ pub fn run<D: Driver>(rig: Rig<D>, arguments: &Hold) -> Result<Report, Failure> 
         fresh,
         slab_before: slab_bytes()?,
     };
+    if common.server.spawn {
+        run.report.gateway(&common.server.gateway);
+    }
     let ended = run.play(before.as_ref());
     if !matches!(ended, Ok(Ended::Done)) {
         run.report.fault(format!("not finished: {ended:?}"));
