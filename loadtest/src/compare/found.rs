@@ -86,11 +86,6 @@ impl Taken {
         self.notes.insert((row, target.name()), note.to_owned());
     }
 
-    /// Median of what was taken.
-    pub fn median(&self, row: Row, target: Target) -> Option<f64> {
-        Some(Spread::of(self.figures.get(&(row, target.name()))?)?.median)
-    }
-
     /// The rows of which anything is known, with a cell for each target.
     pub fn lines(&self, targets: &[Target]) -> Vec<Line> {
         let known = |row: &&Row| self.figures.keys().any(|(known, _)| known == *row);
@@ -135,6 +130,5 @@ mod tests {
         assert_eq!(cells[0].spread.as_ref().map(|spread| spread.median), Some(2.0));
         assert_eq!((cells[1].spread.is_none(), cells[1].note.as_str()), (true, "stalled"));
         assert_eq!(lines[0].floor.as_ref().map(|spread| spread.median), Some(0.5));
-        assert_eq!(taken.median(Row::Fanout1, Target::Mosquitto), Some(2.0));
     }
 }

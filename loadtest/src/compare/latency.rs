@@ -20,11 +20,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Messages a second that leave a server idle.
-const IDLE_RATE: u32 = 200;
-/// Half load where mosquitto's full load is not known.
+const IDLE_RATE: u32 = 500;
+/// Half load where mosquitto's full load is not known because that row was not asked for.
 const HALF_LOAD_DEFAULT: u32 = 5_000;
-/// What this client keeps up with beside receiving as much.
-const RATE_MAX: u32 = 20_000;
 /// A stretch in which nothing moves for so long is given up.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Pushes in one batch at most.
@@ -54,8 +52,8 @@ struct Taken {
 impl<D: Driver> Play<'_, D> {
     pub(super) fn latencies(&mut self) -> Result<Ended, Failure> {
         self.join_inboxes()?;
-        let reference = self.taken.median(Row::Unicast, Target::Mosquitto).map(|us| (500_000.0 / us) as u32);
-        let half = reference.map_or(HALF_LOAD_DEFAULT, |rate| rate.clamp(IDLE_RATE, RATE_MAX));
+        let full = self.unicasts_per_second.get(&Target::Mosquitto.name());
+        let half = full.map_or(HALF_LOAD_DEFAULT, |rate| (rate / 2.0) as u32).max(IDLE_RATE);
         for (title, rate) in [("Latency, idle", IDLE_RATE), ("Latency at half load", half)] {
             let ended = self.latency(title, rate)?;
             if ended != Ended::Done {

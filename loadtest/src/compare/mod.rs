@@ -29,6 +29,7 @@ use kittiwake::io::Driver;
 use rows::Row;
 use stand::Stand;
 use start::Workplace;
+use std::collections::BTreeMap;
 use std::time::Instant;
 use targets::{Missing, Place, Programs, Target};
 
@@ -69,6 +70,8 @@ struct Play<'a, D: Driver> {
     fan: Option<BareFan>,
     bare: Option<(FloorServer, u8)>,
     taken: Taken,
+    /// Messages to single clients that were delivered in a second of the last such stretch.
+    unicasts_per_second: BTreeMap<String, f64>,
     found: Compared,
     started: Instant,
 }
@@ -88,6 +91,7 @@ pub fn run<D: Driver>(rig: Rig<D>, arguments: &Compare) -> Result<Report, Failur
         fan: None,
         bare: None,
         taken: Taken::default(),
+        unicasts_per_second: BTreeMap::new(),
         found: Compared::default(),
         started: Instant::now(),
     };

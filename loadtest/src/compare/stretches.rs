@@ -149,8 +149,9 @@ impl<D: Driver> Play<'_, D> {
         let (process, squad) = (stand.running.process, stand.subscribers);
         let (label, plan) = (stand.target().label(), stand.plan.take().ok_or("letters are expected")?);
         let publisher = stand.publisher;
-        let cpu = process.cpu_ns()?;
+        let (name, started, cpu) = (stand.target().name(), Instant::now(), process.cpu_ns()?);
         let (ended, letters) = self.mail(label, (squad, publisher), (until, left), plan)?;
+        self.unicasts_per_second.insert(name, letters as f64 / started.elapsed().as_secs_f64().max(0.001));
         self.rig.rest("settle", SETTLE)?;
         let us = (process.cpu_ns()? - cpu) as f64 / 1_000.0 / letters.max(1) as f64;
         Ok(if ended == Ended::Done { Ok((us, letters)) } else { Err(ended) })
