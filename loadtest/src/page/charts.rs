@@ -10,7 +10,7 @@ pub const WIDTH: f64 = 400.0;
 const BAR_STEP: f64 = 23.0;
 const BAR_HEIGHT: f64 = 14.0;
 /// Where bars begin: names are left of it.
-const NAMES_WIDTH: f64 = 128.0;
+const NAMES_WIDTH: f64 = 132.0;
 /// Room for a value right of its bar.
 const VALUE_WIDTH: f64 = 58.0;
 /// Estimated width of a character of the charts' 11 and 12 pixel text.
