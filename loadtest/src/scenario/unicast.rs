@@ -10,7 +10,6 @@ use crate::fleet::squad::{NUMBER_MARK, publish};
 use crate::floor::FloorServer;
 use crate::report::Report;
 use crate::rig::Rig;
-use crate::source::Answers;
 use kittiwake::io::Driver;
 use kittiwake::wire::mqtt::Encode;
 use serde::Serialize;
@@ -92,13 +91,13 @@ fn play<D: Driver>(site: &mut Site<'_, D>, arguments: &Unicast, found: &mut Foun
     } else {
         courier.by_api(site, arguments.via.door())?;
     }
-    done!(courier.send(site, "warm up", Some(WARM_UP), None)?);
-    if let Some(inboxes) = &mut site.rig.fleet_mut().squad_mut(squad).inboxes {
-        inboxes.latency.reset();
-    }
-    courier.answers = Answers::default();
     let (mut taken, mut busy, mut letters) = (PairsTaken::default(), Duration::ZERO, 0);
     let played: Step<()> = (|| {
+        done!(courier.send(site, "warm up", Some(WARM_UP), None)?);
+        if let Some(inboxes) = &mut site.rig.fleet_mut().squad_mut(squad).inboxes {
+            inboxes.latency.reset();
+        }
+        courier.answers.latency.reset();
         for _ in 0..arguments.pairs {
             done!(site.settle()?);
             let (cpu, begun) = (site.cpu_ns()?, Instant::now());

@@ -294,3 +294,31 @@ fn wait(shared: &Shared, patience: Duration, so: impl Fn(&Shared) -> bool) -> Re
         thread::park_timeout(LOOK_AGAIN);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_push_is_under_way_until_it_is_answered_and_delivered() {
+        let shared = Shared::default();
+        shared.pushed.store(5, Ordering::Relaxed);
+        shared.delivered.store(4, Ordering::Relaxed);
+        shared.answered(&thread::current(), Instant::now(), None);
+        shared.answered(&thread::current(), Instant::now(), Some("busy".to_owned()));
+        assert_eq!((outstanding(&shared, Shared::is_answered), outstanding(&shared, Shared::is_settled)), (3, 3));
+        shared.delivered.store(1, Ordering::Relaxed);
+        assert_eq!(outstanding(&shared, Shared::is_settled), 4);
+        let answers = shared.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        assert_eq!((answers.latency.len(), answers.refused.get("busy")), (2, Some(&1)));
+    }
+
+    #[test]
+    fn a_source_that_waits_ends_when_it_is_told_to_or_when_nothing_moves() {
+        let shared = Shared::default();
+        assert_eq!(wait(&shared, STUCK, |_| true), Ok(true));
+        assert!(wait(&shared, Duration::ZERO, |_| false).is_err());
+        shared.stop.store(true, Ordering::Relaxed);
+        assert_eq!(wait(&shared, STUCK, |_| false), Ok(false));
+    }
+}
