@@ -225,15 +225,20 @@ impl<D: Driver> Play<'_, D> {
     /// Puts what was found into the report.
     fn conclude(&mut self) {
         let arguments = self.arguments;
+        let bound = match (arguments.server_cpu, arguments.client_cpu) {
+            (Some(server), Some(client)) => {
+                format!("The servers are bound to CPU {server}, the client to CPU {client}")
+            }
+            _ => "Servers and client share all CPUs".to_owned(),
+        };
         self.found.about = format!(
-            "{} subscribers of each server, {} B, {} stretches of {} s of each row, taken in turns; server and client on \
-             one CPU each: {}. Lower is better. Bars are medians, whiskers quartiles; the dashed line is bare sockets \
-             doing the same without any protocol.",
+            "{} subscribers of each server, {} B. In each of {} rounds every server has a stretch of {} s of a row before \
+             any has its next. {bound}. Lower is better. Bars are medians, whiskers quartiles; the dashed line is bare \
+             sockets doing the same without any protocol.",
             arguments.connections,
             arguments.payload,
             arguments.rounds,
             arguments.stretch.0.as_secs_f64(),
-            if arguments.server_cpu.is_some() && arguments.client_cpu.is_some() { "yes" } else { "no" },
         );
         self.found.rows = self.taken.lines(&self.targets);
         for line in &self.found.rows {
