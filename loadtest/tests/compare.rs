@@ -30,7 +30,7 @@ fn every_server_that_is_here_delivers_everything_and_the_others_are_named_with_a
         "--connections",
         "50",
         "--rounds",
-        "2",
+        "1",
         "--stretch",
         "0.1",
         "--quiet",

@@ -7,6 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -79,6 +80,8 @@ pub fn start(target: Target, programs: &Programs, place: &Place, cpu: Option<usi
     let mut command = Command::new(&recipe.program);
     command.args(&recipe.arguments).envs(recipe.environment.iter().map(|(name, value)| (*name, value.as_str())));
     command.current_dir(&place.directory).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+    // Ctrl-C is this process's to answer: it ends its servers itself, when their clients have left.
+    command.process_group(0);
     let child = spawn_on(cpu, &mut command).map_err(|error| format!("{}: {error}", recipe.program.display()))?;
     let pid = child.id();
     let mut server = Server::of_child(child);
