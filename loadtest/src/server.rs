@@ -8,7 +8,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use std::fs;
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -166,6 +166,17 @@ impl Server {
             process.pin(cpu)?;
         }
         Ok(server)
+    }
+
+    /// Takes charge of a child that has been started.
+    pub fn of_child(child: Child) -> Self {
+        let process = Process { pid: child.id() };
+        Self { child: Some(child), process: Some(process) }
+    }
+
+    /// How a child has ended, if it has.
+    pub fn has_ended(&mut self) -> Result<Option<ExitStatus>, Failure> {
+        Ok(self.child.as_mut().map(Child::try_wait).transpose()?.flatten())
     }
 
     /// The process to measure, if one is known.

@@ -67,11 +67,15 @@ impl<'a, D: Driver> Site<'a, D> {
         let process = server.process();
         rig.watch(process);
         rig.fleet_mut().oracle = common.verify.then(Oracle::default);
+        let mut report = Report::new(scenario);
+        if common.server.spawn {
+            report.gateway(&common.server.gateway);
+        }
         println!("{scenario}: {connections} connections, {}, client on {}", common.protocol.name(), rig.driver());
         Ok(Self {
             rig,
             common,
-            report: Report::new(scenario),
+            report,
             process,
             api: common.api.map(|address| Api::new(address, common.api_key.clone())),
             server: Some(server),
