@@ -3,6 +3,7 @@
 use super::push::everyone;
 use super::site::{Site, Step, done, hoped};
 use crate::Failure;
+use crate::api::Stats;
 use crate::cli::Storm;
 use crate::figures::{Checked, Latency};
 use crate::fleet::orders::Saying;
@@ -68,7 +69,7 @@ fn play<D: Driver>(site: &mut Site<'_, D>, arguments: &Storm, found: &mut Found)
     let squad = done!(site.join("connect", found.connections, speech)?);
     site.rig.fleet_mut().expect(squad, PAYLOAD_BYTES);
     for _ in 0..arguments.storms {
-        let back = storm(site, arguments, squad, found.messages);
+        let back = storm(site, arguments, squad, before.as_ref());
         if let Some(ledger) = &site.rig.fleet().squad(squad).ledger {
             found.deliveries = ledger.checked();
         }
@@ -81,14 +82,18 @@ fn play<D: Driver>(site: &mut Site<'_, D>, arguments: &Storm, found: &mut Found)
     Ok(Ok(()))
 }
 
-fn storm<D: Driver>(site: &mut Site<'_, D>, arguments: &Storm, squad: u8, messages: u32) -> Step<Back> {
+fn storm<D: Driver>(site: &mut Site<'_, D>, arguments: &Storm, squad: u8, before: Option<&Stats>) -> Step<Back> {
     let (count, mut back, dropped) = (site.rig.fleet().squad(squad).count, Back::default(), Instant::now());
     done!(hoped(site.rig.leave_some("drop", squad, 0..count, Saying::Drop)?));
     back.drop_seconds = dropped.elapsed().as_secs_f64();
-    for _ in 0..messages {
-        let body = everyone(site, squad, Qos::AtLeastOnce)?;
-        // Nobody is there, so the fleet has nothing to do while the server commits it.
-        site.api.as_ref().ok_or("there are no messages without an API")?.push(&body)?;
+    if let Some(before) = before {
+        // What the server sent to somebody whose end it has not seen yet would come again, marked as such.
+        site.expect_free(before, true)?;
+        for _ in 0..arguments.messages {
+            let body = everyone(site, squad, Qos::AtLeastOnce)?;
+            // Nobody is there, so the fleet has nothing to do while the server commits it.
+            site.api.as_ref().ok_or("there are no messages without an API")?.push(&body)?;
+        }
     }
     site.rig.fleet_mut().set_up.reset();
     let (cpu, retries, due) = (site.cpu_ns()?, site.rig.fleet().tally.retries, Instant::now());
