@@ -3,6 +3,7 @@
 //! Invariants: an id taken from a slab is stale for ever once its entry is removed; a block is in exactly one place.
 
 pub mod block;
+pub mod bytes;
 pub mod clock;
 pub mod hash;
 pub mod ids;

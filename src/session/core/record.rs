@@ -10,7 +10,7 @@
 //! incarnation, which the main record names, tells what was committed for an earlier session of the same device.
 
 use super::super::Identity;
-use super::bytes::{Reader, Write};
+use super::bytes::{ReadSession, Reader, Write, WriteSession};
 use super::cursor::Prefix;
 use super::expiry::{TICK_MS, tick};
 use super::protocol::Protocol;
