@@ -125,7 +125,12 @@ pub const KEYS: &[Key] = &[
         Default::Duration(limits::SYS_INTERVAL),
         "how often the node's figures are published on `$SYS/#`",
     ),
-    key("store.data_dir", Kind::Text, Default::Text(""), "not available yet: messages live in memory"),
+    key(
+        "store.data_dir",
+        Kind::Text,
+        Default::Text("kittiwake-data"),
+        "directory of the durable store; empty: messages live in memory",
+    ),
     key(
         "auth.mode",
         Kind::Choice(&["none", "jwt"]),

@@ -55,5 +55,5 @@ mod watching;
 mod websocket;
 
 pub use handle::Handle;
-pub use launch::{Running, StartError, start};
+pub use launch::{Data, Running, StartError, start};
 pub use settings::{Limits, Settings};

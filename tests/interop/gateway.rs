@@ -29,7 +29,7 @@ impl Gateway {
         let (edge, api) = (free_port(), free_port());
         let process = Command::new(env!("CARGO_BIN_EXE_kittiwake"))
             .args(["serve", "--driver", driver, "--shards", &shards.to_string()])
-            .args(["--listen", &edge.to_string(), "--api", &api.to_string()])
+            .args(["--listen", &edge.to_string(), "--api", &api.to_string(), "--data-dir", ""])
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
             .spawn()
