@@ -254,6 +254,8 @@ pub fn start(settings: Settings, data: Option<Data<'_>>, give_back: fn()) -> Res
     // Of the seed's sequence the log makes epochs; what the store draws must not be one of them.
     let seed = !settings.random_seed;
     let store = DurableStore::open(Opening { path, retentions, hash, seed, accept_loss }).map_err(StartError::Store)?;
+    #[cfg(debug_assertions)]
+    let store = super::failpoint::Failpoint::new(store);
     start_over(store, settings, give_back)
 }
 

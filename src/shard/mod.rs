@@ -14,7 +14,7 @@
 //! took · `lagging`, `unsent` what waits for a window or an outbox · `waits` pushes that wait for devices · `subscribe`
 //! interest · `retained` what is kept for who subscribes · `share` share groups · `jobs` the rest of the turn · `restore`
 //! at start · `event_stream` what only event streams need · `admin`, `connections`, `stats` the operator · `watching`
-//! what backends are told of devices.
+//! what backends are told of devices · `failpoint` the end of a debug build at a durable point.
 
 mod admin;
 mod apply;
@@ -24,6 +24,8 @@ mod connect;
 mod connections;
 mod done;
 mod event_stream;
+#[cfg(debug_assertions)]
+mod failpoint;
 mod fanout;
 mod flavours;
 mod gaps;

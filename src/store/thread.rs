@@ -182,6 +182,7 @@ const _: () = assert!(LOG_BATCH_MAX <= LOG_QUEUE_MAX);
 mod tests {
     use super::*;
     use crate::base::ids::{Seq, ShardId};
+    use crate::limits::COMMIT_STALL_MAX;
     use crate::store::fixture::{Failing, append, appended, inbox, log, record, topic};
     use crate::store::{Answer, Request, RequestToken, StoreError};
     use std::collections::HashMap;
@@ -297,6 +298,33 @@ mod tests {
             .collect();
         assert!(matches!(results[..], [Err(StoreError::Failed), Ok(Answer::Head(_))]));
         assert!(handle.stats().poisoned && handle.fault().is_some());
+    }
+
+    #[test]
+    fn a_commit_that_takes_too_long_is_seen_while_it_lasts() {
+        let (handle, desk) = open(log());
+        let at = |monotonic_ms| Now { monotonic_ms, wall_ms: 0 };
+        let stall_ms = COMMIT_STALL_MAX.as_millis() as u64;
+        assert!(!handle.is_stalled(at(u64::MAX)), "nothing is being committed");
+        desk.counters.commit_begins(at(5));
+        assert!(!handle.is_stalled(at(5 + stall_ms - 1)) && handle.is_stalled(at(5 + stall_ms)));
+        desk.counters.commit_ends();
+        assert!(!handle.is_stalled(at(u64::MAX)));
+    }
+
+    #[test]
+    fn a_log_thread_that_panics_is_a_fault_of_the_store() {
+        struct Breaking;
+        impl Deliver for Breaking {
+            fn batch(&mut self, _: &Arc<Batch>) {
+                panic!("a panic on purpose");
+            }
+            fn done(&mut self, _: Address, _: Done) {}
+        }
+        let (thread, handle) = spawn(log(), Breaking, no_time).expect("there is a thread");
+        insist(&handle, Address::Control, 0, append(&[topic("t")]));
+        assert!(thread.stop().is_err());
+        assert_eq!(handle.fault().map(|fault| &*fault.reason), Some("the log thread panicked"));
     }
 
     /// A queue nobody empties: the thread is held up inside its first delivery.
