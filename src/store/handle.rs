@@ -72,7 +72,9 @@ impl Handle {
     /// Whether a commit has been under way for longer than `COMMIT_STALL_MAX`: the disk does not keep up, or has gone.
     pub fn is_stalled(&self, now: Now) -> bool {
         let began_ms = self.counters.commit_began_ms();
-        began_ms.is_some_and(|began_ms| Now { monotonic_ms: began_ms, ..now }.deadline(COMMIT_STALL_MAX) <= now.monotonic_ms)
+        began_ms.is_some_and(|began_ms| {
+            Now { monotonic_ms: began_ms, ..now }.deadline(COMMIT_STALL_MAX) <= now.monotonic_ms
+        })
     }
 
     /// Why the store failed first; none while it never did.

@@ -112,13 +112,14 @@ fn missing(facts: &Facts) -> Vec<(String, String)> {
     let has = |receiver: &String, payload: &String| {
         facts.receipts.get(receiver).is_some_and(|receipts| receipts.times.contains_key(payload))
     };
-    let owed = facts.owed.iter().flat_map(|(payload, receivers)| receivers.iter().map(move |receiver| (receiver, payload)));
+    let owed =
+        facts.owed.iter().flat_map(|(payload, receivers)| receivers.iter().map(move |receiver| (receiver, payload)));
     let lacking = owed.filter(|(receiver, payload)| !has(receiver, payload));
     lacking.map(|(receiver, payload)| (receiver.clone(), payload.clone())).collect()
 }
 
 /// Everything a run has to show at its end.
-pub fn check(facts: &Facts, exactly_once: impl Fn(&str) -> bool) {
+pub fn check(facts: &Facts, is_exactly_once: impl Fn(&str, &str) -> bool) {
     let mut streams: BTreeMap<&str, (BTreeSet<&str>, Vec<u64>)> = BTreeMap::new();
     for place in facts.places.values().flatten() {
         let (epochs, offsets) = streams.entry(&place.stream).or_default();
@@ -138,7 +139,7 @@ pub fn check(facts: &Facts, exactly_once: impl Fn(&str) -> bool) {
             let before = last.insert(line.clone(), number).unwrap_or_default();
             assert!(before < number, "{receiver} got {payload} of {line} out of order: {number} behind {before}");
         }
-        for (payload, times) in receipts.times.iter().filter(|_| exactly_once(receiver)) {
+        for (payload, times) in receipts.times.iter().filter(|(payload, _)| is_exactly_once(receiver, payload)) {
             assert_eq!(*times, 1, "{receiver} got {payload} more than once");
         }
     }

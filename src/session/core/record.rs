@@ -458,8 +458,7 @@ pub enum Point {
 
 impl Point {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Flight, Self::Released, Self::Received, Self::ReceivedRemoved, Self::Settled];
+    pub const ALL: [Self; 5] = [Self::Flight, Self::Released, Self::Received, Self::ReceivedRemoved, Self::Settled];
 
     /// Its name outside.
     pub fn word(self) -> &'static str {

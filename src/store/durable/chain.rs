@@ -23,13 +23,12 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// Of a new store.
-    pub fn new() -> Self {
-        Self { first: 1, parts: VecDeque::new() }
+    /// One that begins with this number.
+    pub fn new(first: u64) -> Self {
+        Self { first, parts: VecDeque::new() }
     }
 
-    /// Goes on with what is there: numbers in order, each with the bytes written up to it. The first number behind a
-    /// hole, and the one before it, when there is one.
+    /// Goes on with what is there, in order.
     pub fn extend(&mut self, state: &State) {
         if self.parts.is_empty() {
             self.first = state.group;

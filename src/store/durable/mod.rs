@@ -224,11 +224,7 @@ impl DurableStore {
     }
 
     /// A value as this commit leaves it, or as the last one did.
-    fn get<T>(
-        &self,
-        key: &[u8],
-        read: impl FnOnce(&[u8]) -> Result<T, StoreFault>,
-    ) -> Result<Option<T>, StoreFault> {
+    fn get<T>(&self, key: &[u8], read: impl FnOnce(&[u8]) -> Result<T, StoreFault>) -> Result<Option<T>, StoreFault> {
         if let Some(change) = self.draft.get(key) {
             return change.map(read).transpose();
         }

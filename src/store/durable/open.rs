@@ -135,7 +135,7 @@ impl DurableStore {
             let key = found.key().map_err(super::fault("read the store"))?;
             self.draft.remove(&key);
         }
-        self.chain = Chain::new();
+        self.chain = Chain::new(self.state.group + 1);
         self.begin()
     }
 
@@ -205,7 +205,7 @@ struct Numbers {
 }
 
 fn read_chain(space: &Keyspace) -> Result<Numbers, StoreFault> {
-    let mut numbers = Numbers { state: None, chain: Chain::new(), hole: None };
+    let mut numbers = Numbers { state: None, chain: Chain::new(1), hole: None };
     for found in space.prefix([GROUP]) {
         let (key, value) = found.into_inner().map_err(super::fault("read the store"))?;
         let group = layout::last_number(&key).ok_or_else(|| unreadable("a commit's number"))?;
@@ -227,4 +227,3 @@ fn count_forgotten(space: &Keyspace) -> Result<BTreeMap<crate::base::ids::AppId,
     }
     Ok(forgotten)
 }
-

@@ -36,10 +36,7 @@ fn pair(found: Guard) -> Result<Pair, StoreFault> {
 }
 
 /// Takes entries up to `limit`, and up to the one that reaches `READ_BYTES_MAX`.
-fn page(
-    limit: usize,
-    entries: impl Iterator<Item = Result<Entry, StoreFault>>,
-) -> Result<Vec<Entry>, StoreFault> {
+fn page(limit: usize, entries: impl Iterator<Item = Result<Entry, StoreFault>>) -> Result<Vec<Entry>, StoreFault> {
     let (mut found, mut bytes) = (Vec::new(), 0);
     for entry in entries.take(limit) {
         let entry = entry?;
@@ -83,13 +80,7 @@ impl DurableStore {
         Ok(found)
     }
 
-    fn inbox_entry(
-        &self,
-        stream: &StreamKey,
-        epoch: Epoch,
-        offset: Offset,
-        value: &[u8],
-    ) -> Result<Entry, StoreFault> {
+    fn inbox_entry(&self, stream: &StreamKey, epoch: Epoch, offset: Offset, value: &[u8]) -> Result<Entry, StoreFault> {
         let (seq, body) = layout::parse_inbox_entry(value).ok_or_else(|| unreadable("an inbox entry"))?;
         let message = match body {
             Body::Own(message) => Arc::new(message),
@@ -129,7 +120,8 @@ impl DurableStore {
         if from > self.state.seq.0 {
             return Ok(Vec::new());
         }
-        let range = layout::sequenced(TOPIC_ENTRY, app, Seq(from))..=layout::sequenced(TOPIC_ENTRY, app, self.state.seq);
+        let range =
+            layout::sequenced(TOPIC_ENTRY, app, Seq(from))..=layout::sequenced(TOPIC_ENTRY, app, self.state.seq);
         let entries = self.space.range(range).map(|found| {
             let (key, value) = pair(found)?;
             self.parse_topic(&key, &value)
@@ -152,7 +144,8 @@ impl DurableStore {
             self.space.range(from..=layout::sequenced(kind, app, Seq(u64::MAX))).take(limit)
         };
         let mut gaps = Vec::new();
-        for (kind, found) in range(GAP).map(|found| (GAP, found)).chain(range(FORGOTTEN).map(|found| (FORGOTTEN, found)))
+        for (kind, found) in
+            range(GAP).map(|found| (GAP, found)).chain(range(FORGOTTEN).map(|found| (FORGOTTEN, found)))
         {
             let (key, value) = pair(found)?;
             let stream = layout::parse_gap_value(&value).ok_or_else(|| unreadable("a gap"))?;

@@ -1,10 +1,15 @@
 use super::*;
-use crate::store::fixture::{APP, append, appended, ask, entry, inbox, key, keyed, message, put, stream_of, topic, topics_of};
+use crate::store::fixture::{
+    APP, append, appended, ask, entry, inbox, key, keyed, message, put, stream_of, topic, topics_of,
+};
 use crate::store::memory::Retention;
 use crate::store::{Answer, Log, NewEntry, Request};
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+static SEEDS: AtomicU64 = AtomicU64::new(0x9abc_def0_1234);
 
 /// A data directory that goes with its test.
 pub(in crate::store) struct Folder(tempfile::TempDir);
@@ -21,7 +26,9 @@ impl Folder {
     fn try_open(&self, retentions: Retentions, accept_loss: bool) -> Result<DurableStore, OpenError> {
         let path = self.path();
         let hash = crate::base::hash::KeyedHash::new(3);
-        DurableStore::open(Opening { path: &path, retentions, hash, seed: 0x1234_5678_9abc, accept_loss })
+        // Never the same for two calls.
+        let seed = SEEDS.fetch_add(0x1234_5678_9abc, Ordering::Relaxed);
+        DurableStore::open(Opening { path: &path, retentions, hash, seed, accept_loss })
     }
 
     pub(in crate::store) fn open(&self, retentions: Retentions) -> DurableStore {
