@@ -305,7 +305,7 @@ pub const TOPIC_ENTRIES_MAX: usize = 10_000;
 pub const TOPIC_AGE_MAX: Duration = SESSION_EXPIRY_MAX;
 /// An inbox that has been empty this long is forgotten; the next push begins a new epoch. Longer than any session lives.
 pub const INBOX_FORGET_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Topic streams of an app that are forgotten and whose last entries retention took: the memory store still tells that
+/// Topic streams of an app that are forgotten and whose last entries retention took: a store still tells that
 /// of so many. The oldest go first; a stream is forgotten when all sessions that could have read it are over, but for
 /// those that have been connected and behind for as long.
 pub const FORGOTTEN_GAPS_MAX: usize = 65_536;
@@ -386,7 +386,7 @@ pub const LAGGING_BYTES_MAX: usize = 16 << 20;
 pub const LAGGING_RANGES_MAX: usize = 1 << 20;
 /// How long an idempotency key is remembered.
 pub const KEY_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
-/// Idempotency keys remembered by the memory store; the oldest go first and are counted.
+/// Idempotency keys remembered over all apps; the oldest go first and are counted.
 pub const KEYS_MAX: usize = 1_000_000;
 
 // --- API ------------------------------------------------------------------------------------------------------

@@ -60,7 +60,8 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
     let events = running.events.clone();
     let (events_thread, progress) = dispatcher::spawn(Arc::clone(&control), events).map_err(runtime_failure)?;
     tokio::spawn(admin::sys::publish(Arc::clone(&control), sys(config)));
-    tokio::spawn(tell_of_store_fault(running.handle.clone()));
+    let (stop_teller, teller_stopped) = oneshot::channel::<()>();
+    let teller = tokio::spawn(tell_of_store_fault(running.handle.clone(), teller_stopped));
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let api = api(config, api_address, &control).map_err(runtime_failure)?;
     let notices_thread = dispatcher::spawn_notices(api.notices(), running.notices.clone()).map_err(runtime_failure)?;
@@ -85,6 +86,9 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
     if tokio::time::timeout(limits::API_DRAIN_TIMEOUT, api).await.is_err() {
         warn!("requests to the API were cut off");
     }
+    drop(stop_teller);
+    // It does not panic, and a fault that it did not live to tell was told by the store's answers.
+    let _ = teller.await;
     drained?;
     running.stop();
     // It ends with the shards' side of the channel, which is gone now.
@@ -138,12 +142,24 @@ fn start_failure(config: &Config, error: &shard::StartError) -> Failure {
     }
 }
 
-/// One line when the store fails. It has no clock and no log of its own.
-async fn tell_of_store_fault(handle: shard::Handle) {
+/// One line when the store fails, and one each time when it is stuck. It has no clock and no log of its own.
+async fn tell_of_store_fault(handle: shard::Handle, mut stopped: oneshot::Receiver<()>) {
     let mut interval = tokio::time::interval(limits::STORE_SWEEP_INTERVAL);
-    loop {
-        interval.tick().await;
-        let Some(reason) = handle.store_fault() else { continue };
+    let (mut was_healthy, mut is_over) = (true, false);
+    while !is_over {
+        is_over = tokio::select! {
+            _ = interval.tick() => false,
+            _ = &mut stopped => true,
+        };
+        let is_healthy = handle.healthy(crate::io::now());
+        let Some(reason) = handle.store_fault() else {
+            if was_healthy && !is_healthy {
+                let seconds = limits::COMMIT_STALL_MAX.as_secs();
+                warn!("a commit has been under way for more than {seconds} s: the disk does not keep up");
+            }
+            was_healthy = is_healthy;
+            continue;
+        };
         if handle.store_stats().poisoned {
             error!("the store cannot write, nothing is stored or acknowledged until a restart: {reason}");
         } else {

@@ -36,6 +36,7 @@ use layout::{Front, Head, State};
 use reads::SharedMessages;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use trim::Round;
 
 pub use open::{OpenError, Opening};
 
@@ -57,8 +58,7 @@ pub struct DurableStore {
     forgotten: BTreeMap<AppId, usize>,
     /// When the oldest idempotency key came; none: it has to be looked up.
     oldest_key_ms: Option<u64>,
-    /// Where the next sweep begins: behind this stream's key.
-    swept: Vec<u8>,
+    round: Round,
     mark_synced_ms: u64,
     /// Since it was opened.
     trimmed: u64,
@@ -153,10 +153,14 @@ impl DurableStore {
         }
         self.state.entries += 1;
         self.state.bytes += payload_bytes;
-        let made_epoch = head.made_epoch;
-        self.put_entry(entry, id, made_epoch, front);
-        self.trim(&entry.stream, usize::MAX, now)?;
-        self.put_head(&entry.stream);
+        let head = *head;
+        self.put_entry(entry, id, head.made_epoch, front);
+        if trim::has_excess(&head, self.retentions.of(&entry.stream), now) {
+            self.trim(&entry.stream, usize::MAX, now)?;
+            self.put_changed_head(&entry.stream);
+        } else {
+            self.put_head(&entry.stream, &head);
+        }
         Ok(())
     }
 
@@ -196,8 +200,12 @@ impl DurableStore {
         Ok(heads.find(stream).filter(|open| open.exists()).map(|open| open.head))
     }
 
-    fn put_head(&mut self, stream: &StreamKey) {
+    fn put_changed_head(&mut self, stream: &StreamKey) {
         let head = self.heads.get_mut().find(stream).expect("it is being changed").head;
+        self.put_head(stream, &head);
+    }
+
+    fn put_head(&mut self, stream: &StreamKey, head: &Head) {
         self.scratch.clear();
         head.write(&mut self.scratch);
         self.draft.put(&layout::stream_key(stream), &self.scratch);

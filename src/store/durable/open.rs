@@ -101,7 +101,7 @@ impl DurableStore {
             topics_gone: Default::default(),
             forgotten,
             oldest_key_ms: None,
-            swept: Vec::new(),
+            round: Default::default(),
             mark_synced_ms: 0,
             trimmed: 0,
             keys_dropped: 0,

@@ -14,8 +14,28 @@ use crate::store::StoreFault;
 use crate::store::memory::{Retention, is_over, topics_of};
 
 /// Whether retention has anything to take of a stream now.
-fn has_excess(head: &Head, retention: Retention, now: Now) -> bool {
+pub(super) fn has_excess(head: &Head, retention: Retention, now: Now) -> bool {
     head.len() > retention.entries as u64 || head.len() > 0 && is_over(head.first_ms, retention.age, now)
+}
+
+/// From when on time alone gives retention something to take of a stream, or ends its life.
+fn due_ms(head: &Head, retention: Retention) -> u64 {
+    let (from_ms, after) = match head.len() {
+        0 => (head.touched_ms, retention.forget_after),
+        _ => (head.first_ms, retention.age),
+    };
+    from_ms.saturating_add(u64::try_from(after.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Where the visits to all streams are.
+#[derive(Debug, Default)]
+pub(super) struct Round {
+    /// The next visit is to the streams from this key on; empty: a round begins.
+    from: Vec<u8>,
+    /// The earliest time at which anything that this round has seen is due.
+    due_ms: u64,
+    /// Nothing is due before, so the next round waits for it.
+    rests_until_ms: u64,
 }
 
 impl DurableStore {
@@ -89,9 +109,11 @@ impl DurableStore {
 
     /// Some of the oldest entries: those of earlier commits, then those of this one.
     fn read_fronts(&self, stream: &StreamKey, head: &Head) -> Result<std::collections::VecDeque<Front>, StoreFault> {
-        let (kind, parse): (u8, fn(&[u8]) -> Option<Front>) = match topics_of(stream) {
-            None => (INBOX_ENTRY, layout::parse_inbox_front),
-            Some(_) => (TOPIC_OFFSET, layout::parse_topic_offset),
+        let is_inbox = topics_of(stream).is_none();
+        let kind = if is_inbox { INBOX_ENTRY } else { TOPIC_OFFSET };
+        let parse = |value: &[u8]| {
+            let parsed = if is_inbox { layout::parse_inbox_front(value) } else { layout::parse_topic_offset(value) };
+            parsed.ok_or_else(|| unreadable("an entry"))
         };
         let mut fronts = std::collections::VecDeque::new();
         let mut next = head.first;
@@ -101,12 +123,12 @@ impl DurableStore {
             if layout::offset_of(&key) != Some(Offset(next)) {
                 return Err(unreadable("a stream without a hole"));
             }
-            fronts.push_back(parse(&value).ok_or_else(|| unreadable("an entry"))?);
+            fronts.push_back(parse(&value)?);
             next += 1;
         }
         while next <= head.last && fronts.len() < STORE_FRONTS_MAX {
             let found = self.draft.get(&layout::placed(kind, head.id, Offset(next))).flatten();
-            fronts.push_back(found.and_then(parse).ok_or_else(|| unreadable("an entry"))?);
+            fronts.push_back(parse(found.ok_or_else(|| unreadable("an entry"))?)?);
             next += 1;
         }
         Ok(fronts)
@@ -114,9 +136,18 @@ impl DurableStore {
 
     /// Visits some streams in the order of their keys, and goes on from there the next time.
     pub(super) fn sweep_streams(&mut self, now: Now) -> Result<(), StoreFault> {
+        if self.round.from.is_empty() {
+            if now.wall_ms < self.round.rests_until_ms {
+                return Ok(());
+            }
+            // What is appended during the round is not older than the round.
+            let all = [self.retentions.inbox, self.retentions.topic, self.retentions.everyone];
+            let new = Head { first: 1, last: 1, first_ms: now.wall_ms, ..Head::default() };
+            self.round.due_ms = all.into_iter().map(|retention| due_ms(&new, retention)).min().unwrap_or_default();
+        }
         let mut excess = Vec::new();
         let (mut visited, mut last) = (0, None);
-        let from = layout::prefixed(STREAM, &self.swept);
+        let from = layout::prefixed(STREAM, &self.round.from);
         for found in self.space.range(from..vec![STREAM + 1]).take(STORE_SWEEP_STREAMS_MAX) {
             let (key, value) = found.into_inner().map_err(fault("read the store"))?;
             let head = Head::parse(&value).ok_or_else(|| unreadable("a stream"))?;
@@ -126,6 +157,7 @@ impl DurableStore {
             if is_over || has_excess(&head, retention, now) {
                 excess.push(stream);
             }
+            self.round.due_ms = self.round.due_ms.min(due_ms(&head, retention));
             visited += 1;
             last = Some(key);
         }
@@ -133,23 +165,26 @@ impl DurableStore {
         for stream in excess {
             self.load(&stream)?;
             room -= self.trim(&stream, room, now)?;
-            self.put_head(&stream);
+            self.put_changed_head(&stream);
             let head = self.heads.get_mut().find(&stream).expect("it was just loaded").head;
             if head.len() == 0 && is_over(head.touched_ms, self.retentions.of(&stream).forget_after, now) {
                 self.forget(&stream, &head)?;
             }
             if room == 0 {
                 // The next sweep takes up the rest of this stream.
-                self.swept = layout::stream_key(&stream).split_off(1);
+                self.round.from = layout::stream_key(&stream).split_off(1);
                 return Ok(());
             }
         }
         match last.filter(|_| visited == STORE_SWEEP_STREAMS_MAX) {
             Some(key) => {
-                self.swept = key[1..].to_vec();
-                self.swept.push(0);
+                self.round.from = key[1..].to_vec();
+                self.round.from.push(0);
             }
-            None => self.swept.clear(),
+            None => {
+                self.round.from.clear();
+                self.round.rests_until_ms = self.round.due_ms;
+            }
         }
         Ok(())
     }
