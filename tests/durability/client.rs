@@ -235,7 +235,9 @@ impl Client {
         match decode(VERSION, frame).expect("the gateway speaks MQTT") {
             Packet::Publish(publish) => self.on_publish(&publish),
             Packet::Ack(Ack { kind, packet_id, reason, .. }) => {
-                assert!(!reason.is_error(), "{}: {kind:?} {reason:?}", self.name());
+                // A release that was complete when the process died is answered so the second time (§4.3.3).
+                let was_complete = kind == AckKind::PubComp && reason == Reason::PacketIdentifierNotFound;
+                assert!(!reason.is_error() || was_complete, "{}: {kind:?} {reason:?}", self.name());
                 self.on_ack(kind, packet_id, link)?;
             }
             Packet::SubAck(suback) => {
