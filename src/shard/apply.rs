@@ -45,7 +45,7 @@ impl Gateway {
                 }
                 (Effect::Orphan { receipt, record, member }, _) => {
                     let member = member.or(session).expect("whose it was is known");
-                    self.orphans.push((member, receipt, record));
+                    self.orphans.insert((member, receipt), record);
                 }
                 (effect, Some(session)) => self.apply_to(core, session, effect),
                 (effect, None) => unreachable!("{effect:?} needs a session"),
@@ -187,8 +187,7 @@ impl Gateway {
 
     /// A publish of a session that is over has been answered: what was committed with it is nobody's.
     fn remove_orphan(&mut self, session: SessionId, receipt: Ticket) {
-        if let Some(at) = self.orphans.iter().position(|(member, other, _)| (*member, *other) == (session, receipt)) {
-            let (_, _, record) = self.orphans.swap_remove(at);
+        if let Some(record) = self.orphans.remove(&(session, receipt)) {
             let request = Request::Append { key: None, entries: Vec::new(), records: vec![record] };
             self.log.submit(request, Waiting::Nobody);
         }

@@ -291,8 +291,10 @@ impl Gateway {
             if qos == Qos::AtMostOnce {
                 return Offer::SendOnce;
             }
-            let is_behind_in_log = self.directory.get(id).expect("it is visited").is_behind_in_topics();
-            let offer = if is_behind_in_log || self.lagging.is_behind(id.index) {
+            let session = self.directory.get(id).expect("it is visited");
+            let is_behind = session.is_behind_in_topics() || self.lagging.is_behind(id.index);
+            // What is dropped anyway is dropped now: what is retained may be just that one.
+            let offer = if is_behind && !session.drops_volatile(qos) {
                 Offer::Full
             } else {
                 self.offer_in_pass(core, id, |session, effects| session.offer_volatile(&parcel.message, qos, effects))

@@ -115,7 +115,7 @@ pub(crate) struct Gateway {
 
     /// Received identifiers of sessions that are over, which may be committed only now: removed when their publish is
     /// answered, as each is.
-    pub(super) orphans: Vec<(SessionId, Ticket, RecordChange)>,
+    pub(super) orphans: HashMap<(SessionId, Ticket), RecordChange>,
     pub(super) log: LogPort,
     pub(super) committing: Committing,
     pub(super) turning: Turning,
@@ -194,7 +194,7 @@ impl Gateway {
             pulls: VecDeque::new(),
             failed_reads: Vec::new(),
             retry_reads_ms: 0,
-            orphans: Vec::new(),
+            orphans: HashMap::new(),
             log: LogPort::new(store, shard),
             committing: Committing::new(hash.clone()),
             turning: Turning::default(),

@@ -217,19 +217,22 @@ impl Gateway {
     /// An unlogged message has to wait for a session.
     pub(super) fn lag(&mut self, id: SessionId, number: u64) {
         self.lagging.wait(id.index, number);
-        self.count_lost();
+        self.count_lost(id);
     }
 
-    /// Counts what overran the ring of unlogged messages for those who waited for it.
-    fn count_lost(&mut self) {
+    /// Counts what overran the ring of unlogged messages before a session took it.
+    fn count_lost(&mut self, id: SessionId) {
         let lost = self.lagging.take_lost();
         (0..lost).for_each(|_| self.counters.session(Counter::DroppedWindowFull));
+        if let Some(session) = self.directory.get_mut(id).filter(|_| lost > 0) {
+            session.lose_live(None);
+        }
     }
 
     /// An unlogged message waits no longer for a session that has no use for it.
     pub(super) fn forget_lagging(&mut self, id: SessionId) {
         self.lagging.forget(id.index);
-        self.count_lost();
+        self.count_lost(id);
     }
 
     /// A window may have opened, or logged messages were read: offer the unlogged ones that wait and are next. Logged
@@ -258,7 +261,7 @@ impl Gateway {
             }
             self.lagging.advance(id.index);
         }
-        self.count_lost();
+        self.count_lost(id);
         self.tell_session(core, id, |session, effects| {
             session.hold_topics(false);
             session.pull_again(effects);

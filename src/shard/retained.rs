@@ -177,13 +177,19 @@ impl Gateway {
         }
     }
 
-    /// A live message was offered to a session. If it has that, or will read it in the log, and is being sent what is
-    /// retained, no older message of the topic may follow. What waits in this shard's ring may still be lost.
+    /// A live message was offered to a session that may be being sent what is retained. If it has that, or will read it
+    /// in the log, no older message of the topic may follow; if it was dropped, it has to come as the retained one. What
+    /// waits in this shard's ring may still be either.
     pub(super) fn note_live(&mut self, id: SessionId, message: &Message, offer: Offer) {
         let Some(session) = self.directory.get_mut(id).filter(|session| session.is_replaying()) else { return };
-        let is_taken = matches!(offer, Offer::Send(_) | Offer::SendOnce | Offer::AfterCommit | Offer::Behind);
-        if is_taken && !session.note_live(&message.topic) {
-            self.counters.session(Counter::RetainedUnnoted);
+        match offer {
+            Offer::Send(_) | Offer::SendOnce | Offer::AfterCommit | Offer::Behind => {
+                if !session.note_live(&message.topic) {
+                    self.counters.session(Counter::RetainedUnnoted);
+                }
+            }
+            Offer::Skipped(_) => session.lose_live(Some(&message.topic)),
+            Offer::Full | Offer::Passed => {}
         }
     }
 

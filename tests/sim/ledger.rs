@@ -139,9 +139,6 @@ impl Ledger {
             Some((client, life.number, granted.min(qos))).filter(|(_, _, qos)| *qos > Qos::AtMostOnce)
         });
         let owed = owed.collect();
-        if topic.starts_with("$work/") {
-            self.owes_shares(id, qos);
-        }
         let message = Message {
             author,
             aim,
@@ -159,6 +156,9 @@ impl Ledger {
         };
         self.tell(|| format!("m{id} begins: {message:?}"));
         self.messages.insert(id, message);
+        if topic.starts_with("$work/") {
+            self.owes_shares(id, qos);
+        }
         (id, payload)
     }
 
@@ -452,7 +452,7 @@ impl Life {
     }
 
     /// Whether a message fits in what the client takes.
-    fn takes(&self, message: &Message) -> bool {
+    pub fn takes(&self, message: &Message) -> bool {
         let bytes = message.topic.len() + message.bytes + PUBLISH_BYTES;
         self.packet_bytes_max.is_none_or(|most| bytes <= most as usize)
     }

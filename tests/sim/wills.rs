@@ -83,6 +83,8 @@ impl Wills {
             let (published, is_cleaned, fate) = (0, false, None);
             self.wills.insert(id, Will { began_ms, deaths, delay, expiry, client, published, is_cleaned, fate });
         }
+        // One that nobody answered may be heard after this one, and take its session over.
+        let is_alone = is_alone && self.next.get(&client).is_none_or(|before| before.is_accepted);
         let connection = Connection {
             will: will.map(|(id, ..)| id),
             began_ms: now_ms,

@@ -19,15 +19,20 @@ impl Session {
         if qos == Qos::AtMostOnce {
             return Offer::SendOnce;
         }
-        if self.is_durable() && qos == Qos::ExactlyOnce {
-            // All that is owed this session is logged, so its subscription is not confirmed yet. Without a record the
-            // identifier would be forgotten in a crash, but not by the client.
+        if self.drops_volatile(qos) {
             return Offer::Skipped(Counter::DroppedUnconfirmed);
         }
         if !self.has_room() {
             return Offer::Full;
         }
         Offer::Send(self.launch(message, qos, None, None, effects))
+    }
+
+    /// Whether a message that is not logged is dropped at this QoS: all that is owed a session that lasts is logged, so
+    /// its subscription is not confirmed yet, and without a record the identifier would be forgotten in a crash, but not
+    /// by the client.
+    pub fn drops_volatile(&self, qos: Qos) -> bool {
+        qos == Qos::ExactlyOnce && self.is_durable()
     }
 
     /// Offers a committed message, at the effective QoS; `place` is where its stream has it. Each session gets each matching entry once, in order; what

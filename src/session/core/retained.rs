@@ -73,6 +73,15 @@ impl Session {
         !is_full
     }
 
+    /// A live message of this topic, or none may say of which, was dropped for the session: what is retained may be just
+    /// that one, so no earlier live message speaks against it. A read under way may not have it yet.
+    pub fn lose_live(&mut self, topic: Option<&str>) {
+        let Some(replay) = self.replay_mut() else { return };
+        let noted = replay.notes.len();
+        replay.notes.retain(|note| topic.is_some_and(|topic| **note != *topic));
+        replay.is_outdated |= replay.reading && replay.notes.len() < noted;
+    }
+
     fn replay_mut(&mut self) -> Option<&mut Replay> {
         self.extra.as_mut()?.replay.as_deref_mut()
     }

@@ -33,6 +33,35 @@ fn a_session_that_outlives_its_connection_no_longer_is_done_with_what_is_retaine
 }
 
 #[test]
+fn a_live_message_that_was_dropped_comes_as_the_retained_one_although_an_earlier_one_came_live() {
+    let mut shard = Shard::new(Version::V5);
+    shard.connect(60, false);
+    shard.hold_reads = true;
+    shard.subscribe("a", Qos::ExactlyOnce);
+    let kept =
+        |payload: &'static str| Arc::new(Message { topic: "a".into(), ..(*message(payload, Qos::AtMostOnce)).clone() });
+    let (older, newer) = (kept("older"), kept("newer"));
+    let answer = |shard: &mut Shard, message: &Arc<Message>| {
+        let (filter, after) = shard.reads.remove(0);
+        shard.call(|session, now, effects| {
+            session.on_retained_read(&filter, &after, &[Arc::clone(message)], None, now, effects);
+        });
+        shard.seen()
+    };
+    shard.call(|session, _, _| {
+        assert!(session.note_live(&older.topic));
+        session.lose_live(Some("b"));
+        session.lose_live(Some("a"));
+    });
+    assert_eq!(answer(&mut shard, &older), [""; 0], "what was read before may be older than what came live");
+    assert_eq!(shard.reads.len(), 1, "it is read again");
+    assert_eq!(answer(&mut shard, &newer), ["RETAINED a q0"]);
+    shard.subscribe("a", Qos::ExactlyOnce);
+    shard.call(|session, _, _| assert!(session.note_live(&newer.topic)));
+    assert_eq!(answer(&mut shard, &newer), [""; 0], "it came live");
+}
+
+#[test]
 fn what_was_read_before_a_subscription_is_not_sent_for_it_and_there_is_one_read_at_a_time() {
     let mut shard = Shard::new(Version::V5);
     shard.connect(0, false);
