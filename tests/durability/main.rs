@@ -176,6 +176,7 @@ fn kill_again_and_again(place: &Place, ledger: &Ledger, kills: u64, random: &mut
         while !gateway.has_ended() && !ledger.wait_for(QUIET, |facts| facts.progress >= until) {
             assert!(Instant::now() < deadline, "{failpoint:?}: nothing happens");
         }
+        assert!(failpoint.is_some() || !gateway.has_ended(), "it ended by itself: {}", gateway.said());
         ledger.tell(|facts| facts.is_up = false);
         gateway.kill();
         *met.entry(failpoint.as_deref().map_or("outside", point_of).to_owned()).or_default() += 1;
