@@ -209,8 +209,9 @@ impl Client {
 
     fn publish_more(&mut self, link: &mut Link) -> io::Result<()> {
         let Some(topic) = self.habits.publishes_to.clone() else { return Ok(()) };
-        let is_over = { self.ledger.lock().producers_stop };
-        if is_over || !self.is_ready || self.outgoing.len() >= PUBLISHES_MAX {
+        // Before all subscriptions stand nobody is owed a publish.
+        let is_time = { self.ledger.lock().is_time_to_publish() };
+        if !is_time || self.outgoing.len() >= PUBLISHES_MAX {
             return Ok(());
         }
         self.published += 1;

@@ -29,6 +29,8 @@ pub struct Facts {
     /// Backends that still push.
     pub producing: usize,
     pub clients_stop: bool,
+    pub clients: usize,
+    /// Clients whose subscriptions stand.
     pub ready: usize,
     /// Acknowledged pushes and publishes, and receipts: what kills are timed by.
     pub progress: u64,
@@ -42,6 +44,17 @@ pub struct Facts {
     pub duplicates_answered: u64,
     pub redelivered: u64,
     pub sessions_resumed: u64,
+}
+
+impl Facts {
+    /// Whether every client is ready and the end has not come yet.
+    pub fn is_time_to_publish(&self) -> bool {
+        self.all_ready() && !self.producers_stop
+    }
+
+    pub fn all_ready(&self) -> bool {
+        self.ready == self.clients
+    }
 }
 
 /// See the module.

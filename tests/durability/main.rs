@@ -168,7 +168,7 @@ fn kill_again_and_again(place: &Place, ledger: &Ledger, kills: u64, random: &mut
             break;
         }
         // Nothing is killed before all subscriptions stand: what is owed is known from there on.
-        assert!(ledger.wait_for(PATIENCE, |facts| kill > 0 || facts.ready == habits().len()), "not all are ready");
+        assert!(ledger.wait_for(PATIENCE, |facts| kill > 0 || facts.all_ready()), "not all are ready");
         let steps = 20 + random.below(150);
         // A process with a point meets it sooner or later.
         let until = if failpoint.is_some() { u64::MAX } else { from + steps };
@@ -216,7 +216,7 @@ fn what_was_acknowledged_survives_kill_9_once_and_in_order() {
     let mut random = Random(seed);
     let folder = tempfile::tempdir().expect("the temporary directory is writable");
     let (place, ledger) = (Place::new(&folder.path().join("data")), Arc::new(Ledger::default()));
-    ledger.lock().producing = 2;
+    ledger.tell(|facts| (facts.producing, facts.clients) = (2, habits().len()));
     let clients: Vec<_> = habits()
         .into_iter()
         .map(|(name, habits)| {
@@ -228,7 +228,7 @@ fn what_was_acknowledged_survives_kill_9_once_and_in_order() {
         .map(|name| {
             let (place, ledger, mut random) = (place.clone(), Arc::clone(&ledger), Random(random.bits()));
             thread::spawn(move || {
-                assert!(ledger.wait_for(PATIENCE, |facts| facts.ready == habits().len()), "not all are ready");
+                assert!(ledger.wait_for(PATIENCE, |facts| facts.all_ready()), "not all are ready");
                 produce(name, &place, &ledger, &mut random);
             })
         })
