@@ -1,5 +1,7 @@
 //! The binary's exit codes and error lines: 0 clean, 1 runtime failure, 2 bad usage or configuration.
 
+use kittiwake::auth::{Algorithm, Key, KeyApps, KeySet, Rules, verify};
+use kittiwake::base::ids::AppId;
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
@@ -84,16 +86,59 @@ fn a_data_directory_of_somebody_else_or_of_a_later_version_exits_with_2() {
 }
 
 #[test]
-fn jwt_exits_with_2_until_it_exists() {
-    let mut command = kittiwake(&["serve"]);
-    command.env("KITTIWAKE_AUTH_MODE", "jwt");
-    assert_eq!(failure(command, 2), "auth.mode: jwt is not available yet; allowed: none");
+fn keys_that_cannot_be_read_exit_with_2() {
+    let mut command = kittiwake(&["serve", "--api", "127.0.0.1:0", "--listen", "127.0.0.1:0"]);
+    command.env("KITTIWAKE_AUTH_MODE", "jwt").env("KITTIWAKE_AUTH_KEYS", "RS256:default:file=/nowhere/key.pem");
+    let line = failure(command, 2);
+    assert!(line.starts_with("auth.keys: entry 1: /nowhere/key.pem: ") && line.contains("; allowed: "), "{line}");
+}
+
+#[test]
+fn a_token_is_signed_with_the_configured_secret_or_a_private_key() {
+    let secret = "0123456789abcdef0123456789abcdef";
+    let signed = |arguments: &[&str]| {
+        let mut command = kittiwake(&[&["token", "--user", "ann"], arguments].concat());
+        command.env("KITTIWAKE_AUTH_MODE", "jwt").env("KITTIWAKE_NODE_APPS", "default,shop");
+        command.env("KITTIWAKE_AUTH_KEYS", format!("EdDSA:*:file=tests/keys/ed.pub.pem,HS256/a:shop:secret={secret}"));
+        command
+    };
+    let apps: std::sync::Arc<[String]> = ["default", "shop"].map(str::to_owned).into();
+    let shop = KeyApps::Some([AppId(1)].into());
+    let keys = KeySet::new(
+        vec![
+            Key::secret(Some("a".into()), shop, secret.as_bytes()).expect("it is long enough"),
+            Key::pem(Algorithm::EdDsa, None, KeyApps::All, include_bytes!("keys/ed.pub.pem")).expect("a public key"),
+        ],
+        apps,
+    );
+    let keys = keys.expect("they are few");
+    let now_ms = std::time::UNIX_EPOCH.elapsed().expect("it is later").as_millis() as u64;
+    for (arguments, app) in [
+        (&["--app", "shop", "--ttl", "5m", "--subscribe", "a/#"][..], 1),
+        (&[], 1),
+        (&["--key", "tests/keys/ed.pem", "--app", "default", "--publish", "b"], 0),
+    ] {
+        let output = signed(arguments).output().expect("it runs");
+        assert!(output.status.success(), "{output:?}");
+        let token = String::from_utf8(output.stdout).expect("it is text");
+        let grant = verify(token.trim_end().as_bytes(), &keys, &Rules::default(), now_ms).expect("it is good");
+        assert_eq!((&*grant.user, grant.app), ("ann", AppId(app)), "{arguments:?}");
+        assert_eq!(grant.lists.is_empty(), arguments.is_empty());
+    }
+    let line = failure(signed(&["--app", "default"]), 2);
+    assert!(line.starts_with("auth.keys: there is no HS256 key of that app"), "{line}");
+    let line = failure(signed(&["--app", "other"]), 2);
+    assert_eq!(line, "--app: there is no such app; allowed: a name of node.apps");
+    let line = failure(signed(&["--key", "tests/keys/ed.pub.pem"]), 2);
+    assert!(line.starts_with("--key: tests/keys/ed.pub.pem holds no key to sign with"), "{line}");
+    let line = failure(kittiwake(&["token", "--user", "ann"]), 2);
+    assert_eq!(line, "auth.mode: it is none, so nobody is asked for a token; allowed: jwt");
 }
 
 #[test]
 fn an_address_that_other_hosts_reach_exits_with_2_without_insecure() {
     let line = failure(kittiwake(&["serve", "--listen", "0.0.0.0:0", "--api", "127.0.0.1:0"]), 2);
-    assert!(line.ends_with("allowed: a loopback address, or --insecure"), "{line}");
+    assert!(line.ends_with("allowed: a loopback address, auth.mode jwt, or --insecure"), "{line}");
     let line = failure(kittiwake(&["serve", "--listen", "127.0.0.1:0", "--api", "[::]:0"]), 2);
     assert!(line.starts_with("api.listen (--api): [::]:0 "), "{line}");
 }
@@ -118,12 +163,16 @@ fn bad_usage_is_one_line_and_exits_with_2() {
 
 #[test]
 fn without_a_command_the_line_names_the_commands() {
-    assert_eq!(failure(kittiwake(&[]), 2), "no command; allowed: serve, push, sub (see kittiwake --help)");
+    assert_eq!(
+        failure(kittiwake(&[]), 2),
+        "no command; allowed: serve, push, sub, token, doctor (see kittiwake --help)"
+    );
 }
 
 #[test]
 fn help_and_version_exit_with_0() {
-    for arguments in [&["--help"][..], &["--version"], &["serve", "--help"], &["push", "--help"], &["sub", "--help"]] {
+    let commands = ["serve", "push", "sub", "doctor"].map(|command| [command, "--help"]);
+    for arguments in [&["--help"][..], &["--version"]].into_iter().chain(commands.iter().map(|command| &command[..])) {
         let output = kittiwake(arguments).output().expect("the binary starts");
         assert!(output.status.success() && !output.stdout.is_empty(), "{arguments:?}");
     }

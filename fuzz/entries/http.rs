@@ -1,6 +1,9 @@
 //! Any bytes as the head of an HTTP request.
 
-use kittiwake::limits::{HTTP_HEAD_BYTES_MAX, HTTP_TARGET_BYTES_MAX};
+use kittiwake::limits::{
+    HTTP_HEAD_BYTES_MAX, HTTP_TARGET_BYTES_MAX, IDENTITY_BYTES_MAX, POLL_TIMEOUT_MAX, SUBSCRIPTIONS_MAX,
+};
+use kittiwake::session::sse;
 use kittiwake::wire::http::parse;
 use kittiwake::wire::websocket::Offer;
 
@@ -20,6 +23,11 @@ pub fn head(bytes: &[u8]) {
         let mut answer = Vec::new();
         offer.accept(None, &mut answer);
         assert!(answer.ends_with(b"\r\n\r\n"));
+    }
+    for request in [sse::read(&head, None), sse::read_poll(&head, None)].into_iter().flatten() {
+        assert!((1..=SUBSCRIPTIONS_MAX).contains(&request.filters.len()) && request.device.len() <= IDENTITY_BYTES_MAX);
+        let longest = POLL_TIMEOUT_MAX.as_millis();
+        assert!(request.poll.is_none_or(|poll| u128::from(poll.timeout_ms) <= longest && poll.limit > 0));
     }
     let again = parse(&bytes[..head.bytes]).expect("it was well formed").expect("it was whole");
     assert_eq!((again.method, again.path, again.query), (head.method, head.path, head.query));

@@ -5,4 +5,5 @@ mod draw;
 pub mod http;
 pub mod session;
 pub mod shard;
+pub mod token;
 pub mod websocket;

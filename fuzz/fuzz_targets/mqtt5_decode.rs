@@ -2,4 +2,7 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kittiwake_fuzz::entries::decode::mqtt(kittiwake::wire::mqtt::Version::V5, bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kittiwake_fuzz::entries::decode::mqtt(
+    kittiwake::wire::mqtt::Version::V5,
+    bytes
+));

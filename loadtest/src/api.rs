@@ -3,14 +3,21 @@
 use crate::Failure;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// A push to many may wait for its commit and for every shard.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest line of an answer's head.
+const HEAD_LINE_BYTES_MAX: u64 = 8 << 10;
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
+
+/// A connection that stays open from one request to the next.
+pub struct Conversation {
+    stream: BufReader<TcpStream>,
+}
 
 /// Where the API is.
 #[derive(Clone, Debug)]
@@ -68,11 +75,33 @@ impl Api {
         Ok(Stats { gauges: numbers("gauges"), counters: numbers("counters") })
     }
 
-    fn request(&self, method: &str, path: &str, body: Option<&str>) -> Result<Answer, Failure> {
-        let mut stream = TcpStream::connect_timeout(&self.address, TIMEOUT)?;
+    /// `POST` with JSON over a connection that is opened where there is none, and dropped when it fails. Any status:
+    /// a problem is an answer.
+    pub fn ask(&self, conversation: &mut Option<Conversation>, path: &str, body: &Value) -> Result<Value, Failure> {
+        let mut open = match conversation.take() {
+            Some(open) => open,
+            None => Conversation { stream: BufReader::new(self.connect()?) },
+        };
+        open.stream.get_mut().write_all(self.head("POST", path, Some(&body.to_string()), false).as_bytes())?;
+        let answer = open.answer()?;
+        *conversation = Some(open);
+        Ok(serde_json::from_str(&answer)?)
+    }
+
+    fn connect(&self) -> Result<TcpStream, Failure> {
+        let stream = TcpStream::connect_timeout(&self.address, TIMEOUT)?;
+        stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
-        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", self.address);
+        Ok(stream)
+    }
+
+    /// A whole request.
+    fn head(&self, method: &str, path: &str, body: Option<&str>, last: bool) -> String {
+        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n", self.address);
+        if last {
+            request += "connection: close\r\n";
+        }
         if let Some(key) = &self.key {
             request += &format!("authorization: Bearer {key}\r\n");
         }
@@ -80,11 +109,41 @@ impl Api {
             request += &format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
         }
         request += "\r\n";
-        request += body.unwrap_or_default();
-        stream.write_all(request.as_bytes())?;
+        request + body.unwrap_or_default()
+    }
+
+    fn request(&self, method: &str, path: &str, body: Option<&str>) -> Result<Answer, Failure> {
+        let mut stream = self.connect()?;
+        stream.write_all(self.head(method, path, body, true).as_bytes())?;
         let mut bytes = Vec::new();
         stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes)?;
         parse(&String::from_utf8_lossy(&bytes))
+    }
+}
+
+impl Conversation {
+    /// The body of the next answer, whose length its head says.
+    fn answer(&mut self) -> Result<String, Failure> {
+        let mut bytes = None;
+        loop {
+            let mut line = String::new();
+            if (&mut self.stream).take(HEAD_LINE_BYTES_MAX).read_line(&mut line)? == 0 {
+                return Err("the API has ended the connection".into());
+            }
+            let line = line.trim_end();
+            if line.is_empty() {
+                break;
+            }
+            if let Some((name, value)) = line.split_once(':')
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                bytes = Some(value.trim().parse::<u64>()?);
+            }
+        }
+        let bytes = bytes.filter(|&bytes| bytes <= ANSWER_BYTES_MAX).ok_or("the API's answer has no length")?;
+        let mut body = vec![0; usize::try_from(bytes)?];
+        self.stream.read_exact(&mut body)?;
+        Ok(String::from_utf8(body)?)
     }
 }
 

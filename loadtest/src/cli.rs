@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::fleet::squad::Carriage;
+use crate::source::Door;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kittiwake::base::ids::Qos;
 use kittiwake::io::probe::Choice;
@@ -23,6 +24,28 @@ pub enum Scenario {
     Hold(Hold),
     /// One topic with many subscribers: server CPU per delivery beside a bare send loop, latency.
     Fanout(Fanout),
+    /// One message to one client, again and again: server CPU beside a bare send, latency.
+    Unicast(Unicast),
+    /// Keep-alives: server CPU beside a bare receive and send, latency.
+    Heartbeat(Heartbeat),
+    /// Clients that come and go beside others that stay: server CPU beside bare sockets.
+    Churn(Churn),
+    /// Everybody drops and returns at once; what was pushed meanwhile must come.
+    Storm(Storm),
+    /// Some subscribers read slowly or not at all.
+    Slow(Slow),
+    /// Heartbeats, messages to one and to many, clients that come and go: all at once.
+    Mixed(Mixed),
+    /// A million connections to a gateway of its own: reached, dropped, back, gone.
+    #[command(
+        mut_arg("connections", |argument| argument.default_value("1000000")),
+        mut_arg("target", |argument| argument.default_value("127.0.0.1:21883")),
+        mut_arg("api", |argument| argument.default_value("127.0.0.1:21700")),
+        mut_arg("rate", |argument| argument.default_value("0"))
+    )]
+    C1m(C1m),
+    /// Every row of the budgets that loadtest can measure, as a table.
+    Budgets(Budgets),
     /// Bare sockets without a protocol: what the kernel asks for accept, receive and send.
     Floor(Floor),
     /// The floor's own server process.
@@ -69,6 +92,9 @@ pub struct Common {
     /// Decodes one delivery in a thousand with a codec that is not kittiwake's.
     #[arg(long)]
     pub verify: bool,
+    /// A step in which nothing moves for so many seconds is given up.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub patience: Seconds,
     /// No progress bars.
     #[arg(long)]
     pub quiet: bool,
@@ -166,9 +192,226 @@ pub struct Fanout {
     /// Messages a second that are due, whatever the server does; without it each is due when the window has room.
     #[arg(long, value_name = "N")]
     pub publish_rate: Option<u32>,
+    /// Other clients, which are connected and do nothing.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub idle: u32,
     /// Without the floor: the server alone.
     #[arg(long)]
     pub no_floor: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Unicast {
+    #[command(flatten)]
+    pub common: Common,
+    /// How messages reach the server.
+    #[arg(long, value_enum, default_value_t = Via::Grpc)]
+    pub via: Via,
+    /// QoS of pushing and subscribing.
+    #[arg(long, value_enum, default_value = "0")]
+    pub qos: QosLevel,
+    /// Bytes of the payload, at least 24.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(24..=65_536))]
+    pub payload: u32,
+    /// Pushes in one batch at most.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub batch: u32,
+    /// Messages under way at most.
+    #[arg(long, value_name = "W", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4_000))]
+    pub window: u32,
+    /// Messages a second that are due, whatever the server does; without it each is due when the window has room.
+    #[arg(long, value_name = "N")]
+    pub push_rate: Option<u32>,
+    /// Pairs of a stretch against the server and one against the floor.
+    #[arg(long, value_name = "K", default_value_t = 9)]
+    pub pairs: u32,
+    /// Length of a stretch, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
+    pub stretch: Seconds,
+    /// Messages of a stretch, instead of its length.
+    #[arg(long, value_name = "N")]
+    pub messages: Option<u64>,
+    /// Sessions outlive their connections.
+    #[arg(long)]
+    pub keep_sessions: bool,
+    /// Without the floor: the server alone.
+    #[arg(long)]
+    pub no_floor: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Heartbeat {
+    #[command(flatten)]
+    pub common: Common,
+    /// Heartbeats a second that are due; 0: as many as the window allows.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub beat_rate: u32,
+    /// Answers that may be outstanding.
+    #[arg(long, value_name = "W", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    pub window: u32,
+    /// Sessions end with their connections.
+    #[arg(long)]
+    pub clean: bool,
+    /// Pairs of a stretch against the server and one against the floor.
+    #[arg(long, value_name = "K", default_value_t = 9)]
+    pub pairs: u32,
+    /// Length of a stretch, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
+    pub stretch: Seconds,
+    /// Without the floor: the server alone.
+    #[arg(long)]
+    pub no_floor: bool,
+}
+
+/// `--connections` stay.
+#[derive(Args, Debug)]
+pub struct Churn {
+    #[command(flatten)]
+    pub common: Common,
+    /// Clients that come and go.
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub guests: u32,
+    /// How often they do.
+    #[arg(long, value_name = "K", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub rounds: u32,
+    /// Sessions outlive their connections.
+    #[arg(long)]
+    pub keep_sessions: bool,
+    /// What each connection subscribes to; `{n}` stands for the client's number.
+    #[arg(long, value_name = "FILTER", default_value = "$inbox/#")]
+    pub subscribe: String,
+    /// QoS asked for.
+    #[arg(long, value_enum, default_value = "0")]
+    pub qos: QosLevel,
+    /// Without the floor: the server alone.
+    #[arg(long)]
+    pub no_floor: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Storm {
+    #[command(flatten)]
+    pub common: Common,
+    /// How often everybody drops and returns.
+    #[arg(long, value_name = "K", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub storms: u32,
+    /// Handshakes under way at a time while they return.
+    #[arg(long, value_name = "N", default_value_t = 4_000)]
+    pub together: u32,
+    /// Messages to everyone while all are away, each time; needs --api.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=32))]
+    pub messages: u32,
+}
+
+#[derive(Args, Debug)]
+pub struct Slow {
+    #[command(flatten)]
+    pub common: Common,
+    /// Of a hundred connections so many read slowly.
+    #[arg(long, value_name = "PERCENT", default_value_t = 5, value_parser = clap::value_parser!(u8).range(0..=50))]
+    pub slow_percent: u8,
+    /// Of a hundred connections so many do not read.
+    #[arg(long, value_name = "PERCENT", default_value_t = 5, value_parser = clap::value_parser!(u8).range(0..=49))]
+    pub stalled_percent: u8,
+    /// Receives a second of one who reads slowly.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub sips: u32,
+    /// QoS of publishing and subscribing; above 0 sessions outlive their connections and must miss nothing.
+    #[arg(long, value_enum, default_value = "0")]
+    pub qos: QosLevel,
+    /// Bytes of the payload, at least 16.
+    #[arg(long, value_name = "N", default_value_t = 4_096, value_parser = clap::value_parser!(u32).range(16..=65_536))]
+    pub payload: u32,
+    /// Messages a second.
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub publish_rate: u32,
+    /// Messages under way at most to those who read. Together they must fit into the server's room for one connection,
+    /// or it drops some for those who read as well.
+    #[arg(long, value_name = "W", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub window: u32,
+    /// How long messages are published, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = seconds)]
+    pub stretch: Seconds,
+    /// So many messages, instead of a time.
+    #[arg(long, value_name = "N")]
+    pub messages: Option<u64>,
+}
+
+/// `--connections` are idle but for their heartbeats and messages to single ones.
+#[derive(Args, Debug)]
+pub struct Mixed {
+    #[command(flatten)]
+    pub common: Common,
+    /// Subscribers of one topic.
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub subscribers: u32,
+    /// Clients that come and go.
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    pub guests: u32,
+    /// Messages a second to that topic.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub publish_rate: u32,
+    /// Messages a second to single clients, through the API; needs --api.
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub push_rate: u32,
+    /// Heartbeats a second.
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub beat_rate: u32,
+    /// Bytes of a payload, at least 24.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(24..=65_536))]
+    pub payload: u32,
+    /// How long, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = seconds)]
+    pub stretch: Seconds,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct C1m {
+    #[command(flatten)]
+    pub common: Common,
+    /// Messages to single clients.
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub unicasts: u32,
+    /// Each client pings once within so many seconds; 0: none does.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub heartbeats: Seconds,
+    /// Of a hundred connections so many drop and come back.
+    #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub drop_percent: u8,
+    /// Connects, holds and leaves, nothing else.
+    #[arg(long)]
+    pub hold_only: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Budgets {
+    /// Only these rows, such as P1; others are left out.
+    #[arg(long, value_name = "ROW", value_delimiter = ',')]
+    pub rows: Vec<String>,
+    /// Every count and every time divided by so much: a look, not a measurement.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub divide: u32,
+    /// Longest time of one row's run, in seconds; then it is ended and the row is not met.
+    #[arg(long, value_name = "SECONDS", default_value = "900", value_parser = seconds)]
+    pub row_timeout: Seconds,
+    /// The gateway's binary.
+    #[arg(long, value_name = "PATH", default_value = "target/release/kittiwake")]
+    pub gateway: PathBuf,
+    /// The gateway's driver.
+    #[arg(long, value_enum, default_value_t = DriverName::Auto)]
+    pub gateway_driver: DriverName,
+    /// Pins the server's processes to one CPU.
+    #[arg(long, value_name = "CPU")]
+    pub server_cpu: Option<usize>,
+    /// Pins the client's processes to one CPU.
+    #[arg(long, value_name = "CPU")]
+    pub client_cpu: Option<usize>,
+    /// Port of the gateways that are started; their API has the next one.
+    #[arg(long, value_name = "PORT", default_value_t = 21_883)]
+    pub port: u16,
+    /// Writes DIR/result.json, and each row's own result below DIR.
+    #[arg(long, value_name = "DIR", default_value = "loadtest-report")]
+    pub report: PathBuf,
 }
 
 #[derive(Args, Debug)]
@@ -235,6 +478,32 @@ impl Protocol {
     }
 }
 
+/// How a message to one client reaches the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Via {
+    /// Batches in one gRPC stream.
+    Grpc,
+    /// HTTP requests.
+    Http,
+    /// An MQTT client that publishes to a topic of each receiver.
+    Mqtt,
+}
+
+impl Via {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Grpc => "PushStream",
+            Self::Http => "HTTP",
+            Self::Mqtt => "an MQTT publisher",
+        }
+    }
+
+    /// The API's door; a publisher needs none, and is asked for elsewhere.
+    pub fn door(self) -> Door {
+        if self == Self::Http { Door::Http } else { Door::Grpc }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DriverName {
     Auto,
@@ -288,4 +557,21 @@ pub struct Seconds(pub Duration);
 fn seconds(text: &str) -> Result<Seconds, String> {
     let value: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(value).map(Seconds).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_million_connections_is_what_the_preset_asks_for_and_what_is_said_overrides_it() {
+        let preset = |words: &[&str]| match Arguments::try_parse_from(words).map(|arguments| arguments.scenario) {
+            Ok(Scenario::C1m(preset)) => preset.common,
+            other => panic!("{other:?}"),
+        };
+        let common = preset(&["loadtest", "c1m"]);
+        assert_eq!((common.connections, common.rate), (1_000_000, 0));
+        assert!(common.api.is_some());
+        assert_eq!(preset(&["loadtest", "c1m", "--connections", "200000"]).connections, 200_000);
+    }
 }

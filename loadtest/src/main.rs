@@ -1,17 +1,21 @@
 //! Load for kittiwake and for other MQTT brokers: a fleet of clients on kittiwake's own drivers, engine and codec.
 //!
 //! `cli` what was asked · `scenario` what is done · `rig` an engine with a fleet in it · `fleet` the clients ·
+//! `source` backends that push ·
 //! `floor` bare sockets without a protocol, in a process of their own · `server` processes and what /proc says of
-//! them · `api` a small HTTP client · `report` figures for people and as JSON.
+//! them · `api` a small HTTP client · `figures` what scenarios find · `probe` one client by itself · `report` figures for people and as JSON.
 
 mod api;
 mod cli;
+mod figures;
 mod fleet;
 mod floor;
+mod probe;
 mod report;
 mod rig;
 mod scenario;
 mod server;
+mod source;
 mod verify;
 
 use clap::Parser;

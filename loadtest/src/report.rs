@@ -1,6 +1,8 @@
 //! What a run found: lines for people as it goes, and one JSON file with the circumstances.
 
 use crate::Failure;
+use crate::figures::{Checked, Latency, Moment, Pairs};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::path::Path;
@@ -13,13 +15,23 @@ pub struct Report {
     scenario: &'static str,
     started_unix_s: u64,
     figures: Map<String, Value>,
+    /// The scenario's own result, as its struct says.
+    result: Value,
+    timeline: Vec<Moment>,
     faults: Vec<String>,
 }
 
 impl Report {
     pub fn new(scenario: &'static str) -> Self {
         let started_unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
-        Self { scenario, started_unix_s, figures: Map::new(), faults: Vec::new() }
+        Self {
+            scenario,
+            started_unix_s,
+            figures: Map::new(),
+            result: Value::Null,
+            timeline: Vec::new(),
+            faults: Vec::new(),
+        }
     }
 
     /// Notes a figure and prints it with its unit.
@@ -35,6 +47,47 @@ impl Report {
     /// Notes what is too long to print.
     pub fn detail(&mut self, name: &str, value: Value) {
         self.figures.insert(name.to_owned(), value);
+    }
+
+    /// Keeps what the scenario found, whole.
+    pub fn result(&mut self, result: &impl Serialize) {
+        match serde_json::to_value(result) {
+            Ok(value) => self.result = value,
+            Err(error) => self.fault(format!("the result cannot be written: {error}")),
+        }
+    }
+
+    /// Keeps how things stood in the course of the run.
+    pub fn timeline(&mut self, moments: Vec<Moment>) {
+        self.timeline = moments;
+    }
+
+    /// Notes deliveries, and a fault where one was wrong.
+    pub fn checked(&mut self, what: &str, checked: &Checked) {
+        println!("{what:<44} {:>14} of {} right", checked.right, checked.expected);
+        if !checked.is_right() {
+            self.fault(format!("{what}: {checked:?}"));
+        }
+    }
+
+    /// Notes latencies.
+    pub fn latency(&mut self, what: &str, latency: &Latency) {
+        let Latency { p50_us, p99_us, max_us, .. } = latency;
+        println!("{what:<44} p50 {p50_us} p99 {p99_us} max {max_us} µs");
+    }
+
+    /// Notes pairs of stretches and prints their medians.
+    pub fn pairs(&mut self, name: &str, pairs: &Pairs) {
+        for (part, spread, unit) in [
+            ("server_us", &pairs.server_us, "µs server CPU"),
+            ("floor_us", &pairs.floor_us, "µs, the floor's for the same"),
+            ("ratio", &pairs.ratio, ""),
+            ("difference_us", &pairs.difference_us, "µs above the floor"),
+        ] {
+            if let Some(spread) = spread {
+                self.quartiles(&format!("{name}_{part}"), &spread.all, unit);
+            }
+        }
     }
 
     /// Notes that the run did not find what it should have.
@@ -69,6 +122,8 @@ impl Report {
             "kernel": read_line("/proc/sys/kernel/osrelease"),
             "machine": machine(),
             "figures": self.figures,
+            "result": self.result,
+            "timeline": self.timeline,
         })
     }
 }

@@ -1,8 +1,10 @@
 //! An engine with a fleet in it, turned by the scenario's own thread until something is so.
 
 use crate::Failure;
-use crate::fleet::orders::{Drive, Ramp, Round, Saying};
+use crate::figures::Moment;
+use crate::fleet::orders::{Beat, Drive, Mailing, Plan, Ramp, Round, Saying};
 use crate::fleet::{Fleet, Tick};
+use crate::server::{Process, slab_bytes};
 use indicatif::{ProgressBar, ProgressStyle};
 use kittiwake::base::ids::ShardId;
 use kittiwake::engine::mail::{Mailbox, Post};
@@ -10,6 +12,7 @@ use kittiwake::engine::{Engine, Settings};
 use kittiwake::io::Driver;
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -18,12 +21,20 @@ use std::time::{Duration, Instant};
 
 /// While connecting or publishing at a rate the fleet looks at its orders at least so often.
 const FAST_TICK: Duration = Duration::from_millis(2);
+/// While heartbeats are sent at a rate.
+const BEAT_TICK: Duration = Duration::from_millis(1);
 /// The mailbox holds ticks alone.
 const TICKS_MAX: usize = 16;
 /// A ramp in which nobody got ready for so long is given up.
 const RAMP_PATIENCE: Duration = Duration::from_secs(15);
 /// Pause between looks at a progress bar.
 const REDRAW: Duration = Duration::from_millis(100);
+/// Pause between two moments of the timeline.
+const MOMENT: Duration = Duration::from_secs(1);
+/// Moments that are kept: over an hour and a half of them. Beyond it none is added.
+const MOMENTS_MAX: usize = 6_000;
+/// A squad that was told to leave has left by then, counted from the last one that did.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +53,22 @@ pub struct Rig<D: Driver> {
     post: Post<Tick>,
     stop: Arc<AtomicBool>,
     quiet: bool,
+    started: Instant,
+    /// Whose memory and CPU time the timeline has.
+    watched: Option<Process>,
+    timeline: Vec<Moment>,
+    noted: Option<Instant>,
+}
+
+/// How a ramp is to go.
+#[derive(Clone, Copy, Debug)]
+pub struct Climb {
+    /// New connections a second; 0: no bound.
+    pub rate: u32,
+    /// Handshakes under way at a time.
+    pub handshakes: u32,
+    /// When all were due, if not when each is asked.
+    pub due: Option<Instant>,
 }
 
 impl<D: Driver> Rig<D> {
@@ -51,7 +78,8 @@ impl<D: Driver> Rig<D> {
         let post = mailbox.post();
         let settings = Settings { connections_max, ..Settings::default() };
         let engine = Engine::new(driver, Fleet::new(), settings, mailbox, vec![post.clone()])?;
-        Ok(Self { engine, post, stop, quiet })
+        let (started, timeline) = (Instant::now(), Vec::new());
+        Ok(Self { engine, post, stop, quiet, started, watched: None, timeline, noted: None })
     }
 
     pub fn fleet(&self) -> &Fleet {
@@ -70,6 +98,33 @@ impl<D: Driver> Rig<D> {
     /// Receives that brought bytes, so far.
     pub fn receives(&self) -> u64 {
         self.engine.core.totals().receives
+    }
+
+    /// From now on the timeline has the memory and the CPU time of this process.
+    pub fn watch(&mut self, process: Option<Process>) {
+        self.watched = process;
+    }
+
+    /// How things stood in the course of the run.
+    pub fn take_timeline(&mut self) -> Vec<Moment> {
+        core::mem::take(&mut self.timeline)
+    }
+
+    fn note(&mut self, stage: &str, now: Instant) {
+        if self.timeline.len() >= MOMENTS_MAX || self.noted.is_some_and(|noted| now.duration_since(noted) < MOMENT) {
+            return;
+        }
+        self.noted = Some(now);
+        // What cannot be read is left out: the process may have ended.
+        let cpu_ns = self.watched.and_then(|process| process.cpu_ns().ok());
+        self.timeline.push(Moment {
+            seconds: now.duration_since(self.started).as_secs_f64(),
+            stage: stage.to_owned(),
+            ready: self.fleet().ready(),
+            server_rss_bytes: self.watched.and_then(|process| process.rss_bytes().ok()),
+            server_cpu_seconds: cpu_ns.map(|ns| ns as f64 / 1e9),
+            slab_bytes: slab_bytes().unwrap_or(0),
+        });
     }
 
     pub fn interrupted(&self) -> bool {
@@ -97,6 +152,7 @@ impl<D: Driver> Rig<D> {
                 bar.set_position(at.min(goal));
                 let tally = &self.engine.handler.tally;
                 bar.set_message(format!("{} retries, {} failed, {} lost", tally.retries, tally.failed, tally.lost));
+                self.note(what, now);
             }
             let ended = if at >= goal {
                 Ended::Done
@@ -126,27 +182,41 @@ impl<D: Driver> Rig<D> {
 
     /// Connects a squad: at most `rate` a second and `handshakes` at a time.
     pub fn ramp(&mut self, what: &str, squad: u8, rate: u32, handshakes: u32) -> io::Result<Ended> {
-        self.engine.handler.ramp = Some(Ramp {
-            squad,
-            next: 0,
-            again: VecDeque::new(),
-            under_way: 0,
-            under_way_max: handshakes.max(1),
-            rate,
-            started_ms: self.engine.core.now().monotonic_ms,
-            issued: 0,
-        });
-        let count = u64::from(self.fleet().squad(squad).count);
+        let count = self.fleet().squad(squad).count;
+        self.ramp_some(what, squad, 0..count, Climb { rate, handshakes, due: None })
+    }
+
+    /// Connects some members of a squad, none of whom is connected.
+    pub fn ramp_some(&mut self, what: &str, squad: u8, members: Range<u32>, climb: Climb) -> io::Result<Ended> {
+        let (count, before) = (u64::from(members.end - members.start), u64::from(self.fleet().squad(squad).ready));
+        self.start_ramp(squad, members, climb);
         let ticker = Ticker::start(self.post.clone(), FAST_TICK);
         let failed = self.fleet().tally.failed;
         let ended = self.run(what, count, RAMP_PATIENCE, |fleet| {
-            let ready = u64::from(fleet.squad(squad).ready);
+            let ready = u64::from(fleet.squad(squad).ready).saturating_sub(before);
             // Attempts that fail are no progress: a server that is full must not be knocked at for ever.
             if ready + fleet.tally.failed - failed >= count { count } else { ready }
         });
         drop(ticker);
         self.engine.handler.ramp = None;
         ended
+    }
+
+    /// Begins to connect some members of a squad; whoever turns the rig waits for them.
+    pub fn start_ramp(&mut self, squad: u8, members: Range<u32>, climb: Climb) {
+        self.engine.handler.ramp = Some(Ramp {
+            squad,
+            next: members.start,
+            end: members.end,
+            due: climb.due,
+            again: VecDeque::new(),
+            under_way: 0,
+            under_way_max: climb.handshakes.max(1),
+            rate: climb.rate,
+            started_ms: self.engine.core.now().monotonic_ms,
+            issued: 0,
+        });
+        self.tick();
     }
 
     /// Publishes as ordered, until all of it has arrived everywhere.
@@ -179,15 +249,79 @@ impl<D: Driver> Rig<D> {
 
     /// Every member of a squad says this once.
     pub fn say(&mut self, squad: u8, what: Saying) {
-        self.engine.handler.round = Some(Round { squad, next: 0, what });
+        let count = self.fleet().squad(squad).count;
+        self.say_some(squad, 0..count, what);
+    }
+
+    /// Some members of a squad say this once.
+    pub fn say_some(&mut self, squad: u8, members: Range<u32>, what: Saying) {
+        self.engine.handler.round = Some(Round { squad, next: members.start, end: members.end, what });
         self.tick();
     }
 
     /// A squad leaves.
     pub fn leave(&mut self, what: &str, squad: u8) -> io::Result<Ended> {
-        let count = u64::from(self.fleet().squad(squad).ready + self.fleet().squad(squad).left);
-        self.say(squad, Saying::Goodbye);
-        self.run(what, count, Duration::from_secs(20), |fleet| u64::from(fleet.squad(squad).left))
+        let count = self.fleet().squad(squad).count;
+        self.leave_some(what, squad, 0..count, Saying::Goodbye)
+    }
+
+    /// Some members of a squad leave, each as it is told, and are gone when this returns.
+    pub fn leave_some(&mut self, what: &str, squad: u8, members: Range<u32>, how: Saying) -> io::Result<Ended> {
+        let before = u64::from(self.fleet().squad(squad).left);
+        let leaving = self.fleet().connected(squad, members.clone());
+        self.say_some(squad, members, how);
+        // Who loses its connection before it is told is gone as well.
+        let lost = self.fleet().tally.lost;
+        self.run(what, leaving, LEAVE_PATIENCE, |fleet| {
+            u64::from(fleet.squad(squad).left) - before + (fleet.tally.lost - lost)
+        })
+    }
+
+    /// Sends heartbeats as ordered, until all are answered.
+    pub fn beat(&mut self, what: &str, beat: Beat, patience: Duration) -> io::Result<Ended> {
+        let (squad, open) = (beat.squad, beat.until.is_some());
+        let before = self.fleet().squad(squad).beats.answered;
+        let goal = if open { u64::MAX } else { beat.left };
+        let tick = if beat.pace.is_some() { BEAT_TICK } else { REDRAW };
+        self.engine.handler.beat = Some(beat);
+        let ticker = Ticker::start(self.post.clone(), tick);
+        let ended = self.run(what, goal, patience, |fleet| match &fleet.beat {
+            Some(beat) if beat.left == 0 && beat.under_way == 0 => goal,
+            _ => fleet.squad(squad).beats.answered - before,
+        });
+        drop(ticker);
+        self.engine.handler.beat = None;
+        ended
+    }
+
+    /// Publishes letters as ordered, until all are delivered; what was sent to whom.
+    pub fn mail(&mut self, what: &str, mailing: Mailing, patience: Duration) -> io::Result<(Ended, Plan)> {
+        let (squad, open) = (mailing.squad, mailing.until.is_some());
+        let before = self.letters(squad);
+        let goal = if open { u64::MAX } else { mailing.left };
+        let tick = if mailing.pace.is_some() { FAST_TICK } else { REDRAW };
+        self.engine.handler.mailing = Some(mailing);
+        let ticker = Ticker::start(self.post.clone(), tick);
+        let ended = self.run(what, goal, patience, |fleet| {
+            let delivered = fleet.squad(squad).inboxes.as_ref().map_or(0, |inboxes| inboxes.deliveries);
+            match &fleet.mailing {
+                Some(mailing) if mailing.left == 0 && mailing.plan.total <= delivered => goal,
+                _ => delivered - before,
+            }
+        });
+        drop(ticker);
+        let mailing = self.engine.handler.mailing.take().expect("it was ordered above");
+        Ok((ended?, mailing.plan))
+    }
+
+    /// Letters that reached a squad's members as they should, so far.
+    pub fn letters(&self, squad: u8) -> u64 {
+        self.fleet().squad(squad).inboxes.as_ref().map_or(0, |inboxes| inboxes.deliveries)
+    }
+
+    /// Until it is dropped, what is due is looked for at least every two milliseconds.
+    pub fn ticker(&self) -> Ticker {
+        Ticker::start(self.post.clone(), FAST_TICK)
     }
 
     /// Makes the next turn begin at once.
@@ -211,7 +345,7 @@ impl<D: Driver> Rig<D> {
 }
 
 /// Wakes the engine every so often, until it is dropped.
-struct Ticker {
+pub struct Ticker {
     end: Option<Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }

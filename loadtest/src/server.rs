@@ -7,14 +7,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::fs;
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a child may take to listen.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long a child may take to end when asked to; then it is killed.
-const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a child may take to end when asked to, with a million connections to close; then it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pause between looks at a child that starts or stops.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -51,6 +52,21 @@ impl Process {
         let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
         let field = |name: &str| field_kib(&text, name).ok_or_else(|| format!("{path}: no {name}"));
         Ok(Memory { rss_bytes: field("Rss:")?, anonymous_bytes: field("Anonymous:")? })
+    }
+
+    /// Its resident memory by the kernel's counters: good to some pages a thread, and cheap.
+    pub fn rss_bytes(self) -> Result<u64, Failure> {
+        let path = format!("/proc/{}/statm", self.pid);
+        let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+        let pages = text.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+        Ok(pages.ok_or_else(|| format!("{path}: no resident pages"))? * rustix::param::page_size() as u64)
+    }
+
+    /// The most resident memory it ever had.
+    pub fn peak_rss_bytes(self) -> Result<u64, Failure> {
+        let path = format!("/proc/{}/status", self.pid);
+        let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+        field_kib(&text, "VmHWM:").ok_or_else(|| format!("{path}: no VmHWM").into())
     }
 
     /// Binds all its threads, and those they start later, to one CPU.
@@ -125,7 +141,8 @@ impl Server {
             let (name, value) = pair.split_once('=').ok_or("--gateway-env wants NAME=VALUE")?;
             command.env(name, value);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        // Ctrl-C is for us: the child is ended when the run has been.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
         let child = command.spawn().map_err(|error| format!("{}: {error}", choice.gateway.display()))?;
         let process = Process { pid: child.id() };
         let mut server = Self { child: Some(child), process: Some(process) };

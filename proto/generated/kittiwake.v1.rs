@@ -179,6 +179,12 @@ pub struct User {
     /// At most 1000.
     #[prost(message, repeated, tag = "2")]
     pub devices: ::prost::alloc::vec::Vec<DeviceState>,
+    /// Messages of the inbox behind `read` that are not over their time.
+    #[prost(uint64, tag = "3")]
+    pub unread: u64,
+    /// Up to where the user's devices have acknowledged the inbox; absent if nobody has read any of it.
+    #[prost(message, optional, tag = "4")]
+    pub read: ::core::option::Option<Position>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeviceState {
@@ -197,6 +203,9 @@ pub struct DeviceState {
     /// Up to where it has acknowledged its user's inbox; absent if it has read none of it.
     #[prost(message, optional, tag = "6")]
     pub inbox: ::core::option::Option<Position>,
+    /// Messages of the inbox that are its and that it has not acknowledged; absent if it does not subscribe to it.
+    #[prost(uint64, optional, tag = "7")]
+    pub unread: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DisconnectRequest {
@@ -360,18 +369,52 @@ pub struct AckEventsReply {
 pub struct GetHistoryRequest {
     #[prost(string, tag = "1")]
     pub app: ::prost::alloc::string::String,
-    #[prost(string, tag = "2")]
-    pub topic: ::prost::alloc::string::String,
+    /// Behind this place; absent: from the oldest there is. With the epoch 0 the offset is of whichever life the stream has.
     #[prost(message, optional, tag = "3")]
     pub after: ::core::option::Option<Position>,
-    /// At most this many.
-    #[prost(uint32, tag = "4")]
-    pub limit: u32,
+    /// At most this many: up to 256; absent: 100. A page may have fewer, also none, although there is more.
+    #[prost(uint32, optional, tag = "4")]
+    pub limit: ::core::option::Option<u32>,
+    /// Whose; one is required.
+    #[prost(oneof = "get_history_request::Of", tags = "2, 5")]
+    pub of: ::core::option::Option<get_history_request::Of>,
+}
+/// Nested message and enum types in `GetHistoryRequest`.
+pub mod get_history_request {
+    /// Whose; one is required.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Of {
+        /// A topic: 1 to 4096 bytes.
+        #[prost(string, tag = "2")]
+        Topic(::prost::alloc::string::String),
+        /// A user's inbox: 1 to 256 bytes.
+        #[prost(string, tag = "5")]
+        User(::prost::alloc::string::String),
+    }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct History {
+    /// Oldest first.
     #[prost(message, repeated, tag = "1")]
     pub entries: ::prost::alloc::vec::Vec<HistoryEntry>,
+    /// The stream's life; 0: there is no such stream.
+    #[prost(fixed64, tag = "2")]
+    pub epoch: u64,
+    /// Offset of the oldest message kept; one more than `last` when none is.
+    #[prost(uint64, tag = "3")]
+    pub first: u64,
+    /// Offset of the newest message ever.
+    #[prost(uint64, tag = "4")]
+    pub last: u64,
+    /// Up to where this page goes: the next one is `after` it.
+    #[prost(uint64, tag = "5")]
+    pub next: u64,
+    /// Messages that retention removed between `after` and the first entry.
+    #[prost(uint64, tag = "6")]
+    pub trimmed: u64,
+    /// `after` is of another life of the stream: the page begins with the oldest there is.
+    #[prost(bool, tag = "7")]
+    pub unknown_position: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HistoryEntry {
@@ -381,18 +424,37 @@ pub struct HistoryEntry {
     pub payload: ::prost::bytes::Bytes,
     #[prost(string, tag = "3")]
     pub content_type: ::prost::alloc::string::String,
+    /// As devices see it: a topic, or `$inbox/LABEL`.
+    #[prost(string, tag = "4")]
+    pub topic: ::prost::alloc::string::String,
+    #[prost(enumeration = "Qos", tag = "5")]
+    pub qos: i32,
+    /// The one device that it is for; empty: all.
+    #[prost(string, tag = "6")]
+    pub device: ::prost::alloc::string::String,
+    /// When it was taken in, milliseconds since 1970-01-01 UTC.
+    #[prost(uint64, tag = "7")]
+    pub at_ms: u64,
+    /// Milliseconds left of its time; absent: it has no end.
+    #[prost(uint64, optional, tag = "8")]
+    pub ttl_ms: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetPresenceRequest {
     #[prost(string, tag = "1")]
     pub app: ::prost::alloc::string::String,
+    /// 1 to 4096 bytes.
     #[prost(string, tag = "2")]
     pub topic: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Presence {
+    /// By name, at most 10000.
     #[prost(string, repeated, tag = "1")]
     pub users: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// All of them.
+    #[prost(uint64, tag = "2")]
+    pub count: u64,
 }
 /// Quality of service of a push. A delivery has the smaller one of this and the subscription's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -598,7 +660,8 @@ pub mod gateway_client {
                 .insert(GrpcMethod::new("kittiwake.v1.Gateway", "PushStream"));
             self.inner.streaming(req, path, codec).await
         }
-        /// What the node knows of a user's devices, connected or away. A user nobody has heard of has none.
+        /// What the node knows of a user's devices, connected or away, and how many messages of the inbox they have not read.
+        /// A user nobody has heard of has no devices.
         pub async fn get_user(
             &mut self,
             request: impl tonic::IntoRequest<super::GetUserRequest>,
@@ -698,7 +761,8 @@ pub mod gateway_client {
                 .insert(GrpcMethod::new("kittiwake.v1.Gateway", "AckEvents"));
             self.inner.unary(req, path, codec).await
         }
-        /// Not available yet: UNIMPLEMENTED.
+        /// A part of a user's inbox, or of a topic's history: what a rule of `topics.history` keeps of it, or sessions that
+        /// are away are owed. Messages over their time are left out.
         pub async fn get_history(
             &mut self,
             request: impl tonic::IntoRequest<super::GetHistoryRequest>,
@@ -720,7 +784,7 @@ pub mod gateway_client {
                 .insert(GrpcMethod::new("kittiwake.v1.Gateway", "GetHistory"));
             self.inner.unary(req, path, codec).await
         }
-        /// Not available yet: UNIMPLEMENTED.
+        /// Who subscribes by name to a topic that a rule of `topics.presence` shows; NOT_FOUND for others.
         pub async fn get_presence(
             &mut self,
             request: impl tonic::IntoRequest<super::GetPresenceRequest>,
@@ -775,7 +839,8 @@ pub mod gateway_server {
             &self,
             request: tonic::Request<tonic::Streaming<super::PushBatch>>,
         ) -> std::result::Result<tonic::Response<Self::PushStreamStream>, tonic::Status>;
-        /// What the node knows of a user's devices, connected or away. A user nobody has heard of has none.
+        /// What the node knows of a user's devices, connected or away, and how many messages of the inbox they have not read.
+        /// A user nobody has heard of has no devices.
         async fn get_user(
             &self,
             request: tonic::Request<super::GetUserRequest>,
@@ -807,12 +872,13 @@ pub mod gateway_server {
             &self,
             request: tonic::Request<super::AckEventsRequest>,
         ) -> std::result::Result<tonic::Response<super::AckEventsReply>, tonic::Status>;
-        /// Not available yet: UNIMPLEMENTED.
+        /// A part of a user's inbox, or of a topic's history: what a rule of `topics.history` keeps of it, or sessions that
+        /// are away are owed. Messages over their time are left out.
         async fn get_history(
             &self,
             request: tonic::Request<super::GetHistoryRequest>,
         ) -> std::result::Result<tonic::Response<super::History>, tonic::Status>;
-        /// Not available yet: UNIMPLEMENTED.
+        /// Who subscribes by name to a topic that a rule of `topics.presence` shows; NOT_FOUND for others.
         async fn get_presence(
             &self,
             request: tonic::Request<super::GetPresenceRequest>,

@@ -37,6 +37,14 @@ number!(
     Epoch(u64)
 );
 
+impl Epoch {
+    /// Reads its text, 16 hexadecimal digits; none: it is not one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_one = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_one.then(|| u64::from_str_radix(text, 16).ok().map(Self)).flatten()
+    }
+}
+
 /// Names a push for ever: a UUID, drawn by who takes it in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct PushId(pub u128);

@@ -1,8 +1,6 @@
 //! `api.keys`: each entry names apps and a secret, `APPS:KEY`.
 
-use super::ConfigError;
-use super::layers::one_line;
-use crate::base::ids::AppId;
+use super::{ConfigError, app_ids};
 use crate::limits::{API_KEY_BYTES_MAX, API_KEY_BYTES_MIN, API_KEYS_MAX};
 use crate::push::{ApiKey, Apps};
 use std::collections::HashSet;
@@ -32,15 +30,7 @@ pub(super) fn parse(entries: &[String], apps: &[String]) -> Result<Vec<ApiKey>, 
 }
 
 fn apps_of(names: &str, apps: &[String]) -> Result<Apps, ConfigError> {
-    if names == "*" {
-        return Ok(Apps::All);
-    }
-    let id = |name: &str| {
-        let index = apps.iter().position(|app| app == name);
-        let id = index.and_then(|index| u16::try_from(index).ok()).map(AppId);
-        id.ok_or_else(|| error(format!("`{}` is not an app of node.apps", one_line(name))))
-    };
-    Ok(Apps::Some(names.split('+').map(id).collect::<Result<_, _>>()?))
+    Ok(app_ids(names, apps).map_err(error)?.map_or(Apps::All, |ids| Apps::Some(ids.into())))
 }
 
 fn error(wrong: String) -> ConfigError {

@@ -7,17 +7,22 @@
 mod api_keys;
 pub mod keys;
 mod layers;
+pub mod token_keys;
+mod topics;
 
-use crate::auth::UserTemplate;
+use crate::auth::{Lists, Pattern, Rules, UserTemplate};
+use crate::base::ids::AppId;
 use crate::io::probe::Choice;
 use crate::limits;
 use crate::push::ApiKey;
+use crate::shard::TopicRules;
 use crate::wire::http::{OriginError, Origins};
 use core::fmt;
 use core::time::Duration;
 use layers::{Values, one_line};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use token_keys::TokenKeys;
 
 /// What all our environment variables start with.
 pub const ENVIRONMENT_PREFIX: &str = "KITTIWAKE_";
@@ -120,10 +125,25 @@ pub struct Config {
     pub data_dir: Option<PathBuf>,
     /// Go on with what is left of a store that has lost something.
     pub accept_loss: bool,
+    /// What is kept and shown of topics.
+    pub topics: TopicRules,
     /// Template of the user's name.
     pub user_template: UserTemplate,
+    /// How tokens are checked; none: nobody is asked for one.
+    pub tokens: Option<Tokens>,
+    /// What devices may do.
+    pub rights: Lists,
     /// Bounds.
     pub limits: Limits,
+}
+
+/// `auth.mode = "jwt"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    /// The keys, or where they are.
+    pub keys: TokenKeys,
+    /// What tokens have to say.
+    pub rules: Rules,
 }
 
 /// What the command line of `serve` says; each is stronger than file and environment.
@@ -174,7 +194,6 @@ pub fn parse(
     }
     values.lay_environment(environment)?;
     lay_flags(&mut values, flags)?;
-    check_availability(&values)?;
     let config = Config { accept_loss: flags.accept_loss, ..assemble(&values)? };
     check_exposure(&config)?;
     Ok(config)
@@ -197,14 +216,6 @@ fn lay_flags(values: &mut Values, flags: &Flags) -> Result<(), ConfigError> {
     }
     if flags.insecure {
         values.lay_flag("node.insecure", "--insecure", "true")?;
-    }
-    Ok(())
-}
-
-/// Keys that have a place in the configuration but nothing behind them yet.
-fn check_availability(values: &Values) -> Result<(), ConfigError> {
-    if values.text("auth.mode") == "jwt" {
-        return Err(ConfigError::new("auth.mode", "jwt is not available yet", "none"));
     }
     Ok(())
 }
@@ -252,14 +263,17 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
             _ => Choice::Auto,
         },
         insecure: values.bool("node.insecure"),
-        apps,
         drain_timeout: values.duration("node.drain_timeout"),
         server_reference: server_reference(values.text("node.server_reference"))?,
         sys_interval: values.duration("node.sys_interval"),
         sys_users: values.list("auth.sys_users").to_vec(),
         data_dir: Some(values.text("store.data_dir")).filter(|text| !text.is_empty()).map(PathBuf::from),
         accept_loss: false,
+        topics: topics::parse(values.list("topics.history"), values.list("topics.presence"))?,
         user_template: user_template(values.text("auth.user"))?,
+        tokens: tokens(values, &apps)?,
+        rights: Lists { publish: patterns(values, "auth.publish")?, subscribe: patterns(values, "auth.subscribe")? },
+        apps,
         limits,
     })
 }
@@ -316,6 +330,52 @@ fn apps(names: &[String]) -> Result<Vec<String>, ConfigError> {
     Ok(names.to_vec())
 }
 
+/// Names of apps joined by `+`; none: `*`, all. The error says what is wrong.
+fn app_ids(names: &str, apps: &[String]) -> Result<Option<Vec<AppId>>, String> {
+    if names == "*" {
+        return Ok(None);
+    }
+    let id = |name: &str| {
+        let index = apps.iter().position(|app| app == name);
+        let id = index.and_then(|index| u16::try_from(index).ok()).map(AppId);
+        id.ok_or_else(|| format!("`{}` is not an app of node.apps", one_line(name)))
+    };
+    names.split('+').map(id).collect::<Result<_, _>>().map(Some)
+}
+
+fn tokens(values: &Values, apps: &[String]) -> Result<Option<Tokens>, ConfigError> {
+    let keys = token_keys::parse(values.list("auth.keys"), apps)?;
+    match (values.text("auth.mode") == "jwt", keys.is_empty()) {
+        (false, true) => Ok(None),
+        (false, false) => Err(ConfigError::new("auth.keys", "auth.mode is none, so nobody is asked", "auth.mode jwt")),
+        (true, true) => Err(ConfigError::new("auth.keys", "it is empty, so that no token is good", "at least one")),
+        (true, false) => {
+            let text = |name| Some(values.text(name)).filter(|text| !text.is_empty()).map(Into::into);
+            let (issuer, audience) = (text("auth.issuer"), text("auth.audience"));
+            let rules = Rules { leeway: values.duration("auth.leeway"), issuer, audience };
+            Ok(Some(Tokens { keys, rules }))
+        }
+    }
+}
+
+fn patterns(values: &Values, name: &str) -> Result<Option<Box<[Pattern]>>, ConfigError> {
+    let list = values.list(name);
+    if list.is_empty() {
+        return Ok(None);
+    }
+    if list.len() > limits::AUTH_FILTERS_MAX {
+        let allowed = format!("at most {}", limits::AUTH_FILTERS_MAX);
+        return Err(ConfigError::new(name, format!("{} are too many", list.len()), allowed));
+    }
+    let pattern = |text: &String| {
+        Pattern::parse(text).map_err(|wrong| {
+            let allowed = "topic filters, in which {user} and {device} stand for names";
+            ConfigError::new(name, format!("`{}` {wrong}", one_line(text)), allowed)
+        })
+    };
+    list.iter().map(pattern).collect::<Result<_, _>>().map(Some)
+}
+
 /// Nothing is none.
 fn server_reference(text: &str) -> Result<Option<Box<str>>, ConfigError> {
     if text.len() > limits::SERVER_REFERENCE_BYTES_MAX || text.contains('\0') {
@@ -338,13 +398,17 @@ fn user_template(text: &str) -> Result<UserTemplate, ConfigError> {
     UserTemplate::parse(text).map_err(|wrong| error(wrong.to_string()))
 }
 
-/// Who is not authenticated is served on an address that other hosts can reach only on demand: devices, who cannot be
-/// yet, and callers of an API without keys.
+/// Who is not authenticated is served on an address that other hosts can reach only on demand: devices that show no
+/// token, and callers of an API without keys.
 fn check_exposure(config: &Config) -> Result<(), ConfigError> {
     if config.insecure {
         return Ok(());
     }
-    let edge = config.edge_listen.iter().map(|address| ("edge.listen (--listen)", address));
+    let edge = config
+        .edge_listen
+        .iter()
+        .filter(|_| config.tokens.is_none())
+        .map(|address| ("edge.listen (--listen)", address));
     let api = config.api_keys.is_empty().then_some(("api.listen (--api)", &config.api_listen));
     for (key, address) in edge.chain(api) {
         if !address.ip().to_canonical().is_loopback() {
@@ -353,7 +417,7 @@ fn check_exposure(config: &Config) -> Result<(), ConfigError> {
                 format!("{address} is reachable from other hosts and nobody is authenticated"),
                 match key {
                     "api.listen (--api)" => "a loopback address, api.keys, or --insecure",
-                    _ => "a loopback address, or --insecure",
+                    _ => "a loopback address, auth.mode jwt, or --insecure",
                 },
             ));
         }

@@ -103,11 +103,11 @@ fn unknown_keys_are_errors_wherever_they_come_from() {
     assert_eq!(line_of(from_file("[api]\nport = 1")), "api.port: there is no such key; allowed: api.listen, api.keys",);
     assert_eq!(
         line_of(from_file("[nodes]")),
-        "nodes: there is no such key; allowed: [edge], [api], [node], [store], [auth], [limits]",
+        "nodes: there is no such key; allowed: [edge], [api], [node], [topics], [store], [auth], [limits]",
     );
     assert_eq!(
         line_of(from_file("shards = 1")),
-        "shards: there is no such key; allowed: [edge], [api], [node], [store], [auth], [limits]",
+        "shards: there is no such key; allowed: [edge], [api], [node], [topics], [store], [auth], [limits]",
     );
     assert_eq!(
         line_of(parse(None, environment(&[("KITTIWAKE_NODE_SHARD", "1")]), &flags())),
@@ -194,9 +194,54 @@ fn messages_live_in_memory_only_where_the_data_directory_is_empty() {
     assert_eq!(config(Some("")), None);
 }
 
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
 #[test]
-fn tokens_are_refused_until_they_can_be_checked() {
-    assert_eq!(line_of(from_file("[auth]\nmode = \"jwt\"")), "auth.mode: jwt is not available yet; allowed: none");
+fn keys_of_tokens_are_read_from_the_list_and_from_files() {
+    let keys = |keys: &str| {
+        from_file(&format!("[node]\napps = [\"default\", \"shop\"]\n[auth]\nmode = \"jwt\"\nkeys = [{keys}]"))
+    };
+    let good = format!("\"HS256:default+shop:secret={SECRET}:=\", \"EdDSA/a:*:file=tests/keys/ed.pub.pem\"");
+    let tokens = keys(&good).expect("they are good").tokens.expect("the mode is jwt");
+    assert_eq!(tokens.keys.read().map(|set| set.len()), Ok(2));
+    let files: Vec<_> = tokens.keys.files().map(|path| path.display().to_string()).collect();
+    assert_eq!(files, ["tests/keys/ed.pub.pem"]);
+    for wrong in [
+        "",
+        "\"HS256\"",
+        "\"none:*:secret=x\"",
+        "\"HS512:*:secret=x\"",
+        "\"HS256:other:secret=x\"",
+        "\"HS256:*:x\"",
+        "\"HS256:*:file=\"",
+        "\"RS256:*:secret=x\"",
+        "\"JWKS/a:*:file=x\"",
+    ] {
+        let line = line_of(keys(wrong));
+        assert!(line.starts_with("auth.keys: "), "{wrong}: {line}");
+    }
+    for unreadable in [
+        format!("\"HS256:*:secret={}\"", &SECRET[1..]),
+        "\"RS256:*:file=tests/keys/ed.pub.pem\"".to_owned(),
+        "\"EdDSA:*:file=tests/keys/ed.pem\"".to_owned(),
+        "\"JWKS:*:file=tests/keys/ed.pub.pem\"".to_owned(),
+        "\"HS256:*:file=tests/keys/nothing\"".to_owned(),
+    ] {
+        let tokens = keys(&unreadable).expect("it is not read yet").tokens.expect("the mode is jwt");
+        let line = tokens.keys.read().expect_err("it is no key").to_string();
+        assert!(line.starts_with("auth.keys: entry 1: ") && !line.contains(&SECRET[1..]), "{line}");
+    }
+    let without_mode = format!("[auth]\nkeys = [{good}]").replace("+shop", "");
+    assert!(line_of(from_file(&without_mode)).starts_with("auth.keys: auth.mode is none"));
+}
+
+#[test]
+fn lists_of_rights_are_topic_filters() {
+    let config = from_file("[auth]\npublish = [\"a/{user}/#\"]\nsubscribe = []").expect("they are");
+    assert_eq!(config.rights.publish.map(|list| list.len()), Some(1));
+    assert_eq!(config.rights.subscribe, None);
+    let line = line_of(from_file("[auth]\nsubscribe = [\"a/#/b\"]"));
+    assert!(line.starts_with("auth.subscribe: `a/#/b` is not a topic filter"), "{line}");
 }
 
 #[test]
@@ -237,7 +282,7 @@ fn other_hosts_are_not_served_without_authentication() {
             line_of(parse(None, [], &flags)),
             format!(
                 "edge.listen (--listen): {listen} is reachable from other hosts and nobody is authenticated; \
-                 allowed: a loopback address, or --insecure"
+                 allowed: a loopback address, auth.mode jwt, or --insecure"
             ),
         );
         assert!(parse(None, [], &Flags { insecure: true, ..flags }).is_ok());
@@ -249,6 +294,10 @@ fn other_hosts_are_not_served_without_authentication() {
     assert!(parse(None, keyed.clone(), &flags).is_ok(), "whoever calls is authenticated");
     let devices = Flags { listen: vec!["0.0.0.0:1883".to_owned()], ..flags.clone() };
     assert!(line_of(parse(None, keyed, &devices)).starts_with("edge.listen"), "devices are not");
+    let tokens = format!("HS256:default:secret={SECRET}");
+    let tokens = environment(&[("KITTIWAKE_AUTH_MODE", "jwt"), ("KITTIWAKE_AUTH_KEYS", &tokens)]);
+    let api = Flags { api: None, ..devices };
+    assert!(parse(None, tokens, &api).is_ok(), "devices are authenticated");
     let loopback = Flags { listen: vec!["[::1]:1".to_owned(), "127.9.9.9:1".to_owned()], ..Flags::default() };
     assert!(parse(None, [], &loopback).is_ok());
 }

@@ -17,6 +17,8 @@ pub(super) struct Banner<'facts> {
     pub(super) insecure: bool,
     /// None: messages live in memory.
     pub(super) data_dir: Option<&'facts Path>,
+    /// Devices show tokens.
+    pub(super) tokens: bool,
 }
 
 impl fmt::Display for Banner<'_> {
@@ -56,7 +58,11 @@ impl fmt::Display for Banner<'_> {
         } else {
             format!("--api http://{} ", reachable(api))
         };
-        writeln!(f, "  kittiwake sub {url}--user alice '$inbox/#'")?;
+        if self.tokens {
+            writeln!(f, "  kittiwake sub {url}--token \"$(kittiwake token --config FILE --user alice)\" '$inbox/#'")?;
+        } else {
+            writeln!(f, "  kittiwake sub {url}--user alice '$inbox/#'")?;
+        }
         write!(f, "  kittiwake push {to}--user alice --qos 0 hello")
     }
 }
@@ -80,7 +86,18 @@ mod tests {
     fn banner(edge: &[SocketAddr], api: &str, notice: Option<&str>) -> String {
         let capacity = Capacity { connections: 17_952, bound: Bound::Files };
         let api = api.parse().expect("an address");
-        Banner { edge, api, driver: "epoll", notice, shards: 2, capacity, insecure: false, data_dir: None }.to_string()
+        Banner {
+            edge,
+            api,
+            driver: "epoll",
+            notice,
+            shards: 2,
+            capacity,
+            insecure: false,
+            data_dir: None,
+            tokens: false,
+        }
+        .to_string()
     }
 
     #[test]

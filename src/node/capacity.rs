@@ -42,21 +42,27 @@ pub(super) fn survey() -> Machine {
     }
     // "No limit" is a missing value.
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").unwrap_or_default();
-    Machine { files, memory: memory_of(&meminfo, &group) }
+    let read = |path: &str| std::fs::read_to_string(std::path::Path::new("/").join(path)).unwrap_or_default();
+    Machine { files, memory: memory(&read) }
 }
 
-/// `MemAvailable` or the control group's limit, whichever is smaller. A text that cannot be read bounds nothing.
-fn memory_of(meminfo: &str, group: &str) -> u64 {
-    let available = meminfo
+/// `MemAvailable`, or the smallest limit of the control groups the process is in, if that is less. `read` gives the text
+/// of a file, named without the first slash; one that cannot be read bounds nothing.
+pub(super) fn memory(read: &dyn Fn(&str) -> String) -> u64 {
+    let available = read("proc/meminfo")
         .lines()
         .find_map(|line| line.strip_prefix("MemAvailable:"))
         .and_then(|rest| rest.trim().strip_suffix("kB"))
         .and_then(|number| number.trim().parse::<u64>().ok())
         .map_or(u64::MAX, |kib| kib.saturating_mul(1_024));
-    let limit = group.trim().parse::<u64>().unwrap_or(u64::MAX);
-    available.min(limit)
+    let groups = read("proc/self/cgroup");
+    // Only version 2 has a line without controllers. The groups above bound this one, the mounted root as well: in a
+    // container that is the container's.
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    let above = std::path::Path::new(group).ancestors();
+    let limits =
+        above.map(|group| read(&format!("sys/fs/cgroup/{}/memory.max", group.display())).trim().parse::<u64>());
+    limits.filter_map(Result::ok).fold(available, u64::min)
 }
 
 /// What fits. With io_uring each shard has as many tables as it needs, and each its own slots; with epoll all connections share the open files.
@@ -113,9 +119,21 @@ mod tests {
 
     #[test]
     fn memory_is_the_smaller_of_machine_and_control_group() {
-        let meminfo = "MemTotal: 100 kB\nMemAvailable:    2048 kB\n";
-        assert_eq!(memory_of(meminfo, "max\n"), 2_048 * 1_024);
-        assert_eq!(memory_of(meminfo, "4096\n"), 4_096);
-        assert_eq!(memory_of("", ""), u64::MAX);
+        let of = |slice: &str, root: &str| {
+            memory(&|path| {
+                let text = match path {
+                    "proc/meminfo" => "MemTotal: 100 kB\nMemAvailable:    2048 kB\n",
+                    "proc/self/cgroup" => "0::/system.slice/kittiwake.service\n",
+                    "sys/fs/cgroup/system.slice/memory.max" => slice,
+                    "sys/fs/cgroup//memory.max" => root,
+                    _ => "max\n",
+                };
+                text.to_owned()
+            })
+        };
+        assert_eq!(of("max\n", "max\n"), 2_048 * 1_024);
+        assert_eq!(of("4096\n", "max\n"), 4_096);
+        assert_eq!(of("max\n", "8192\n"), 8_192);
+        assert_eq!(memory(&|_| String::new()), u64::MAX);
     }
 }

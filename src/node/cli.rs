@@ -1,5 +1,6 @@
 //! The command line.
 
+use super::doctor::DoctorArguments;
 use crate::config::keys::parse_duration;
 use crate::config::{self, Flags};
 use clap::error::ErrorKind;
@@ -24,6 +25,10 @@ enum Command {
     Push(PushArguments),
     /// Connect as a device and print what arrives.
     Sub(SubArguments),
+    /// Sign a token that a device can show.
+    Token(TokenArguments),
+    /// Check this machine for a number of connections: each limit, what to set, why.
+    Doctor(DoctorArguments),
 }
 
 // Values that are also configuration keys stay texts here: one place checks them and words the error.
@@ -123,6 +128,35 @@ pub(super) struct SubArguments {
     pub(super) filters: Vec<String>,
 }
 
+/// What `token` was asked to sign.
+#[derive(Args)]
+pub(super) struct TokenArguments {
+    /// The configuration file, whose auth.keys sign.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The user that its bearer is.
+    #[arg(long, value_name = "U")]
+    pub(super) user: String,
+    /// The app; without it, the first one of the key.
+    #[arg(long, value_name = "A")]
+    pub(super) app: Option<String>,
+    /// How long it is good: 10s, 5m, 1h, 7d.
+    #[arg(long, default_value = "1h", value_parser = duration_argument)]
+    pub(super) ttl: core::time::Duration,
+    /// What its bearer may publish inside of; may be given more than once.
+    #[arg(long, value_name = "F")]
+    pub(super) publish: Vec<String>,
+    /// What its bearer may subscribe inside of; may be given more than once.
+    #[arg(long, value_name = "F")]
+    pub(super) subscribe: Vec<String>,
+    /// A private key (PEM) to sign with, instead of the configured secret.
+    #[arg(long, value_name = "FILE")]
+    pub(super) key: Option<PathBuf>,
+    /// The name of that key.
+    #[arg(long, value_name = "ID", requires = "key")]
+    pub(super) key_id: Option<String>,
+}
+
 fn duration_argument(text: &str) -> Result<core::time::Duration, String> {
     parse_duration(text).ok_or_else(|| "allowed: a number with ms, s, m, h or d".to_owned())
 }
@@ -145,6 +179,8 @@ pub fn run(give_back: fn()) -> ExitCode {
         Command::Serve(serve) => self::serve(serve, give_back),
         Command::Push(push) => super::push_client::run(&push),
         Command::Sub(sub) => super::sub::run(&sub),
+        Command::Token(token) => self::token(token),
+        Command::Doctor(doctor) => super::doctor::run(&doctor),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -184,6 +220,12 @@ fn serve(arguments: ServeArguments, give_back: fn()) -> Result<(), Failure> {
     let flags = Flags { config, listen, api, data_dir, shards, driver, insecure, accept_loss };
     let config = config::load(&flags, environment()?).map_err(|error| Failure::Usage(error.to_string()))?;
     super::serve::run(&config, give_back)
+}
+
+fn token(mut arguments: TokenArguments) -> Result<(), Failure> {
+    let flags = Flags { config: arguments.config.take(), ..Flags::default() };
+    let config = config::load(&flags, environment()?).map_err(|error| Failure::Usage(error.to_string()))?;
+    super::token::run(&arguments, &config)
 }
 
 /// Our variables. One that is not UTF-8 is an error, like any other value that cannot be read.

@@ -1,4 +1,5 @@
-//! Owns: the process: the command line, wiring of data plane and API, the control plane's runtime, signals, drain.
+//! Owns: the process: the command line, the doctor, wiring of data plane and API, the control plane's runtime, signals,
+//! drain.
 //! In: arguments, environment, signals. Out: an exit code: 0 clean, 1 runtime failure, 2 bad usage or configuration.
 //! Must not: hold logic of its own about messages, sessions or requests.
 //! Invariants: nothing is started before the configuration is valid; a stop refuses new work first, then closes
@@ -9,6 +10,7 @@ mod banner;
 mod capacity;
 pub mod cli;
 mod dispatcher;
+mod doctor;
 mod listener;
 mod plane;
 mod push_client;
@@ -16,3 +18,5 @@ mod serve;
 mod sub;
 mod sub_websocket;
 mod subscriber;
+mod token;
+mod verifier;

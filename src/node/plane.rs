@@ -1,10 +1,11 @@
 //! The data plane as the node starts it and as the API sees it.
 
 use super::capacity::Capacity;
+use crate::auth::{Lists, Rights};
 use crate::base::ids::AppId;
 use crate::config::Config;
 use crate::push::Gateway;
-use crate::shard::command::{CommandError, CommandToken, ConnectionQuery, Push, Watch};
+use crate::shard::command::{CommandError, CommandToken, ConnectionQuery, HistoryQuery, Push, Watch};
 use crate::shard::{Handle, Limits, Settings};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::io;
@@ -20,7 +21,10 @@ pub(super) fn settings(config: &Config, shards: u16, capacity: Capacity) -> io::
         apps: config.apps.clone(),
         server_reference: config.server_reference.clone(),
         user: config.user_template.clone(),
+        tokens: config.tokens.is_some(),
+        rights: Arc::new(Rights { node: Arc::new(config.rights.clone()), own: Lists::default() }),
         sys_users: config.sys_users.iter().map(|user| user.as_str().into()).collect(),
+        topics: config.topics.clone(),
         origins: config.origins.clone(),
         hash_key: random()?,
         random_seed: random()?,
@@ -76,6 +80,14 @@ impl Gateway for Handle {
 
     fn user(&self, app: AppId, user: Arc<str>, token: CommandToken) -> Result<(), CommandError> {
         Self::user(self, app, user, token)
+    }
+
+    fn history(&self, query: HistoryQuery, token: CommandToken) -> Result<(), CommandError> {
+        Self::history(self, query, token)
+    }
+
+    fn presence(&self, app: AppId, topic: Arc<str>, token: CommandToken) -> Result<(), CommandError> {
+        Self::presence(self, app, topic, token)
     }
 
     fn watch(&self, watch: &Arc<Watch>) -> Result<(), CommandError> {

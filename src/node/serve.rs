@@ -7,6 +7,7 @@ use super::cli::Failure;
 use super::dispatcher::{self, Progress};
 use super::listener::Bounded;
 use super::plane;
+use super::verifier::{self, Verifier};
 use crate::admin;
 use crate::base::ids::PushId;
 use crate::config::Config;
@@ -17,6 +18,7 @@ use crate::shard;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -41,12 +43,20 @@ pub(super) fn run(config: &Config, give_back: fn()) -> Result<(), Failure> {
 }
 
 async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
+    let verifier = match &config.tokens {
+        None => None,
+        Some(tokens) => {
+            let keys = tokens.keys.read().map_err(|error| Failure::Usage(error.to_string()))?;
+            Some((tokens.keys.clone(), Arc::new(Verifier::new(keys, tokens.rules.clone()))))
+        }
+    };
     // The API's address and the signals come first: where they fail, no shard has to be stopped again.
     let listener = TcpListener::bind(config.api_listen)
         .await
         .map_err(|error| Failure::Runtime(format!("cannot listen on {} (api.listen): {error}", config.api_listen)))?;
     let api_address = listener.local_addr().map_err(runtime_failure)?;
     let mut signals = Signals::new().map_err(runtime_failure)?;
+    let hangup = signal(SignalKind::hangup()).map_err(runtime_failure)?;
     let machine = capacity::survey();
     let shards = shards(config);
     // The data plane probes again for itself; here it decides how many connections to count on. An error is its to tell.
@@ -59,6 +69,13 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
     let control = Arc::new(Control::new(Box::new(running.handle.clone())));
     let events = running.events.clone();
     let (events_thread, progress) = dispatcher::spawn(Arc::clone(&control), events).map_err(runtime_failure)?;
+    let auth_threads = match &verifier {
+        None => Vec::new(),
+        Some((_, verifier)) => {
+            verifier::spawn(verifier, &running.questions, &running.handle, wall_ms).map_err(runtime_failure)?
+        }
+    };
+    tokio::spawn(verifier::keep_current(verifier, hangup));
     tokio::spawn(admin::sys::publish(Arc::clone(&control), sys(config)));
     let (stop_teller, teller_stopped) = oneshot::channel::<()>();
     let teller = tokio::spawn(tell_of_store_fault(running.handle.clone(), teller_stopped));
@@ -76,7 +93,8 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
         notice: running.notice.as_deref(),
         shards: control.shards(),
         capacity,
-        insecure: config.insecure,
+        insecure: config.insecure && config.tokens.is_none(),
+        tokens: config.tokens.is_some(),
         data_dir: config.data_dir.as_deref(),
     });
 
@@ -92,8 +110,9 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
     drained?;
     running.stop();
     // It ends with the shards' side of the channel, which is gone now.
-    if events_thread.join().is_err() || notices_thread.join().is_err() {
-        return Err(Failure::Runtime("a thread of events panicked".to_owned()));
+    let others = [events_thread, notices_thread].into_iter().chain(auth_threads);
+    if others.map(JoinHandle::join).filter(Result::is_err).count() > 0 {
+        return Err(Failure::Runtime("a thread of the control plane panicked".to_owned()));
     }
     info!("stopped");
     Ok(())

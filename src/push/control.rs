@@ -3,7 +3,8 @@
 use crate::base::ids::AppId;
 use crate::limits;
 use crate::shard::command::{
-    CommandError, CommandToken, ConnectionFigures, ConnectionQuery, DeviceState, Event, Push, Pushed, ShardStats, Watch,
+    CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, HistoryPage, HistoryQuery, Present, Push,
+    Pushed, ShardStats, UserState, Watch,
 };
 use core::time::Duration;
 use std::collections::HashMap;
@@ -27,8 +28,12 @@ pub trait Gateway: Send + Sync {
         device: Option<Arc<str>>,
         token: CommandToken,
     ) -> Result<(), CommandError>;
-    /// Asks for a user's devices; [`Event::User`] answers.
+    /// Asks for what is known of a user; [`Event::User`] answers.
     fn user(&self, app: AppId, user: Arc<str>, token: CommandToken) -> Result<(), CommandError>;
+    /// Reads a part of a stream; [`Event::History`] answers.
+    fn history(&self, query: HistoryQuery, token: CommandToken) -> Result<(), CommandError>;
+    /// Asks who subscribes to a topic; [`Event::Presence`] answers.
+    fn presence(&self, app: AppId, topic: Arc<str>, token: CommandToken) -> Result<(), CommandError>;
     /// Has the shards tell of these and nothing else, from the next command that they answer at the latest.
     fn watch(&self, watch: &Arc<Watch>) -> Result<(), CommandError>;
     /// Starts closing everything; each shard says [`Event::Drained`].
@@ -58,7 +63,9 @@ const UNAWAITED: u64 = 1 << 63;
 enum Waiter {
     Push(oneshot::Sender<Result<Pushed, CommandError>>),
     Disconnect(oneshot::Sender<u32>),
-    User(oneshot::Sender<Vec<DeviceState>>),
+    User(oneshot::Sender<Result<UserState, CommandError>>),
+    History(oneshot::Sender<Result<HistoryPage, CommandError>>),
+    Presence(oneshot::Sender<Option<Present>>),
     Stats(Gathering<ShardStats>),
     Connections(Gathering<Vec<ConnectionFigures>>),
 }
@@ -99,7 +106,9 @@ impl Waiter {
         match self {
             Self::Stats(gathering) => gathering.finish(),
             Self::Connections(gathering) => gathering.finish(),
-            Self::Push(_) | Self::Disconnect(_) | Self::User(_) => unreachable!("only what gathers is finished"),
+            Self::Push(_) | Self::Disconnect(_) | Self::User(_) | Self::History(_) | Self::Presence(_) => {
+                unreachable!("only what gathers is finished")
+            }
         }
     }
 }
@@ -240,8 +249,24 @@ impl Control {
         Ok(Reply { from, _entry: entry })
     }
 
-    /// Asks for a user's devices.
-    pub fn user(&self, app: AppId, user: Arc<str>) -> Result<Reply<Vec<DeviceState>>, Failure> {
+    /// Reads a part of a stream.
+    pub fn history(&self, query: HistoryQuery) -> Result<Reply<Result<HistoryPage, CommandError>>, Failure> {
+        let (to, from) = oneshot::channel();
+        let entry = self.pending.insert(Waiter::History(to))?;
+        self.gateway.history(query, CommandToken(entry.token)).map_err(Failure::Refused)?;
+        Ok(Reply { from, _entry: entry })
+    }
+
+    /// Asks who subscribes to a topic; none: no rule shows it.
+    pub fn presence(&self, app: AppId, topic: Arc<str>) -> Result<Reply<Option<Present>>, Failure> {
+        let (to, from) = oneshot::channel();
+        let entry = self.pending.insert(Waiter::Presence(to))?;
+        self.gateway.presence(app, topic, CommandToken(entry.token)).map_err(Failure::Refused)?;
+        Ok(Reply { from, _entry: entry })
+    }
+
+    /// Asks for what is known of a user.
+    pub fn user(&self, app: AppId, user: Arc<str>) -> Result<Reply<Result<UserState, CommandError>>, Failure> {
         let (to, from) = oneshot::channel();
         let entry = self.pending.insert(Waiter::User(to))?;
         self.gateway.user(app, user, CommandToken(entry.token)).map_err(Failure::Refused)?;
@@ -309,10 +334,24 @@ impl Control {
                 Some(Waiter::Disconnect(to)) => drop(to.send(count)),
                 _ => self.count_late(),
             },
-            Event::User { token, devices } => {
+            Event::User { token, result } => {
                 let waiter = self.pending.lock().remove(&token.0);
                 match waiter {
-                    Some(Waiter::User(to)) => drop(to.send(devices)),
+                    Some(Waiter::User(to)) => drop(to.send(result)),
+                    _ => self.count_late(),
+                }
+            }
+            Event::History { token, result } => {
+                let waiter = self.pending.lock().remove(&token.0);
+                match waiter {
+                    Some(Waiter::History(to)) => drop(to.send(result)),
+                    _ => self.count_late(),
+                }
+            }
+            Event::Presence { token, present } => {
+                let waiter = self.pending.lock().remove(&token.0);
+                match waiter {
+                    Some(Waiter::Presence(to)) => drop(to.send(present)),
                     _ => self.count_late(),
                 }
             }

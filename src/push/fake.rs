@@ -2,10 +2,12 @@
 
 use super::*;
 use crate::admin;
-use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, PushId, Qos, ShardId};
+use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, PushId, Qos, Seq, ShardId};
+use crate::base::log::StreamHead;
+use crate::base::message::{Entry, Message, Properties};
 use crate::shard::command::{
-    CommandError, CommandToken, ConnectionFigures, ConnectionName, ConnectionQuery, DeviceState, Event, Push,
-    PushResult, Pushed, ShardStats, Target, Watch,
+    CommandError, CommandToken, ConnectionFigures, ConnectionName, ConnectionQuery, DeviceState, Event, HistoryPage,
+    HistoryQuery, Missing, Present, Push, PushResult, Pushed, ShardStats, Target, UserState, Watch,
 };
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, Response, header};
@@ -40,6 +42,7 @@ pub(super) struct Fake {
     pub(super) healthy: Mutex<bool>,
     pub(super) pushes: Mutex<Vec<Push>>,
     pub(super) disconnects: Mutex<Vec<(AppId, String, Option<String>)>>,
+    pub(super) queries: Mutex<Vec<HistoryQuery>>,
     pub(super) watches: Mutex<Vec<Arc<Watch>>>,
     pub(super) control: OnceLock<Arc<Control>>,
 }
@@ -155,6 +158,30 @@ impl Gateway for FakeGateway {
         Ok(())
     }
 
+    /// A stream of three, of which the second is over its time and the third is not text.
+    fn history(&self, query: HistoryQuery, token: CommandToken) -> Result<(), CommandError> {
+        let result = match self.0.behave() {
+            Behaviour::Refuse(error) => return Err(error),
+            Behaviour::Silent => return Ok(()),
+            Behaviour::Fail(error) => Err(error),
+            Behaviour::Answer => Ok(history_of(&query)),
+        };
+        self.0.queries.lock().expect("not poisoned").push(query);
+        self.0.dispatch(Event::History { token, result });
+        Ok(())
+    }
+
+    fn presence(&self, _app: AppId, topic: Arc<str>, token: CommandToken) -> Result<(), CommandError> {
+        let users = vec![Arc::from("alice"), Arc::from("bob")];
+        let present = (&*topic == "rooms/42").then_some(Present { users, count: 7 });
+        match self.0.behave() {
+            Behaviour::Refuse(error) => return Err(error),
+            Behaviour::Silent => {}
+            Behaviour::Answer | Behaviour::Fail(_) => self.0.dispatch(Event::Presence { token, present }),
+        }
+        Ok(())
+    }
+
     fn user(&self, _app: AppId, user: Arc<str>, token: CommandToken) -> Result<(), CommandError> {
         let phone = DeviceState {
             device: Arc::from("phone"),
@@ -163,12 +190,15 @@ impl Gateway for FakeGateway {
             subscriptions: 2,
             in_flight: 3,
             inbox: Some((Epoch(0xab), Offset(16))),
+            unread: Some(1),
         };
-        let devices = if &*user == "alice" { vec![phone] } else { Vec::new() };
+        let alice = UserState { devices: vec![phone], read: Some((Epoch(0xab), Offset(15))), unread: 2 };
+        let state = if &*user == "alice" { alice } else { UserState::default() };
         match self.0.behave() {
             Behaviour::Refuse(error) => return Err(error),
             Behaviour::Silent => {}
-            Behaviour::Answer | Behaviour::Fail(_) => self.0.dispatch(Event::User { token, devices }),
+            Behaviour::Fail(error) => self.0.dispatch(Event::User { token, result: Err(error) }),
+            Behaviour::Answer => self.0.dispatch(Event::User { token, result: Ok(state) }),
         }
         Ok(())
     }
@@ -218,6 +248,7 @@ impl Bench {
             healthy: Mutex::new(true),
             pushes: Mutex::default(),
             disconnects: Mutex::default(),
+            queries: Mutex::default(),
             watches: Mutex::default(),
             control: OnceLock::new(),
         });
@@ -266,6 +297,35 @@ impl Bench {
         let stats = self.control.own_stats();
         stats.iter().find(|&&(key, _)| key == name).expect("a known name").1
     }
+}
+
+/// Offsets 4 to 6 are kept; 5 is over its time.
+fn history_of(query: &HistoryQuery) -> HistoryPage {
+    let head = StreamHead { epoch: Epoch(0xab), first: Offset(4), last: Offset(6), trimmed: Seq(0) };
+    let entry = |offset, payload: &'static [u8], content_type: Option<&str>| {
+        let properties =
+            content_type.map(|name| Box::new(Properties { content_type: Some(name.into()), ..Properties::default() }));
+        let message = Message {
+            app: AppId(0),
+            topic: "$inbox/orders".into(),
+            only_device: (offset == 6).then(|| "phone".into()),
+            payload: payload.into(),
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            created_ms: NOW_MS - 5,
+            expires_ms: (offset == 4).then_some(NOW_MS + 900),
+            publisher: None,
+            properties,
+        };
+        let (stream, epoch) = (query.stream.clone(), Epoch(0xab));
+        Entry { stream, epoch, offset: Offset(offset), seq: Seq(offset), message: Arc::new(message) }
+    };
+    let entries = vec![entry(4, b"one", Some("text/plain")), entry(6, &[0xff], None)];
+    let missing = query.after.map(|place| match place.epoch {
+        Some(Epoch(0xab)) | None => Missing::Trimmed(Offset(place.offset.0 + 1), 3 - place.offset.0),
+        Some(_) => Missing::Unknown,
+    });
+    HistoryPage { head, entries, next: Offset(6), missing, at_ms: NOW_MS }
 }
 
 pub(super) fn post(path: &str) -> axum::http::request::Builder {

@@ -8,7 +8,7 @@ use super::problem::Problem;
 use super::request::{self, Asking};
 use crate::base::ids::Epoch;
 use crate::limits;
-use crate::shard::command::{DeviceState, PushResult};
+use crate::shard::command::PushResult;
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, State};
@@ -26,7 +26,7 @@ pub(super) struct AppQuery {
     app: Option<String>,
 }
 
-type AppParameter = Result<Query<AppQuery>, QueryRejection>;
+pub(super) type AppParameter = Result<Query<AppQuery>, QueryRejection>;
 
 /// What came of a push.
 #[derive(Serialize)]
@@ -66,7 +66,7 @@ impl PushReply {
     }
 }
 
-fn epoch_text(epoch: Epoch) -> String {
+pub(super) fn epoch_text(epoch: Epoch) -> String {
     format!("{:016x}", epoch.0)
 }
 
@@ -157,12 +157,12 @@ struct DisconnectReply {
 pub(super) async fn disconnect(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
-    user: UserInPath,
+    user: NameInPath,
     query: AppParameter,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let user = user_in(user)?;
+    let user = name_in(user)?;
     let app = outside_app(query, &headers)?;
     let body = read_body(body).await?;
     let body = if body.is_empty() {
@@ -176,61 +176,23 @@ pub(super) async fn disconnect(
     Ok(json(&DisconnectReply { disconnected }))
 }
 
-#[derive(Serialize)]
-struct UserReply {
-    user: String,
-    devices: Vec<DeviceReply>,
-}
+pub(super) type NameInPath = Result<Path<String>, PathRejection>;
 
-#[derive(Serialize)]
-struct DeviceReply {
-    device: Arc<str>,
-    online: bool,
-    session_expiry_seconds: u32,
-    subscriptions: u32,
-    in_flight: u32,
-    /// Up to where it has acknowledged its inbox.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    offset: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    epoch: Option<String>,
-}
-
-/// `GET /v1/users/{user}`: what the node knows of the user's devices, connected or away.
-pub(super) async fn user(
-    State(api): State<Arc<Api>>,
-    Extension(caller): Extension<Caller>,
-    user: UserInPath,
-    query: AppParameter,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let user = user_in(user)?;
-    let app = outside_app(query, &headers)?;
-    let devices = api.user(&user, None, &api.asking(&caller, app.as_deref())).await?;
-    let device = |device: DeviceState| DeviceReply {
-        device: device.device,
-        online: device.online,
-        session_expiry_seconds: device.expiry_seconds,
-        subscriptions: device.subscriptions,
-        in_flight: device.in_flight,
-        offset: device.inbox.map(|(_, offset)| offset.0),
-        epoch: device.inbox.map(|(epoch, _)| epoch_text(epoch)),
-    };
-    Ok(json(&UserReply { user, devices: devices.into_iter().map(device).collect() }))
-}
-
-type UserInPath = Result<Path<String>, PathRejection>;
-
-fn user_in(path: UserInPath) -> Result<String, Problem> {
+pub(super) fn name_in(path: NameInPath) -> Result<String, Problem> {
     let Path(user) = path.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
     Ok(user)
 }
 
 /// The app that query or header name; the query is stronger.
-fn outside_app(query: AppParameter, headers: &HeaderMap) -> Result<Option<String>, Problem> {
+pub(super) fn outside_app(query: AppParameter, headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Query(query) = query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
-    if query.app.is_some() {
-        return Ok(query.app);
+    app_of(query.app, headers)
+}
+
+/// As [`outside_app`], of a query that was read.
+pub(super) fn app_of(query: Option<String>, headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    if query.is_some() {
+        return Ok(query);
     }
     let Some(header) = headers.get("x-kittiwake-app") else {
         return Ok(None);

@@ -4,7 +4,7 @@
 //! Invariants: a command is answered once or its caller is told that it may still happen; every table and body is
 //! bounded and says 429 when full; nothing invalid reaches a shard.
 //!
-//! `operations` is what can be asked for; `http` and `grpc` only translate. `request` checks, `control` brings commands
+//! `operations` is what can be asked for; `http`, `http_reads` and `grpc` only translate. `request` checks, `control` brings commands
 //! to the data plane and answers back, `events` keeps what happens to devices, `guard` and `keys` decide who may ask.
 
 pub mod control;
@@ -12,6 +12,7 @@ mod events;
 pub mod grpc;
 mod guard;
 mod http;
+mod http_reads;
 mod keys;
 mod operations;
 mod problem;
@@ -78,7 +79,10 @@ impl Api {
         Router::new()
             .route("/v1/push", post(http::push))
             .route("/v1/push/batch", post(http::batch))
-            .route("/v1/users/{user}", get(http::user))
+            .route("/v1/users/{user}", get(http_reads::user))
+            .route("/v1/users/{user}/inbox", get(http_reads::inbox))
+            .route("/v1/topics/{topic}/history", get(http_reads::history))
+            .route("/v1/topics/{topic}/presence", get(http_reads::presence))
             .route("/v1/users/{user}/disconnect", post(http::disconnect))
             .with_state(Arc::clone(&api))
             .merge(grpc::router(&api, &api.control))

@@ -1,9 +1,10 @@
 //! The API's router against a fake data plane: pushes that wait for devices, what is known of users, keys.
 
-use super::fake::{Behaviour, Bench, answer, post, to_alice};
+use super::fake::{Behaviour, Bench, NOW_MS, answer, post, to_alice};
 use super::*;
-use crate::base::ids::AppId;
-use crate::shard::command::CommandError;
+use crate::base::ids::{AppId, Offset};
+use crate::base::message::StreamKey;
+use crate::shard::command::{CommandError, HistoryQuery, Place};
 use axum::body::Body;
 use axum::http::{Request, header};
 use serde_json::{Value, json};
@@ -40,15 +41,84 @@ async fn what_is_known_of_a_users_devices_is_told() {
     let (status, reply) = bench.get("/v1/users/alice").await;
     let phone = json!({
         "device": "phone", "online": true, "session_expiry_seconds": 60, "subscriptions": 2, "in_flight": 3,
-        "offset": 16, "epoch": "00000000000000ab",
+        "offset": 16, "epoch": "00000000000000ab", "unread": 1,
     });
-    assert_eq!((status, reply), (200, json!({ "user": "alice", "devices": [phone] })));
-    assert_eq!(bench.get("/v1/users/nobody").await, (200, json!({ "user": "nobody", "devices": [] })));
+    let alice = json!({
+        "user": "alice", "online": 1, "unread": 2, "read_offset": 15, "epoch": "00000000000000ab", "devices": [phone],
+    });
+    assert_eq!((status, reply), (200, alice));
+    let nobody = json!({ "user": "nobody", "online": 0, "unread": 0, "devices": [] });
+    assert_eq!(bench.get("/v1/users/nobody").await, (200, nobody));
     assert_eq!(bench.get("/v1/users/alice?app=nobody").await.0, 404);
     assert_eq!(bench.get(&format!("/v1/users/{}", "u".repeat(limits::IDENTITY_BYTES_MAX + 1))).await.0, 400);
     bench.behave(Behaviour::Refuse(CommandError::Busy));
     assert_eq!(bench.get("/v1/users/alice").await.0, 429);
     assert_eq!(bench.own("commands_pending"), 0);
+}
+
+#[tokio::test]
+async fn a_part_of_a_stream_is_told_with_where_it_stands() {
+    let bench = Bench::new();
+    let (status, reply) = bench.get("/v1/topics/rooms%2F42/history?after=2&epoch=00000000000000ab&limit=3").await;
+    let entries = json!([
+        {
+            "offset": 4, "topic": "$inbox/orders", "payload": "one", "content_type": "text/plain", "qos": 1,
+            "at_ms": NOW_MS - 5, "ttl_ms": 900,
+        },
+        {
+            "offset": 6, "topic": "$inbox/orders", "payload_base64": "/w==", "qos": 1, "device": "phone",
+            "at_ms": NOW_MS - 5,
+        },
+    ]);
+    let gap = json!({ "reason": "trimmed", "first": 3, "entries": 1 });
+    let page = json!({
+        "epoch": "00000000000000ab", "first": 4, "last": 6, "next": 6, "more": false, "gap": gap, "entries": entries,
+    });
+    assert_eq!((status, reply), (200, page));
+    let (status, reply) = bench.get("/v1/users/al%2Fice/inbox").await;
+    assert_eq!((status, reply.get("gap")), (200, None));
+    let (_, reply) = bench.get("/v1/users/ann/inbox?after=2&epoch=00000000000000ff&limit=0&app=shop").await;
+    assert_eq!(reply["gap"], json!({ "reason": "unknown_position" }));
+    let place = |epoch: u64| Some(Place { epoch: Some(Epoch(epoch)), offset: Offset(2) });
+    let query = |stream, after, limit| HistoryQuery { stream, after, limit };
+    let asked = bench.fake.queries.lock().expect("not poisoned").clone();
+    let expected = [
+        query(StreamKey::Topic(AppId(0), "rooms/42".into()), place(0xab), 3),
+        query(StreamKey::Inbox(AppId(0), "al/ice".into()), None, limits::HISTORY_PAGE_DEFAULT),
+        query(StreamKey::Inbox(AppId(1), "ann".into()), place(0xff), 0),
+    ];
+    assert_eq!(asked, expected);
+}
+
+#[tokio::test]
+async fn what_is_no_part_of_a_stream_is_refused() {
+    let bench = Bench::new();
+    let over = limits::HISTORY_PAGE_MAX + 1;
+    for path in [
+        "/v1/topics/rooms%2F%2B/history".to_owned(),
+        "/v1/topics/$SYS/history".to_owned(),
+        "/v1/users/ann/inbox?after=x".to_owned(),
+        "/v1/users/ann/inbox?epoch=00000000000000ab".to_owned(),
+        "/v1/users/ann/inbox?after=1&epoch=ab".to_owned(),
+        format!("/v1/users/ann/inbox?limit={over}"),
+        "/v1/users/ann/inbox?more=1".to_owned(),
+        format!("/v1/users/{}/inbox", "u".repeat(limits::IDENTITY_BYTES_MAX + 1)),
+    ] {
+        assert_eq!(bench.get(&path).await.0, 400, "{path}");
+    }
+    assert_eq!(bench.get("/v1/users/ann/inbox?app=nobody").await.0, 404);
+    bench.behave(Behaviour::Fail(CommandError::StoreFailed));
+    let (status, reply) = bench.get("/v1/users/ann/inbox").await;
+    assert_eq!((status, &reply["detail"]), (503, &json!("the store cannot be read now")));
+}
+
+#[tokio::test]
+async fn who_is_in_a_topic_is_told_where_a_rule_shows_it() {
+    let bench = Bench::new();
+    let present = json!({ "topic": "rooms/42", "count": 7, "users": ["alice", "bob"] });
+    assert_eq!(bench.get("/v1/topics/rooms%2F42/presence").await, (200, present));
+    assert_eq!(bench.get("/v1/topics/halls/presence").await.0, 404);
+    assert_eq!(bench.get("/v1/topics/a%2F%23/presence").await.0, 400);
 }
 
 /// Keys for everything, for `default`, and for `shop`.

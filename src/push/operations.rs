@@ -7,8 +7,12 @@ use super::keys::Caller;
 use super::problem::Problem;
 use super::request::{self, Accepted, Asking, Draft, WaitFor};
 use crate::base::ids::{AppId, PushId};
+use crate::base::message::StreamKey;
 use crate::limits;
-use crate::shard::command::{AppWatch, CommandError, DeviceState, PushResult, Pushed};
+use crate::shard::command::{
+    AppWatch, CommandError, HistoryPage, HistoryQuery, Place, Present, PushResult, Pushed, UserState,
+};
+use axum::http::StatusCode;
 use core::time::Duration;
 use smallvec::SmallVec;
 use tokio::time::Instant;
@@ -22,6 +26,30 @@ pub(super) struct Outcome {
     pub(super) duplicate: bool,
     /// The devices that have it are named.
     pub(super) awaits_devices: bool,
+}
+
+/// Which stream is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stream<'a> {
+    /// A user's inbox.
+    Inbox(&'a str),
+    /// A topic's.
+    Topic(&'a str),
+}
+
+/// Which part of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Page {
+    pub(super) after: Option<Place>,
+    pub(super) limit: Option<usize>,
+}
+
+/// A question that was not answered has changed nothing.
+fn unread(error: CommandError) -> Problem {
+    match error {
+        CommandError::StoreFailed => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the store cannot be read now"),
+        other => Failure::Refused(other).into(),
+    }
 }
 
 /// A push that has been handed over.
@@ -56,18 +84,49 @@ impl Api {
         Ok(Started { id, reply, patience, awaits_devices: wait == WaitFor::Delivered })
     }
 
-    /// What is known of a user's devices, by name.
-    pub(super) async fn user(
-        &self,
-        user: &str,
-        app: Option<&str>,
-        asking: &Asking<'_>,
-    ) -> Result<Vec<DeviceState>, Problem> {
+    /// What is known of a user, the devices by name.
+    pub(super) async fn user(&self, user: &str, app: Option<&str>, asking: &Asking<'_>) -> Result<UserState, Problem> {
         let app = asking.app(app)?;
         let user = request::identity("user", user)?;
-        let mut devices = self.control.user(app, user)?.wait(limits::PUSH_TIMEOUT_DEFAULT).await?;
-        devices.sort_by(|one, other| one.device.cmp(&other.device));
-        Ok(devices)
+        let answer = self.control.user(app, user)?.wait(limits::PUSH_TIMEOUT_DEFAULT).await?;
+        let mut state = answer.map_err(unread)?;
+        state.devices.sort_by(|one, other| one.device.cmp(&other.device));
+        Ok(state)
+    }
+
+    /// A part of an inbox or of a topic's history.
+    pub(super) async fn history(
+        &self,
+        of: Stream<'_>,
+        page: Page,
+        app: Option<&str>,
+        asking: &Asking<'_>,
+    ) -> Result<HistoryPage, Problem> {
+        let app = asking.app(app)?;
+        let stream = match of {
+            Stream::Inbox(user) => StreamKey::Inbox(app, request::identity("user", user)?),
+            Stream::Topic(topic) => StreamKey::Topic(app, request::topic("topic", topic)?),
+        };
+        let Page { after, limit } = page;
+        let limit = limit.unwrap_or(limits::HISTORY_PAGE_DEFAULT);
+        if limit > limits::HISTORY_PAGE_MAX {
+            return Err(Problem::field("limit", format!("is {limit}; allowed: 0 to {}", limits::HISTORY_PAGE_MAX)));
+        }
+        let query = HistoryQuery { stream, after, limit };
+        self.control.history(query)?.wait(limits::PUSH_TIMEOUT_DEFAULT).await?.map_err(unread)
+    }
+
+    /// Who subscribes to a topic.
+    pub(super) async fn presence(
+        &self,
+        topic: &str,
+        app: Option<&str>,
+        asking: &Asking<'_>,
+    ) -> Result<Present, Problem> {
+        let app = asking.app(app)?;
+        let topic = request::topic("topic", topic)?;
+        let present = self.control.presence(app, topic)?.wait(limits::PUSH_TIMEOUT_DEFAULT).await?;
+        present.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "no rule of topics.presence shows this topic"))
     }
 
     /// Closes a user's connections, or one device's; how many there were.

@@ -260,6 +260,12 @@ pub(super) fn identity(field: &str, text: &str) -> Result<Arc<str>, Problem> {
     identity_in(|| field.to_owned(), text)
 }
 
+/// A topic that clients and backends may publish to.
+pub(super) fn topic(field: &str, name: &str) -> Result<Arc<str>, Problem> {
+    check_name(field, name, limits::TOPIC_BYTES_MAX, limits::TOPIC_LEVELS_MAX)?;
+    Ok(Arc::from(name))
+}
+
 fn identity_in(field: impl FnOnce() -> String, text: &str) -> Result<Arc<str>, Problem> {
     if text.is_empty() || text.len() > limits::IDENTITY_BYTES_MAX {
         let detail = format!("has {} bytes; allowed: 1 to {}", text.len(), limits::IDENTITY_BYTES_MAX);

@@ -1,5 +1,5 @@
 //! Owns: topics → subscribers: the filters of one shard and who subscribes through them, which shards are interested
-//! in a topic and what is retained of it (asked at its home), and the fan-out job that carries messages to subscribers a
+//! in a topic, what is retained of it and who is in it (asked at its home), and the fan-out job that carries messages to subscribers a
 //! bounded step at a time.
 //! In: filters and topics that [`filter::check_filter`] and [`filter::check_topic`] accepted, sessions as `u32`
 //! indices, messages as opaque handles. Out: matched filters, interested shards, visits.
@@ -12,6 +12,7 @@ pub mod fanout;
 pub mod filter;
 mod filters;
 pub mod interest;
+pub mod presence;
 pub mod retained;
 pub mod share;
 pub mod subscribers;

@@ -162,6 +162,16 @@ impl Group {
         self.read = self.read.max(through);
     }
 
+    /// Up to where the log was read.
+    pub fn read(&self) -> Seq {
+        self.read
+    }
+
+    /// Members that are connected.
+    pub fn connected(&self) -> impl Iterator<Item = MemberId> {
+        self.members.iter().filter(|(member, _)| member.window > 0).map(|(member, _)| member.id)
+    }
+
     /// Begins where the group was when the process ended; what is logged up to `told` may be its.
     pub fn resume(&mut self, read: Seq, told: Seq) {
         (self.read, self.told) = (read, told);

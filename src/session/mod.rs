@@ -1,5 +1,5 @@
 //! Owns: one device's conversation. `core/` is neutral (identity, subscriptions, positions, window, deliver, settle),
-//! `mqtt/` and `sse/` adapt it (a file per event), `protocol` calls the one that a session speaks, `directory` finds
+//! `mqtt/`, `sse/` and `poll` adapt it (a file per event), `protocol` calls the one that a session speaks, `directory` finds
 //! sessions by user and device.
 //! In: frames, store answers, timers, each with `now`. Out: [`Effect`]s, in order.
 //! Must not: know a socket, a clock, a random source, the engine or the router; `core/` must not import `wire`.
@@ -9,12 +9,14 @@
 pub mod core;
 pub mod directory;
 pub mod mqtt;
+pub mod poll;
 pub mod protocol;
 pub mod sse;
 
 use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq, SessionId};
 use crate::base::log::{RecordChange, StreamGap};
 use crate::base::message::Message;
+use crate::base::secret::Secret;
 use crate::limits;
 use std::ops::Range;
 use std::sync::Arc;
@@ -75,6 +77,13 @@ pub enum Effect {
         at: LoggedAt,
         /// Where its stream has it; none: it is not logged.
         place: Option<(Epoch, Offset)>,
+    },
+    /// Answer a device's question; then call [`Session::answered`].
+    Ask {
+        /// What it wants to know.
+        question: Box<Question>,
+        /// Where the answer goes.
+        to: Box<ReplyTo>,
     },
     /// The device has an in-flight message (PUBACK, at QoS 2 PUBREC), or refused it. Refusals are always told, the rest
     /// where [`Effects::tells_received`].
@@ -185,6 +194,11 @@ pub enum Effect {
         /// The removal.
         record: RecordChange,
     },
+    /// The client shows another token: have it checked, and answer with [`mqtt::on_reauthenticated`].
+    Authenticate {
+        /// It.
+        token: Secret,
+    },
     /// Leave the connection's further frames unread until `ResumeReading`.
     PauseReading,
     /// Read on.
@@ -200,6 +214,34 @@ pub enum Effect {
     },
     /// Count something by name (drops, refusals).
     Count(Counter),
+}
+
+/// What a device may ask, of what it may subscribe to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// A part of a topic's stream; no topic: of its user's inbox.
+    History {
+        /// Which.
+        topic: Option<Arc<str>>,
+        /// Behind which place, and of which life of the stream if that is said; none: from the oldest there is.
+        after: Option<(Option<Epoch>, Offset)>,
+        /// Messages.
+        limit: usize,
+    },
+    /// Who subscribes to a topic.
+    Presence {
+        /// Which.
+        topic: Arc<str>,
+    },
+}
+
+/// Where an answer goes: the MQTT 5 properties of the question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplyTo {
+    /// A topic that the device subscribes to.
+    pub topic: Arc<str>,
+    /// Given back as it came.
+    pub correlation_data: Option<Box<[u8]>>,
 }
 
 /// What retention took from a session.
@@ -262,11 +304,17 @@ pub enum CloseReason {
     Draining,
     /// The store failed.
     StoreFailed,
+    /// Its token has ended.
+    TokenEnded,
+    /// Another token, shown to go on, was not good.
+    NotAuthorized,
+    /// A poll has its answer.
+    Answered,
 }
 
 impl CloseReason {
     /// All, in order: the index of each is its number.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::ClientDisconnect,
         Self::ProtocolError,
         Self::TakenOver,
@@ -279,6 +327,9 @@ impl CloseReason {
         Self::Administrative,
         Self::Draining,
         Self::StoreFailed,
+        Self::TokenEnded,
+        Self::NotAuthorized,
+        Self::Answered,
     ];
 
     /// Its name in figures.
@@ -296,6 +347,9 @@ impl CloseReason {
             Self::Administrative => "closed_administrative",
             Self::Draining => "closed_draining",
             Self::StoreFailed => "closed_store_failed",
+            Self::TokenEnded => "closed_token_ended",
+            Self::NotAuthorized => "closed_not_authorized",
+            Self::Answered => "closed_answered",
         }
     }
 }
@@ -327,11 +381,15 @@ pub enum Counter {
     RetainedOvertaken,
     /// That a live message came of a topic was forgotten: its retained one may follow it.
     RetainedUnnoted,
+    /// A subscription was ended because its client's rights do not contain it any more.
+    SubscriptionWithdrawn,
+    /// A will was not published because it is not inside its client's rights any more.
+    WillRefused,
 }
 
 impl Counter {
     /// All, in order: the index of each is its number.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::DroppedExpired,
         Self::DroppedTooLarge,
         Self::DroppedWindowFull,
@@ -344,6 +402,8 @@ impl Counter {
         Self::UnknownAck,
         Self::RetainedOvertaken,
         Self::RetainedUnnoted,
+        Self::SubscriptionWithdrawn,
+        Self::WillRefused,
     ];
 
     /// Its name in figures.
@@ -361,6 +421,8 @@ impl Counter {
             Self::UnknownAck => "unknown_ack",
             Self::RetainedOvertaken => "retained_overtaken",
             Self::RetainedUnnoted => "retained_unnoted",
+            Self::SubscriptionWithdrawn => "subscriptions_withdrawn",
+            Self::WillRefused => "wills_refused",
         }
     }
 }

@@ -5,17 +5,20 @@ use super::directory::Directory;
 use super::mqtt::{self, ConnectRequest, OpenAt, Refusal};
 use super::sse::{self, EventsRequest};
 use super::{CloseReason, Counter, DeliveryId, Effects, Gap, Identity, LoggedAt, Protocol, Session, Ticket};
+use crate::auth::{Rights, Who};
 use crate::base::clock::Now;
 use crate::base::ids::{ConnectionId, Offset, Seq, SessionId};
 use crate::base::log::{StoreError, StreamHead};
 use crate::base::message::Entry;
+use crate::base::secret::Secret;
+use std::sync::Arc;
 
 /// How a connection asks for a session: owned, so that it can move to the user's home.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// A CONNECT.
     Mqtt(Box<ConnectRequest>),
-    /// A request for an event stream.
+    /// A request for an event stream, or for what it would bring until there is something.
     Sse(Box<EventsRequest>),
 }
 
@@ -41,6 +44,51 @@ impl Request {
         match self {
             Self::Mqtt(request) => request.client_id = device,
             Self::Sse(request) => request.device = device,
+        }
+    }
+
+    /// It names an authentication method, the one that is spoken.
+    pub fn by_method(&self) -> bool {
+        matches!(self, Self::Mqtt(request) if request.by_method)
+    }
+
+    /// The token it shows, which is needed once.
+    pub fn take_token(&mut self) -> Option<Secret> {
+        match self {
+            Self::Mqtt(request) => request.password.take(),
+            Self::Sse(request) => request.token.take(),
+        }
+    }
+
+    /// Says what its client may do.
+    pub fn grant(&mut self, rights: Arc<Rights>) {
+        match self {
+            Self::Mqtt(request) => request.rights = Some(rights),
+            Self::Sse(request) => request.rights = Some(rights),
+        }
+    }
+
+    /// The same, where nobody has said more.
+    pub fn grant_if_none(&mut self, rights: Arc<Rights>) {
+        if self.rights().is_none() {
+            self.grant(rights);
+        }
+    }
+
+    fn rights(&self) -> Option<&Rights> {
+        match self {
+            Self::Mqtt(request) => request.rights.as_deref(),
+            Self::Sse(request) => request.rights.as_deref(),
+        }
+    }
+
+    /// Whether what it asks for at once is inside its rights: a will's topic, an event stream's filters.
+    pub fn is_within_rights(&self, identity: &Identity) -> bool {
+        let who = Who { user: &identity.user, device: &identity.device };
+        let Some(rights) = self.rights() else { return true };
+        match self {
+            Self::Mqtt(request) => request.will.as_ref().is_none_or(|will| rights.may_publish(&will.topic, who)),
+            Self::Sse(request) => request.filters.iter().all(|filter| rights.may_subscribe(filter, who)),
         }
     }
 
@@ -96,7 +144,7 @@ pub fn open(
 pub fn disconnect(session: &mut Session, reason: CloseReason, server_reference: Option<&str>, effects: &mut Effects) {
     match session.protocol {
         Protocol::Mqtt311 | Protocol::Mqtt5 => mqtt::disconnect(session, reason, server_reference, effects),
-        Protocol::Sse { .. } => sse::disconnect(session, reason, effects),
+        Protocol::Sse { .. } | Protocol::Poll => sse::disconnect(session, reason, effects),
     }
 }
 
@@ -104,7 +152,7 @@ pub fn disconnect(session: &mut Session, reason: CloseReason, server_reference: 
 pub fn on_committed(session: &mut Session, ticket: Ticket, result: Result<(), StoreError>, effects: &mut Effects) {
     match session.protocol {
         Protocol::Mqtt311 | Protocol::Mqtt5 => mqtt::on_committed(session, ticket, result, effects),
-        Protocol::Sse { .. } => sse::on_committed(session, ticket, result, effects),
+        Protocol::Sse { .. } | Protocol::Poll => sse::on_committed(session, ticket, result, effects),
     }
 }
 
@@ -115,7 +163,7 @@ pub fn on_inbox_known(session: &mut Session, start: Offset, head: StreamHead, ef
             session.on_inbox_known(start, head, effects);
             mqtt::on_inbox_known(session, effects);
         }
-        Protocol::Sse { .. } => sse::on_inbox_known(session, start, head, effects),
+        Protocol::Sse { .. } | Protocol::Poll => sse::on_inbox_known(session, start, head, effects),
     }
 }
 
@@ -123,7 +171,7 @@ pub fn on_inbox_known(session: &mut Session, start: Offset, head: StreamHead, ef
 pub fn on_interest_installed(session: &mut Session, ticket: Ticket, shard_seq: Seq, effects: &mut Effects) {
     match session.protocol {
         Protocol::Mqtt311 | Protocol::Mqtt5 => mqtt::on_interest_installed(session, ticket, shard_seq, effects),
-        Protocol::Sse { .. } => sse::on_interest_installed(session, ticket, shard_seq, effects),
+        Protocol::Sse { .. } | Protocol::Poll => sse::on_interest_installed(session, ticket, shard_seq, effects),
     }
 }
 
@@ -131,19 +179,20 @@ pub fn on_interest_installed(session: &mut Session, ticket: Ticket, shard_seq: S
 pub fn on_located(session: &mut Session, head: StreamHead, entries: &[Entry], effects: &mut Effects) {
     match session.protocol {
         Protocol::Mqtt311 | Protocol::Mqtt5 => unreachable!("only clients with their own position ask for a place"),
-        Protocol::Sse { .. } => sse::on_located(session, head, entries, effects),
+        Protocol::Sse { .. } | Protocol::Poll => sse::on_located(session, head, entries, effects),
     }
 }
 
 /// Retention removed entries before it read them, and its client is told by its own protocol's means. MQTT's are messages,
 /// which are the shard's to make.
-pub fn on_gap(session: &Session, gap: &Gap, effects: &mut Effects) {
+pub fn on_gap(session: &mut Session, gap: &Gap, effects: &mut Effects) {
     match (session.protocol, gap) {
         (Protocol::Mqtt311 | Protocol::Mqtt5, _) => unreachable!("MQTT is told by messages"),
-        (Protocol::Sse { .. }, Gap::Inbox { first, entries }) => {
-            sse::on_gap(LoggedAt::Inbox(*first), Some(Missing::Trimmed(*first, *entries)), effects);
+        (Protocol::Sse { .. } | Protocol::Poll, Gap::Inbox { first, entries }) => {
+            let missing = Some(Missing::Trimmed(*first, *entries));
+            sse::on_gap(session, LoggedAt::Inbox(*first), missing, effects);
         }
-        (Protocol::Sse { .. }, Gap::Topics(gap)) => sse::on_gap(LoggedAt::Topics(gap.trimmed), None, effects),
+        (Protocol::Sse { .. } | Protocol::Poll, Gap::Topics(gap)) => sse::on_topics_gap(session, gap, effects),
     }
 }
 
@@ -151,7 +200,7 @@ pub fn on_gap(session: &Session, gap: &Gap, effects: &mut Effects) {
 pub fn settle_unsent(session: &mut Session, delivery: DeliveryId, why: Counter, effects: &mut Effects) {
     let at = session.in_flight(delivery).and_then(|flight| flight.at);
     session.settle_unsent(delivery, why, effects);
-    if let (Protocol::Sse { .. }, Some(at), Counter::DroppedTooLarge) = (session.protocol, at, why) {
-        sse::on_too_large(at, effects);
+    if let (Protocol::Sse { .. } | Protocol::Poll, Some(at), Counter::DroppedTooLarge) = (session.protocol, at, why) {
+        sse::on_too_large(session, at, effects);
     }
 }

@@ -1,8 +1,8 @@
 //! An administrator's wishes: closing a user's connections, draining the shard.
 
-use super::command::{CommandToken, DeviceState, Event};
+use super::command::{CommandToken, Event};
 use super::gateway::{Core, Gateway};
-use crate::base::ids::{AppId, Epoch};
+use crate::base::ids::AppId;
 use crate::io::Driver;
 use crate::limits::TURN_EXPIRIES_MAX;
 use crate::session::CloseReason;
@@ -28,25 +28,6 @@ impl Gateway {
             }
         }
         self.tell(Event::Disconnected { token, count });
-    }
-
-    /// What is known of a user's devices.
-    pub(super) fn on_user(&mut self, app: AppId, user: &str, token: CommandToken) {
-        let count = |number: usize| u32::try_from(number).expect("a session's lists are bounded");
-        let state = |id| {
-            let session = self.directory.get(id).expect("the user's list holds live sessions");
-            let (epoch, offset) = session.inbox_settled();
-            DeviceState {
-                device: session.device().into(),
-                online: session.connection().is_some(),
-                expiry_seconds: session.expiry_seconds(),
-                subscriptions: count(session.subscriptions().len()),
-                in_flight: count(session.in_flight_count()),
-                inbox: (epoch != Epoch::default()).then_some((epoch, offset)),
-            }
-        };
-        let devices = self.directory.sessions_of(app, user).map(state).collect();
-        self.tell(Event::User { token, devices });
     }
 
     /// Stops accepting; connections are closed a share a turn.

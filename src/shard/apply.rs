@@ -22,6 +22,7 @@ impl Gateway {
         let Effects { control, list, .. } = effects;
         // All inbox filters of a session share one place on the list of everyone, so it is left once.
         let mut everyone_left = None;
+        let mut has_changed = false;
         for effect in list.drain(..) {
             match (effect, session) {
                 (Effect::Frames(range), _) => self.write_control(core, connection, &control[range]),
@@ -34,8 +35,14 @@ impl Gateway {
                 }
                 (Effect::PauseReading, _) => connection.into_iter().for_each(|id| core.pause_reading(id)),
                 (Effect::ResumeReading, _) => connection.into_iter().for_each(|id| core.resume_reading(id)),
+                (Effect::Authenticate { token }, _) => {
+                    if let Some(connection) = connection {
+                        self.reauthenticate(core, connection, token);
+                    }
+                }
                 (Effect::Count(counter), _) => self.counters.session(counter),
                 (Effect::Unsubscribe { filter, position }, _) => {
+                    has_changed = true;
                     self.unsubscribe(core, session, filter, position, &mut everyone_left);
                 }
                 (Effect::LeaveShare { share, member }, _) => {
@@ -52,6 +59,9 @@ impl Gateway {
             }
         }
         control.clear();
+        if has_changed && let Some(session) = session {
+            self.show(core, session);
+        }
     }
 
     fn apply_to<D: Driver>(&mut self, core: &mut Core<D>, session: SessionId, effect: Effect) {
@@ -61,6 +71,7 @@ impl Gateway {
                 let is_handed = self.deliver_once(core, session, &message, place);
                 self.settled_for(core, session, at, is_handed);
             }
+            Effect::Ask { question, to } => self.ask(core, session, *question, to),
             Effect::Received { at, topic, refused } => self.on_received(core, session, at, topic, refused),
             Effect::Gap(gap) => self.deliver_gap(core, session, &gap),
             Effect::Locate { topic, after } => self.locate(session, topic, after),
@@ -78,6 +89,7 @@ impl Gateway {
                 let (slot, places) = self.subscribe(core, session, Some(ticket), &filters);
                 let state = self.directory.get_mut(session).expect("it asked a moment ago");
                 mqtt::on_subscribed(state, ticket, &places);
+                self.show(core, session);
                 self.subscribed(core, slot);
             }
             Effect::Commit { ticket, records } => {

@@ -1,8 +1,11 @@
 //! What the control plane asks of shards, and what they answer: plain values, no channel types.
 
 use super::launch::StartError;
+use crate::auth::{Fault, Grant};
 use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, PushId, Qos, ShardId};
-use crate::base::message::Message;
+use crate::base::log::StreamHead;
+use crate::base::message::{Entry, Message, StreamKey};
+use crate::base::secret::Secret;
 use core::fmt;
 use core::str::FromStr;
 use core::time::Duration;
@@ -13,6 +16,26 @@ use std::sync::Arc;
 /// Names a command; chosen by the control plane, returned in the [`Event`] that answers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CommandToken(pub u64);
+
+/// Names a question; returned with its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuestionToken {
+    pub(super) shard: ShardId,
+    pub(super) index: u32,
+    pub(super) number: u32,
+}
+
+/// A device has shown a token: is it good? Whoever takes questions answers each, with `Handle::verdict`.
+#[derive(Debug)]
+pub struct Question {
+    /// The question's name.
+    pub token: QuestionToken,
+    /// What was shown, at most `TOKEN_BYTES_MAX` bytes.
+    pub shown: Secret,
+}
+
+/// What came of checking a token.
+pub type Verdict = Result<Grant, Fault>;
 
 /// Where a push goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +110,80 @@ pub struct DeviceState {
     pub in_flight: u32,
     /// Up to where it has settled its user's inbox; none: it has read none of it.
     pub inbox: Option<(Epoch, Offset)>,
+    /// Messages of the inbox that are its and that it has not acknowledged; none: it does not subscribe to its inbox, or
+    /// where it stands there is not known yet.
+    pub unread: Option<u64>,
+}
+
+/// What is known of a user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserState {
+    /// One a session.
+    pub devices: Vec<DeviceState>,
+    /// Up to where the user's devices have acknowledged the inbox; none: nobody has read any of it.
+    pub read: Option<(Epoch, Offset)>,
+    /// Messages behind that which are not over their time.
+    pub unread: u64,
+}
+
+/// A part of a stream that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryQuery {
+    /// Of an inbox or a topic.
+    pub stream: StreamKey,
+    /// Behind which place; none: from the oldest there is.
+    pub after: Option<Place>,
+    /// Messages, at most `HISTORY_PAGE_MAX`; 0: only where the stream stands.
+    pub limit: usize,
+}
+
+/// A place in a stream, as whoever asks has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The stream's life; none: whichever it is.
+    pub epoch: Option<Epoch>,
+    /// In the stream.
+    pub offset: Offset,
+}
+
+/// A part of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryPage {
+    /// Where the stream stands; `Epoch(0)`: there is none.
+    pub head: StreamHead,
+    /// Oldest first; what is over its time is left out.
+    pub entries: Vec<Entry>,
+    /// Up to where this page goes: the next one is behind it.
+    pub next: Offset,
+    /// What is missing between the place that was asked for and the first entry.
+    pub missing: Option<Missing>,
+    /// Wall-clock milliseconds at which it was read.
+    pub at_ms: u64,
+}
+
+impl HistoryPage {
+    /// There is more behind it.
+    pub fn has_more(&self) -> bool {
+        self.next < self.head.last
+    }
+}
+
+/// Why a page does not follow on the place that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// Retention removed so many entries from this offset on.
+    Trimmed(Offset, u64),
+    /// The place is of another life of the stream: the page begins with the oldest there is.
+    Unknown,
+}
+
+/// Who subscribes to a topic by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Present {
+    /// By name, at most `PRESENCE_USERS_MAX`.
+    pub users: Vec<Arc<str>>,
+    /// All of them.
+    pub count: usize,
 }
 
 /// What the control plane wants to be told of an app's devices.
@@ -303,12 +400,26 @@ pub enum Event {
         /// Connections.
         count: u32,
     },
-    /// What is known of a user's devices.
+    /// What is known of a user.
     User {
         /// The command's.
         token: CommandToken,
-        /// One a session.
-        devices: Vec<DeviceState>,
+        /// All of it, or why not.
+        result: Result<UserState, CommandError>,
+    },
+    /// A part of a stream.
+    History {
+        /// The command's.
+        token: CommandToken,
+        /// The part, or why not.
+        result: Result<HistoryPage, CommandError>,
+    },
+    /// Who subscribes to a topic.
+    Presence {
+        /// The command's.
+        token: CommandToken,
+        /// None: no rule shows it.
+        present: Option<Present>,
     },
     /// A shard has closed its last connection after a drain was asked for.
     Drained {

@@ -1,9 +1,9 @@
 //! From accept to an open session.
 //!
 //! ```text
-//!   accepting shard                        home(app, user)
-//!   Guest ──CONNECT──► leaving ──Arrival──► installing ──slot──► Session: Loading ──commit──► Open
-//!     │ refused, late                        (bytes that came along stay unread until Open)
+//!   accepting shard                                  home(app, user)
+//!   Guest ──CONNECT──► asking ──► leaving ──Arrival──► installing ──slot──► Session: Loading ──commit──► Open
+//!     │ refused, late  (`authenticate`)                (bytes that came along stay unread until Open)
 //!     ▼
 //!   closed
 //! ```
@@ -17,7 +17,6 @@ use crate::session::mqtt::{self, Greeting, OpenAt, Refusal};
 use crate::session::protocol::{self, Request};
 use crate::session::{CloseReason, Identity};
 use crate::wire::websocket::Carrier;
-use std::sync::Arc;
 
 /// Tag of a connection that has not said who it is.
 pub(super) const GUEST: u32 = u32::MAX;
@@ -29,6 +28,8 @@ pub(super) const MOVING: u32 = 1 << 31;
 pub(crate) struct Moving {
     identity: Identity,
     request: Request,
+    /// When its token ends, wall milliseconds.
+    ends_ms: Option<u64>,
 }
 
 impl Gateway {
@@ -53,22 +54,25 @@ impl Gateway {
         }
     }
 
-    /// It has said what it wants: it moves to its user's home, or is refused.
-    pub(super) fn identify<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, mut request: Request) {
-        if self.draining {
-            return self.refuse_request(core, id, &request, Refusal::Unavailable);
-        }
+    /// Draws the device of a request that has none.
+    pub(super) fn name_device(&mut self, request: &mut Request) {
         if request.device().is_empty() {
             self.assigned += 1;
             let name = format!("kw-{:08x}-{}-{}", self.settings.random_seed as u32, self.shard, self.assigned);
             request.assign(name.into());
         }
-        let user = self.settings.user.user(request.username(), request.device());
-        if user.len() > crate::limits::IDENTITY_BYTES_MAX || user.is_empty() {
-            return self.refuse_request(core, id, &request, Refusal::ClientIdentifier);
-        }
-        let identity = Identity { app: AppId(0), user: user.into(), device: Arc::from(request.device()) };
-        let moving = self.moving.insert(Moving { identity, request });
+    }
+
+    /// It is known who it is and that it may: it moves to its user's home.
+    pub(super) fn move_home<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: ConnectionId,
+        identity: Identity,
+        request: Request,
+        ends_ms: Option<u64>,
+    ) {
+        let moving = self.moving.insert(Moving { identity, request, ends_ms });
         core.set_tag(id, MOVING | u32::try_from(moving).expect("guests are bounded"));
         core.pause_reading(id);
         core.depart(id);
@@ -76,9 +80,9 @@ impl Gateway {
 
     /// The guest's socket is free to go.
     pub(super) fn departed<D: Driver>(&mut self, core: &mut Core<D>, tag: u32, departure: Departure<Carrier>) {
-        let Moving { identity, request } = self.moving.remove((tag & !MOVING) as usize);
+        let Moving { identity, request, ends_ms } = self.moving.remove((tag & !MOVING) as usize);
         let home = self.homes.user(identity.app, &identity.user);
-        let arrival = Arrival { departure, identity, request };
+        let arrival = Arrival { departure, identity, request, ends_ms };
         if home == self.shard {
             self.on_arrival(core, arrival);
         } else {
@@ -88,8 +92,8 @@ impl Gateway {
 
     /// A connection comes home.
     pub(super) fn on_arrival<D: Driver>(&mut self, core: &mut Core<D>, arrival: Arrival) {
-        let Arrival { departure, identity, request } = arrival;
-        let moving = self.moving.insert(Moving { identity, request });
+        let Arrival { departure, identity, request, ends_ms } = arrival;
+        let moving = self.moving.insert(Moving { identity, request, ends_ms });
         let tag = MOVING | u32::try_from(moving).expect("connections are numbered with 31 bits");
         let deadline = core.now().deadline(self.settings.limits.handshake_timeout);
         if let Ok(id) = core.adopt(departure, tag) {
@@ -102,7 +106,7 @@ impl Gateway {
 
     /// It has its slot: open its session.
     pub(super) fn installed_connection<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId) {
-        let Moving { identity, request } =
+        let Moving { identity, request, ends_ms } =
             self.moving.remove((core.tag(id).expect("it was just installed") & !MOVING) as usize);
         core.set_tag(id, GUEST);
         if self.draining {
@@ -111,7 +115,8 @@ impl Gateway {
         }
         let keep_alive_ms = self.keep_alive_ms(&request);
         let (now, seq) = (core.now(), self.position());
-        if let Some(old) = self.directory.find(identity.app, &identity.user, &identity.device) {
+        let old = self.directory.find(identity.app, &identity.user, &identity.device);
+        if let Some(old) = old {
             let mut effects = self.take_effects();
             let session = self.directory.get_mut(old).expect("it was just found");
             if let Some(connection) = session.connection() {
@@ -141,12 +146,14 @@ impl Gateway {
             core.set_tag(id, session.index);
             self.notice_connected(session, was_there);
             core.set_deadline(id, now.monotonic_ms + keep_alive_ms);
-            self.offline.clear(session.index);
+            self.end_with_token(core, session, ends_ms);
             // What was known of its inbox may have been lost with the process.
             self.ask_about_inbox(session);
         }
         self.apply(core, opened, Some(id), &mut effects);
         self.give_effects(effects);
+        // The old one may be gone, or be this one, connected again.
+        old.into_iter().chain(opened.filter(|_| opened != old)).for_each(|id| self.show(core, id));
     }
 
     fn may_see_node(&self, identity: &Identity) -> bool {
@@ -166,7 +173,13 @@ impl Gateway {
         }
     }
 
-    fn refuse_request<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, request: &Request, why: Refusal) {
+    pub(super) fn refuse_request<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: ConnectionId,
+        request: &Request,
+        why: Refusal,
+    ) {
         let mut frames = Vec::new();
         request.refuse(why, self.settings.server_reference.as_deref(), &mut frames);
         self.refuse(core, id, &frames, CloseReason::Refused);

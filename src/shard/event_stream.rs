@@ -10,22 +10,33 @@ use crate::base::message::StreamKey;
 use crate::engine::{Close, CloseCause, Room};
 use crate::io::Driver;
 use crate::session::protocol::{self, Request};
-use crate::session::{DeliveryId, Session, sse};
+use crate::session::sse::{self, EventsRequest};
+use crate::session::{DeliveryId, Protocol, Session};
 use crate::store::{self, Answer, StoreError};
 use crate::wire::http::{Head, Problem, Status};
 use crate::wire::sse::{HEARTBEAT, Token, encode_preflight};
 use std::sync::Arc;
 
 impl Gateway {
-    /// A request at `/events`. Which pages may ask is checked first: it is the visitor's network that they ask from.
-    pub(super) fn events_asked<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, head: &Head<'_>) {
+    /// A request at `/events` or `/poll`, which `read` reads. Which pages may ask is checked first: it is the visitor's
+    /// network that they ask from.
+    pub(super) fn events_asked<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: ConnectionId,
+        head: &Head<'_>,
+        read: fn(&Head<'_>, Option<&str>) -> Result<EventsRequest, &'static str>,
+    ) {
         if !self.settings.origins.allow(head.headers("origin").next(), head.header("host")) {
             return self.decline(core, id, &Problem::new(Status::FORBIDDEN, "pages of this origin may not connect"));
         }
         let page = head.header("origin");
         match head.method {
-            "GET" => match sse::read(head, page) {
-                Ok(request) => self.identify(core, id, Request::Sse(Box::new(request))),
+            "GET" => match read(head, page) {
+                Ok(mut request) => {
+                    request.token = self.token_of(head);
+                    self.identify(core, id, Request::Sse(Box::new(request)));
+                }
                 Err(why) => self.decline(core, id, &Problem::new(Status::BAD_REQUEST, why)),
             },
             "OPTIONS" => {
@@ -41,8 +52,11 @@ impl Gateway {
         }
     }
 
-    /// Its head has left: from now on it is the server that has to say something.
+    /// A stream's head has left: from now on it is the server that has to say something. A poll begins to wait.
     pub(super) fn opened<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId) {
+        if self.directory.get(id).is_some_and(|session| session.protocol() == Protocol::Poll) {
+            return self.poll_begun(core, id);
+        }
         if let Some(connection) = self.directory.get(id).and_then(Session::connection) {
             core.set_deadline(connection, core.now().deadline(self.settings.limits.sse_heartbeat));
         }
@@ -108,6 +122,6 @@ impl Gateway {
 
 const GET_ONLY: Problem<'static> = Problem {
     status: Status::METHOD_NOT_ALLOWED,
-    detail: "an event stream begins with GET",
+    detail: "what there is for you is asked for with GET",
     headers: &[("Allow", "GET, OPTIONS")],
 };

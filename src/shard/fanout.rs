@@ -21,7 +21,7 @@ use crate::router::fanout::{Fanout, Step, Visit};
 use crate::router::filter::is_wildcard;
 use crate::router::subscribers::{Moved, Subscribers};
 use crate::router::{EVERYONE, FilterId};
-use crate::session::{Counter, LoggedAt, Offer, Session};
+use crate::session::{Counter, LoggedAt, Offer, Protocol, Session};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -156,7 +156,7 @@ impl Gateway {
         let Some(connection) = session.connection().filter(|_| session.is_open()) else {
             return self.pass_by(core, id, visit);
         };
-        let is_own = self.gap_notes.has(id.index);
+        let is_own = self.gap_notes.has(id.index) || session.protocol() == Protocol::Poll;
         let is_simple = visit.lists.len() == 1 && visit.topic != EVERYONE && !visit.options.no_local() && !is_own;
         if is_simple && session.subscriptions().iter().all(|subscription| subscription.identifier == 0) {
             return self.visit_simple(core, id, connection, visit);

@@ -8,9 +8,10 @@ use crate::limits::SHARED_SEGMENT_BYTES_MIN;
 use crate::router::fanout::PassId;
 use crate::router::subscribers::Options;
 use crate::session::{Naming, OnlyStream, Protocol, Session};
+use crate::wire::json::Said;
 use crate::wire::mqtt::properties::{PublishProperties, SubscriptionId, SubscriptionIds, TopicAlias, UserProperties};
 use crate::wire::mqtt::{PacketId, Publish, PublishLayout, Version};
-use crate::wire::sse::{self, Event, EventLayout, Format, Mark};
+use crate::wire::sse::{self, EventLayout, Format, Mark};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -59,6 +60,7 @@ impl Dialect {
         match session.protocol() {
             Protocol::Mqtt311 => Self::Mqtt(Version::V311),
             Protocol::Mqtt5 => Self::Mqtt(Version::V5),
+            Protocol::Poll => unreachable!("what a poll gets is gathered, not sent"),
             Protocol::Sse { raw } => {
                 let format = if raw { Format::Raw } else { Format::Json };
                 let ids = match (session.only_stream(), in_inbox) {
@@ -189,7 +191,7 @@ pub(crate) fn encode_frame(
 ) -> Frame {
     match dialect {
         Dialect::Mqtt(version) => encode_publish(version, message, own, wall_ms, bytes),
-        Dialect::Sse(format, ids) => encode_event(format, ids, message, place, own.qos, bytes),
+        Dialect::Sse(format, ids) => encode_event((format, ids), message, place, (own.qos, wall_ms), bytes),
     }
 }
 
@@ -206,11 +208,10 @@ pub(crate) struct Own<'a> {
 
 /// The id first, so that what is patched and what can be shared stand apart.
 fn encode_event(
-    format: Format,
-    ids: Ids,
+    (format, ids): (Format, Ids),
     message: &Message,
     place: Option<(Epoch, Offset)>,
-    qos: Qos,
+    (qos, wall_ms): (Qos, u64),
     bytes: &mut Vec<u8>,
 ) -> Frame {
     let mark = match (ids, place) {
@@ -220,18 +221,25 @@ fn encode_event(
     };
     let start = bytes.len();
     let layout = Layout::Sse(sse::encode_id(mark, bytes));
-    let event = Event { topic: &message.topic, payload: &message.payload, qos, place };
+    let said = said(message, qos, place, wall_ms);
     let mut payload = None;
     if message.payload.len() >= SHARED_SEGMENT_BYTES_MIN {
         let mut shared = Vec::with_capacity(message.payload.len() * 4 / 3 + EVENT_FRAME_BYTES);
-        sse::encode_payload(&event, format, &mut shared);
+        sse::encode_payload(&said, format, &mut shared);
         payload = Some(Bytes::from(shared));
     } else {
-        sse::encode_payload(&event, format, bytes);
+        sse::encode_payload(&said, format, bytes);
     }
     let end = bytes.len();
     let total_bytes = end - start + payload.as_ref().map_or(0, Bytes::len);
     Frame { start, end, payload, qos, total_bytes, layout }
+}
+
+/// A message as JSON says it.
+pub(super) fn said(message: &Message, qos: Qos, place: Option<(Epoch, Offset)>, wall_ms: u64) -> Said<'_> {
+    let content_type = message.properties.as_ref().and_then(|properties| properties.content_type.as_deref());
+    let ttl_ms = message.expires_ms.map(|at| at.saturating_sub(wall_ms));
+    Said { topic: &message.topic, payload: &message.payload, qos, place, content_type, ttl_ms }
 }
 
 /// About what an envelope adds to a payload; only a guess of how much room to ask for.

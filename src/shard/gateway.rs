@@ -1,7 +1,8 @@
 //! The state of one shard, and the engine's calls into it. It only dispatches: what happens stands in the file named
 //! after the event.
 
-use super::command::{Event, Notice};
+use super::authenticate::Asking;
+use super::command::{Event, Notice, Question};
 use super::committing::Committing;
 use super::connect::Moving;
 use super::connections::Survey;
@@ -13,6 +14,7 @@ use super::incoming::{HotRing, Incoming};
 use super::lagging::Lagging;
 use super::letter::Letter;
 use super::log_port::LogPort;
+use super::presence::Showing;
 use super::push::ListPush;
 use super::restore::Restoring;
 use super::retained::RetainedReads;
@@ -21,6 +23,7 @@ use super::share::Shares;
 use super::stats::Counters;
 use super::subscribe::Installing;
 use super::turning::Turning;
+use super::unread::UnreadCount;
 use super::unsent::Unsent;
 use super::waits::Waits;
 use super::watching::Watching;
@@ -56,6 +59,7 @@ pub(crate) struct GatewaySettings {
     pub(crate) store: store::Handle,
     pub(crate) events: Sender<Event>,
     pub(crate) notices: Sender<Notice>,
+    pub(crate) questions: Sender<Question>,
 }
 
 /// One shard's state: sessions, topics, and what is under way.
@@ -70,8 +74,9 @@ pub(crate) struct Gateway {
     untold: VecDeque<Event>,
 
     pub(super) directory: Directory,
-    /// Deadlines of sessions without a connection, by session index.
+    /// Deadlines of sessions without a connection, by session index; of those with one, the end of their token.
     pub(super) offline: Wheel,
+    pub(super) asking: Asking,
     /// CONNECTs whose connection is about to move, by the tag of the connection.
     pub(super) moving: Slab<Moving>,
     /// Server-assigned client identifiers so far.
@@ -120,6 +125,11 @@ pub(crate) struct Gateway {
     pub(super) committing: Committing,
     pub(super) turning: Turning,
     pub(super) lists: Slab<ListPush>,
+    pub(super) presence: Showing,
+    /// Polls that may be ready at the end of the turn, each once. The others wait for something.
+    pub(super) polls: Vec<SessionId>,
+    /// Users whose unread messages are being counted.
+    pub(super) unread: Slab<UnreadCount>,
     /// Pushes that are answered once devices have them.
     pub(super) waits: Waits,
     /// What the control plane wants to be told of.
@@ -160,7 +170,7 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn new(start: GatewaySettings) -> Self {
-        let GatewaySettings { shard, homes, hash, settings, store, events, notices } = start;
+        let GatewaySettings { shard, homes, hash, settings, store, events, notices, questions } = start;
         let sessions_max = settings.sessions_per_shard();
         Self {
             shard,
@@ -169,6 +179,7 @@ impl Gateway {
             untold: VecDeque::new(),
             directory: Directory::new(hash.clone(), sessions_max, settings.limits.devices_per_user),
             offline: Wheel::new(u32::try_from(sessions_max).expect("sessions are numbered with 32 bits"), 0),
+            asking: Asking::new(questions),
             moving: Slab::new(),
             assigned: 0,
             subscribers: Subscribers::new(hash.clone()),
@@ -200,6 +211,9 @@ impl Gateway {
             turning: Turning::default(),
             hash,
             lists: Slab::new(),
+            presence: Showing::default(),
+            polls: Vec::new(),
+            unread: Slab::new(),
             waits: Waits::default(),
             watching: Watching::new(notices),
             dirty: VecDeque::new(),
@@ -332,12 +346,19 @@ impl<D: Driver> Handler<D> for Gateway {
             Letter::Done(done) => self.on_done(core, done),
             Letter::Listen(addresses) => self.to_listen = Some(addresses),
             Letter::Push { push, token } => self.on_push(core, push, token),
+            Letter::Verdict { token, verdict } => self.on_verdict(core, token, *verdict),
             Letter::Stats { token } => self.on_stats(core, token),
             Letter::Connections { query, token } => self.on_connections(core, query, token),
             Letter::Disconnect { app, user, device, token } => {
                 self.on_disconnect(core, app, &user, device.as_deref(), token);
             }
-            Letter::User { app, user, token } => self.on_user(app, &user, token),
+            Letter::User { app, user, token } => self.on_user(app, user, token),
+            Letter::History { query, token } => self.on_history(*query, token),
+            Letter::Present { app, topic, asker } => self.on_present(core, app, topic, asker),
+            Letter::Presented { session, to, present } => {
+                self.answer_presence(core, session, &to, present.as_deref());
+            }
+            Letter::Presence(letter) => self.on_presence(core, *letter),
             Letter::Watch(watch) => self.watching.set(watch),
             Letter::Drain => self.on_drain(core),
             Letter::Stop => self.stopped = true,

@@ -1,10 +1,14 @@
 //! The control plane's end: commands in. Answers come as [`Event`](super::command::Event)s.
 
-use super::command::{CommandError, CommandToken, ConnectionQuery, Push, Target, Watch};
+use super::command::{
+    CommandError, CommandToken, ConnectionQuery, HistoryQuery, Push, QuestionToken, Target, Verdict, Watch,
+};
 use super::home::Homes;
 use super::letter::Letter;
+use super::presence::Asker;
 use crate::base::clock::Now;
 use crate::base::ids::{AppId, ShardId};
+use crate::base::message::StreamKey;
 use crate::engine::mail::{Post, Undelivered};
 use crate::store;
 use std::net::SocketAddr;
@@ -41,9 +45,7 @@ impl Handle {
         let home = match &push.target {
             Target::User(user) | Target::Device { user, .. } => self.inner.homes.user(push.app, user),
             Target::Topic(topic) => self.inner.homes.topic(push.app, topic),
-            Target::Users(_) | Target::Everyone => {
-                ShardId(self.inner.next_coordinator.fetch_add(1, Ordering::Relaxed) % self.inner.homes.shards())
-            }
+            Target::Users(_) | Target::Everyone => self.coordinator(),
         };
         self.send(home, Letter::Push { push: Box::new(push), token })
     }
@@ -80,10 +82,37 @@ impl Handle {
         self.send(home, Letter::Disconnect { app, user, device, token })
     }
 
+    /// Reads a part of a stream; answered by `Event::History`.
+    pub fn history(&self, query: HistoryQuery, token: CommandToken) -> Result<(), CommandError> {
+        let home = match &query.stream {
+            StreamKey::Inbox(app, user) => self.inner.homes.user(*app, user),
+            StreamKey::Topic(app, topic) => self.inner.homes.topic(*app, topic),
+            StreamKey::Everyone(_) => self.coordinator(),
+        };
+        self.send(home, Letter::History { query: Box::new(query), token })
+    }
+
+    /// Asks who subscribes to a topic; answered by `Event::Presence`.
+    pub fn presence(&self, app: AppId, topic: Arc<str>, token: CommandToken) -> Result<(), CommandError> {
+        let home = self.inner.homes.topic(app, &topic);
+        self.send(home, Letter::Present { app, topic, asker: Asker::Control(token) })
+    }
+
+    /// Lists and everyone have no home.
+    fn coordinator(&self) -> ShardId {
+        ShardId(self.inner.next_coordinator.fetch_add(1, Ordering::Relaxed) % self.inner.homes.shards())
+    }
+
     /// Asks for a user's devices; answered by `Event::User`.
     pub fn user(&self, app: AppId, user: Arc<str>, token: CommandToken) -> Result<(), CommandError> {
         let home = self.inner.homes.user(app, &user);
         self.send(home, Letter::User { app, user, token })
+    }
+
+    /// Answers a question. The caller may wait: it is not a shard. A shard that has ended needs no answer.
+    pub fn verdict(&self, token: QuestionToken, verdict: Verdict) {
+        let letter = Letter::Verdict { token, verdict: Box::new(verdict) };
+        let _gone = self.inner.posts[usize::from(token.shard.0)].send_blocking(letter);
     }
 
     /// Has every shard tell of these and nothing else from now on; a shard that answers a later command does so. `Busy`:

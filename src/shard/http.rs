@@ -4,6 +4,7 @@ use super::gateway::{Core, Gateway};
 use crate::base::ids::ConnectionId;
 use crate::engine::{Close, CloseCause, Room};
 use crate::io::Driver;
+use crate::session::sse;
 use crate::wire::detect::{Detected, detect};
 use crate::wire::http::{Head, Problem, Status, parse};
 
@@ -40,7 +41,8 @@ impl Gateway {
     fn route<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, head: &Head<'_>) {
         match head.path {
             "/mqtt" => self.upgrade(core, id, head),
-            "/events" => self.events_asked(core, id, head),
+            "/events" => self.events_asked(core, id, head, sse::read),
+            "/poll" => self.events_asked(core, id, head, sse::read_poll),
             _ => self.decline(core, id, &Problem::new(Status::NOT_FOUND, "there is nothing at this path")),
         }
     }

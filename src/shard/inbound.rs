@@ -1,11 +1,12 @@
 //! Bytes, deadlines and ends of connections: found to be a session's and handed to it.
 
+use super::authenticate::ASKING;
 use super::connect::{GUEST, MOVING};
 use super::gateway::{Core, Gateway};
 use crate::base::ids::{ConnectionId, SessionId};
 use crate::engine::{Close as CloseHow, CloseCause};
 use crate::io::Driver;
-use crate::session::{Close, CloseReason, Protocol, mqtt, protocol};
+use crate::session::{Close, CloseReason, mqtt, protocol};
 use crate::wire::mqtt::{FrameLen, frame_len};
 
 impl Gateway {
@@ -15,11 +16,11 @@ impl Gateway {
         if tag == GUEST {
             return self.guest_spoke(core, id, bytes);
         }
-        if tag & MOVING != 0 {
+        if tag & (MOVING | ASKING) != 0 {
             return 0;
         }
         let Some(session) = self.session_of(id, tag) else { return bytes.len() };
-        if self.directory.get(session).is_some_and(|session| matches!(session.protocol(), Protocol::Sse { .. })) {
+        if self.is_deaf(session) {
             // A client has nothing to say behind its request, and its deadline is for what we say.
             return bytes.len();
         }
@@ -77,10 +78,14 @@ impl Gateway {
             self.counters.closed(CloseReason::HandshakeTimeout);
             return core.close(id, CloseHow::Now, CloseCause::Local);
         }
+        if tag & ASKING != 0 {
+            self.counters.closed(CloseReason::HandshakeTimeout);
+            return self.asked_too_long(core, id, tag);
+        }
         match self.session_of(id, tag) {
             Some(session) => match self.directory.get(session) {
-                Some(state) if state.is_open() && matches!(state.protocol(), Protocol::Sse { .. }) => {
-                    self.beat(core, session, id);
+                Some(state) if state.is_open() && !state.protocol().acknowledges() => {
+                    self.say_something(core, session, id);
                 }
                 _ => self.end_connection(core, session, CloseReason::KeepAlive),
             },
@@ -104,10 +109,15 @@ impl Gateway {
     pub(super) fn closed<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, tag: u32, cause: CloseCause) {
         self.counters.ended(cause);
         if tag == GUEST {
+            self.asking.forget_guest(id);
             return;
         }
         if tag & MOVING != 0 {
             self.moving.remove((tag & !MOVING) as usize);
+            return;
+        }
+        if tag & ASKING != 0 {
+            self.asking.forget(tag);
             return;
         }
         let Some(session) = self.session_of(id, tag) else { return };
@@ -121,6 +131,7 @@ impl Gateway {
         state.on_connection_closed(Close::Lost, now, position, &mut effects);
         self.apply(core, Some(session), None, &mut effects);
         self.give_effects(effects);
+        self.show(core, session);
         self.file_offline(session);
     }
 

@@ -124,19 +124,24 @@ impl Gateway {
     /// What the user's other sessions have read meanwhile is written first, for the mark is written lazily.
     fn ask_for_read_mark(&mut self, id: SessionId) {
         let session = self.directory.get(id).expect("who asks is there");
-        let others: Vec<SessionId> = self.directory.sessions_of(session.app(), session.user()).collect();
-        let moved = |other| {
-            let served = self.directory.get(other)?.served()?;
-            self.directory.read_mark_moved(other, served)
+        let (app, user): (_, Arc<str>) = (session.app(), session.user().into());
+        self.write_read_marks(app, &user);
+        let prefix = record::read_mark_key(app, &user);
+        let request = Request::ReadRecords { prefix, after: Box::default(), limit: 1 };
+        self.log.submit(request, Waiting::ReadMark { session: id });
+    }
+
+    /// Writes how far a user's sessions have come, for whoever reads the mark behind it.
+    pub(super) fn write_read_marks(&mut self, app: AppId, user: &str) {
+        let sessions: Vec<SessionId> = self.directory.sessions_of(app, user).collect();
+        let moved = |id| {
+            let served = self.directory.get(id)?.served()?;
+            self.directory.read_mark_moved(id, served)
         };
-        let records: Vec<_> = others.into_iter().filter_map(moved).collect();
+        let records: Vec<_> = sessions.into_iter().filter_map(moved).collect();
         if !records.is_empty() {
             self.log.submit(Request::Append { key: None, entries: Vec::new(), records }, Waiting::Nobody);
         }
-        let session = self.directory.get(id).expect("as above");
-        let prefix = record::read_mark_key(session.app(), session.user());
-        let request = Request::ReadRecords { prefix, after: Box::default(), limit: 1 };
-        self.log.submit(request, Waiting::ReadMark { session: id });
     }
 
     /// The user's read mark; now where the inbox stands.

@@ -4,8 +4,10 @@
 use super::gateway::{Core, Gateway};
 use crate::io::Driver;
 use crate::limits::{
-    CURSOR_WRITE_DELAY, TURN_EXPIRIES_MAX, TURN_FANOUT_VISITS_MAX, TURN_LAZY_WRITES_MAX, TURN_PULLS_MAX,
+    CURSOR_WRITE_DELAY, RECEIVES_IN_FLIGHT_MAX, TURN_EXPIRIES_MAX, TURN_FANOUT_VISITS_BEHIND, TURN_FANOUT_VISITS_MAX,
+    TURN_LAZY_WRITES_MAX, TURN_PULLS_MAX,
 };
+use crate::session::CloseReason;
 use crate::store::Request;
 
 use super::log_port::Waiting;
@@ -13,8 +15,9 @@ use super::log_port::Waiting;
 impl Gateway {
     /// Does a bounded share of each; true when there is more to do now.
     pub(super) fn work<D: Driver>(&mut self, core: &mut Core<D>) -> bool {
-        let left = self.work_incoming(core, TURN_FANOUT_VISITS_MAX);
-        let more_fanout = self.run_fanout(core, left.max(TURN_FANOUT_VISITS_MAX / 2));
+        let visits = visits(core.reads_waiting());
+        let left = self.work_incoming(core, visits);
+        let more_fanout = self.run_fanout(core, left.max(visits / 2));
         for _ in 0..TURN_PULLS_MAX {
             let Some((session, after)) = self.pulls.pop_front() else { break };
             self.serve_pull(core, session, after);
@@ -24,9 +27,11 @@ impl Gateway {
         self.retry_reads(core);
         self.retry_refused(core);
         self.catch_up_freed(core);
+        self.answer_polls(core);
         self.go_on_restoring(core);
         self.expire_offline(core);
         let more_waits = self.expire_waits(core);
+        let more_departures = self.tell_departures(core);
         self.watching.tell_missed();
         self.write_lazily(core);
         let more_drain = self.drain_some(core);
@@ -37,7 +42,14 @@ impl Gateway {
         let answers_wait = self.tell_waiting();
         let more_reads = !self.incoming.is_empty() || !self.pulls.is_empty();
         let more_reads = more_reads || self.reads.is_asked(&self.retained) || self.shares.has_work();
-        answers_wait || more_drain || more_waits || more_surveys || more_held || more_fanout || more_reads
+        answers_wait
+            || more_drain
+            || more_waits
+            || more_departures
+            || more_surveys
+            || more_held
+            || more_fanout
+            || more_reads
     }
 
     /// The earliest time at which there is work again without a letter or a completion.
@@ -59,7 +71,8 @@ impl Gateway {
         let answers = self.waits.next_ms();
         let restores = self.restoring.retry_ms();
         let shares = self.shares.write_ms();
-        [self.offline.next_wake(), lazily, retry, reads, freed, drains, notices, answers, restores, shares]
+        let departures = self.presence.next_ms();
+        [departures, self.offline.next_wake(), lazily, retry, reads, freed, drains, notices, answers, restores, shares]
             .into_iter()
             .flatten()
             .min()
@@ -71,6 +84,10 @@ impl Gateway {
         let mut visits_left = TURN_EXPIRIES_MAX;
         while let Some(index) = self.offline.next_expired(now.monotonic_ms, &mut visits_left) {
             let Some(id) = self.directory.id_at(index) else { continue };
+            if self.directory.get(id).is_some_and(|session| session.connection().is_some()) {
+                self.end_connection(core, id, CloseReason::TokenEnded);
+                continue;
+            }
             self.tell_session(core, id, |session, effects| session.handle_timer(now, effects));
             self.file_offline(id);
         }
@@ -123,6 +140,27 @@ impl Gateway {
 
 const RETRY_MS: u64 = 5;
 
+/// Visits of a turn: fewer than it reads connections while the line of those is longer than that. Never none, so that
+/// neither side can hold the other up for ever.
+fn visits(reads_waiting: usize) -> usize {
+    if reads_waiting > RECEIVES_IN_FLIGHT_MAX { TURN_FANOUT_VISITS_BEHIND } else { TURN_FANOUT_VISITS_MAX }
+}
+
 fn millis(duration: core::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_visits_fewer_than_it_reads_while_more_wait_to_be_read_than_it_reads() {
+        assert_eq!(visits(0), TURN_FANOUT_VISITS_MAX);
+        assert_eq!(visits(RECEIVES_IN_FLIGHT_MAX - 1), TURN_FANOUT_VISITS_MAX);
+        assert_eq!(visits(RECEIVES_IN_FLIGHT_MAX), TURN_FANOUT_VISITS_MAX);
+        assert_eq!(visits(RECEIVES_IN_FLIGHT_MAX + 1), TURN_FANOUT_VISITS_BEHIND);
+        // What every visit brings to read is worked off faster than it comes.
+        assert!(visits(usize::MAX) < RECEIVES_IN_FLIGHT_MAX && visits(usize::MAX) > 0);
+    }
 }

@@ -1,6 +1,6 @@
 //! Starting and ending a node's data plane: the mailboxes, the log thread, one thread a shard.
 
-use super::command::{Event, Notice};
+use super::command::{Event, Notice, Question};
 use super::gateway::{Gateway, GatewaySettings};
 use super::handle::Handle;
 use super::home::Homes;
@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::engine::mail::{Mailbox, Post};
 use crate::io::probe::{self, Chosen};
 use crate::io::{self, Driver};
-use crate::limits::{EVENTS_MAX, GIVE_BACK_INTERVAL, MAILBOX_LETTERS_MAX, NOTICES_MAX};
+use crate::limits::{AUTH_QUESTIONS_MAX, EVENTS_MAX, GIVE_BACK_INTERVAL, MAILBOX_LETTERS_MAX, NOTICES_MAX};
 use crate::store::durable::{OpenError, Opening};
 use crate::store::{self, Address, Batch, Deliver, Done, DurableStore, Log, LogThread, MemoryStore, Store};
 use crossbeam_channel::{Receiver, bounded};
@@ -98,6 +98,8 @@ pub struct Assembly {
     pub events: Receiver<Event>,
     /// What is watched.
     pub notices: Receiver<Notice>,
+    /// Tokens to check.
+    pub questions: Receiver<Question>,
     /// One a shard.
     pub seats: Vec<Seat>,
     /// Where the log's commits go.
@@ -119,6 +121,7 @@ impl Assembly {
         let posts: Vec<Post<Letter>> = mailboxes.iter().map(Mailbox::post).collect();
         let (events_in, events) = bounded(EVENTS_MAX);
         let (notices_in, notices) = bounded(NOTICES_MAX);
+        let (questions_in, questions) = bounded(AUTH_QUESTIONS_MAX);
         let seat = |mailbox: Mailbox<Letter>| Seat {
             gateway: GatewaySettings {
                 shard: mailbox.shard(),
@@ -128,6 +131,7 @@ impl Assembly {
                 store: store.clone(),
                 events: events_in.clone(),
                 notices: notices_in.clone(),
+                questions: questions_in.clone(),
             },
             mailbox,
             posts: posts.clone(),
@@ -135,7 +139,7 @@ impl Assembly {
         };
         let seats = mailboxes.into_iter().map(seat).collect();
         let handle = Handle::new(posts.clone(), homes, store.clone());
-        Self { handle, events, notices, seats, mail: LogMail { posts } }
+        Self { handle, events, notices, questions, seats, mail: LogMail { posts } }
     }
 }
 
@@ -177,6 +181,8 @@ pub struct Running {
     pub events: Receiver<Event>,
     /// What is watched.
     pub notices: Receiver<Notice>,
+    /// Tokens to check.
+    pub questions: Receiver<Question>,
     /// Bound addresses, in the order of the settings.
     pub listening: Vec<SocketAddr>,
     /// The driver's name.
@@ -267,7 +273,7 @@ fn start_over<S: Store + Send + 'static>(
     let choosing = probe::choose(settings.driver).map_err(StartError::Driver)?;
     let log = Log::open(store, settings.random_seed).expect("a store that was opened knows where it ends");
     let (store, desk) = store::thread::open(log);
-    let Assembly { handle, events, notices, seats, mail } = Assembly::new(&settings, &store);
+    let Assembly { handle, events, notices, questions, seats, mail } = Assembly::new(&settings, &store);
     let log = store::thread::run(&store, desk, mail, io::now, give_back).map_err(StartError::Io)?;
     drop(store);
 
@@ -275,6 +281,7 @@ fn start_over<S: Store + Send + 'static>(
         handle,
         events,
         notices,
+        questions,
         listening: settings.listen.clone(),
         driver: choosing.chosen.name(),
         notice: choosing.fallback,

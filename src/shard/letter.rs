@@ -4,7 +4,10 @@
 //! posts the `Done` of any request in it, and a shard works batches and unlogged deliveries off in the order of
 //! arrival ([`super::incoming`]); so whoever sends an unlogged message after a `Done` knows that it will not overtake.
 
-use super::command::{CommandError, CommandToken, ConnectionQuery, Push, Watch};
+use super::command::{
+    CommandError, CommandToken, ConnectionQuery, HistoryQuery, Present, Push, QuestionToken, Verdict, Watch,
+};
+use super::presence::{Asker, PresenceLetter};
 use super::retained::{RetainedFound, RetainedRead};
 use super::share::ShareLetter;
 use crate::base::ids::{AppId, PushId, SessionId, ShardId};
@@ -12,7 +15,7 @@ use crate::base::message::Message;
 use crate::engine::Departure;
 use crate::router::interest::Level;
 use crate::session::protocol::Request;
-use crate::session::{Identity, Ticket};
+use crate::session::{Identity, ReplyTo, Ticket};
 use crate::store::{Batch, Done, Position, RecordChange};
 use crate::wire::websocket::Carrier;
 use std::net::SocketAddr;
@@ -55,6 +58,8 @@ pub(crate) enum Letter {
     Listen(Vec<SocketAddr>),
     /// The control plane's wish.
     Push { push: Box<Push>, token: CommandToken },
+    /// A token was checked.
+    Verdict { token: QuestionToken, verdict: Box<Verdict> },
     /// Copy the figures out.
     Stats { token: CommandToken },
     /// Look connections up.
@@ -63,6 +68,14 @@ pub(crate) enum Letter {
     Disconnect { app: AppId, user: Arc<str>, device: Option<Arc<str>>, token: CommandToken },
     /// Say what is known of a user's devices.
     User { app: AppId, user: Arc<str>, token: CommandToken },
+    /// Read a part of a stream.
+    History { query: Box<HistoryQuery>, token: CommandToken },
+    /// Say who subscribes to a topic whose home this is.
+    Present { app: AppId, topic: Arc<str>, asker: Asker },
+    /// What was asked for a device.
+    Presented { session: SessionId, to: Box<ReplyTo>, present: Option<Box<Present>> },
+    /// For the topic's home: a device begins or ends a subscription to a topic that is shown.
+    Presence(Box<PresenceLetter>),
     /// Tell of these from now on.
     Watch(Arc<Watch>),
     /// Stop accepting and close everybody politely.
@@ -80,6 +93,8 @@ pub(crate) struct Arrival {
     pub(crate) identity: Identity,
     /// What it asked for.
     pub(crate) request: Request,
+    /// When its token ends, wall milliseconds.
+    pub(crate) ends_ms: Option<u64>,
 }
 
 /// A message on its way to its topic's home.

@@ -5,6 +5,7 @@
 //! already taken.
 
 use super::command::{CommandToken, Push};
+use super::history::HistoryRead;
 use super::letter::Publish;
 use super::restore::Next;
 use crate::base::ids::{Epoch, Offset, SessionId, ShardId};
@@ -43,6 +44,12 @@ pub(crate) enum Waiting {
     Publish { publish: Box<Publish>, owed: bool },
     /// A push to users that is being committed.
     Push { push: Box<Push>, token: CommandToken, deliver_by_ms: Option<u64> },
+    /// A part of a stream that somebody asks for.
+    History(Box<HistoryRead>),
+    /// The read mark of a user whose unread messages are counted, then a page of the inbox.
+    UnreadMark { index: usize },
+    /// See above.
+    UnreadPage { index: usize },
     /// Lazily written positions and the removal of ended sessions: nobody waits.
     Nobody,
 }

@@ -7,17 +7,20 @@
 //!
 //! # Files, in the order in which a message passes them
 //! `launch` threads and mailboxes · `gateway` the engine's calls and letters, dispatched · `http` a guest's first bytes
-//! and requests · `websocket` its beginning and end · `connect` from accept to an open session · `inbound` bytes to
+//! and requests · `websocket` its beginning and end · `authenticate` tokens · `connect` from accept to an open session · `inbound` bytes to
 //! frames to sessions · `apply` what sessions ask for · `publish` a topic's home · `turning` its order ·
 //! `push` the control plane's messages · `log_port`, `done` requests to the log and their answers · `incoming` what came
 //! for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound` frames into outboxes · `gaps` what retention
 //! took · `lagging`, `unsent` what waits for a window or an outbox · `waits` pushes that wait for devices · `subscribe`
 //! interest · `retained` what is kept for who subscribes · `share` share groups · `jobs` the rest of the turn · `restore`
-//! at start · `event_stream` what only event streams need · `admin`, `connections`, `stats` the operator · `watching`
-//! what backends are told of devices · `failpoint` the end of a debug build at a durable point.
+//! at start · `event_stream`, `poll` what only they need · `admin`, `connections`, `stats` the operator · `watching`
+//! what backends are told of devices · `history`, `unread` what streams hold for who asks · `presence` who subscribes
+//! to a topic · `questions` the same for devices · `failpoint` the end of a debug build at a durable
+//! point.
 
 mod admin;
 mod apply;
+mod authenticate;
 pub mod command;
 mod committing;
 mod connect;
@@ -31,6 +34,7 @@ mod flavours;
 mod gaps;
 mod gateway;
 pub mod handle;
+mod history;
 mod home;
 mod http;
 mod inbound;
@@ -42,8 +46,11 @@ pub mod launch;
 mod letter;
 mod log_port;
 mod outbound;
+mod poll;
+mod presence;
 mod publish;
 mod push;
+mod questions;
 mod restore;
 mod retained;
 pub mod settings;
@@ -51,6 +58,7 @@ mod share;
 mod stats;
 mod subscribe;
 mod turning;
+mod unread;
 mod unsent;
 mod waits;
 mod watching;
@@ -58,4 +66,4 @@ mod websocket;
 
 pub use handle::Handle;
 pub use launch::{Data, Running, StartError, start};
-pub use settings::{Limits, Settings};
+pub use settings::{HistoryRule, Limits, Settings, TopicRules};

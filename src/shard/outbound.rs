@@ -7,7 +7,9 @@ use crate::base::ids::{ConnectionId, Epoch, Offset, Qos, SessionId};
 use crate::base::message::Message;
 use crate::engine::{Close, CloseCause, Refused, Room};
 use crate::io::Driver;
-use crate::session::{Counter, DeliveryId, Effective, LoggedAt, Naming, RETAIN_AS_PUBLISHED, Session, protocol};
+use crate::session::{
+    Counter, DeliveryId, Effective, LoggedAt, Naming, Protocol, RETAIN_AS_PUBLISHED, Session, protocol,
+};
 use crate::wire::mqtt::PacketId;
 use crate::wire::sse::Token;
 use smallvec::SmallVec;
@@ -133,6 +135,10 @@ impl Gateway {
             self.settle_unsent(core, id, delivery, Counter::DroppedExpired);
             return true;
         }
+        if session.protocol() == Protocol::Poll {
+            self.gather_in_flight(core, id, delivery, &message, place);
+            return true;
+        }
         let manner = match at {
             Some(LoggedAt::Retained(identifier)) => Manner::retained(identifier),
             Some(LoggedAt::Shared { mark, .. }) => Manner::shared(&message, mark),
@@ -232,6 +238,9 @@ impl Gateway {
         if is_expired(message, wall_ms) {
             self.counters.session(Counter::DroppedExpired);
             return false;
+        }
+        if session.protocol() == Protocol::Poll {
+            return self.gather_once(core, id, message, manner.place);
         }
         if self.must_not_pass(id.index, session, manner.place) {
             self.counters.dropped_outbox_full += 1;

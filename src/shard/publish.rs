@@ -38,6 +38,8 @@ impl Gateway {
         let message = &publish.message;
         let waits_for_acknowledgement = message.qos >= Qos::AtLeastOnce;
         let owed = waits_for_acknowledgement && self.interest.lookup(message.app, &message.topic).owed;
+        // What a rule keeps is owed whoever asks for it later, whatever its QoS.
+        let owed = owed || self.settings.topics.keep(&message.topic);
         if waits_for_acknowledgement && self.turning.holds(owed) {
             self.counters.held += 1;
             return self.turning.hold(publish, owed);

@@ -1,13 +1,15 @@
 //! What the data plane is told at start: validated plain data.
 
-use crate::auth::UserTemplate;
+use crate::auth::{Rights, UserTemplate};
+use crate::base::filter;
 use crate::io::probe::Choice;
 use crate::limits;
 use crate::router::retained::Capacity;
 use crate::session::Bounds;
-use crate::store::Retentions;
+use crate::store::{Retention, Retentions};
 use crate::wire::http::Origins;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything the shards and the log need to know. Made by `config/`, already checked.
@@ -25,6 +27,10 @@ pub struct Settings {
     pub server_reference: Option<Box<str>>,
     /// How mode `none` names users.
     pub user: UserTemplate,
+    /// Devices show tokens, and are who those say; else they are who they say themselves.
+    pub tokens: bool,
+    /// What everybody may do.
+    pub rights: Arc<Rights>,
     /// Users of the first app who may subscribe to the node's figures.
     pub sys_users: Vec<Box<str>>,
     /// Web pages that may connect.
@@ -33,8 +39,43 @@ pub struct Settings {
     pub hash_key: u64,
     /// Seed of epochs and server-assigned client identifiers; drawn at start.
     pub random_seed: u64,
+    /// What is kept and shown of topics.
+    pub topics: TopicRules,
     /// Bounds an operator may change.
     pub limits: Limits,
+}
+
+/// What an operator wants of topics, by filter. Each list has at most `TOPIC_RULES_MAX`; none matches `$`-topics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopicRules {
+    /// Topics whose history is kept. The first rule that matches decides.
+    pub history: Vec<HistoryRule>,
+    /// Topics of which is shown who subscribes to them.
+    pub presence: Vec<Box<str>>,
+}
+
+/// How much of a topic is kept, for whoever asks and for sessions that are away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryRule {
+    /// Which topics.
+    pub filter: Box<str>,
+    /// Messages.
+    pub entries: usize,
+    /// For so long.
+    pub age: Duration,
+}
+
+impl TopicRules {
+    /// Whether all messages of a topic are logged, whoever listens.
+    #[inline]
+    pub(super) fn keep(&self, topic: &str) -> bool {
+        self.history.iter().any(|rule| filter::matches(&rule.filter, topic))
+    }
+
+    /// Whether it is shown who subscribes to a topic.
+    pub(super) fn show(&self, topic: &str) -> bool {
+        self.presence.iter().any(|rule| filter::matches(rule, topic))
+    }
 }
 
 /// Bounds an operator may change, with their defaults from [`limits`].
@@ -93,6 +134,11 @@ impl Settings {
         }
     }
 
+    /// What a session is given that has no rights of its own; none: there is nothing to refuse.
+    pub(super) fn shared_rights(&self) -> Option<Arc<Rights>> {
+        (!self.rights.node.is_empty()).then(|| Arc::clone(&self.rights))
+    }
+
     /// What each engine is told.
     pub(super) fn engine(&self) -> crate::engine::Settings {
         crate::engine::Settings {
@@ -117,7 +163,7 @@ impl Settings {
     }
 
     /// What the store keeps: of each stream at least what a session that was away as long as it may has missed by then.
-    pub(super) fn retentions(&self) -> Retentions {
+    pub fn retentions(&self) -> Retentions {
         let mut retentions = Retentions::default();
         retentions.inbox.entries = self.limits.inbox_entries;
         retentions.inbox.age = self.limits.inbox_age;
@@ -127,6 +173,12 @@ impl Settings {
             topics.age = topics.age.max(away);
             topics.forget_after = topics.forget_after.max(topics.age);
         }
+        let forget_after = retentions.topic.forget_after;
+        let rule = |rule: &HistoryRule| {
+            let (entries, age) = (rule.entries, rule.age);
+            (rule.filter.clone(), Retention { entries, age, forget_after: forget_after.max(age) })
+        };
+        retentions.history = self.topics.history.iter().map(rule).collect();
         retentions
     }
 }
@@ -169,10 +221,13 @@ mod tests {
                 listen: Vec::new(),
                 apps: Vec::new(),
                 user: UserTemplate::default(),
+                tokens: false,
+                rights: Arc::default(),
                 sys_users: Vec::new(),
                 origins: Default::default(),
                 hash_key: 0,
                 random_seed: 0,
+                topics: TopicRules::default(),
                 limits,
             };
             let kept = settings.retentions();

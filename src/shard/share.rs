@@ -14,7 +14,7 @@ use super::letter::Letter;
 use super::log_port::Waiting;
 use super::subscribe::Installing;
 use crate::base::ids::{AppId, Qos, Seq, SessionId, ShardId};
-use crate::base::log::RecordChange;
+use crate::base::log::{RecordChange, StreamGap};
 use crate::base::message::{Entry, Message, StreamKey};
 use crate::io::Driver;
 use crate::limits::{CURSOR_WRITE_DELAY, READ_ENTRIES_MAX, SHARE_READ_MESSAGES_MAX, TURN_SHARE_ASSIGNMENTS_MAX};
@@ -23,7 +23,7 @@ use crate::router::share::{Assignment, Group, Member, MemberId};
 use crate::router::subscribers::{Moved, Options, Subscriber};
 use crate::router::{FilterId, share};
 use crate::session::core::record;
-use crate::session::{Counter, Offer, Session, Text, share_of};
+use crate::session::{Counter, Gap, Offer, Session, Text, share_of};
 use crate::store::{Answer, Request, StoreError};
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
@@ -44,6 +44,8 @@ pub(crate) enum ShareLetter {
     Deliver { session: SessionId, message: Arc<Message>, qos: Qos, number: u64, mark: u32 },
     /// To the home.
     Settled { number: u64, is_done: bool },
+    /// To a member that is connected: retention took something from the group before it was read.
+    Gap { session: SessionId, gap: StreamGap },
 }
 
 /// What a member has done.
@@ -220,6 +222,7 @@ impl Gateway {
                 }
                 self.shares.enqueue(index);
             }
+            ShareLetter::Gap { session, gap } => self.deliver_gap(core, session, &Gap::Topics(gap)),
             deliver @ ShareLetter::Deliver { .. } => self.on_share_delivery(core, deliver),
         }
     }
@@ -476,7 +479,9 @@ impl Gateway {
         let entries = batches.flat_map(|batch| &batch.entries).filter(|entry| entry.seq > after);
         let entries: Vec<Entry> = entries.take(READ_ENTRIES_MAX).cloned().collect();
         let through = entries.last().map_or(position, |entry| entry.seq);
-        self.take_share(core, index, &entries, if entries.len() < READ_ENTRIES_MAX { position } else { through });
+        let through = if entries.len() < READ_ENTRIES_MAX { position } else { through };
+        // What the hot ring holds it has whole.
+        self.take_share(core, index, &entries, &[], through);
     }
 
     /// The store's answer to a read.
@@ -490,13 +495,20 @@ impl Gateway {
         let Some(home) = self.group_at(index, share) else { return };
         home.reading = false;
         match result {
-            Ok(Answer::Topics { entries, through, .. }) => self.take_share(core, index, &entries, through),
+            Ok(Answer::Topics { entries, through, gaps }) => self.take_share(core, index, &entries, &gaps, through),
             _ => self.counters.failed_reads += 1,
         }
         self.shares.enqueue(index);
     }
 
-    fn take_share<D: Driver>(&mut self, core: &mut Core<D>, index: usize, entries: &[Entry], through: Seq) {
+    fn take_share<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        index: usize,
+        entries: &[Entry],
+        gaps: &[StreamGap],
+        through: Seq,
+    ) {
         let through = through.min(self.position());
         let home = &mut self.shares.homes[index];
         let (app, filter) = (home.group.app, Arc::clone(&home.group.filter));
@@ -508,9 +520,28 @@ impl Gateway {
         let ours: Vec<&Entry> = entries.iter().filter(is_ours).take(SHARE_READ_MESSAGES_MAX).collect();
         let cut = ours.last().filter(|_| ours.len() == SHARE_READ_MESSAGES_MAX).map(|entry| entry.seq);
         let messages = ours.iter().map(|entry| (entry.seq, Arc::clone(&entry.message)));
-        home.group.take_read(messages, cut.unwrap_or(through));
+        let (before, through) = (home.group.read(), cut.unwrap_or(through));
+        home.group.take_read(messages, through);
         self.share_moved(core, index);
         self.shares.enqueue(index);
+        for gap in gaps.iter().filter(|gap| before < gap.trimmed && gap.trimmed <= through) {
+            if matches!(&gap.stream, StreamKey::Topic(_, topic) if matches(&filter, topic)) {
+                self.tell_share_gap(core, index, gap);
+            }
+        }
+    }
+
+    /// Any member might have been the one to get what is gone, so all that are connected are told.
+    fn tell_share_gap<D: Driver>(&mut self, core: &mut Core<D>, index: usize, gap: &StreamGap) {
+        let members: Vec<MemberId> = self.shares.homes[index].group.connected().collect();
+        for MemberId { shard, session } in members {
+            if shard == self.shard {
+                self.deliver_gap(core, session, &Gap::Topics(gap.clone()));
+            } else {
+                let letter = ShareLetter::Gap { session, gap: gap.clone() };
+                core.send_control(shard, Letter::Share(Box::new(letter)));
+            }
+        }
     }
 
     /// A group's position may have moved: its record follows within a second.

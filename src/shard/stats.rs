@@ -3,6 +3,7 @@
 
 use super::command::{CommandToken, Event, ShardStats};
 use super::gateway::{Core, Gateway};
+use crate::auth::Fault;
 use crate::base::ids::Qos;
 use crate::engine::{CloseCause, Counts, Totals};
 use crate::io::Driver;
@@ -26,6 +27,7 @@ pub(crate) struct Counters {
     pub(crate) share_dropped: u64,
     pub(crate) orphan_records: u64,
     pub(crate) sessions_without_room: u64,
+    pub(crate) dropped_presence: u64,
     published: [u64; 3],
     sent: [u64; 3],
     closed: [u64; CloseReason::ALL.len()],
@@ -85,6 +87,7 @@ impl Counters {
             ("dropped_share_full", self.share_dropped),
             ("records_of_ended_sessions", self.orphan_records),
             ("sessions_without_room", self.sessions_without_room),
+            ("dropped_presence_full", self.dropped_presence),
             ("closed_by_peer", self.peer_closed),
             ("closed_websocket_violation", self.misframed),
         ];
@@ -119,17 +122,28 @@ impl Gateway {
             ("delivery_waits", self.waits.len() as u64),
             ("installing", self.installing.len() as u64),
             ("moving", self.moving.len() as u64),
+            ("authenticating", self.asking.len() as u64),
             ("retained_messages", self.retained.len() as u64),
             ("retained_bytes", self.retained.bytes() as u64),
             ("retained_reads", self.reads.len() as u64),
             ("share_groups", self.shares.groups() as u64),
             ("share_messages", self.shares.held() as u64),
+            ("presence", self.presence.entries() as u64),
+            ("unread_counts", self.unread.len() as u64),
             ("dirty_records", self.dirty.len() as u64),
             ("orphan_records", self.orphans.len() as u64),
             ("throttled_connections", self.throttled.len() as u64),
         ]);
         let mut counters = engine_counters(core.totals());
         counters.extend(self.counters.list());
+        counters.extend(Fault::ALL.iter().map(|&fault| (fault.name(), self.asking.faults[fault as usize])));
+        counters.extend([
+            ("token_missing", self.asking.unshown),
+            ("token_unchecked", self.asking.unasked),
+            ("token_checked_late", self.asking.late),
+            ("token_checked_in_vain", self.asking.stale),
+            ("refused_rights", self.asking.refused_rights),
+        ]);
         counters.extend([("delivery_waits_refused", self.waits.refused), ("notices_dropped", self.watching.dropped)]);
         let stats = ShardStats { shard: self.shard.0, driver: core.driver().name(), gauges, counters };
         self.tell(Event::Stats { token, stats: Box::new(stats) });

@@ -36,7 +36,10 @@ impl Gateway {
         let mut answer = Vec::new();
         offer.accept(Some(SUBPROTOCOL), &mut answer);
         match core.write_bytes(id, Room::Control, &answer) {
-            Ok(()) => core.set_transform(id, Carrier::default()),
+            Ok(()) => {
+                core.set_transform(id, Carrier::default());
+                self.token_of(head).into_iter().for_each(|token| self.asking.bring(id, token));
+            }
             Err(_) => core.close(id, Close::Now, CloseCause::Local),
         }
     }
@@ -55,12 +58,16 @@ impl Gateway {
 /// What WebSocket calls a reason; MQTT 5 has told it more exactly.
 fn close_code(reason: CloseReason) -> CloseCode {
     match reason {
-        CloseReason::ClientDisconnect | CloseReason::TakenOver | CloseReason::KeepAlive => CloseCode::NORMAL,
+        CloseReason::Answered | CloseReason::ClientDisconnect | CloseReason::TakenOver | CloseReason::KeepAlive => {
+            CloseCode::NORMAL
+        }
         CloseReason::ProtocolError | CloseReason::ReceiveMaximum => CloseCode::PROTOCOL_ERROR,
         CloseReason::PacketTooLarge => CloseCode::TOO_BIG,
         CloseReason::HandshakeTimeout
         | CloseReason::Refused
         | CloseReason::SlowConsumer
+        | CloseReason::TokenEnded
+        | CloseReason::NotAuthorized
         | CloseReason::Administrative => CloseCode::POLICY,
         CloseReason::Draining => CloseCode::GOING_AWAY,
         CloseReason::StoreFailed => CloseCode::INTERNAL,

@@ -9,6 +9,7 @@ use super::keys::Keys;
 use super::records::Records;
 use super::{Group, KnownKey, Record, Store, StoreFault, StreamGap, StreamHead, Usage};
 use crate::base::clock::Now;
+use crate::base::filter;
 use crate::base::hash::KeyedHash;
 use crate::base::ids::{AppId, Epoch, Offset, Seq};
 use crate::base::message::{Entry, Message, StreamKey};
@@ -35,11 +36,15 @@ pub struct Retention {
 }
 
 /// Retention by kind of stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retentions {
     /// Of each inbox.
     pub inbox: Retention,
-    /// Of each topic's stream.
+    /// Of the streams of topics whose history a rule keeps: a filter, and what it means. The first filter that matches
+    /// decides, in the place of `topic`, for history and for sessions that are away alike. Rules may differ from those
+    /// that an earlier process had over the same data.
+    pub history: Vec<(Box<str>, Retention)>,
+    /// Of each other topic's stream.
     pub topic: Retention,
     /// Of each app's `everyone`.
     pub everyone: Retention,
@@ -53,6 +58,7 @@ impl Default for Retentions {
         Self {
             inbox: Retention { entries: INBOX_ENTRIES_MAX, age: INBOX_AGE_MAX, forget_after: INBOX_FORGET_AFTER },
             topic,
+            history: Vec::new(),
             everyone: Retention { forget_after: Duration::MAX, ..topic },
             keys: KEYS_MAX,
         }
@@ -60,12 +66,22 @@ impl Default for Retentions {
 }
 
 impl Retentions {
-    pub(super) fn of(&self, stream: &StreamKey) -> Retention {
+    /// What holds for a stream. It may be asked at every append and sweep: it costs a look at each rule.
+    pub fn of(&self, stream: &StreamKey) -> Retention {
         match stream {
             StreamKey::Inbox(..) => self.inbox,
-            StreamKey::Topic(..) => self.topic,
+            StreamKey::Topic(_, topic) => {
+                let rule = self.history.iter().find(|(filter, _)| filter::matches(filter, topic));
+                rule.map_or(self.topic, |(_, retention)| *retention)
+            }
             StreamKey::Everyone(_) => self.everyone,
         }
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = Retention> {
+        let history = self.history.iter().map(|(_, retention)| *retention);
+        [self.inbox, self.topic, self.everyone].into_iter().chain(history)
     }
 }
 
@@ -162,7 +178,7 @@ pub struct MemoryStore {
 impl MemoryStore {
     /// An empty store. `hash` guards its tables against chosen collisions.
     pub fn new(retentions: Retentions, hash: KeyedHash) -> Self {
-        for retention in [retentions.inbox, retentions.topic, retentions.everyone] {
+        for retention in retentions.iter() {
             assert!(retention.forget_after >= retention.age, "an epoch outlives its entries");
         }
         Self {

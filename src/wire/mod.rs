@@ -5,6 +5,8 @@
 
 pub mod detect;
 pub mod http;
+pub mod json;
 pub mod mqtt;
+pub mod poll;
 pub mod sse;
 pub mod websocket;

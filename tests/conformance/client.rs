@@ -44,6 +44,22 @@ impl<'a> Hello<'a> {
         self
     }
 
+    /// In 3.1.1 there is no password without a user name.
+    pub fn token(mut self, token: &'a str) -> Self {
+        self.0.password = Some(token.as_bytes());
+        if self.0.version == Version::V311 {
+            self.0.user_name = Some("nobody");
+        }
+        self
+    }
+
+    /// Shown by our authentication method.
+    pub fn method(mut self, token: &'a str) -> Self {
+        self.0.properties.authentication_method = Some("jwt");
+        self.0.properties.authentication_data = Some(token.as_bytes());
+        self
+    }
+
     pub fn clean(mut self, clean: bool) -> Self {
         self.0.clean_start = clean;
         self
@@ -174,8 +190,13 @@ impl Client {
 
     /// A WebSocket, agreed upon: packets that are sent become a binary message each.
     pub fn dial_websocket(node: &Node) -> Self {
+        Self::dial_websocket_at(node, "/mqtt", &[])
+    }
+
+    /// The same, by another request.
+    pub fn dial_websocket_at(node: &Node, target: &str, headers: &[(&str, &str)]) -> Self {
         let mut client = Self::dial(node);
-        client.send(websocket::request("/mqtt", &[]).as_bytes());
+        client.send(websocket::request(target, headers).as_bytes());
         let answer = String::from_utf8(client.take_bytes()).expect("an answer is text");
         websocket::assert_accepted(&answer);
         client.websocket = Some(WebSocket::default());

@@ -131,3 +131,28 @@ fn gap_notes_go_with_their_session() {
     node.hello(&Hello::v5("phone")).bye();
     assert_eq!((node.gauge("gap_notes"), node.gauge("sessions")), (0, 0));
 }
+
+#[test]
+fn what_is_gone_before_a_share_group_read_it_is_told_to_its_members() {
+    let node = node();
+    let one = Hello::lasting("one");
+    listener(&node, &one, &[("$share/g/rooms/+", Qos::AtLeastOnce)]);
+    for number in 1..=5 {
+        node.push_topic("rooms/1", number.to_string().as_bytes(), Qos::AtLeastOnce);
+    }
+    node.push_topic("rooms/2", b"other", Qos::AtLeastOnce);
+    node.push_topic("halls/1", b"nobody's", Qos::AtLeastOnce);
+    forget_what_is_at_hand(&node);
+    let mut phone = node.hello(&one);
+    let gap = [r#"{"topic":"rooms/1","kept_from":3}"#];
+    assert_eq!(named(&phone.expect_and_ack("3")), gap);
+    for text in ["4", "5", "other"] {
+        assert_eq!(named(&phone.expect_and_ack(text)), Vec::<&str>::new(), "once");
+    }
+    assert_eq!(node.counter("topic_gaps"), 1);
+    phone.bye();
+    forget_what_is_at_hand(&node);
+    node.push_topic("rooms/1", b"6", Qos::AtLeastOnce);
+    let mut phone = node.hello(&one);
+    assert_eq!(named(&phone.expect_and_ack("6")), Vec::<&str>::new(), "what it was told it is not told again");
+}

@@ -3,15 +3,15 @@
 use crate::client::{Client, Hello};
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
-use kittiwake::auth::UserTemplate;
+use kittiwake::auth::{self, KeySet, Rules, UserTemplate};
 use kittiwake::base::hash::KeyedHash;
 use kittiwake::base::ids::{AppId, PushId, Qos, ShardId};
-use kittiwake::base::message::Message;
+use kittiwake::base::message::{Message, StreamKey};
 use kittiwake::io::probe::Choice;
 use kittiwake::io::sim::{Faults, SimDriver, SimNet};
 use kittiwake::shard::command::{
-    AppWatch, CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, Notice, Push, Pushed, ShardStats,
-    Target, Watch,
+    AppWatch, CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, HistoryPage, HistoryQuery, Notice,
+    Place, Present, Push, Pushed, Question, ShardStats, Target, UserState, Watch,
 };
 use kittiwake::shard::handle::Handle;
 use kittiwake::shard::launch::{Assembly, LogMail, Seat, Shard};
@@ -44,6 +44,8 @@ struct Parts {
     tokens: Cell<u64>,
     /// Commits wait until they are let go.
     holding: Cell<bool>,
+    /// What tokens are checked with, between two turns; none: they wait.
+    keys: RefCell<Option<KeySet>>,
 }
 
 /// What is run, and what it said.
@@ -53,6 +55,7 @@ struct Plane {
     mail: LogMail,
     events: Receiver<Event>,
     notices: Receiver<Notice>,
+    questions: Receiver<Question>,
     heard: Vec<Event>,
 }
 
@@ -99,8 +102,11 @@ impl Node {
             listen: vec![address],
             apps: vec!["default".into()],
             user: UserTemplate::default(),
+            tokens: false,
+            rights: Arc::default(),
             server_reference: None,
             sys_users: vec![OPERATOR.into()],
+            topics: Default::default(),
             origins: Origins::default(),
             hash_key: 7,
             random_seed: 7,
@@ -108,18 +114,18 @@ impl Node {
         };
         change(&mut settings);
         let settings = Arc::new(settings);
-        let mut retentions = Retentions::default();
-        retentions.inbox.entries = settings.limits.inbox_entries;
+        let mut retentions = settings.retentions();
         keep(&mut retentions);
         let seed = settings.random_seed;
         let net = SimNet::new(seed, Faults::none());
         let log = Log::open(MemoryStore::new(retentions, KeyedHash::new(seed)), seed).expect("a memory store opens");
         let (store, desk) = thread::open(log);
-        let Assembly { handle, events, notices, seats, mail } = Assembly::new(&settings, &store);
-        let plane = Plane { shards: seated(seats, &net), desk, mail, events, notices, heard: Vec::new() };
+        let Assembly { handle, events, notices, questions, seats, mail } = Assembly::new(&settings, &store);
+        let plane = Plane { shards: seated(seats, &net), desk, mail, events, notices, questions, heard: Vec::new() };
         let (handle, plane) = (RefCell::new(handle), RefCell::new(plane));
         let (tokens, holding) = (Cell::new(0), Cell::new(false));
-        let node = Self(Rc::new(Parts { net, address, settings, store, handle, plane, tokens, holding }));
+        let keys = RefCell::new(None);
+        let node = Self(Rc::new(Parts { net, address, settings, store, handle, plane, tokens, holding, keys }));
         node.listen();
         node
     }
@@ -139,9 +145,9 @@ impl Node {
         plane.heard.clear();
         assert!(plane.desk.take_in(), "the node keeps the log's handle");
         plane.desk.log_mut().crash().expect("memory says where it ends");
-        let Assembly { handle, events, notices, seats, mail } = Assembly::new(&Arc::new(settings), store);
+        let Assembly { handle, events, notices, questions, seats, mail } = Assembly::new(&Arc::new(settings), store);
         (plane.shards, plane.events, plane.mail) = (seated(seats, net), events, mail);
-        plane.notices = notices;
+        (plane.notices, plane.questions) = (notices, questions);
         drop(plane);
         *self.0.handle.borrow_mut() = handle;
         self.listen();
@@ -174,8 +180,9 @@ impl Node {
         loop {
             plane.turns(&self.0.net);
             let committed = !self.0.holding.get() && plane.commit(&self.0.net);
+            let checked = self.check_tokens(&plane);
             let now_ms = self.0.net.now().monotonic_ms;
-            if !committed && self.0.net.next_event_ms().is_none_or(|at_ms| at_ms > now_ms) {
+            if !committed && !checked && self.0.net.next_event_ms().is_none_or(|at_ms| at_ms > now_ms) {
                 return;
             }
         }
@@ -200,6 +207,28 @@ impl Node {
         }
         self.0.net.advance_to(end_ms);
         self.run();
+    }
+
+    /// Tokens are checked with these from now on; none: they wait.
+    pub fn check_with(&self, keys: Option<KeySet>) {
+        *self.0.keys.borrow_mut() = keys;
+        self.run();
+    }
+
+    /// There is nobody any more to check tokens.
+    pub fn lose_checkers(&self) {
+        self.0.plane.borrow_mut().questions = crossbeam_channel::bounded(0).1;
+    }
+
+    fn check_tokens(&self, plane: &Plane) -> bool {
+        let keys = self.0.keys.borrow();
+        let Some(keys) = &*keys else { return false };
+        let wall_ms = self.0.net.now().wall_ms;
+        let answer = |Question { token, shown }: Question| {
+            let verdict = auth::verify(shown.bytes(), keys, &Rules::default(), wall_ms);
+            self.handle().verdict(token, verdict);
+        };
+        plane.questions.try_iter().map(answer).count() > 0
     }
 
     /// Nothing is committed from now on.
@@ -318,6 +347,50 @@ impl Node {
         self.push(Target::Topic(topic.into()), payload, qos).expect("the push is taken");
     }
 
+    /// What is known of a user.
+    pub fn user(&self, user: &str) -> UserState {
+        let token = self.token();
+        self.handle().user(AppId(0), user.into(), token).expect("there is room for a question");
+        self.run();
+        let is_it = |event: &Event| matches!(event, Event::User { token: other, .. } if *other == token);
+        match self.take_event(is_it) {
+            Event::User { result, .. } => result.expect("memory can be read"),
+            other => unreachable!("{other:?} was not asked for"),
+        }
+    }
+
+    /// A part of a stream.
+    pub fn history(&self, stream: StreamKey, after: Option<Place>, limit: usize) -> HistoryPage {
+        let token = self.token();
+        self.handle().history(HistoryQuery { stream, after, limit }, token).expect("there is room for a question");
+        self.run();
+        let is_it = |event: &Event| matches!(event, Event::History { token: other, .. } if *other == token);
+        match self.take_event(is_it) {
+            Event::History { result, .. } => result.expect("memory can be read"),
+            other => unreachable!("{other:?} was not asked for"),
+        }
+    }
+
+    /// Who is in a topic; none: it is not shown.
+    pub fn present(&self, topic: &str) -> Option<Present> {
+        let token = self.token();
+        self.handle().presence(AppId(0), topic.into(), token).expect("there is room for a question");
+        self.run();
+        let is_it = |event: &Event| matches!(event, Event::Presence { token: other, .. } if *other == token);
+        match self.take_event(is_it) {
+            Event::Presence { present, .. } => present,
+            other => unreachable!("{other:?} was not asked for"),
+        }
+    }
+
+    /// The answer to a question, which must have come.
+    fn take_event(&self, is_it: impl Fn(&Event) -> bool) -> Event {
+        let mut plane = self.0.plane.borrow_mut();
+        plane.hear();
+        let at = plane.heard.iter().position(is_it).expect("a question is answered when nothing is left to do");
+        plane.heard.swap_remove(at)
+    }
+
     /// Shards that have said that a drain is over.
     pub fn drained(&self) -> usize {
         let plane = self.0.plane.borrow();
@@ -422,6 +495,8 @@ impl Node {
             "committing_topics",
             "list_pushes",
             "delivery_waits",
+            "unread_counts",
+            "presence",
             "throttled_connections",
             "unsent_sessions",
             "lagging_sessions",

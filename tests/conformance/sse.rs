@@ -1,6 +1,7 @@
 //! Server-Sent Events: WHATWG HTML §9.2 by a reference parser of our own, positions, and what the contract says of them.
 
-mod stream;
+mod retained;
+pub mod stream;
 
 use crate::client::{Got, Hello};
 use crate::node::Node;

@@ -16,9 +16,13 @@ impl Event {
 
     /// The payload inside the envelope.
     pub fn payload(&self) -> String {
-        let json = self.json();
-        json["payload"].as_str().unwrap_or_else(|| panic!("no payload in {json}")).to_owned()
+        payload_of(&self.json())
     }
+}
+
+/// The payload in a message's envelope.
+pub fn payload_of(json: &serde_json::Value) -> String {
+    json["payload"].as_str().unwrap_or_else(|| panic!("no payload in {json}")).to_owned()
 }
 
 /// The parser: lines end with CRLF, LF or CR; a line is a comment, a field, or ends an event.

@@ -19,7 +19,7 @@ mod packets;
 #[path = "../conformance/websocket.rs"]
 mod websocket;
 
-use entries::{decode, http, session, shard};
+use entries::{decode, http, session, shard, token};
 use kittiwake::wire::mqtt::Version;
 use std::fs;
 use std::path::PathBuf;
@@ -96,4 +96,9 @@ fn http_head() {
 #[test]
 fn websocket_stream() {
     run("websocket", 20_000, entries::websocket::stream);
+}
+
+#[test]
+fn tokens() {
+    run("token", 20_000, token::check);
 }

@@ -26,10 +26,16 @@ fn free_port() -> SocketAddr {
 impl Gateway {
     /// Starts it and waits until `/readyz` says yes.
     pub fn start(driver: &str, shards: usize) -> Self {
+        Self::start_with(driver, shards, &[])
+    }
+
+    /// The same, with these in its environment.
+    pub fn start_with(driver: &str, shards: usize, environment: &[(&str, &str)]) -> Self {
         let (edge, api) = (free_port(), free_port());
         let process = Command::new(env!("CARGO_BIN_EXE_kittiwake"))
             .args(["serve", "--driver", driver, "--shards", &shards.to_string()])
             .args(["--listen", &edge.to_string(), "--api", &api.to_string(), "--data-dir", ""])
+            .envs(environment.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
             .spawn()
@@ -128,6 +134,12 @@ impl Gateway {
     pub fn curl(&self, query: &str, arguments: &[&str]) -> Lines {
         let url = format!("http://{}/events?{query}", self.edge);
         Lines::of(Command::new("curl").args(["-sN", "--fail"]).args(arguments).arg(url))
+    }
+
+    /// `curl` of a poll; reads its one line, the answer.
+    pub fn curl_poll(&self, query: &str) -> Lines {
+        let url = format!("http://{}/poll?{query}", self.edge);
+        Lines::of(Command::new("curl").args(["-s", "--fail", "-w", "\\n"]).arg(url))
     }
 
     /// A Python program that gets the edge port as its first argument.

@@ -76,7 +76,8 @@ def refused(call, *arguments, **more):
     return "OK"
 print("wrong", refused(gateway.Push, pb.PushRequest(user="", payload=b"x")), flush=True)
 print("unknown app", refused(gateway.Push, pb.PushRequest(app="nobody", user="a")), flush=True)
-print("history", refused(gateway.GetHistory, pb.GetHistoryRequest(topic="t")), flush=True)
+history = gateway.GetHistory(pb.GetHistoryRequest(user="user-7", limit=5))
+print("history", [(entry.position.offset, entry.payload) for entry in history.entries], history.last, flush=True)
 silent = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="silent", protocol=mqtt.MQTTv5, manual_ack=True)
 silent.username_pw_set("bob", "")
 there = Future()
@@ -116,7 +117,7 @@ fn a_stock_grpc_client_pushes_watches_and_is_told_what_is_wrong() {
             "stream 1000 True",
             "wrong INVALID_ARGUMENT",
             "unknown app NOT_FOUND",
-            "history UNIMPLEMENTED",
+            "history [(1, b'x')] 1",
             "deadline DEADLINE_EXCEEDED",
             "closed 1",
         ];

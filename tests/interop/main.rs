@@ -8,7 +8,9 @@ mod gateway;
 mod grpc;
 mod matrix;
 mod mosquitto;
+mod polling;
 mod rumqttc_client;
+mod tokens;
 mod websocket;
 
 use gateway::Gateway;

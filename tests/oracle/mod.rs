@@ -111,6 +111,12 @@ pub const STRICTER: &[Stricter] = &[
         V5,
         &[0x30, 3, 0, 1, b'a'],
     ),
+    stricter(
+        "a property is there twice",
+        "MQTT 5 3.8.2.1.2: a subscription identifier of SUBSCRIBE",
+        V5,
+        b"\x82\x0B\x00\x01\x04\x0B\x01\x0B\x02\0\x01a\0",
+    ),
     stricter("a response topic is not a topic name", "MQTT-3.3.2-14", V5, b"\x30\x08\x00\x01a\x04\x08\0\x01+"),
     stricter(
         "authentication data without a method",

@@ -93,6 +93,8 @@ seen! {
     PageTold,
     PageHeartbeat,
     PageStoppedReading,
+    PollAnswered,
+    PollEmpty,
     /// Pushes.
     PushUser,
     PushUsers,

@@ -343,9 +343,9 @@ impl Ledger {
         of_it.take_while(|(.., at, _)| *at <= offset).last().map_or(Seq(0), |(seq, ..)| *seq)
     }
 
-    /// A page's position has moved from `old` to `new` over topics and its inbox: all that lies between and is for it has
-    /// come, or is gone from its inbox.
-    pub fn check_covered(&self, page: usize, filters: &[&str], old: (Seq, Offset), new: (Seq, Offset)) {
+    /// A page's position has moved from `old` to `new` over topics and its inbox: all that lies between, is of QoS `least`
+    /// or more and is for it has come, or is gone from its inbox.
+    pub fn check_covered(&self, page: usize, filters: &[&str], least: Qos, old: (Seq, Offset), new: (Seq, Offset)) {
         let life = &self.lives[page];
         for (seq, stream, _, offset, id) in &self.log {
             let is_between = match stream {
@@ -357,7 +357,7 @@ impl Ledger {
             let is_his = life.is_aimed_at(&message.aim) && filters.iter().any(|filter| matches(filter, &message.topic));
             // What had a short life may have been over before the page was there.
             let lasts = message.lives_ms.is_none_or(|lives_ms| lives_ms > LASTING_MS);
-            if is_between && is_kept && is_his && lasts {
+            if is_between && is_kept && is_his && lasts && message.qos >= least {
                 assert!(
                     life.got.contains_key(id),
                     "page {page} stands at {new:?} and never got m{id} at {seq}: {message:?}"

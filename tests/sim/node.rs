@@ -9,8 +9,8 @@ use kittiwake::base::ids::ShardId;
 use kittiwake::io::sim::{Random, SimDriver, SimNet};
 use kittiwake::shard::command::{CommandToken, Event};
 use kittiwake::shard::launch::{Assembly, LogMail, Shard};
-use kittiwake::shard::{Handle, Limits, Settings};
-use kittiwake::store::{Address, Batch, Deliver, Desk, Done, Log, MemoryStore, Retentions, thread};
+use kittiwake::shard::{Handle, HistoryRule, Limits, Settings, TopicRules};
+use kittiwake::store::{Address, Batch, Deliver, Desk, Done, Log, MemoryStore, Retention, Retentions, thread};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -59,10 +59,19 @@ pub struct Node {
     last_shards: u16,
     /// Letters a mailbox holds in this run.
     letters_max: usize,
+    /// Topics whose history is kept in this run.
+    kept: Vec<HistoryRule>,
 }
 
 impl Node {
-    pub fn new(net: &SimNet, address: SocketAddr, ledger: &Rc<RefCell<Ledger>>, random: &mut Random) -> Self {
+    /// `keeps`: it keeps the history of some topics, so that their messages of every QoS are logged.
+    pub fn new(
+        net: &SimNet,
+        address: SocketAddr,
+        ledger: &Rc<RefCell<Ledger>>,
+        random: &mut Random,
+        keeps: bool,
+    ) -> Self {
         let mut retentions = Retentions::default();
         if random.below(4) == 0 {
             let entries = random.within(1, 3) as usize;
@@ -70,6 +79,12 @@ impl Node {
             retentions.topic.entries = entries + 1;
             retentions.everyone.entries = entries;
         }
+        let rule = |filter: &str| {
+            let Retention { entries, age, .. } = retentions.topic;
+            HistoryRule { filter: filter.into(), entries, age }
+        };
+        let kept = if keeps { vec![rule("rooms/+"), rule("news")] } else { Vec::new() };
+        retentions.history = kept.iter().map(|rule| (rule.filter.clone(), retentions.topic)).collect();
         let inner = MemoryStore::new(retentions, KeyedHash::new(random.bits()));
         let flaky = Flaky { inner, next_write: Write::Works, reads_fail: Cell::new(false), ledger: Rc::clone(ledger) };
         let log = Log::open(flaky, random.bits()).expect("memory opens");
@@ -86,6 +101,7 @@ impl Node {
             log_at_ms: 0,
             last_shards: 0,
             letters_max,
+            kept,
         }
     }
 
@@ -108,8 +124,11 @@ impl Node {
             listen: vec![self.address],
             apps: vec!["default".to_owned()],
             user: Default::default(),
+            tokens: false,
+            rights: Default::default(),
             server_reference: None,
             sys_users: Vec::new(),
+            topics: TopicRules { history: self.kept.clone(), presence: vec!["rooms/+".into()] },
             origins: Default::default(),
             hash_key: random.bits(),
             random_seed: random.bits(),

@@ -1,10 +1,11 @@
-//! Web pages with an event stream: they keep their own position, lose their connections, and come back with it.
+//! Web pages with an event stream, or that poll: they keep their own position, lose their connections, and come back with
+//! it.
 //!
 //! A page's checks go by what it was told. A position covers every entry of its streams up to there, so all of them
 //! must have come by then; and an entry comes once, in the order of its stream, over all of the page's connections.
 
 use crate::coverage::Seen;
-use crate::event_stream::{Event, Parser};
+use crate::event_stream::{Event, Parser, payload_of};
 use crate::ledger::{Ledger, Subscription};
 use kittiwake::base::ids::{Epoch, Offset, Qos, Seq};
 use kittiwake::io::sim::{Peer, PeerState, Random, SimNet};
@@ -38,6 +39,10 @@ pub struct Page {
     places: BTreeMap<Epoch, Offset>,
     not_before_ms: u64,
     reads: bool,
+    /// It asks again and again, and waits so long each time, for so many messages; none: it has a stream.
+    polls: Option<(u32, u16)>,
+    /// Its last poll was answered with nothing.
+    is_idle: bool,
 }
 
 const INBOX: &str = "$inbox/#";
@@ -70,6 +75,9 @@ impl Page {
             places: BTreeMap::new(),
             not_before_ms: 0,
             reads: true,
+            polls: (random.below(2) == 0)
+                .then(|| ([0, 300, 2_500][random.below(3) as usize], [1, 3, 100][random.below(3) as usize])),
+            is_idle: false,
         }
     }
 
@@ -141,8 +149,15 @@ impl Page {
                 filter => query.push_str(&format!("&topic={}", filter.replace('+', "%2B").replace('#', "%23"))),
             }
         }
-        let mut request = format!("GET /events?{query} HTTP/1.1\r\nHost: edge\r\n");
-        if !self.last_id.is_empty() {
+        let path = match self.polls {
+            Some((timeout_ms, limit)) => {
+                query.push_str(&format!("&timeout_ms={timeout_ms}&limit={limit}&after={}", self.last_id));
+                "/poll"
+            }
+            None => "/events",
+        };
+        let mut request = format!("GET {path}?{query} HTTP/1.1\r\nHost: edge\r\n");
+        if !self.last_id.is_empty() && self.polls.is_none() {
             request.push_str(&format!("Last-Event-ID: {}\r\n", self.last_id));
         }
         request.push_str("\r\n");
@@ -172,6 +187,16 @@ impl Page {
         let Some(peer) = self.peer.as_mut() else { return };
         let mut bytes = peer.read_all();
         let state = peer.state();
+        if self.polls.is_some() {
+            self.head.append(&mut bytes);
+            if matches!(state, PeerState::Dead | PeerState::Ended) {
+                let answer = std::mem::take(&mut self.head);
+                self.answered(&answer);
+                self.peer = None;
+                self.gone();
+            }
+            return;
+        }
         if !self.is_open {
             self.head.append(&mut bytes);
             if let Some(end) = self.head.windows(4).position(|part| part == b"\r\n\r\n") {
@@ -196,6 +221,35 @@ impl Page {
         if matches!(state, PeerState::Dead | PeerState::Ended) {
             self.peer = None;
             self.gone();
+        }
+    }
+
+    /// All that a poll got before its connection ended. What is not whole says nothing, and is asked for again.
+    fn answered(&mut self, answer: &[u8]) {
+        let text = std::str::from_utf8(answer).unwrap_or_default();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { return };
+        let is_ok = head.starts_with("HTTP/1.1 200 OK\r\n");
+        assert!(is_ok || head.starts_with("HTTP/1.1 503 "), "a poll of ours is refused: {head}");
+        if !is_ok || !head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())) {
+            return;
+        }
+        let json: serde_json::Value = serde_json::from_str(body).expect("a whole answer is JSON");
+        let list = |name: &str| json[name].as_array().cloned().unwrap_or_default();
+        let (events, gaps) = (list("events"), list("gaps"));
+        for gap in &gaps {
+            assert_eq!(gap["reason"], "trimmed", "page {}: no other gap is there", self.life);
+            self.hit(Seen::PageGap);
+        }
+        events.iter().for_each(|event| self.message(event, &payload_of(event)));
+        self.hit(if events.is_empty() { Seen::PollEmpty } else { Seen::PollAnswered });
+        self.is_idle = events.is_empty() && gaps.is_empty();
+        self.ledger.borrow_mut().lives[self.life].subscriptions.iter_mut().for_each(|known| known.acked = true);
+        let had_one = !self.last_id.is_empty();
+        self.last_id = json["next"].as_str().expect("every answer says where to go on").to_owned();
+        if had_one {
+            self.check_position();
+        } else {
+            self.covered = self.position();
         }
     }
 
@@ -237,16 +291,7 @@ impl Page {
             }
             name => assert_eq!(name, "message"),
         }
-        let json = event.json();
-        let (topic, payload) = (json["topic"].as_str().expect("a text"), event.payload());
-        let qos = Qos::from_bits(json["qos"].as_u64().expect("a number") as u8).expect("a QoS");
-        self.ledger.borrow_mut().delivered(self.life, topic, payload.as_bytes(), qos);
-        if let Some(offset) = json["offset"].as_u64() {
-            let epoch = u64::from_str_radix(json["epoch"].as_str().expect("a text"), 16).expect("hexadecimal");
-            let last = self.places.insert(Epoch(epoch), Offset(offset));
-            assert!(last < Some(Offset(offset)), "page {}: {json} after {last:?} of its stream", self.life);
-            self.hit(Seen::PageGotLogged);
-        }
+        self.message(&event.json(), &event.payload());
         if event.id != self.last_id {
             let had_one = !self.last_id.is_empty();
             self.last_id.clone_from(&event.id);
@@ -258,12 +303,26 @@ impl Page {
         }
     }
 
+    fn message(&mut self, json: &serde_json::Value, payload: &str) {
+        let topic = json["topic"].as_str().expect("a text");
+        let qos = Qos::from_bits(json["qos"].as_u64().expect("a number") as u8).expect("a QoS");
+        self.ledger.borrow_mut().delivered(self.life, topic, payload.as_bytes(), qos);
+        if let Some(offset) = json["offset"].as_u64() {
+            let epoch = u64::from_str_radix(json["epoch"].as_str().expect("a text"), 16).expect("hexadecimal");
+            let last = self.places.insert(Epoch(epoch), Offset(offset));
+            assert!(last < Some(Offset(offset)), "page {}: {json} after {last:?} of its stream", self.life);
+            self.hit(Seen::PageGotLogged);
+        }
+    }
+
     /// All that its position covers has come.
     fn check_position(&mut self) {
         let (topics, inbox) = self.position();
         assert!(topics >= self.covered.0 && inbox >= self.covered.1, "page {}: its position went back", self.life);
         let filters: Vec<&str> = self.filters.iter().map(String::as_str).collect();
-        self.ledger.borrow().check_covered(self.life, &filters, self.covered, (topics, inbox));
+        // What a topic's history has of QoS 0 may be dropped for a stream that does not read, and never for a poll.
+        let least = if self.polls.is_some() { Qos::AtMostOnce } else { Qos::AtLeastOnce };
+        self.ledger.borrow().check_covered(self.life, &filters, least, self.covered, (topics, inbox));
         self.covered = (topics, inbox);
     }
 
@@ -279,7 +338,10 @@ impl Page {
 
     /// Whether it is connected and has nothing more to ask.
     pub fn is_settled(&self) -> bool {
-        self.peer.is_some() && self.is_open && self.parser.retry.is_some()
+        match self.polls {
+            Some(_) => self.is_idle,
+            None => self.peer.is_some() && self.is_open && self.parser.retry.is_some(),
+        }
     }
 
     /// Leaves for good.

@@ -134,7 +134,8 @@ impl World {
         let devices = devices.chain(pages.iter().map(Page::device));
         let backend = Backend::new(&ledger, devices.collect(), is_wide);
         let watcher = is_wide.then(|| Self::watcher(count + pages.len(), &net, address, &ledger));
-        let mut node = Node::new(&net, address, &ledger, &mut random);
+        let keeps = is_wide && page_random.below(3) == 0;
+        let mut node = Node::new(&net, address, &ledger, &mut random, keeps);
         node.start(&mut random);
         let freezes = freezes.then(|| Random::new(!seed));
         let (restart_at_ms, steps, stats) = (0, 0, Vec::new());

@@ -13,6 +13,10 @@ use kittiwake::wire::mqtt::{
 };
 use std::num::NonZeroU16;
 
+/// What a device asks, well and badly.
+const QUESTIONS: [&[u8]; 4] =
+    [br#"{"inbox":true}"#, br#"{"topic":"a","after":1,"limit":9}"#, br#"{"topic":"$SYS/x"}"#, b"{"];
+
 impl World {
     /// What the client has sent, whole frames one after the other.
     fn frames(&mut self, device: usize, bytes: &[u8]) {
@@ -62,6 +66,12 @@ impl World {
                     publish.properties.topic_alias = NonZeroU16::new(u16::from(draw.byte() % 18)).map(TopicAlias);
                     publish.properties.payload_is_utf8 = Some(draw.flag());
                     publish.properties.message_expiry_seconds = Some(u32::from(draw.byte()));
+                    if draw.below(4) == 0 {
+                        publish.topic = draw.pick(&["$api/history", "$api/presence"]);
+                        publish.payload = draw.pick(&QUESTIONS);
+                        publish.properties = Default::default();
+                        publish.properties.response_topic = Some(draw.pick(&["a", "b", "$inbox/a"]));
+                    }
                 }
                 publish.encode_to(version, &mut bytes);
             }

@@ -94,6 +94,9 @@ impl World {
             raw: draw.flag(),
             given,
             page: draw.flag().then(|| "https://app.example".into()),
+            poll: None,
+            token: None,
+            rights: None,
         };
         let limits = (WINDOW, usize::MAX);
         self.open(device, Speech::Events, limits, Request::Sse(Box::new(request)), draw);

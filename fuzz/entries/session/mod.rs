@@ -240,6 +240,11 @@ impl World {
                 mqtt::on_subscribed(session, ticket, &places);
                 self.installs.push_back((id, ticket));
             }
+            Effect::Ask { to, .. } => {
+                let session = self.directory.get_mut(id).expect("it asked a moment ago");
+                assert!(session.effective(&to.topic, None).is_some(), "an answer goes where its device listens");
+                session.answered();
+            }
             Effect::Commit { ticket, .. } => self.commits.push_back((id, ticket)),
             Effect::InboxLeft { served } => drop(self.directory.read_mark_moved(id, served)),
             Effect::RecordDirty => {

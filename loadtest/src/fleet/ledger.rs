@@ -3,6 +3,8 @@
 //! A payload begins with its number in the stream, eight bytes; the others follow from the number. A subscriber must
 //! get each number once and in order.
 
+use super::content::Words;
+use crate::figures::Checked;
 use hdrhistogram::Histogram;
 use std::time::Instant;
 
@@ -11,7 +13,7 @@ pub const WINDOW_MAX: usize = 128;
 /// Shortest payload.
 pub const PAYLOAD_BYTES_MIN: usize = 16;
 /// Longest latency that is told apart from longer ones, in microseconds.
-const LATENCY_US_MAX: u64 = 600_000_000;
+pub const LATENCY_US_MAX: u64 = 600_000_000;
 
 /// What deliveries were wrong, each way by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,11 +24,13 @@ pub struct Faults {
     pub skipped: u64,
     /// Payloads that are none of the messages under way.
     pub foreign: u64,
+    /// Repeated, but marked as a redelivery: QoS 1 may say so after a lost connection.
+    pub redelivered: u64,
 }
 
 impl Faults {
     pub fn any(self) -> bool {
-        self != Self::default()
+        Self { redelivered: 0, ..self } != Self::default()
     }
 }
 
@@ -98,9 +102,17 @@ impl Ledger {
         &message.payload
     }
 
-    /// A payload has come to a subscriber whose next number is `next`.
+    /// What came of what was published so far.
+    pub fn checked(&self) -> Checked {
+        let expected = self.published * u64::from(self.receivers);
+        let Faults { repeated, skipped, foreign, redelivered } = self.faults;
+        let missing = expected.saturating_sub(self.deliveries + skipped);
+        Checked { expected, right: self.deliveries, missing, repeated, skipped, foreign, redelivered }
+    }
+
+    /// A payload has come to a subscriber whose next number is `next`; `again`: marked as a redelivery.
     #[inline]
-    pub fn arrived(&mut self, next: &mut u32, payload: &[u8], now: Instant) {
+    pub fn arrived(&mut self, next: &mut u32, payload: &[u8], again: bool, now: Instant) {
         let Some(number) = payload.first_chunk().map(|bytes| u64::from_be_bytes(*bytes)) else {
             self.faults.foreign += 1;
             return;
@@ -108,16 +120,20 @@ impl Ledger {
         let message = &mut self.ring[number as usize % WINDOW_MAX];
         if message.number != number || *message.payload != *payload {
             // An old number is a repetition of a message that has left the ring.
-            if number < self.oldest {
-                self.faults.repeated += 1
-            } else {
-                self.faults.foreign += 1
+            match number < self.oldest {
+                true if again => self.faults.redelivered += 1,
+                true => self.faults.repeated += 1,
+                false => self.faults.foreign += 1,
             }
             return;
         }
         let expected = u64::from(*next);
         if number < expected {
-            self.faults.repeated += 1;
+            if again {
+                self.faults.redelivered += 1
+            } else {
+                self.faults.repeated += 1
+            }
             return;
         }
         self.faults.skipped += number - expected;
@@ -141,18 +157,8 @@ impl Ledger {
 
 /// The payload of a number: the number, then bytes of a generator that starts from it.
 fn fill(number: u64, payload: &mut [u8]) {
-    let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    for (index, chunk) in payload.chunks_mut(8).enumerate() {
-        let word = if index == 0 {
-            number
-        } else {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state
-        };
-        chunk.copy_from_slice(&word.to_be_bytes()[..chunk.len()]);
-    }
+    payload[..8].copy_from_slice(&number.to_be_bytes());
+    Words::of(number).fill(&mut payload[8..]);
 }
 
 #[cfg(test)]
@@ -164,9 +170,9 @@ mod tests {
         let (mut ledger, now) = (Ledger::new(2, 64), Instant::now());
         let payload = ledger.next(now).to_vec();
         let mut next = [0, 0];
-        ledger.arrived(&mut next[0], &payload, now);
+        ledger.arrived(&mut next[0], &payload, false, now);
         assert_eq!(ledger.under_way(), 1);
-        ledger.arrived(&mut next[1], &payload, now);
+        ledger.arrived(&mut next[1], &payload, false, now);
         assert_eq!((ledger.under_way(), ledger.deliveries, ledger.faults), (0, 2, Faults::default()));
     }
 
@@ -176,16 +182,20 @@ mod tests {
         let first = ledger.next(now).to_vec();
         let second = ledger.next(now).to_vec();
         let mut next = 0;
-        ledger.arrived(&mut next, &second, now);
+        ledger.arrived(&mut next, &second, false, now);
         assert_eq!(ledger.faults, Faults { skipped: 1, ..Faults::default() });
-        ledger.arrived(&mut next, &first, now);
-        assert_eq!(ledger.faults, Faults { skipped: 1, repeated: 1, foreign: 0 });
+        ledger.arrived(&mut next, &first, false, now);
+        assert_eq!(ledger.faults, Faults { skipped: 1, repeated: 1, ..Faults::default() });
         let mut wrong = second.clone();
         wrong[19] ^= 1;
-        ledger.arrived(&mut next, &wrong, now);
-        ledger.arrived(&mut next, b"short", now);
-        assert_eq!(ledger.faults, Faults { skipped: 1, repeated: 1, foreign: 2 });
+        ledger.arrived(&mut next, &wrong, false, now);
+        ledger.arrived(&mut next, b"short", false, now);
+        assert_eq!(ledger.faults, Faults { skipped: 1, repeated: 1, foreign: 2, redelivered: 0 });
         assert_eq!(ledger.under_way(), 2);
+        let found = ledger.checked();
+        assert_eq!((found.expected, found.right, found.missing, found.is_right()), (2, 1, 0, false));
+        ledger.arrived(&mut next, &second, true, now);
+        assert_eq!(ledger.checked().redelivered, 1);
     }
 
     #[test]
@@ -193,10 +203,10 @@ mod tests {
         let (mut ledger, now) = (Ledger::new(2, 16), Instant::now());
         let payloads: Vec<Vec<u8>> = (0..2).map(|_| ledger.next(now).to_vec()).collect();
         let mut next = [0, 0];
-        ledger.arrived(&mut next[0], &payloads[0], now);
-        ledger.arrived(&mut next[0], &payloads[1], now);
+        ledger.arrived(&mut next[0], &payloads[0], false, now);
+        ledger.arrived(&mut next[0], &payloads[1], false, now);
         assert_eq!(ledger.under_way(), 2);
-        ledger.arrived(&mut next[1], &payloads[0], now);
+        ledger.arrived(&mut next[1], &payloads[0], false, now);
         assert_eq!(ledger.under_way(), 1);
     }
 }

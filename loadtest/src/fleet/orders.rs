@@ -1,7 +1,8 @@
 //! What a fleet is told to do over many turns, in bounded steps.
 
+use super::content::{Letter, Words};
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Members connected, written to or told to leave in one turn.
 pub const STEP_MAX: u32 = 256;
@@ -12,6 +13,10 @@ pub struct Ramp {
     pub squad: u8,
     /// The first member not yet asked to connect, counted within the squad.
     pub next: u32,
+    /// One past the last.
+    pub end: u32,
+    /// When all of them were due, if not when each is asked: latencies count from then.
+    pub due: Option<Instant>,
     /// Members that connect again, and when, in monotonic milliseconds.
     pub again: VecDeque<(u32, u64)>,
     /// Handshakes under way.
@@ -71,8 +76,78 @@ impl Pace {
     /// When the next message is due.
     pub fn due(&self) -> Instant {
         let nanos = u128::from(self.issued) * 1_000_000_000 / u128::from(self.rate.max(1));
-        self.started + std::time::Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        self.started + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
+}
+
+/// Letters that a member publishes, each to one member of a squad.
+#[derive(Debug)]
+pub struct Mailing {
+    /// Who is to get them.
+    pub squad: u8,
+    /// Who publishes: a member's number in the fleet.
+    pub publisher: u32,
+    /// `{n}` stands for the receiver's number.
+    pub topic: String,
+    /// Letters under way at most: not yet delivered.
+    pub window: u64,
+    pub left: u64,
+    pub until: Option<Instant>,
+    pub pace: Option<Pace>,
+    pub plan: Plan,
+}
+
+/// Who gets the next letter, and what it says. The same seed gives the same letters.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    words: Words,
+    run: u32,
+    started: Instant,
+    /// Letters to each member so far.
+    pub issued: Vec<u32>,
+    /// Letters in all.
+    pub total: u64,
+}
+
+impl Plan {
+    pub fn new(members: u32, run: u32, started: Instant) -> Self {
+        assert!(members > 0, "letters go to somebody");
+        Self { words: Words::of(u64::from(run) + 1), run, started, issued: vec![0; members as usize], total: 0 }
+    }
+
+    /// The next letter, due at that time.
+    pub fn letter(&mut self, due: Instant) -> Letter {
+        let word = self.words.next().expect("words do not end");
+        // The upper half of a product is an even share of the members.
+        let member = ((u128::from(word) * self.issued.len() as u128) >> 64) as usize;
+        let sequence = self.issued[member];
+        self.issued[member] += 1;
+        self.total += 1;
+        let due_us = due.saturating_duration_since(self.started).as_micros() as u64;
+        Letter { member: member as u32, sequence, run: self.run, due_us }
+    }
+}
+
+/// PINGREQs, or two bare bytes, of one member after the other; each is answered before the member's next.
+#[derive(Debug)]
+pub struct Beat {
+    pub squad: u8,
+    /// The next member's number within the squad.
+    pub next: u32,
+    /// Answers that may be outstanding.
+    pub window: u32,
+    pub under_way: u32,
+    pub left: u64,
+    pub until: Option<Instant>,
+    pub pace: Option<Pace>,
+}
+
+/// Members that do not read get to receive once, one after the other.
+#[derive(Debug)]
+pub struct Sip {
+    pub squad: u8,
+    pub next: u32,
+    pub pace: Pace,
 }
 
 /// Tell members of a squad something, one after the other.
@@ -80,6 +155,8 @@ impl Pace {
 pub struct Round {
     pub squad: u8,
     pub next: u32,
+    /// One past the last.
+    pub end: u32,
     pub what: Saying,
 }
 
@@ -88,8 +165,12 @@ pub struct Round {
 pub enum Saying {
     /// DISCONNECT, and close.
     Goodbye,
+    /// Nothing: the connection is gone, as when a network fails.
+    Drop,
     /// These bytes.
     Bytes(Vec<u8>),
+    /// Nothing: they read again.
+    Read,
 }
 
 #[cfg(test)]
@@ -101,6 +182,8 @@ mod tests {
         let mut ramp = Ramp {
             squad: 0,
             next: 0,
+            end: 10,
+            due: None,
             again: VecDeque::new(),
             under_way: 0,
             under_way_max: 10,
@@ -115,5 +198,25 @@ mod tests {
         assert_eq!(ramp.allowance(1_000), 10);
         ramp.under_way = 10;
         assert_eq!(ramp.allowance(1_000), 0);
+    }
+
+    #[test]
+    fn a_plan_reaches_members_evenly_and_says_the_same_again() {
+        let started = Instant::now();
+        let mut plan = Plan::new(10, 3, started);
+        let letters: Vec<Letter> = (0..10_000).map(|_| plan.letter(started)).collect();
+        assert!(plan.issued.iter().all(|&count| (800..1_200).contains(&count)), "{:?}", plan.issued);
+        assert_eq!(plan.total, 10_000);
+        let mut again = Plan::new(10, 3, started);
+        assert!(letters.iter().all(|letter| *letter == again.letter(started)));
+        assert_ne!(Plan::new(1_000_000, 4, started).letter(started), Plan::new(1_000_000, 3, started).letter(started));
+    }
+
+    #[test]
+    fn a_pace_is_due_by_number_and_not_by_what_came_before() {
+        let mut pace = Pace { started: Instant::now(), rate: 1_000, issued: 0 };
+        assert_eq!(pace.due(), pace.started);
+        pace.issued = 2_500;
+        assert_eq!(pace.due() - pace.started, Duration::from_millis(2_500));
     }
 }

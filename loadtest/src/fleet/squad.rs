@@ -1,7 +1,11 @@
 //! A squad: clients that do the same thing, numbered in one piece.
 
 use super::addresses::Routes;
-use super::ledger::Ledger;
+use super::inboxes::Inboxes;
+use super::ledger::{LATENCY_US_MAX, Ledger};
+use super::sightings::Sightings;
+use crate::figures::Checked;
+use hdrhistogram::Histogram;
 use kittiwake::base::ids::{ConnectionId, Qos};
 use kittiwake::wire::mqtt::subscribe::{Filter, Filters};
 use kittiwake::wire::mqtt::{Connect, PacketId, Publish, Subscribe, Version};
@@ -40,8 +44,23 @@ pub struct Mqtt {
     pub clean: bool,
     /// A PINGREQ so often.
     pub heartbeat: Option<Duration>,
+    /// A filter, in which `{n}` stands for the client's number.
     pub subscription: Option<(String, Qos)>,
+    pub reading: Reading,
 }
+
+/// How a client reads once it is ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reading {
+    /// All that comes.
+    #[default]
+    Freely,
+    /// Only when told to, once each time.
+    WhenTold,
+}
+
+/// Stands for a client's number in filters and topics.
+pub const NUMBER_MARK: &str = "{n}";
 
 /// The version the fleet speaks.
 pub const VERSION: Version = Version::V311;
@@ -61,12 +80,45 @@ pub struct Squad {
     pub ready: u32,
     /// Members that have left as told.
     pub left: u32,
-    /// What is to reach it.
+    /// What is to reach all of it.
     pub ledger: Option<Ledger>,
+    /// What may reach it, where its members read slowly.
+    pub sightings: Option<Sightings>,
+    /// What is to reach single members.
+    pub inboxes: Option<Inboxes>,
+    /// Answers to [`super::orders::Beat`].
+    pub beats: Beats,
     /// Bytes received, for [`Speech::Raw`].
     pub bytes: u64,
     /// PUBACK and PUBCOMP received, for publishers.
     pub acknowledged: u64,
+}
+
+/// Heartbeats of a squad.
+#[derive(Debug)]
+pub struct Beats {
+    pub sent: u64,
+    /// Answers that were waited for.
+    pub answered: u64,
+    /// Answers that nobody had asked for, or that were not what was asked for.
+    pub foreign: u64,
+    /// From when a heartbeat was due to its answer, in microseconds.
+    pub latency: Histogram<u64>,
+}
+
+impl Default for Beats {
+    fn default() -> Self {
+        let latency = Histogram::new_with_max(LATENCY_US_MAX, 3).expect("three digits of ten minutes can be kept");
+        Self { sent: 0, answered: 0, foreign: 0, latency }
+    }
+}
+
+impl Beats {
+    /// What came of what was sent.
+    pub fn checked(&self) -> Checked {
+        let missing = self.sent - self.answered;
+        Checked { expected: self.sent, right: self.answered, missing, foreign: self.foreign, ..Checked::default() }
+    }
 }
 
 /// Where a member is.
@@ -94,6 +146,8 @@ pub struct Member {
     pub squad: u8,
     pub stage: Stage,
     pub attempts: u8,
+    /// Waits for the answer to a [`super::orders::Beat`].
+    pub beating: bool,
 }
 
 impl Mqtt {
@@ -110,13 +164,19 @@ impl Mqtt {
         say(&connect)
     }
 
-    /// Says its SUBSCRIBE, if it subscribes.
-    pub fn subscribe<R>(&self, say: impl FnOnce(&Subscribe<'_>) -> R) -> Option<R> {
+    /// Says the SUBSCRIBE of a client, if it subscribes.
+    pub fn subscribe<R>(&self, number: u32, say: impl FnOnce(&Subscribe<'_>) -> R) -> Option<R> {
         let (filter, qos) = self.subscription.as_ref()?;
-        let filters = [Filter::new(filter, *qos)];
+        let own = filter.contains(NUMBER_MARK).then(|| filter.replace(NUMBER_MARK, &number.to_string()));
+        let filters = [Filter::new(own.as_deref().unwrap_or(filter), *qos)];
         let filters = Filters::borrowed(&filters);
         Some(say(&Subscribe { packet_id: SUBSCRIBE_ID, properties: Default::default(), filters }))
     }
+}
+
+/// The user name, and client id, of a client.
+pub fn user_name(prefix: &str, number: u32) -> String {
+    name_of(prefix, number, &mut [b'0'; NAME_BYTES]).to_owned()
 }
 
 /// The prefix and the number, 20 bytes in all unless the prefix leaves too little room.

@@ -10,6 +10,7 @@ use crate::Failure;
 use crate::server::Process;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -51,7 +52,7 @@ impl FloorServer {
     /// Starts the child and waits until it listens.
     pub fn start(cpu: Option<usize>) -> Result<Self, Failure> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("floor-server").stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg("floor-server").stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
         if let Some(cpu) = cpu {
             command.args(["--cpu", &cpu.to_string()]);
         }

@@ -3,6 +3,9 @@
 //! ```text
 //!   accept N           takes N connections in
 //!   receive N BYTES    waits with epoll and receives until each of N sockets' BYTES have come
+//!   echo N BYTES       the same, and sends back what has come
+//!   greet N            takes N connections in and gives each two canned answers, CONNACK and SUBACK
+//!   forget             closes all of them
 //!   send BYTES ROUNDS  sends BYTES to every socket, ROUNDS times
 //!   publisher          takes one connection in that is listened to
 //!   fan BYTES ROUNDS A receives BYTES from it and sends them to every socket, ROUNDS times;
@@ -27,6 +30,8 @@ const BACKLOG: i32 = 4_096;
 const BUFFER_BYTES: usize = 64 << 10;
 /// Events of one wait.
 const EVENTS_MAX: usize = 512;
+/// CONNACK that accepts, and SUBACK for the fleet's only identifier at QoS 0.
+const GREETINGS: [&[u8]; 2] = [&[0x20, 2, 0, 0], &[0x90, 3, 0, 1, 0]];
 /// For memory to settle.
 const SETTLE: Duration = Duration::from_millis(300);
 
@@ -84,7 +89,14 @@ impl Floor {
         };
         match words.first().copied() {
             Some("accept") => self.accept(number(1)?).map(|units| (units, 0)),
-            Some("receive") => self.receive(number(1)? * number(2)?).map(|units| (units, 0)),
+            Some("receive") => self.receive(number(1)? * number(2)?, false).map(|units| (units, 0)),
+            Some("echo") => self.receive(number(1)? * number(2)?, true).map(|units| (units, 0)),
+            Some("greet") => self.greet(number(1)?).map(|units| (units, 0)),
+            Some("forget") => {
+                self.sockets.clear();
+                self.epoll = None;
+                Ok((0, 0))
+            }
             Some("send") => self.send(number(1)?, number(2)?).map(|units| (units, 0)),
             Some("publisher") => {
                 self.publisher = Some(self.listener.accept()?.0);
@@ -104,8 +116,8 @@ impl Floor {
         Ok(count as u64)
     }
 
-    /// Receives until so many bytes have come; the receives that brought some.
-    fn receive(&mut self, bytes: usize) -> Result<u64, Failure> {
+    /// Receives until so many bytes have come, and sends them back if told to; the receives that brought some.
+    fn receive(&mut self, bytes: usize, echo: bool) -> Result<u64, Failure> {
         let epoll = match self.epoll.take() {
             Some(epoll) => epoll,
             None => self.watch_all()?,
@@ -121,12 +133,61 @@ impl Floor {
                 if got == 0 {
                     return Err("a client has ended".into());
                 }
+                if echo && send(socket, &self.buffer[..got], SendFlags::NOSIGNAL)? != got {
+                    return Err("an answer of a few bytes was cut".into());
+                }
                 left = left.saturating_sub(got);
                 receives += 1;
             }
         }
         self.epoll = Some(epoll);
         Ok(receives)
+    }
+
+    /// Accepts, receives, answers, receives, answers: what a connection with one subscription asks of any server.
+    fn greet(&mut self, count: usize) -> Result<u64, Failure> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let door = epoll::EventData::new_u64(u64::MAX);
+        epoll::add(&epoll, &self.listener, door, epoll::EventFlags::IN)?;
+        self.listener.set_nonblocking(true)?;
+        let (first, mut answered) = (self.sockets.len(), vec![0_u8; count]);
+        let mut events: Vec<epoll::Event> = Vec::with_capacity(EVENTS_MAX);
+        let mut left = count;
+        while left > 0 {
+            events.clear();
+            epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), None)?;
+            for event in &events {
+                if event.data.u64() == u64::MAX {
+                    self.admit(&epoll, first + count)?;
+                    continue;
+                }
+                let at = usize::try_from(event.data.u64())?;
+                let answers = &mut answered[at - first];
+                let (got, _) = recv(&self.sockets[at], &mut self.buffer[..], RecvFlags::DONTWAIT)?;
+                let answer = GREETINGS.get(usize::from(*answers)).filter(|_| got > 0);
+                send(&self.sockets[at], answer.ok_or("a client did not keep to the greeting")?, SendFlags::NOSIGNAL)?;
+                *answers += 1;
+                left -= usize::from(usize::from(*answers) == GREETINGS.len());
+            }
+        }
+        self.listener.set_nonblocking(false)?;
+        Ok(count as u64)
+    }
+
+    /// Accepts all that wait, up to so many sockets in all.
+    fn admit(&mut self, epoll: &rustix::fd::OwnedFd, sockets_max: usize) -> Result<(), Failure> {
+        while self.sockets.len() < sockets_max {
+            match self.listener.accept() {
+                Ok((socket, _)) => {
+                    let data = epoll::EventData::new_u64(self.sockets.len() as u64);
+                    epoll::add(epoll, &socket, data, epoll::EventFlags::IN)?;
+                    self.sockets.push(socket);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     fn watch_all(&self) -> Result<rustix::fd::OwnedFd, Failure> {
@@ -173,7 +234,7 @@ impl Floor {
             }
             self.send_to_all(bytes)?;
             if answer_bytes > 0 {
-                self.receive(answer_bytes * self.sockets.len())?;
+                self.receive(answer_bytes * self.sockets.len(), false)?;
             }
         }
         Ok((rounds * self.sockets.len()) as u64)

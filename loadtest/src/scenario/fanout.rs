@@ -9,7 +9,7 @@ use crate::Failure;
 use crate::api::Api;
 use crate::cli::Fanout;
 use crate::fleet::orders::{Drive, Pace};
-use crate::fleet::squad::{Carriage, Mqtt, Speech, VERSION, publish};
+use crate::fleet::squad::{Carriage, Mqtt, Reading, Speech, VERSION, publish};
 use crate::fleet::websocket::{client_frame_bytes, server_head};
 use crate::floor::FloorServer;
 use crate::report::Report;
@@ -24,8 +24,6 @@ use std::time::{Duration, Instant};
 
 /// Messages before anything is measured.
 const WARM_UP: u64 = 32;
-/// A stretch in which nothing moves for so long is given up.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// For the server to become idle between stretches, so that what it did is accounted for.
 const SETTLE: Duration = Duration::from_millis(50);
 /// Bytes of a PUBACK.
@@ -72,7 +70,7 @@ struct Stretch {
 
 pub fn run<D: Driver>(rig: Rig<D>, arguments: &Fanout) -> Result<Report, Failure> {
     let common = &arguments.common;
-    let server = Server::of(common, common.connections + 1_000)?;
+    let server = Server::of(common, common.connections + arguments.idle + 1_000)?;
     let mut run = Run {
         rig,
         arguments,
@@ -112,7 +110,7 @@ impl<D: Driver> Run<'_, D> {
         let fleet = self.rig.fleet_mut();
         (fleet.topic, fleet.qos) = (arguments.topic.clone(), arguments.qos.qos());
         fleet.oracle = common.verify.then(Oracle::default);
-        for step in [Self::join_server, Self::join_floor] {
+        for step in [Self::join_idle, Self::join_server, Self::join_floor] {
             let ended = step(self)?;
             if ended != Ended::Done {
                 return Ok(ended);
@@ -143,11 +141,30 @@ impl<D: Driver> Run<'_, D> {
         Ok(Ended::Done)
     }
 
+    fn join_idle(&mut self) -> Result<Ended, Failure> {
+        let (arguments, common) = (self.arguments, &self.arguments.common);
+        if arguments.idle == 0 {
+            return Ok(Ended::Done);
+        }
+        let subscription = Some(("$inbox/#".to_owned(), Qos::AtLeastOnce));
+        let (carriage, prefix) = (common.protocol.carriage(), "idle".to_owned());
+        let speech = Mqtt { carriage, prefix, clean: true, heartbeat: None, subscription, reading: Reading::Freely };
+        let idle = self.rig.fleet_mut().add(arguments.idle, common.target.clone(), Speech::Mqtt(speech));
+        Ok(self.rig.ramp("idle", idle, 0, common.handshakes)?)
+    }
+
     fn join_server(&mut self) -> Result<Ended, Failure> {
         let (arguments, common) = (self.arguments, &self.arguments.common);
         let speech = |prefix: &str, subscription| {
             let (carriage, prefix) = (common.protocol.carriage(), prefix.to_owned());
-            Speech::Mqtt(Mqtt { carriage, prefix, clean: true, heartbeat: None, subscription })
+            Speech::Mqtt(Mqtt {
+                carriage,
+                prefix,
+                clean: true,
+                heartbeat: None,
+                subscription,
+                reading: Reading::Freely,
+            })
         };
         let subscription = Some((arguments.topic.clone(), arguments.qos.qos()));
         let fleet = self.rig.fleet_mut();
@@ -232,7 +249,7 @@ impl<D: Driver> Run<'_, D> {
             until: messages.is_none().then(|| started + self.arguments.stretch.0),
             pace: self.arguments.publish_rate.map(|rate| Pace { started, rate, issued: 0 }),
         };
-        let ended = self.rig.publish("server", drive, PATIENCE)?;
+        let ended = self.rig.publish("server", drive, self.arguments.common.patience.0)?;
         let seconds = started.elapsed().as_secs_f64();
         let deliveries = (self.rig.deliveries(side.subscribers) - before.2).max(1) as f64;
         let receives = self.rig.receives() - before.3;
@@ -276,7 +293,7 @@ impl<D: Driver> Run<'_, D> {
             pace: None,
         };
         let deliveries = self.rig.deliveries(side.subscribers);
-        let ended = self.rig.publish("floor", drive, PATIENCE)?;
+        let ended = self.rig.publish("floor", drive, self.arguments.common.patience.0)?;
         if ended != Ended::Done {
             return Ok(None);
         }

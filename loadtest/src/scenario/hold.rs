@@ -1,18 +1,18 @@
 //! Many connections that do nothing: what each costs, whether one push reaches them all, whether nothing stays behind.
 
-use super::{Gauges, note_tally};
+use super::push::{Broadcast, push_everyone};
+use super::site::{Site, Step, done, hoped};
 use crate::Failure;
-use crate::api::{Api, Stats, base64};
-use crate::cli::Hold;
+use crate::cli::{Hold, Seconds};
+use crate::figures::Latency;
 use crate::fleet::ledger::WINDOW_MAX;
 use crate::fleet::orders::Drive;
-use crate::fleet::squad::{Mqtt, Speech};
+use crate::fleet::squad::Mqtt;
 use crate::report::Report;
 use crate::rig::{Ended, Rig};
-use crate::server::{Memory, Process, Server, slab_bytes};
-use crate::verify::Oracle;
+use crate::server::{Memory, Server, slab_bytes};
 use kittiwake::io::Driver;
-use serde_json::{Value, json};
+use serde::Serialize;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,23 +22,33 @@ const FRESH_CONNECTIONS: u32 = 1_000;
 const SETTLE: Duration = Duration::from_secs(2);
 /// After the last expected arrival: time for one that is not expected.
 const REPETITIONS: Duration = Duration::from_secs(2);
-/// A stretch in which nothing moves for so long is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// The gauges must have fallen by then.
-const FREE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Members that are named when a push did not reach them.
 const NAMED_MAX: usize = 10;
 
-/// One run.
-struct Run<'a, D: Driver> {
-    rig: Rig<D>,
-    arguments: &'a Hold,
-    report: Report,
-    process: Option<Process>,
-    api: Option<Api>,
-    squad: u8,
+/// What a run found.
+#[derive(Debug, Default, Serialize)]
+pub struct Found {
+    pub connections: u32,
+    pub ready: u32,
+    pub set_up_per_second: f64,
+    pub set_up_latency: Latency,
+    /// The server's CPU for a connection.
+    pub set_up_us: Option<f64>,
+    /// M1, and the same without pages of files.
+    pub rss_bytes_each: Option<f64>,
+    pub anonymous_bytes_each: Option<f64>,
+    /// The kernel's, for both ends.
+    pub slab_bytes_each: f64,
+    /// CPUs that the server used while nothing happened.
+    pub idle_cpus: Option<f64>,
+    pub push: Option<Broadcast>,
+    pub free_after_seconds: Option<f64>,
+}
+
+/// What was there before the connections.
+struct Before {
     fresh: Option<Memory>,
-    slab_before: u64,
+    slab_bytes: u64,
 }
 
 pub fn run<D: Driver>(rig: Rig<D>, arguments: &Hold) -> Result<Report, Failure> {
@@ -47,33 +57,11 @@ pub fn run<D: Driver>(rig: Rig<D>, arguments: &Hold) -> Result<Report, Failure> 
         return Err("--prefix: ASCII alone".into());
     }
     let fresh = if common.server.spawn { Some(fresh_memory(arguments)?) } else { None };
-    let server = Server::of(common, common.connections + 1_000)?;
-    let api = common.api.map(|address| Api::new(address, common.api_key.clone()));
-    let before = match &api {
-        Some(api) if arguments.expect_free => Some(api.stats()?),
-        _ => None,
-    };
-    let mut run = Run {
-        rig,
-        arguments,
-        report: Report::new("hold"),
-        process: server.process(),
-        api,
-        squad: 0,
-        fresh,
-        slab_before: slab_bytes()?,
-    };
-    let ended = run.play(before.as_ref());
-    if !matches!(ended, Ok(Ended::Done)) {
-        run.report.fault(format!("not finished: {ended:?}"));
-    }
-    note_tally(&run.rig.fleet().tally, &mut run.report);
-    drop(run.rig);
-    if let Err(failure) = server.stop() {
-        run.report.fault(failure.to_string());
-    }
-    run.report.write(common.report.as_deref())?;
-    Ok(run.report)
+    let mut site = Site::open(rig, common, "hold", common.connections)?;
+    let before = Before { fresh, slab_bytes: slab_bytes()? };
+    let mut found = Found { connections: common.connections, ..Found::default() };
+    let ended = play(&mut site, arguments, &before, &mut found);
+    site.close(ended, &found)
 }
 
 /// What a gateway takes that expects few connections and has none.
@@ -85,207 +73,142 @@ fn fresh_memory(arguments: &Hold) -> Result<Memory, Failure> {
     Ok(memory)
 }
 
-impl<D: Driver> Run<'_, D> {
-    fn play(&mut self, before: Option<&Stats>) -> Result<Ended, Failure> {
-        let arguments = self.arguments;
-        let common = &arguments.common;
-        let (connections, protocol) = (common.connections, common.protocol.name());
-        println!("hold: {connections} connections, {protocol}, client on {}", self.rig.driver());
-        self.rig.fleet_mut().oracle = common.verify.then(Oracle::default);
-        let speech = Speech::Mqtt(Mqtt {
-            carriage: common.protocol.carriage(),
-            prefix: arguments.prefix.clone(),
-            clean: arguments.clean,
-            heartbeat: arguments.heartbeat.map(|pause| pause.0),
-            subscription: Some((arguments.subscribe.clone(), arguments.qos.qos())),
-        });
-        self.squad = self.rig.fleet_mut().add(common.connections, common.target.clone(), speech);
-        for step in [Self::connect, Self::hold, Self::push] {
-            let ended = step(self)?;
-            if ended != Ended::Done {
-                return Ok(ended);
-            }
-        }
-        let lost = self.rig.fleet().tally.lost;
-        if lost > 0 {
-            self.report.fault(format!("{lost} connections were lost"));
-        }
-        let ended = self.rig.leave("leave", self.squad)?;
-        if let Some(before) = before.filter(|_| ended == Ended::Done) {
-            self.expect_free(before)?;
-        }
-        Ok(ended)
+fn play<D: Driver>(site: &mut Site<'_, D>, arguments: &Hold, before: &Before, found: &mut Found) -> Step<()> {
+    let stats = if arguments.expect_free { site.stats()? } else { None };
+    let squad = done!(connect(site, arguments, found)?);
+    done!(hold(site, arguments, squad, before, found)?);
+    if arguments.push_everyone || arguments.push_topic.is_some() {
+        done!(push(site, arguments, squad, found)?);
     }
+    let lost = site.rig.fleet().tally.lost;
+    if lost > 0 {
+        site.report.fault(format!("{lost} connections were lost"));
+    }
+    done!(hoped(site.rig.leave("leave", squad)?));
+    if let Some(stats) = stats {
+        found.free_after_seconds = site.expect_free(&stats, !arguments.clean)?;
+        if let Some(seconds) = found.free_after_seconds {
+            site.report.figure("free_after_seconds", seconds, "s");
+        }
+        if let Some(process) = site.process {
+            site.report.figure("rss_bytes_after", process.memory()?.rss_bytes, "B");
+        }
+    }
+    Ok(Ok(()))
+}
 
-    fn connect(&mut self) -> Result<Ended, Failure> {
-        let common = &self.arguments.common;
-        let (started, cpu) = (Instant::now(), self.cpu_ns()?);
-        let ended = self.rig.ramp("connect", self.squad, common.rate, common.handshakes)?;
-        let squad = self.rig.fleet().squad(self.squad);
-        let (ready, seconds) = (squad.ready, started.elapsed().as_secs_f64());
-        if ready < common.connections {
-            self.report.fault(format!("{ready} of {} connections got ready", common.connections));
-        }
-        self.report.figure("connections", ready, "");
-        self.report.figure("set_up_per_second", f64::from(ready) / seconds, "/s");
-        let (p50, p99) = {
-            let times = &self.rig.fleet().set_up;
-            (times.value_at_quantile(0.5), times.value_at_quantile(0.99))
-        };
-        self.report.figure("set_up_p50_ms", p50, "ms");
-        self.report.figure("set_up_p99_ms", p99, "ms");
-        if let (Some(before), Some(now)) = (cpu, self.cpu_ns()?) {
-            let each = (now - before) as f64 / 1_000.0 / f64::from(ready.max(1));
-            self.report.figure("set_up_us", each, "µs server CPU a connection");
-        }
-        Ok(ended)
+fn connect<D: Driver>(site: &mut Site<'_, D>, arguments: &Hold, found: &mut Found) -> Step<u8> {
+    let subscription = Some((arguments.subscribe.clone(), arguments.qos.qos()));
+    let heartbeat = arguments.heartbeat.map(|Seconds(pause)| pause);
+    let speech = Mqtt { heartbeat, ..site.speech(&arguments.prefix, arguments.clean, subscription) };
+    let (started, cpu) = (Instant::now(), site.cpu_ns()?);
+    let squad = done!(site.join("connect", found.connections, speech)?);
+    found.ready = site.rig.fleet().squad(squad).ready;
+    found.set_up_per_second = f64::from(found.ready) / started.elapsed().as_secs_f64();
+    found.set_up_us = site.us_each(cpu, u64::from(found.ready))?;
+    found.set_up_latency = Latency::of(&site.rig.fleet().set_up);
+    site.report.figure("connections", found.ready, "");
+    site.report.figure("set_up_per_second", found.set_up_per_second, "/s");
+    site.report.figure("set_up_p50_ms", found.set_up_latency.p50_us as f64 / 1_000.0, "ms");
+    site.report.figure("set_up_p99_ms", found.set_up_latency.p99_us as f64 / 1_000.0, "ms");
+    if let Some(us) = found.set_up_us {
+        site.report.figure("set_up_us", us, "µs server CPU a connection");
     }
+    Ok(Ok(squad))
+}
 
-    fn hold(&mut self) -> Result<Ended, Failure> {
-        let ended = self.rig.rest("settle", SETTLE)?;
-        if ended != Ended::Done {
-            return Ok(ended);
+fn hold<D: Driver>(
+    site: &mut Site<'_, D>,
+    arguments: &Hold,
+    squad: u8,
+    before: &Before,
+    found: &mut Found,
+) -> Step<()> {
+    done!(hoped(site.rig.rest("settle", SETTLE)?));
+    let ready = f64::from(site.rig.fleet().squad(squad).ready.max(1));
+    if let Some(process) = site.process {
+        let memory = process.memory()?;
+        site.report.figure("rss_bytes", memory.rss_bytes, "B");
+        if let Some(fresh) = before.fresh {
+            let each = |now: u64, before: u64| (now as f64 - before as f64) / ready;
+            let rss = each(memory.rss_bytes, fresh.rss_bytes);
+            let anonymous = each(memory.anonymous_bytes, fresh.anonymous_bytes);
+            site.report.figure("fresh_rss_bytes", fresh.rss_bytes, "B, configured for 1,000 connections");
+            site.report.figure("rss_bytes_per_connection", rss, "B (M1)");
+            site.report.figure("anonymous_bytes_per_connection", anonymous, "B, without pages of files");
+            (found.rss_bytes_each, found.anonymous_bytes_each) = (Some(rss), Some(anonymous));
         }
-        let ready = f64::from(self.rig.fleet().squad(self.squad).ready.max(1));
-        if let Some(process) = self.process {
-            let memory = process.memory()?;
-            self.report.figure("rss_bytes", memory.rss_bytes, "B");
-            if let Some(fresh) = self.fresh {
-                self.report.figure("fresh_rss_bytes", fresh.rss_bytes, "B, configured for 1,000 connections");
-                let each = (memory.rss_bytes as f64 - fresh.rss_bytes as f64) / ready;
-                self.report.figure("rss_bytes_per_connection", each, "B (M1)");
-                let each = (memory.anonymous_bytes as f64 - fresh.anonymous_bytes as f64) / ready;
-                self.report.figure("anonymous_bytes_per_connection", each, "B, without pages of files");
-            }
-        }
-        let slab = (slab_bytes()? as f64 - self.slab_before as f64) / ready;
-        self.report.figure("kernel_bytes_per_connection", slab, "B, both ends");
-        let (cpu, pongs) = (self.cpu_ns()?, self.rig.fleet().tally.pongs);
-        let ended = self.rig.rest("hold", self.arguments.hold.0)?;
-        let answered = self.rig.fleet().tally.pongs - pongs;
-        if let (Some(before), Some(now)) = (cpu, self.cpu_ns()?) {
-            let seconds = self.arguments.hold.0.as_secs_f64().max(0.001);
-            self.report.figure("idle_cpu", (now - before) as f64 / 1e9 / seconds, "server CPUs while holding");
-            if answered > 0 {
-                let each = (now - before) as f64 / 1_000.0 / answered as f64;
-                self.report.figure("heartbeat_us", each, "µs server CPU a heartbeat");
-            }
-        }
-        if self.arguments.heartbeat.is_some() {
-            self.report.figure("heartbeats_answered", answered, "");
-        }
-        Ok(ended)
     }
+    found.slab_bytes_each = (slab_bytes()? as f64 - before.slab_bytes as f64) / ready;
+    site.report.figure("kernel_bytes_per_connection", found.slab_bytes_each, "B, both ends");
+    let Seconds(time) = arguments.hold;
+    let (cpu, pongs) = (site.cpu_ns()?, site.rig.fleet().tally.pongs);
+    let ended = site.rig.rest("hold", time)?;
+    let answered = site.rig.fleet().tally.pongs - pongs;
+    if let (Some(before), Some(now)) = (cpu, site.cpu_ns()?) {
+        let cpus = (now - before) as f64 / 1e9 / time.as_secs_f64().max(0.001);
+        site.report.figure("idle_cpu", cpus, "server CPUs while holding");
+        found.idle_cpus = Some(cpus);
+        if answered > 0 {
+            let each = (now - before) as f64 / 1_000.0 / answered as f64;
+            site.report.figure("heartbeat_us", each, "µs server CPU a heartbeat");
+        }
+    }
+    if arguments.heartbeat.is_some() {
+        site.report.figure("heartbeats_answered", answered, "");
+    }
+    Ok(hoped(ended))
+}
 
-    /// One message to all of them, each exactly once.
-    fn push(&mut self) -> Result<Ended, Failure> {
-        let arguments = self.arguments;
-        if !arguments.push_everyone && arguments.push_topic.is_none() {
-            return Ok(Ended::Done);
-        }
-        let squad = self.squad;
-        self.rig.fleet_mut().expect(squad, arguments.payload as usize);
-        let (started, cpu) = (Instant::now(), self.cpu_ns()?);
-        let ended = match &arguments.push_topic {
-            Some(topic) => self.push_by_publisher(topic)?,
-            None => self.push_by_api()?,
-        };
-        let took = started.elapsed();
-        let after = self.cpu_ns()?;
-        let behind: Vec<u32> = self.rig.fleet().behind(squad, 1).take(NAMED_MAX).collect();
-        if !behind.is_empty() {
-            self.report.fault(format!("the push did not reach everybody; among others not {behind:?}"));
-        }
-        let waited = self.rig.rest("repeats?", REPETITIONS)?;
-        let Some(ledger) = &self.rig.fleet().squad(squad).ledger else { return Ok(ended) };
-        let (faults, deliveries) = (ledger.faults, ledger.deliveries);
-        let late = [0.5, 0.99, 1.0].map(|quantile| ledger.latency.value_at_quantile(quantile));
-        if faults.any() {
-            self.report.fault(format!("the push: {faults:?}"));
-        }
-        self.report.figure("push_deliveries", deliveries, "");
-        self.report.figure("push_seconds", took.as_secs_f64(), "s until the last arrival");
-        self.report.detail("push_latency_us", json!({ "p50": late[0], "p99": late[1], "max": late[2] }));
-        if let (Some(before), Some(after)) = (cpu, after) {
-            let each = (after - before) as f64 / 1_000.0 / deliveries.max(1) as f64;
-            self.report.figure("push_us", each, "µs server CPU a delivery");
-        }
-        if let Some(oracle) = self.rig.fleet().oracle.filter(|oracle| oracle.differing > 0) {
-            self.report.fault(format!("the other codec disagrees: {oracle:?}"));
-        }
-        Ok(if ended == Ended::Done { waited } else { ended })
+/// One message to all of them, each exactly once.
+fn push<D: Driver>(site: &mut Site<'_, D>, arguments: &Hold, squad: u8, found: &mut Found) -> Step<()> {
+    let (payload_bytes, qos) = (arguments.payload as usize, arguments.push_qos.qos());
+    let pushed = match &arguments.push_topic {
+        Some(topic) => done!(publish(site, arguments, squad, topic)?),
+        None => done!(push_everyone(site, squad, payload_bytes, qos)?),
+    };
+    let behind: Vec<u32> = site.rig.fleet().behind(squad, 1).take(NAMED_MAX).collect();
+    if !behind.is_empty() {
+        site.report.fault(format!("the push did not reach everybody; among others not {behind:?}"));
     }
+    site.report.checked("push", &pushed.deliveries);
+    site.report.latency("push latency", &pushed.latency);
+    site.report.figure("push_deliveries", pushed.deliveries.right, "");
+    site.report.figure("push_seconds", pushed.seconds, "s until the last arrival");
+    if let Some(us) = pushed.us_each {
+        site.report.figure("push_us", us, "µs server CPU a delivery");
+    }
+    found.push = Some(pushed);
+    Ok(Ok(()))
+}
 
-    fn push_by_api(&mut self) -> Result<Ended, Failure> {
-        let squad = self.squad;
-        let ledger = self.rig.fleet_mut().squad_mut(squad).ledger.as_mut().ok_or("the push is expected")?;
-        let payload = base64(ledger.next(Instant::now()));
-        let api = self.api.clone().ok_or("--push-everyone needs --api")?;
-        let qos = self.arguments.push_qos.qos() as u8;
-        let body = json!({ "to": { "everyone": true }, "payload_base64": payload, "qos": qos });
-        let asking = thread::spawn(move || api.push(&body).map_err(|failure| failure.to_string()));
-        let goal = u64::from(self.rig.fleet().squad(squad).ready);
-        let ended = self.rig.run("push", goal, PATIENCE, |fleet| {
-            fleet.squad(squad).ledger.as_ref().map_or(0, |ledger| ledger.deliveries)
-        })?;
-        // The reply may wait for nobody but the server, and its own time is bounded.
-        let reply: Value = asking.join().map_err(|_| "the push's thread ended badly")??;
-        self.report.detail("push_reply", reply);
-        Ok(ended)
+/// The same from an MQTT client, to a topic that all of them have subscribed to.
+fn publish<D: Driver>(site: &mut Site<'_, D>, arguments: &Hold, squad: u8, topic: &str) -> Step<Broadcast> {
+    let fleet = site.rig.fleet_mut();
+    fleet.expect(squad, arguments.payload as usize);
+    (fleet.topic, fleet.qos) = (topic.to_owned(), arguments.push_qos.qos());
+    let publisher = site.speech("publisher", true, None);
+    let publisher = done!(site.join("publisher", 1, publisher)?);
+    let drive = Drive {
+        squad,
+        publisher: site.rig.fleet().squad(publisher).first,
+        window: WINDOW_MAX as u64 / 2,
+        unit: 1,
+        head: Vec::new(),
+        left: 1,
+        until: None,
+        pace: None,
+    };
+    let (cpu, started) = (site.cpu_ns()?, Instant::now());
+    let ended = site.rig.publish("push", drive, site.common.patience.0)?;
+    let seconds = started.elapsed().as_secs_f64();
+    let us_each = site.us_each(cpu, site.rig.deliveries(squad))?;
+    if ended == Ended::Interrupted {
+        return Ok(Err(ended));
     }
-
-    fn push_by_publisher(&mut self, topic: &str) -> Result<Ended, Failure> {
-        let qos = self.arguments.push_qos.qos();
-        let common = &self.arguments.common;
-        let (carriage, prefix) = (common.protocol.carriage(), "publisher".to_owned());
-        let speech = Mqtt { carriage, prefix, clean: true, heartbeat: None, subscription: None };
-        let fleet = self.rig.fleet_mut();
-        (fleet.topic, fleet.qos) = (topic.to_owned(), qos);
-        let publisher = fleet.add(1, common.target.clone(), Speech::Mqtt(speech));
-        let ended = self.rig.ramp("publisher", publisher, 0, 1)?;
-        if ended != Ended::Done {
-            return Ok(ended);
-        }
-        let drive = Drive {
-            squad: self.squad,
-            publisher: self.rig.fleet().squad(publisher).first,
-            window: WINDOW_MAX as u64 / 2,
-            unit: 1,
-            head: Vec::new(),
-            left: 1,
-            until: None,
-            pace: None,
-        };
-        let ended = self.rig.publish("push", drive, PATIENCE)?;
-        self.rig.leave("publisher", publisher)?;
-        Ok(ended)
-    }
-
-    /// What was taken for the connections must have been given back.
-    fn expect_free(&mut self, before: &Stats) -> Result<(), Failure> {
-        let Some(api) = self.api.clone() else { return Ok(()) };
-        let gauges = Gauges { sessions_stay: !self.arguments.clean };
-        let started = Instant::now();
-        let mut held;
-        loop {
-            held = gauges.held(&before.gauges, &api.stats()?.gauges);
-            if held.is_empty() || started.elapsed() > FREE_TIMEOUT || self.rig.interrupted() {
-                break;
-            }
-            self.rig.rest("free?", Duration::from_millis(500))?;
-        }
-        if held.is_empty() {
-            self.report.figure("free_after_seconds", started.elapsed().as_secs_f64(), "s");
-        } else {
-            self.report.fault(format!("still held: {}", held.join(", ")));
-        }
-        if let Some(process) = self.process {
-            self.report.figure("rss_bytes_after", process.memory()?.rss_bytes, "B");
-        }
-        Ok(())
-    }
-
-    fn cpu_ns(&self) -> Result<Option<u64>, Failure> {
-        self.process.map(Process::cpu_ns).transpose()
-    }
+    done!(hoped(site.rig.rest("repeats?", REPETITIONS)?));
+    let ledger = site.rig.fleet().squad(squad).ledger.as_ref().ok_or("it was expected above")?;
+    let pushed = Broadcast { deliveries: ledger.checked(), latency: Latency::of(&ledger.latency), seconds, us_each };
+    done!(hoped(site.rig.leave("publisher", publisher)?));
+    Ok(Ok(pushed))
 }

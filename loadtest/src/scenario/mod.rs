@@ -3,11 +3,23 @@
 //! Must not: know sockets or frames; that is the fleet's.
 //! Invariants: every child is ended; an interrupt ends a run with what was measured.
 
+mod budgets;
+mod c1m;
+mod churn;
 mod fanout;
 mod floor;
+mod heartbeat;
 mod hold;
+mod mixed;
+mod push;
+mod site;
+mod slow;
+mod storm;
+mod unicast;
 
-use crate::cli::{Arguments, Scenario};
+use crate::cli::{
+    Arguments, C1m, Churn, Common, DriverName, Fanout, Heartbeat, Hold, Mixed, Scenario, Slow, Storm, Unicast,
+};
 use crate::fleet::Tally;
 use crate::report::Report;
 use crate::rig::Rig;
@@ -36,6 +48,9 @@ pub fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
         crate::floor::serve::run(arguments)?;
         return Ok(Verdict::Passed);
     }
+    if let Scenario::Budgets(arguments) = &arguments.scenario {
+        return budgets::run(arguments);
+    }
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     ctrlc::set_handler(move || {
@@ -44,17 +59,7 @@ pub fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
             std::process::exit(130);
         }
     })?;
-    let (driver, client_cpu, connections, quiet) = match &arguments.scenario {
-        Scenario::Hold(hold) => {
-            (hold.common.driver, hold.common.client_cpu, hold.common.connections, hold.common.quiet)
-        }
-        Scenario::Fanout(fanout) => {
-            let common = &fanout.common;
-            (common.driver, common.client_cpu, common.connections.saturating_mul(2), common.quiet)
-        }
-        Scenario::Floor(floor) => (floor.driver, floor.client_cpu, floor.connections, floor.quiet),
-        Scenario::FloorServer(_) => unreachable!("it was served above"),
-    };
+    let Needs { driver, client_cpu, connections, quiet } = needs(&arguments.scenario);
     if let Some(cpu) = client_cpu {
         server::pin_this(cpu)?;
     }
@@ -66,6 +71,47 @@ pub fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
     match chosen.chosen {
         Chosen::Uring => play(Rig::new(UringDriver::new()?, connections_max, stop, quiet)?, &arguments.scenario),
         Chosen::Epoll => play(Rig::new(EpollDriver::new()?, connections_max, stop, quiet)?, &arguments.scenario),
+    }
+}
+
+/// What a scenario needs of the client.
+struct Needs {
+    driver: DriverName,
+    client_cpu: Option<usize>,
+    connections: u32,
+    quiet: bool,
+}
+
+fn needs(scenario: &Scenario) -> Needs {
+    let of = |common: &Common, connections: u32| Needs {
+        driver: common.driver,
+        client_cpu: common.client_cpu,
+        connections,
+        quiet: common.quiet,
+    };
+    match scenario {
+        Scenario::Hold(Hold { common, .. }) | Scenario::Storm(Storm { common, .. }) => of(common, common.connections),
+        Scenario::Slow(Slow { common, .. }) | Scenario::C1m(C1m { common, .. }) => of(common, common.connections),
+        Scenario::Mixed(Mixed { common, subscribers, guests, .. }) => {
+            of(common, common.connections.saturating_add(*subscribers).saturating_add(*guests))
+        }
+        // As many again towards the floor.
+        Scenario::Fanout(Fanout { common, idle, .. }) => {
+            of(common, common.connections.saturating_mul(2).saturating_add(*idle))
+        }
+        Scenario::Unicast(Unicast { common, .. }) | Scenario::Heartbeat(Heartbeat { common, .. }) => {
+            of(common, common.connections.saturating_mul(2))
+        }
+        Scenario::Churn(Churn { common, guests, .. }) => {
+            of(common, common.connections.saturating_add(guests.saturating_mul(2)))
+        }
+        Scenario::Floor(floor) => Needs {
+            driver: floor.driver,
+            client_cpu: floor.client_cpu,
+            connections: floor.connections,
+            quiet: floor.quiet,
+        },
+        Scenario::FloorServer(_) | Scenario::Budgets(_) => unreachable!("they need no fleet"),
     }
 }
 
@@ -113,8 +159,15 @@ fn play<D: kittiwake::io::Driver>(rig: Rig<D>, scenario: &Scenario) -> Result<Ve
     let report = match scenario {
         Scenario::Hold(arguments) => hold::run(rig, arguments)?,
         Scenario::Fanout(arguments) => fanout::run(rig, arguments)?,
+        Scenario::Unicast(arguments) => unicast::run(rig, arguments)?,
+        Scenario::Heartbeat(arguments) => heartbeat::run(rig, arguments)?,
+        Scenario::Churn(arguments) => churn::run(rig, arguments)?,
+        Scenario::Storm(arguments) => storm::run(rig, arguments)?,
+        Scenario::Slow(arguments) => slow::run(rig, arguments)?,
+        Scenario::Mixed(arguments) => mixed::run(rig, arguments)?,
+        Scenario::C1m(arguments) => c1m::run(rig, &c1m::preset(arguments))?,
         Scenario::Floor(arguments) => floor::run(rig, arguments)?,
-        Scenario::FloorServer(_) => unreachable!("it was served by itself"),
+        Scenario::FloorServer(_) | Scenario::Budgets(_) => unreachable!("they need no fleet"),
     };
     Ok(if report.passed() { Verdict::Passed } else { Verdict::Failed })
 }

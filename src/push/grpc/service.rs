@@ -6,6 +6,7 @@ use super::deadline::Deadline;
 use super::generated as pb;
 use super::generated::gateway_server::Gateway;
 use super::{events, push_stream, status, translate};
+use crate::shard::command::Present;
 use core::pin::Pin;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -73,8 +74,8 @@ impl Gateway for Service {
         let asking = self.api.asking(&call.caller, call.app.as_deref());
         let pb::GetUserRequest { app, user } = request.into_inner();
         let found = async { self.api.user(&user, translate::given(&app), &asking).await.map_err(status::of) };
-        let devices = call.deadline.bound(found).await?.into_iter().map(translate::device).collect();
-        Ok(Response::new(pb::User { user, devices }))
+        let state = call.deadline.bound(found).await?;
+        Ok(Response::new(translate::user(user, state)))
     }
 
     async fn disconnect(
@@ -104,11 +105,23 @@ impl Gateway for Service {
         events::acknowledge(&self.api, &call, &request.into_inner()).map(Response::new)
     }
 
-    async fn get_history(&self, _: Request<pb::GetHistoryRequest>) -> Result<Response<pb::History>, Status> {
-        Err(Status::unimplemented("history of topics is not available yet"))
+    async fn get_history(&self, request: Request<pb::GetHistoryRequest>) -> Result<Response<pb::History>, Status> {
+        let call = Call::of(&request)?;
+        let asking = self.api.asking(&call.caller, call.app.as_deref());
+        let request = request.into_inner();
+        let (stream, page) = translate::history_request(&request).map_err(status::of)?;
+        let app = translate::given(&request.app);
+        let read = async { self.api.history(stream, page, app, &asking).await.map_err(status::of) };
+        Ok(Response::new(translate::history(call.deadline.bound(read).await?)))
     }
 
-    async fn get_presence(&self, _: Request<pb::GetPresenceRequest>) -> Result<Response<pb::Presence>, Status> {
-        Err(Status::unimplemented("presence is not available yet"))
+    async fn get_presence(&self, request: Request<pb::GetPresenceRequest>) -> Result<Response<pb::Presence>, Status> {
+        let call = Call::of(&request)?;
+        let asking = self.api.asking(&call.caller, call.app.as_deref());
+        let pb::GetPresenceRequest { app, topic } = request.into_inner();
+        let found = async { self.api.presence(&topic, translate::given(&app), &asking).await.map_err(status::of) };
+        let Present { users, count } = call.deadline.bound(found).await?;
+        let users = users.iter().map(|user| user.to_string()).collect();
+        Ok(Response::new(pb::Presence { users, count: count as u64 }))
     }
 }

@@ -260,9 +260,44 @@ async fn users_are_told_of_and_disconnected() {
     assert_eq!(asked, [(AppId(1), "bob".to_owned(), Some("phone".to_owned()))]);
     let nobody = client(&bench).get_user(pb::GetUserRequest::default()).await.expect_err("no user");
     assert_eq!(nobody.code(), Code::InvalidArgument);
-    let history = client(&bench).get_history(pb::GetHistoryRequest::default()).await.expect_err("not there");
-    let presence = client(&bench).get_presence(pb::GetPresenceRequest::default()).await.expect_err("not there");
-    assert_eq!((history.code(), presence.code()), (Code::Unimplemented, Code::Unimplemented));
+    let read = Some(pb::Position { epoch: 0xab, offset: 15 });
+    assert_eq!((user.unread, user.read, user.devices[0].unread), (2, read, Some(1)));
+}
+
+#[tokio::test]
+async fn history_and_presence_are_told_in_their_own_words() {
+    use pb::get_history_request::Of;
+    let bench = Bench::new();
+    let ask = async |of, after, limit| {
+        let request = pb::GetHistoryRequest { of, after, limit, ..Default::default() };
+        client(&bench).get_history(request).await.map(tonic::Response::into_inner)
+    };
+    let topic = || Some(Of::Topic("rooms/42".into()));
+    let page = ask(topic(), None, None).await.expect("it is taken");
+    assert_eq!((page.epoch, page.first, page.last, page.next, page.trimmed), (0xab, 4, 6, 6, 0));
+    let [one, other] = &page.entries[..] else { panic!("{page:?}") };
+    assert_eq!(one.position, Some(pb::Position { epoch: 0xab, offset: 4 }));
+    assert_eq!((&one.payload[..], one.content_type.as_str(), one.ttl_ms), (&b"one"[..], "text/plain", Some(900)));
+    assert_eq!((one.topic.as_str(), one.qos(), one.device.as_str()), ("$inbox/orders", pb::Qos::AtLeastOnce, ""));
+    assert_eq!((&other.payload[..], other.device.as_str(), other.ttl_ms), (&[0xff][..], "phone", None));
+    let inbox = Some(Of::User("ann".into()));
+    let behind = |epoch| Some(pb::Position { epoch, offset: 1 });
+    let trimmed = ask(inbox.clone(), behind(0), Some(3)).await.expect("it is taken");
+    assert_eq!((trimmed.trimmed, trimmed.unknown_position), (2, false), "the epoch 0 is whichever it is");
+    let unknown = ask(inbox.clone(), behind(0xff), Some(0)).await.expect("it is taken");
+    assert_eq!((unknown.trimmed, unknown.unknown_position), (0, true));
+    let limits: Vec<usize> = bench.fake.queries.lock().expect("not poisoned").iter().map(|query| query.limit).collect();
+    assert_eq!(limits, [crate::limits::HISTORY_PAGE_DEFAULT, 3, 0]);
+    for (of, limit) in [(None, None), (Some(Of::Topic("a/+".into())), None), (inbox, Some(257))] {
+        assert_eq!(ask(of, None, limit).await.expect_err("it is wrong").code(), Code::InvalidArgument);
+    }
+    let present = async |topic: &str| {
+        let request = pb::GetPresenceRequest { topic: topic.into(), ..Default::default() };
+        client(&bench).get_presence(request).await.map(tonic::Response::into_inner)
+    };
+    let found = present("rooms/42").await.expect("a rule shows it");
+    assert_eq!((found.users, found.count), (vec!["alice".to_owned(), "bob".to_owned()], 7));
+    assert_eq!(present("halls").await.expect_err("no rule shows it").code(), Code::NotFound);
 }
 
 fn connects(bench: &Bench, device: &str) {

@@ -1,11 +1,12 @@
 //! gRPC messages → what operations take, and what they give → gRPC messages. proto3 has no absent texts and numbers, so
 //! an empty or zero one is one that was left out.
 
-use super::super::operations::Outcome;
+use super::super::operations::{Outcome, Page, Stream};
 use super::super::problem::Problem;
 use super::super::request::{DeviceOfUser, Draft, To, WaitFor};
 use super::generated as pb;
 use crate::base::ids::{Epoch, Offset, Qos};
+use crate::base::message::Entry;
 use crate::shard::command;
 
 /// A text that is there.
@@ -72,7 +73,67 @@ pub(super) fn reply(outcome: Outcome) -> pb::PushReply {
     pb::PushReply { id: outcome.id.to_string(), results, duplicate: outcome.duplicate }
 }
 
-pub(super) fn device(state: command::DeviceState) -> pb::DeviceState {
+pub(super) fn user(user: String, state: command::UserState) -> pb::User {
+    let devices = state.devices.into_iter().map(device).collect();
+    pb::User { user, devices, unread: state.unread, read: state.read.map(position) }
+}
+
+/// Which part of which stream is asked for.
+pub(super) fn history_request(request: &pb::GetHistoryRequest) -> Result<(Stream<'_>, Page), Problem> {
+    use pb::get_history_request::Of;
+    let stream = match &request.of {
+        Some(Of::Topic(topic)) => Stream::Topic(topic),
+        Some(Of::User(user)) => Stream::Inbox(user),
+        None => return Err(Problem::field("of", "is missing")),
+    };
+    let after = request.after.as_ref().map(|position| command::Place {
+        epoch: Some(Epoch(position.epoch)).filter(|&epoch| epoch != Epoch(0)),
+        offset: Offset(position.offset),
+    });
+    let limit = request.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok((stream, Page { after, limit }))
+}
+
+/// A part of a stream.
+pub(super) fn history(page: command::HistoryPage) -> pb::History {
+    let command::HistoryPage { head, entries, next, missing, at_ms } = page;
+    let entry = |entry: Entry| {
+        let message = entry.message;
+        let content_type = message.properties.as_ref().and_then(|properties| properties.content_type.as_deref());
+        pb::HistoryEntry {
+            position: Some(position((entry.epoch, entry.offset))),
+            payload: message.payload.clone(),
+            content_type: content_type.unwrap_or_default().to_owned(),
+            topic: message.topic.to_string(),
+            qos: qos(message.qos).into(),
+            device: message.only_device.as_deref().unwrap_or_default().to_owned(),
+            at_ms: message.created_ms,
+            ttl_ms: message.expires_ms.map(|at| at.saturating_sub(at_ms)),
+        }
+    };
+    pb::History {
+        entries: entries.into_iter().map(entry).collect(),
+        epoch: head.epoch.0,
+        first: head.first.0,
+        last: head.last.0,
+        next: next.0,
+        trimmed: match missing {
+            Some(command::Missing::Trimmed(_, entries)) => entries,
+            Some(command::Missing::Unknown) | None => 0,
+        },
+        unknown_position: missing == Some(command::Missing::Unknown),
+    }
+}
+
+fn qos(qos: Qos) -> pb::Qos {
+    match qos {
+        Qos::AtMostOnce => pb::Qos::AtMostOnce,
+        Qos::AtLeastOnce => pb::Qos::AtLeastOnce,
+        Qos::ExactlyOnce => pb::Qos::ExactlyOnce,
+    }
+}
+
+fn device(state: command::DeviceState) -> pb::DeviceState {
     pb::DeviceState {
         device: state.device.to_string(),
         online: state.online,
@@ -80,6 +141,7 @@ pub(super) fn device(state: command::DeviceState) -> pb::DeviceState {
         subscriptions: state.subscriptions,
         in_flight: state.in_flight,
         inbox: state.inbox.map(position),
+        unread: state.unread,
     }
 }
 
@@ -94,16 +156,11 @@ pub(super) fn happening(what: &command::Happening) -> pb::event::Event {
             pb::event::Event::Disconnected(pb::Disconnected { reason: (*reason).to_owned() })
         }
         Happening::Published(message) => {
-            let qos = match message.qos {
-                Qos::AtMostOnce => pb::Qos::AtMostOnce,
-                Qos::AtLeastOnce => pb::Qos::AtLeastOnce,
-                Qos::ExactlyOnce => pb::Qos::ExactlyOnce,
-            };
             let content_type = message.properties.as_ref().and_then(|properties| properties.content_type.as_deref());
             pb::event::Event::Published(pb::Published {
                 topic: message.topic.to_string(),
                 payload: message.payload.clone(),
-                qos: qos.into(),
+                qos: qos(message.qos).into(),
                 retain: message.retain,
                 content_type: content_type.unwrap_or_default().to_owned(),
             })

@@ -45,6 +45,7 @@ impl Session {
         qos: Qos,
         effects: &mut Effects,
     ) -> Offer {
+        let qos = self.taking(qos);
         let ready = self.state == State::Open && self.has_room();
         match at {
             LoggedAt::Inbox(offset) => {
@@ -316,7 +317,7 @@ impl Session {
             effects.count(Counter::DroppedExpired);
             return true;
         }
-        let qos = effective.qos.min(message.qos);
+        let qos = self.taking(effective.qos.min(message.qos));
         if qos > Qos::AtMostOnce && !self.has_room() {
             return false;
         }

@@ -1,6 +1,6 @@
 //! The end of a connection and of a session: will delay, session expiry.
 
-use super::super::{Effect, Effects};
+use super::super::{Counter, Effect, Effects};
 use super::aliases::AliasesOut;
 use super::record;
 use super::state::{Flight, Link, Purpose, Session, State, flag};
@@ -61,9 +61,13 @@ impl Session {
             extra.aliases_out = AliasesOut::default();
             extra.welcome = None;
             extra.packet_bytes_max = 0;
+            (extra.by_method, extra.is_asking) = (false, false);
         }
         self.close_shares(effects);
         self.apply_will_rule(how, now, effects);
+        if let Some(extra) = self.extra.as_mut().filter(|extra| extra.will.is_none()) {
+            extra.rights = None;
+        }
         if self.expiry == 0 {
             self.end(now, effects);
             return;
@@ -89,6 +93,13 @@ impl Session {
     fn publish_will(&mut self, now: Now, effects: &mut Effects) {
         let Some(will) = self.extra.as_mut().and_then(|extra| extra.will.take()) else { return };
         self.set(flag::MAIN_DIRTY, true);
+        let is_allowed = self.may_publish(&will.message.topic);
+        if let Some(extra) = self.extra.as_mut() {
+            extra.rights = None;
+        }
+        if !is_allowed {
+            return effects.count(Counter::WillRefused);
+        }
         let mut message = will.message;
         message.created_ms = now.wall_ms;
         message.expires_ms = will.message_expiry.map(|seconds| now.wall_ms + u64::from(seconds) * 1000);

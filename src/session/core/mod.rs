@@ -18,6 +18,7 @@ pub mod protocol;
 pub mod record;
 pub mod resume;
 pub mod retained;
+mod rights;
 pub mod settle;
 pub mod shared;
 pub mod state;

@@ -6,6 +6,7 @@
 
 use super::super::DeliveryId;
 use super::Flight;
+use super::protocol::Protocol;
 use super::state::{Session, Text};
 use super::subscriptions::is_inbox;
 use crate::base::ids::{Epoch, Offset, Qos, Seq};
@@ -55,7 +56,41 @@ pub(in crate::session) struct Streaming {
     pub is_installed: bool,
     pub inbox_missing: Option<Missing>,
     pub topics_missing: Option<Missing>,
+    /// What is retained of its topics comes first.
+    pub wants_retained: bool,
     /// The page that may read the answer.
+    pub page: Option<Box<str>>,
+    /// It wants one answer, and no stream.
+    pub poll: Option<PollWish>,
+}
+
+/// What a poll asks for besides its streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PollWish {
+    /// How long it waits for something; 0: it is answered with what there is.
+    pub timeout_ms: u32,
+    /// Messages, at least 1.
+    pub limit: u16,
+}
+
+/// The answer to a poll, as far as it is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::session) struct Polling {
+    pub wish: PollWish,
+    /// The life of the log.
+    pub log: Epoch,
+    /// How far its only topic is in the answer.
+    pub place: Option<(Epoch, Offset)>,
+    /// Encoded.
+    pub events: Vec<u8>,
+    pub count: u16,
+    /// Encoded.
+    pub gaps: Vec<u8>,
+    /// Nothing more goes in: what comes is read again by the next poll.
+    pub is_full: bool,
+    /// The shard looks at it at the end of the turn.
+    pub is_listed: bool,
+    /// The page that may read it.
     pub page: Option<Box<str>>,
 }
 
@@ -87,6 +122,12 @@ impl Session {
     /// The life of its inbox; `Epoch(0)`: it has never had a message.
     pub fn inbox_epoch(&self) -> Epoch {
         self.positions.inbox_epoch
+    }
+
+    /// The QoS at which it takes a logged message. A poll's answer may be full: what is logged keeps its place in the
+    /// window until it is in it, also at QoS 0.
+    pub(in crate::session) fn taking(&self, qos: Qos) -> Qos {
+        if self.protocol == Protocol::Poll { qos.max(Qos::AtLeastOnce) } else { qos }
     }
 
     /// All up to `seq` has been offered to it: if it missed nothing, it stands there.

@@ -13,6 +13,8 @@ pub enum Protocol {
         /// Payloads alone, without their envelope.
         raw: bool,
     },
+    /// One answer to one request, and then it is over.
+    Poll,
 }
 
 const _: () = assert!(size_of::<Protocol>() == 1);
@@ -24,12 +26,13 @@ impl Protocol {
             Self::Mqtt311 => "mqtt 3.1.1",
             Self::Mqtt5 => "mqtt 5.0",
             Self::Sse { .. } => "sse",
+            Self::Poll => "poll",
         }
     }
 
     /// Whether its clients say what they have. Others keep their position themselves: what was handed to the socket is
     /// settled here, and moves no read mark, for nobody knows whether it arrived.
     pub fn acknowledges(self) -> bool {
-        !matches!(self, Self::Sse { .. })
+        !matches!(self, Self::Sse { .. } | Self::Poll)
     }
 }

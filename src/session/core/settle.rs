@@ -105,7 +105,7 @@ impl Session {
 
     /// The record of an in-flight message is committed: it may be sent, and those of QoS 1 that wait behind it.
     pub(in crate::session) fn on_flight_committed(&mut self, id: u16, effects: &mut Effects) {
-        let open = self.is_open();
+        let (open, window) = (self.is_open(), usize::from(self.window));
         let Some(work) = self.work.as_mut() else { return };
         let is_it = |flight: &InFlight| flight.delivery.0 == id && flight.state == Flight::Committing;
         let Some(first) = work.window.iter().position(is_it) else { return };
@@ -119,17 +119,22 @@ impl Session {
             if !waits {
                 continue;
             }
-            if open {
+            // An earlier connection's window may have been wider than this one's.
+            if open && work.queued == 0 && work.sent <= window {
                 flight.state = Flight::Sent;
                 effects.push(Effect::Deliver { delivery: flight.delivery, dup: false });
             } else {
-                // The connection that it was for is gone; the next one, which may be opening, sends it.
+                // Or the connection that it was for is gone; the next one, which may be opening, sends it.
                 flight.state = Flight::Queued;
                 work.sent -= 1;
                 work.queued += 1;
             }
         }
-        if work.held > 0 {
+        let is_held = work.held > 0;
+        if open {
+            self.send_queued(effects);
+        }
+        if is_held {
             self.refill(effects);
         }
     }

@@ -16,11 +16,12 @@ use super::super::{Counter, DeliveryId, Effect, Effects, Identity, Ticket};
 use super::aliases::AliasesOut;
 use super::cursor::Positions;
 use super::expiry::Will;
-use super::own_position::Streaming;
+use super::own_position::{Polling, Streaming};
 pub(in crate::session) use super::pending::{PendingFilters, PendingPublish, Received, Welcome};
 use super::protocol::Protocol;
 use super::retained::Replay;
 pub use super::text::Text;
+use crate::auth::Rights;
 use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Qos, Seq};
 use crate::base::message::Message;
 use crate::base::text::ShortText;
@@ -289,8 +290,19 @@ pub(in crate::session) struct Extra {
     pub sees_node: bool,
     /// A share group was refused a message for want of room.
     pub awaits_share: bool,
+    /// Questions of the device that have no answer yet.
+    pub asks: u8,
     /// A client that keeps its own position has not had its answer yet.
     pub streaming: Option<Box<Streaming>>,
+    /// What its client may do; none: everything that clients may at all. Kept without a connection while its will is
+    /// owed.
+    pub rights: Option<Arc<Rights>>,
+    /// Its client may show another token.
+    pub by_method: bool,
+    /// It has shown one, which is being checked.
+    pub is_asking: bool,
+    /// What a poll will be answered with.
+    pub polling: Option<Box<Polling>>,
 }
 
 /// What a session has while something is in flight in either direction.
@@ -469,6 +481,10 @@ impl Session {
     pub fn wants_inbox_start(&self) -> bool {
         self.has(flag::INBOX_UNKNOWN) && self.has(flag::HAS_INBOX)
     }
+    /// Whether it wants its inbox and knows where it stands there.
+    pub fn knows_inbox(&self) -> bool {
+        self.has(flag::HAS_INBOX) && !self.has(flag::INBOX_UNKNOWN)
+    }
     /// Whether it wants its inbox and does not know where that ends.
     pub fn wants_inbox_end(&self) -> bool {
         self.has(flag::INBOX_STALE) && self.has(flag::HAS_INBOX)
@@ -484,6 +500,14 @@ impl Session {
     /// All subscriptions.
     pub fn subscriptions(&self) -> &[Subscription] {
         &self.subscriptions
+    }
+
+    /// One of its device's questions has its answer, or never will.
+    pub fn answered(&mut self) {
+        if let Some(extra) = self.extra.as_mut() {
+            extra.asks = extra.asks.saturating_sub(1);
+            self.extra.take_if(|extra| **extra == Extra::default());
+        }
     }
 
     pub(in crate::session) fn has(&self, flags: u16) -> bool {

@@ -92,7 +92,7 @@ pub(super) fn ack_as(terms: Terms, kind: AckKind, id: u16, reason: Reason, effec
 /// What an acknowledgement's reason code means here.
 fn ack_text(reason: Reason) -> Option<&'static str> {
     match reason {
-        Reason::NotAuthorized => Some("clients do not publish to topics that begin with $"),
+        Reason::NotAuthorized => Some("the client may not publish to this topic"),
         Reason::TopicNameInvalid => Some("the topic has more levels or bytes than are taken"),
         Reason::PacketIdentifierNotFound => Some("no message in flight has this packet identifier"),
         Reason::PayloadFormatInvalid => Some("the payload is not the UTF-8 it is said to be"),

@@ -1,6 +1,7 @@
 //! A guest's CONNECT, before it is anybody's.
 
 use super::super::CloseReason;
+use super::on_auth::METHOD;
 use super::{ConnectRequest, Greeting, Refusal, WillRequest};
 use crate::base::ids::Qos;
 use crate::base::message::Properties;
@@ -56,7 +57,7 @@ fn level(bytes: &[u8]) -> Option<Version> {
 }
 
 fn check(connect: &Connect<'_>) -> Result<(), Reason> {
-    if connect.properties.authentication_method.is_some() {
+    if connect.properties.authentication_method.is_some_and(|method| method != METHOD) {
         return Err(Reason::BadAuthenticationMethod);
     }
     if connect.client_id.len() > IDENTITY_BYTES_MAX {
@@ -92,7 +93,9 @@ fn request(connect: &Connect<'_>) -> ConnectRequest {
         client_id: connect.client_id.into(),
         assigned,
         username: connect.user_name.map(Into::into),
-        password: connect.password.map(Into::into),
+        password: properties.authentication_data.or(connect.password).map(Into::into),
+        by_method: properties.authentication_method.is_some(),
+        rights: None,
         clean_start: connect.clean_start,
         keep_alive: connect.keep_alive_seconds,
         session_expiry,
@@ -158,6 +161,7 @@ pub fn refuse(request: &ConnectRequest, why: Refusal, server_reference: Option<&
         (Refusal::Unavailable, true) if server_reference.is_some() => Reason::UseAnotherServer,
         (Refusal::BadCredentials, _) => Reason::BadUserNameOrPassword,
         (Refusal::NotAuthorized, _) => Reason::NotAuthorized,
+        (Refusal::AuthenticationMethod, _) => Reason::BadAuthenticationMethod,
         (Refusal::ClientIdentifier, _) => Reason::ClientIdentifierNotValid,
         (Refusal::QuotaExceeded, true) => Reason::QuotaExceeded,
         (Refusal::RateExceeded, true) => Reason::ConnectionRateExceeded,

@@ -6,11 +6,13 @@
 mod frame;
 mod greeting;
 mod on_ack;
+mod on_auth;
 mod on_committed;
 mod on_connect;
 mod on_disconnect;
 mod on_publish;
 mod on_pubrel;
+mod on_question;
 mod on_subscribe;
 mod on_unsubscribe;
 #[cfg(test)]
@@ -18,13 +20,17 @@ mod tests;
 
 use super::core::state::State;
 use super::{CloseReason, Effects, Session};
+use crate::auth::Rights;
 use crate::base::clock::Now;
 use crate::base::ids::Qos;
 use crate::base::message::Properties;
+use crate::base::secret::Secret;
 use crate::wire::mqtt::{self as wire, AckKind, DecodeError, Packet, Reason};
 use bytes::Bytes;
+use std::sync::Arc;
 
 pub use greeting::{greet, refuse};
+pub use on_auth::on_reauthenticated;
 pub use on_committed::on_committed;
 pub use on_connect::{OpenAt, open};
 pub use on_disconnect::disconnect;
@@ -61,8 +67,12 @@ pub struct ConnectRequest {
     pub assigned: bool,
     /// User name.
     pub username: Option<Box<str>>,
-    /// Password.
-    pub password: Option<Box<[u8]>>,
+    /// Password, or the data of its authentication method.
+    pub password: Option<Secret>,
+    /// It names an authentication method, ours, and so may show another token later.
+    pub by_method: bool,
+    /// What its client may do; the shard puts it here. None: everything that clients may at all.
+    pub rights: Option<Arc<Rights>>,
     /// Clean Start, or clean session of 3.1.1.
     pub clean_start: bool,
     /// Seconds; 0: off.
@@ -108,6 +118,8 @@ pub enum Refusal {
     BadCredentials,
     /// 0x87 / 0x05.
     NotAuthorized,
+    /// 0x8C: it names an authentication method, and none is spoken.
+    AuthenticationMethod,
     /// 0x97 / 0x03.
     QuotaExceeded,
     /// 0x88 / 0x03.
@@ -145,12 +157,10 @@ pub fn handle(session: &mut Session, frame: &[u8], now: Now, effects: &mut Effec
         Packet::Subscribe(subscribe) => on_subscribe::handle(session, &subscribe, effects),
         Packet::Unsubscribe(unsubscribe) => on_unsubscribe::handle(session, &unsubscribe, effects),
         Packet::Disconnect(goodbye) => on_disconnect::handle(session, &goodbye, effects),
-        // A second CONNECT [MQTT-3.1.0-2], AUTH without a method [MQTT-4.12.0-6], and what only servers send.
-        Packet::Connect(_)
-        | Packet::Auth(_)
-        | Packet::ConnAck(_)
-        | Packet::SubAck(_)
-        | Packet::UnsubAck(_)
-        | Packet::PingResp => frame::fail(session, Reason::ProtocolError, "this packet has no place here", effects),
+        Packet::Auth(auth) => on_auth::handle(session, &auth, effects),
+        // A second CONNECT [MQTT-3.1.0-2], and what only servers send.
+        Packet::Connect(_) | Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
+            frame::fail(session, Reason::ProtocolError, "this packet has no place here", effects)
+        }
     }
 }

@@ -5,6 +5,7 @@ use super::super::core::expiry::Will;
 use super::super::core::state::{Purpose, State, Welcome, flag};
 use super::super::directory::{Directory, NoRoom};
 use super::super::{CloseReason, DeliveryId, Effect, Effects, Identity, Protocol, Session};
+use super::on_auth::METHOD;
 use super::{ConnectRequest, Refusal, WillRequest, frame, on_subscribe, refuse};
 use crate::base::clock::Now;
 use crate::base::ids::{ConnectionId, Epoch, Offset, Seq, SessionId};
@@ -80,6 +81,8 @@ pub fn open(
     let extra = session.extra();
     extra.will = will;
     extra.sees_node = at.sees_node;
+    extra.rights = request.rights.clone();
+    extra.by_method = request.by_method;
     extra.packet_bytes_max = if request.packet_bytes_max == u32::MAX { 0 } else { request.packet_bytes_max };
     extra.aliases_out = AliasesOut::new(request.topic_alias_max);
     let assigned = request.assigned;
@@ -93,6 +96,10 @@ pub fn open(
         server_keep_alive,
         response_information: request.request_response_information,
     }));
+    if resumed {
+        // Its earlier subscriptions were granted to another token, or by another configuration.
+        session.withdraw_subscriptions(effects);
+    }
     if at.inbox.is_some() {
         // A SUBSCRIBE of an earlier connection may have waited for just that.
         on_subscribe::on_inbox_known(session, effects);
@@ -130,6 +137,7 @@ pub(super) fn welcome(session: &mut Session, effects: &mut Effects) {
     assert!(session.state == State::Opening, "a greeting is answered once");
     let welcome = session.extra().welcome.take().expect("kept since the greeting");
     let assigned: Option<Box<str>> = welcome.assigned.then(|| session.device().into());
+    let by_method = session.extra().by_method;
     let responses = welcome.response_information.then(|| response_information(session));
     let mut ack = ConnAck::refused(Reason::Success);
     ack.session_present = welcome.session_present;
@@ -144,6 +152,8 @@ pub(super) fn welcome(session: &mut Session, effects: &mut Effects) {
         properties.shared_available = Some(true);
         properties.server_keep_alive_seconds = welcome.server_keep_alive;
         properties.response_information = responses.as_deref();
+        // [MQTT-4.12.0-5].
+        properties.authentication_method = by_method.then_some(METHOD);
     }
     frame::answer(session, None, |_| ack, effects);
     if session.state == State::Closing {

@@ -27,7 +27,7 @@ pub fn disconnect(session: &mut Session, close: CloseReason, server_reference: O
         return frame::redirect(session, close, reference, effects);
     }
     let (reason, why) = match close {
-        CloseReason::ClientDisconnect => (Reason::Success, None),
+        CloseReason::ClientDisconnect | CloseReason::Answered => (Reason::Success, None),
         CloseReason::ProtocolError => (Reason::ProtocolError, None),
         CloseReason::TakenOver => (Reason::SessionTakenOver, Some("another connection has this client identifier")),
         CloseReason::KeepAlive => (Reason::KeepAliveTimeout, Some("nothing came for one and a half keep alives")),
@@ -39,6 +39,8 @@ pub fn disconnect(session: &mut Session, close: CloseReason, server_reference: O
         CloseReason::Administrative => (Reason::AdministrativeAction, None),
         CloseReason::Draining => (Reason::ServerShuttingDown, None),
         CloseReason::StoreFailed => (Reason::ImplementationSpecific, Some("the store failed")),
+        CloseReason::TokenEnded => (Reason::MaximumConnectTime, Some("the token has ended")),
+        CloseReason::NotAuthorized => (Reason::NotAuthorized, None),
     };
     frame::close_with(session, reason, close, why, effects);
 }

@@ -3,7 +3,7 @@
 use super::super::core::record;
 use super::super::core::state::{PendingPublish, Purpose, Received, flag};
 use super::super::{CloseReason, Counter, Effect, Effects, Session, Ticket};
-use super::frame;
+use super::{frame, on_question};
 use crate::base::clock::Now;
 use crate::base::ids::Qos;
 use crate::base::log::StoreError;
@@ -31,7 +31,15 @@ pub(super) fn handle(session: &mut Session, publish: &Publish<'_>, now: Now, eff
     if publish.qos > Qos::AtMostOnce && !admit(session, id, publish.qos, effects) {
         return;
     }
-    if let Some(reason) = refusal(&topic, publish) {
+    if on_question::is_question(&topic) {
+        let (reason, ask) = match on_question::handle(session, &topic, publish) {
+            Ok(ask) => (Reason::Success, Some(ask)),
+            Err(reason) => (reason, None),
+        };
+        acknowledge_question(session, id, publish.qos, reason, effects);
+        return ask.into_iter().for_each(|ask| effects.push(ask));
+    }
+    if let Some(reason) = refusal(session, &topic, publish) {
         effects.count(Counter::PublishRefused);
         if publish.qos > Qos::AtMostOnce {
             if let Some(extra) = session.extra.as_mut() {
@@ -45,9 +53,24 @@ pub(super) fn handle(session: &mut Session, publish: &Publish<'_>, now: Now, eff
     route(session, message, id, effects);
 }
 
+/// A question is nobody's message: it is acknowledged as soon as it is asked, or refused.
+fn acknowledge_question(session: &mut Session, id: u16, qos: Qos, reason: Reason, effects: &mut Effects) {
+    if reason.is_error() {
+        effects.count(Counter::PublishRefused);
+    }
+    if qos == Qos::AtMostOnce {
+        return;
+    }
+    if let Some(extra) = session.extra.as_mut().filter(|_| qos == Qos::ExactlyOnce) {
+        extra.received.retain(|held| held.id != id || !reason.is_error());
+        extra.received.iter_mut().filter(|held| held.id == id).for_each(|held| held.routed = true);
+    }
+    answer(session, id, qos, reason, effects);
+}
+
 /// Why a well-formed publish is not taken.
-fn refusal(topic: &str, publish: &Publish<'_>) -> Option<Reason> {
-    if topic.starts_with('$') {
+fn refusal(session: &Session, topic: &str, publish: &Publish<'_>) -> Option<Reason> {
+    if topic.starts_with('$') || !session.may_publish(topic) {
         Some(Reason::NotAuthorized)
     } else if !topic::within_limits(topic) {
         Some(Reason::TopicNameInvalid)

@@ -36,6 +36,13 @@ pub(super) fn begin(session: &mut Session, filters: PendingFilters) {
     assert!(previous.is_none(), "one SUBSCRIBE or UNSUBSCRIBE at a time");
 }
 
+/// Whether its device may have what a filter covers: live, and as history.
+pub(super) fn may_subscribe(session: &Session, filter: &str) -> bool {
+    let is_of_node = filter.split('/').next() == Some("$SYS");
+    let sees_node = session.extra.as_ref().is_some_and(|extra| extra.sees_node);
+    (!is_of_node || sees_node) && session.may_subscribe(filter)
+}
+
 fn grant(
     session: &Session,
     filter: &Filter<'_>,
@@ -52,8 +59,7 @@ fn grant(
     if parsed.group.is_some() && (is_below("$inbox") || is_below("$presence") || is_below("$api")) {
         return Reason::TopicFilterInvalid;
     }
-    let is_of_node = is_below("$SYS");
-    if is_of_node && !session.extra.as_ref().is_some_and(|extra| extra.sees_node) {
+    if !may_subscribe(session, parsed.filter) {
         return Reason::NotAuthorized;
     }
     if !topic::within_limits(filter.filter) {
@@ -178,6 +184,7 @@ pub(super) fn answer(session: &mut Session, ticket: Ticket, effects: &mut Effect
 /// What is wrong with the first filter that was refused; the others' codes say enough.
 fn text(reason: Reason) -> Option<&'static str> {
     match reason {
+        Reason::NotAuthorized => Some("the client may not subscribe to this"),
         Reason::QuotaExceeded => Some("the session has as many subscriptions as it may"),
         Reason::TopicFilterInvalid => Some("the filter has more levels or bytes than are taken"),
         Reason::SharedSubscriptionsNotSupported => Some("shared subscriptions are not supported"),

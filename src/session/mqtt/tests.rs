@@ -158,7 +158,7 @@ impl Shard {
                 Effect::DeliverOnce { message, .. } => self.trace.push(format!("PUBLISH {} q0", message.topic)),
                 Effect::Received { .. } => self.trace.push("received".into()),
                 Effect::Count(_) | Effect::RecordDirty | Effect::InboxLeft { .. } | Effect::Unsubscribe { .. } => {}
-                Effect::Locate { .. } | Effect::Opened => unreachable!("not of MQTT"),
+                other => unreachable!("{other:?} is not of these tests"),
             }
         }
     }

@@ -7,7 +7,8 @@
 //!
 //! A client says nothing after its request, so it has its own position, and what was handed to the socket is settled
 //! (`core/own_position`). The session ends with its connection; coming back is a new one that begins where the client
-//! says. A session that its device had over another protocol is discarded, as by a clean start.
+//! says. A session that its device had over another protocol is discarded, as by a clean start. A poll is opened and found
+//! its place as a stream is; what it is answered with is its own (`session/poll.rs`).
 
 mod on_closing;
 mod on_gap;
@@ -18,17 +19,22 @@ mod request;
 #[cfg(test)]
 mod tests;
 
+use super::core::own_position::PollWish;
 use super::{Effect, Effects};
+use crate::auth::Rights;
 use crate::base::ids::Qos;
+use crate::base::secret::Secret;
 use crate::wire::sse::EventId;
 use core::ops::Range;
+use std::sync::Arc;
 
 pub use on_closing::{disconnect, refuse};
-pub use on_gap::{on_gap, on_too_large};
+pub use on_gap::{on_gap, on_too_large, on_topics_gap};
+pub(in crate::session) use on_installed::go_on;
 pub use on_installed::{on_inbox_known, on_interest_installed};
 pub use on_located::{locate_again, on_located};
 pub use on_open::{on_committed, open};
-pub use request::read;
+pub use request::{read, read_poll};
 
 /// The position that a request gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +47,7 @@ pub enum Given {
     Unreadable,
 }
 
-/// A request for an event stream, owned, so that it can move to the user's home.
+/// A request for an event stream or a poll, owned, so that it can move to the user's home.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventsRequest {
     /// User, in mode `none`.
@@ -58,10 +64,16 @@ pub struct EventsRequest {
     pub given: Given,
     /// The page that asked, and was let in.
     pub page: Option<Box<str>>,
+    /// It wants one answer, and no stream.
+    pub poll: Option<PollWish>,
+    /// What it shows; the shard puts it here.
+    pub token: Option<Secret>,
+    /// What its client may do, likewise. None: everything that clients may at all.
+    pub rights: Option<Arc<Rights>>,
 }
 
 /// Neighbouring frames become one range, and so one copy into the outbox.
-fn send(effects: &mut Effects, encode: impl FnOnce(&mut Vec<u8>)) {
+pub(in crate::session) fn send(effects: &mut Effects, encode: impl FnOnce(&mut Vec<u8>)) {
     let start = effects.control.len();
     encode(&mut effects.control);
     let end = effects.control.len();

@@ -2,16 +2,18 @@
 
 use super::super::core::state::State;
 use super::super::mqtt::Refusal;
-use super::super::{CloseReason, Effect, Effects, Session};
+use super::super::{CloseReason, Effect, Effects, Protocol, Session, poll};
 use super::send;
 use crate::wire::http::{Problem, Status};
 use crate::wire::sse::{Farewell, encode_farewell};
 
 /// Refuses a request that was read but is not authorized, or that there is no room for: appends the whole answer.
 pub fn refuse(why: Refusal, out: &mut Vec<u8>) {
+    const BEARER: &[(&str, &str)] = &[("WWW-Authenticate", "Bearer")];
     const LATER: &[(&str, &str)] = &[("Retry-After", "5")];
     let (status, detail, headers): (_, _, &[(&str, &str)]) = match why {
-        Refusal::BadCredentials | Refusal::NotAuthorized => (Status::FORBIDDEN, "this is not allowed", &[]),
+        Refusal::BadCredentials => (Status::UNAUTHORIZED, "a valid token is needed", BEARER),
+        Refusal::NotAuthorized | Refusal::AuthenticationMethod => (Status::FORBIDDEN, "this is not allowed", &[]),
         Refusal::ClientIdentifier => (Status::BAD_REQUEST, "user or device is empty or longer than allowed", &[]),
         Refusal::QuotaExceeded => (Status::UNAVAILABLE, "the user has as many devices as allowed", LATER),
         Refusal::RateExceeded => (Status::UNAVAILABLE, "too many connections in a short time", LATER),
@@ -24,6 +26,7 @@ pub fn refuse(why: Refusal, out: &mut Vec<u8>) {
 pub fn disconnect(session: &mut Session, close: CloseReason, effects: &mut Effects) {
     match session.state {
         State::Opening => send(effects, |out| refuse(Refusal::Unavailable, out)),
+        State::Open if session.protocol == Protocol::Poll => return poll::answer(session, close, effects),
         State::Open => {
             let why = match close {
                 CloseReason::TakenOver => "taken_over",
@@ -31,12 +34,15 @@ pub fn disconnect(session: &mut Session, close: CloseReason, effects: &mut Effec
                 CloseReason::Draining => "draining",
                 CloseReason::SlowConsumer => "slow_consumer",
                 CloseReason::StoreFailed => "store_failed",
+                CloseReason::TokenEnded => "token_ended",
                 CloseReason::KeepAlive | CloseReason::HandshakeTimeout => "timeout",
                 CloseReason::ClientDisconnect
                 | CloseReason::ProtocolError
                 | CloseReason::Refused
+                | CloseReason::NotAuthorized
                 | CloseReason::PacketTooLarge
-                | CloseReason::ReceiveMaximum => "refused",
+                | CloseReason::ReceiveMaximum
+                | CloseReason::Answered => "refused",
             };
             send(effects, |out| encode_farewell(Farewell(why), out));
         }

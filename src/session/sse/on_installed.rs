@@ -2,7 +2,8 @@
 
 use super::super::core::own_position::{Missing, OnlyStream};
 use super::super::core::state::{PendingFilters, Purpose, State};
-use super::super::{Effect, Effects, GrantedFilter, LoggedAt, Session, Ticket};
+use super::super::core::subscriptions::is_inbox;
+use super::super::{Effect, Effects, GrantedFilter, LoggedAt, Session, Ticket, poll};
 use super::{on_gap, send};
 use crate::base::ids::{Epoch, Offset, Seq};
 use crate::base::log::StreamHead;
@@ -20,7 +21,7 @@ pub(super) fn subscribe(session: &mut Session, effects: &mut Effects) {
         no_local: false,
         retain_as_published: false,
         identifier: 0,
-        retained: false,
+        retained: streaming.wants_retained && !is_inbox(filter),
         replaces: None,
     };
     let granted: Vec<GrantedFilter> = streaming.filters.iter().map(granted).collect();
@@ -72,6 +73,9 @@ fn answer_if_ready(session: &mut Session, effects: &mut Effects) {
         return;
     }
     let streaming = session.extra().streaming.take().expect("it was just looked at");
+    if let Some(wish) = streaming.poll {
+        return poll::begin(session, *streaming, wish, effects);
+    }
     send(effects, |out| {
         encode_head(streaming.page.as_deref(), out);
         encode_retry(SSE_RETRY, out);
@@ -87,11 +91,21 @@ fn answer_if_ready(session: &mut Session, effects: &mut Effects) {
         }
     };
     send(effects, |out| encode_position(id, out));
-    if let Some(missing) = streaming.inbox_missing {
-        on_gap(LoggedAt::Inbox(Offset(0)), Some(missing), effects);
+    go_on(session, streaming.inbox_missing, streaming.topics_missing, effects);
+}
+
+/// What is missing before the first message; then the log.
+pub(in crate::session) fn go_on(
+    session: &mut Session,
+    inbox_missing: Option<Missing>,
+    topics_missing: Option<Missing>,
+    effects: &mut Effects,
+) {
+    if let Some(missing) = inbox_missing {
+        on_gap(session, LoggedAt::Inbox(Offset(0)), Some(missing), effects);
     }
-    if let Some(missing) = streaming.topics_missing {
-        on_gap(LoggedAt::Topics(Seq(0)), Some(missing), effects);
+    if let Some(missing) = topics_missing {
+        on_gap(session, LoggedAt::Topics(Seq(0)), Some(missing), effects);
     }
     effects.push(Effect::Opened);
     session.start(effects, |_, _| unreachable!("nothing of a new session is in flight"));

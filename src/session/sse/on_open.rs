@@ -40,7 +40,8 @@ pub fn open(
         }
     };
     let session = directory.get_mut(id).expect("it was just made");
-    session.attach(connection, Protocol::Sse { raw: request.raw }, u16::MAX, effects);
+    let protocol = if request.poll.is_some() { Protocol::Poll } else { Protocol::Sse { raw: request.raw } };
+    session.attach(connection, protocol, u16::MAX, effects);
     session.positions.stand_at(at.shard_seq);
     session.extra().streaming = Some(Box::new(streaming(request, at, effects)));
     if removed.is_empty() {
@@ -54,13 +55,15 @@ pub fn open(
 
 /// What the request says of positions, as far as it can be judged now.
 fn streaming(request: EventsRequest, at: OpenAt, effects: &mut Effects) -> Streaming {
-    let EventsRequest { filters, qos, given, page, .. } = request;
+    let EventsRequest { filters, qos, given, page, poll, .. } = request;
     let only = match &filters[..] {
         [only] => only_stream(only),
         _ => OnlyStream::Several,
     };
     let filters = filters.iter().map(|filter| effects.spare.filter(filter)).collect();
-    let mut streaming = Streaming { filters, qos, log: at.log, page, ..Streaming::default() };
+    // Who comes back has had them; an answer to a poll would hold nothing else for ever.
+    let wants_retained = given == Given::Nothing && poll.is_none();
+    let mut streaming = Streaming { filters, qos, log: at.log, wants_retained, page, poll, ..Streaming::default() };
     match given {
         // Not from when interest will be installed: what its first position says is behind it has to come.
         Given::Nothing => streaming.topics = (only == OnlyStream::Several).then_some(at.shard_seq),

@@ -1,8 +1,11 @@
-//! `GET /events`: its parameters.
+//! `GET /events` and `GET /poll`: their parameters.
 
+use super::super::core::own_position::PollWish;
 use super::{EventsRequest, Given};
 use crate::base::ids::Qos;
-use crate::limits::{IDENTITY_BYTES_MAX, SUBSCRIPTIONS_MAX};
+use crate::limits::{
+    IDENTITY_BYTES_MAX, POLL_EVENTS_DEFAULT, POLL_EVENTS_MAX, POLL_TIMEOUT_DEFAULT, POLL_TIMEOUT_MAX, SUBSCRIPTIONS_MAX,
+};
 use crate::wire::http::Head;
 use crate::wire::mqtt::topic;
 use crate::wire::sse::EventId;
@@ -12,6 +15,21 @@ const INBOX: &str = "$inbox/#";
 
 /// Reads a request whose method and page were checked. The error is for people.
 pub fn read(head: &Head<'_>, page: Option<&str>) -> Result<EventsRequest, &'static str> {
+    read_either(head, page, None)
+}
+
+/// As [`read`], of a poll. Its QoS is that of acknowledged messages always: what the answer has no room for must not be
+/// lost.
+pub fn read_poll(head: &Head<'_>, page: Option<&str>) -> Result<EventsRequest, &'static str> {
+    let wish = PollWish { timeout_ms: POLL_TIMEOUT_DEFAULT.as_millis() as u32, limit: POLL_EVENTS_DEFAULT };
+    let request = read_either(head, page, Some(wish))?;
+    if request.raw {
+        return Err("format is json");
+    }
+    Ok(EventsRequest { qos: Qos::AtLeastOnce, ..request })
+}
+
+fn read_either(head: &Head<'_>, page: Option<&str>, mut poll: Option<PollWish>) -> Result<EventsRequest, &'static str> {
     let mut request = EventsRequest {
         user: None,
         device: Box::default(),
@@ -20,6 +38,9 @@ pub fn read(head: &Head<'_>, page: Option<&str>) -> Result<EventsRequest, &'stat
         raw: false,
         given: Given::Nothing,
         page: page.map(Into::into),
+        poll: None,
+        token: None,
+        rights: None,
     };
     let mut last_event_id = None;
     for parameter in head.query() {
@@ -39,10 +60,20 @@ pub fn read(head: &Head<'_>, page: Option<&str>) -> Result<EventsRequest, &'stat
             ("format", "raw") => request.raw = true,
             ("format", _) => return Err("format is json or raw"),
             ("last_event_id", id) => last_event_id = Some(id.to_owned()),
+            ("after", id) if poll.is_some() => last_event_id = Some(id.to_owned()),
+            ("timeout_ms", text) if let Some(poll) = &mut poll => {
+                let allowed = 0..=POLL_TIMEOUT_MAX.as_millis() as u32;
+                poll.timeout_ms = number(text).filter(|ms| allowed.contains(ms)).ok_or("timeout_ms is 0 to 300000")?;
+            }
+            ("limit", text) if let Some(poll) = &mut poll => {
+                let limit = number(text).and_then(|limit| u16::try_from(limit).ok());
+                poll.limit = limit.filter(|limit| (1..=POLL_EVENTS_MAX).contains(limit)).ok_or("limit is 1 to 1000")?;
+            }
             // Pages add parameters of their own, against caches for one.
             _ => {}
         }
     }
+    request.poll = poll;
     if request.filters.is_empty() {
         return Err("nothing is asked for: topic=FILTER, inbox=1, or both");
     }
@@ -53,6 +84,10 @@ pub fn read(head: &Head<'_>, page: Option<&str>) -> Result<EventsRequest, &'stat
         Some(id) => EventId::parse(id).map_or(Given::Unreadable, Given::Position),
     };
     Ok(request)
+}
+
+fn number(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn add(filters: &mut Vec<Box<str>>, filter: &str) -> Result<(), &'static str> {
@@ -138,6 +173,27 @@ mod tests {
         }
         assert!(add(&mut filters, "0").is_ok() && add(&mut filters, "more").is_err());
         assert_eq!(good(&many(9)).filters.len(), 9);
+    }
+
+    fn poll(query: &str) -> Result<EventsRequest, &'static str> {
+        let bytes = format!("GET /poll?{query} HTTP/1.1\r\nHost: h\r\n\r\n");
+        read_poll(&parse(bytes.as_bytes()).expect("it is a head").expect("it is whole"), None)
+    }
+
+    #[test]
+    fn a_poll_has_a_timeout_and_a_limit_which_a_stream_lets_be() {
+        let wish = |query: &str| poll(query).expect(query).poll.map(|wish| (wish.timeout_ms, wish.limit));
+        assert_eq!(wish("inbox=1"), Some((POLL_TIMEOUT_DEFAULT.as_millis() as u32, POLL_EVENTS_DEFAULT)));
+        assert_eq!(wish("inbox=1&timeout_ms=0&limit=1"), Some((0, 1)));
+        assert_eq!(wish("inbox=1&timeout_ms=300000&limit=1000"), Some((300_000, 1_000)));
+        for query in ["timeout_ms=300001", "timeout_ms=-1", "timeout_ms=+1", "limit=0", "limit=1001", "format=raw"] {
+            assert!(poll(&format!("inbox=1&{query}")).is_err(), "{query}");
+        }
+        let given = poll("inbox=1&after=0000000000000001:5&qos=0").expect("it is read");
+        assert_eq!(given.given, Given::Position(EventId::One(Epoch(1), Offset(5))));
+        assert_eq!(given.qos, Qos::AtLeastOnce, "what finds no room in the answer must not be lost");
+        let stream = good("inbox=1&after=0000000000000001:5&timeout_ms=x");
+        assert_eq!((stream.given, stream.poll), (Given::Nothing, None));
     }
 
     #[test]

@@ -27,7 +27,8 @@ impl Desk {
         let identity = Identity { app: AppId(0), user: "ann".into(), device: "page".into() };
         let filters = filters.iter().map(|&filter| filter.into()).collect();
         let (user, device, page) = (None, Box::default(), Some("https://app.example".into()));
-        let request = EventsRequest { user, device, filters, qos: Qos::AtLeastOnce, raw: true, given, page };
+        let (qos, raw, poll, token, rights) = (Qos::AtLeastOnce, true, None, None, None);
+        let request = EventsRequest { user, device, filters, qos, raw, given, page, poll, token, rights };
         let (now, log) = (Now { monotonic_ms: 1_000, wall_ms: 2_000 }, (LIFE, Seq(50)));
         let at = OpenAt {
             now,

@@ -141,9 +141,9 @@ impl DurableStore {
                 return Ok(());
             }
             // What is appended during the round is not older than the round.
-            let all = [self.retentions.inbox, self.retentions.topic, self.retentions.everyone];
             let new = Head { first: 1, last: 1, first_ms: now.wall_ms, ..Head::default() };
-            self.round.due_ms = all.into_iter().map(|retention| due_ms(&new, retention)).min().unwrap_or_default();
+            self.round.due_ms =
+                self.retentions.iter().map(|retention| due_ms(&new, retention)).min().unwrap_or_default();
         }
         let mut excess = Vec::new();
         let (mut visited, mut last) = (0, None);

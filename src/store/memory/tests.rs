@@ -8,7 +8,7 @@ const AGE_MS: u64 = 10_000;
 fn small() -> Retentions {
     let age = Duration::from_millis(AGE_MS);
     let retention = Retention { entries: 3, age, forget_after: age * 2 };
-    Retentions { inbox: retention, topic: retention, everyone: retention, keys: 4 }
+    Retentions { inbox: retention, topic: retention, everyone: retention, history: Vec::new(), keys: 4 }
 }
 
 fn log() -> Log<MemoryStore> {
@@ -32,6 +32,27 @@ fn a_stream_keeps_its_bound_of_entries_and_drops_the_oldest_beyond_it() {
     assert_eq!(stream_of(&mut log, &inbox("a"), 0).0.trimmed, Seq(1));
     let usage = log.counters().stats().store;
     assert_eq!((usage.entries, usage.trimmed, usage.bytes), (3, 1, 3 * "hello".len() as u64));
+}
+
+#[test]
+fn a_history_rule_decides_for_the_topics_it_matches_and_the_first_one_wins() {
+    let keep = |entries, age_ms| {
+        let age = Duration::from_millis(age_ms);
+        Retention { entries, age, forget_after: age.max(Duration::from_millis(AGE_MS)) }
+    };
+    let history = vec![("a/+".into(), keep(1, AGE_MS)), ("a/#".into(), keep(5, 100))];
+    let mut log = Log::open(memory(Retentions { history, ..small() }), 7).expect("memory does not fail");
+    for name in ["a/b", "a/b/c", "b"] {
+        appended(ask(&mut log, append(&vec![topic(name); 4]), 1));
+    }
+    assert_eq!(offsets(&mut log, &topic("a/b")), (4, 4, vec![4]));
+    assert_eq!(offsets(&mut log, &topic("a/b/c")), (1, 4, vec![1, 2, 3, 4]));
+    assert_eq!(offsets(&mut log, &topic("b")), (2, 4, vec![2, 3, 4]));
+    log.commit(at_ms(101 + STORE_SWEEP_INTERVAL.as_millis() as u64));
+    assert_eq!(offsets(&mut log, &topic("a/b/c")), (5, 4, vec![]));
+    assert_eq!(offsets(&mut log, &topic("a/b")), (4, 4, vec![4]));
+    let lost: Vec<_> = topics_of(&mut log, 0, 99).2;
+    assert!(lost.contains(&(topic("a/b"), 4, 3)) && lost.contains(&(topic("a/b/c"), 5, 8)), "{lost:?}");
 }
 
 #[test]

@@ -9,6 +9,8 @@ pub struct Status(u16);
 impl Status {
     /// 400.
     pub const BAD_REQUEST: Self = Self(400);
+    /// 401; goes with `WWW-Authenticate`.
+    pub const UNAUTHORIZED: Self = Self(401);
     /// 403.
     pub const FORBIDDEN: Self = Self(403);
     /// 404.
@@ -35,6 +37,7 @@ impl Status {
     pub fn title(self) -> &'static str {
         match self.0 {
             400 => "Bad Request",
+            401 => "Unauthorized",
             403 => "Forbidden",
             404 => "Not Found",
             405 => "Method Not Allowed",

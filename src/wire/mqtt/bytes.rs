@@ -81,6 +81,12 @@ impl<'a> Reader<'a> {
         text::check(self.binary()?)
     }
 
+    /// A topic name's text, and whether it is known to have no wildcard.
+    #[inline]
+    pub fn topic(&mut self) -> Result<(&'a str, bool), DecodeError> {
+        text::check_topic(self.binary()?)
+    }
+
     /// A packet ends where its fields end.
     #[inline]
     pub fn end(&self) -> Result<(), DecodeError> {

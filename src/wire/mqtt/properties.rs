@@ -188,7 +188,19 @@ impl<'a> PropertyReader<'a> {
 }
 
 /// A packet's own set of properties.
-pub(super) trait PropertySet {
+pub(super) trait PropertySet<'a>: Default {
+    /// Reads a section into a set that is still empty, in its place: most sections are empty, and a set is up to 200 bytes
+    /// to move.
+    fn read(&mut self, reader: &mut Reader<'a>) -> Result<(), DecodeError>;
+
+    /// Reads a section.
+    #[inline]
+    fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        let mut set = Self::default();
+        set.read(reader)?;
+        Ok(set)
+    }
+
     /// Writes the properties that are there, without the section's length.
     fn write_each<S: Sink>(&self, sink: &mut S);
 
@@ -227,24 +239,28 @@ macro_rules! property_set {
         }
 
         impl<$a> $name<$a> {
-            #[inline]
-            pub(super) fn decode(reader: &mut Reader<$a>) -> Result<Self, DecodeError> {
-                let section = section(reader)?;
-                let mut set = Self::default();
+            #[inline(never)]
+            fn read_each(&mut self, section: &$a [u8]) -> Result<(), DecodeError> {
                 let mut properties = PropertyReader::new(section, $repeatable);
                 while let Some(property) = properties.next()? {
                     match property {
-                        $(Property::$variant(value) => set.$field = Some(value),)*
-                        $(Property::$list_variant(_) => set.$list = <$list_ty>::wire(section),)?
-                        Property::User(_) => set.user = UserProperties::wire(section),
+                        $(Property::$variant(value) => self.$field = Some(value),)*
+                        $(Property::$list_variant(_) => self.$list = <$list_ty>::wire(section),)?
+                        Property::User(_) => self.user = UserProperties::wire(section),
                         _ => return Err(NOT_HERE),
                     }
                 }
-                Ok(set)
+                Ok(())
             }
         }
 
-        impl PropertySet for $name<'_> {
+        impl<$a> PropertySet<$a> for $name<$a> {
+            #[inline]
+            fn read(&mut self, reader: &mut Reader<$a>) -> Result<(), DecodeError> {
+                let section = section(reader)?;
+                if section.is_empty() { Ok(()) } else { self.read_each(section) }
+            }
+
             #[inline]
             fn write_each<S: Sink>(&self, sink: &mut S) {
                 $(if let Some(value) = self.$field {

@@ -70,15 +70,17 @@ impl<'a> Publish<'a> {
         if dup && qos == Qos::AtMostOnce {
             return Err(DecodeError::Malformed("DUP with QoS 0"));
         }
-        let topic = reader.string()?;
+        let (topic, has_no_wildcard) = reader.topic()?;
         let packet_id = if qos == Qos::AtMostOnce { None } else { Some(read_packet_id(reader)?) };
-        let properties = match version {
-            Version::V311 => PublishProperties::default(),
-            Version::V5 => PublishProperties::decode(reader)?,
-        };
-        check_response_topic(properties.response_topic)?;
+        let mut properties = PublishProperties::default();
+        if version == Version::V5 {
+            properties.read(reader)?;
+            check_response_topic(properties.response_topic)?;
+        }
         if !topic.is_empty() {
-            topic::check_name(topic)?;
+            if !has_no_wildcard {
+                topic::check_name(topic)?;
+            }
         } else if version == Version::V311 {
             return Err(DecodeError::TopicName("a topic name is empty"));
         } else if properties.topic_alias.is_none() {

@@ -1,6 +1,7 @@
 //! UTF-8 Encoded Strings: MQTT 5 §1.5.4, 3.1.1 §1.5.3.
 
 use super::error::DecodeError;
+use crate::base::ascii::ascii_without;
 
 /// A string's length is two bytes on the wire.
 pub const STRING_BYTES_MAX: usize = u16::MAX as usize;
@@ -9,6 +10,24 @@ pub const STRING_BYTES_MAX: usize = u16::MAX as usize;
 /// `[MQTT-1.5.4-2]`. Control characters and U+FEFF are the receiver's own business `[MQTT-1.5.4-3]` and pass.
 #[inline]
 pub fn check(bytes: &[u8]) -> Result<&str, DecodeError> {
+    match ascii_without(bytes, [0]) {
+        Some(text) => Ok(text),
+        None => check_each(bytes),
+    }
+}
+
+/// The text of a topic name's bytes, and whether it is known to have no wildcard: found out in one pass where it is plain.
+#[inline]
+pub(super) fn check_topic(bytes: &[u8]) -> Result<(&str, bool), DecodeError> {
+    match ascii_without(bytes, [0, b'+', b'#']) {
+        Some(text) => Ok((text, true)),
+        None => check_each(bytes).map(|text| (text, false)),
+    }
+}
+
+/// What is not plain, or has something that is refused.
+#[inline(never)]
+fn check_each(bytes: &[u8]) -> Result<&str, DecodeError> {
     let text = core::str::from_utf8(bytes).map_err(|_| DecodeError::Malformed("a string is not UTF-8"))?;
     if has_null(bytes) { Err(DecodeError::Malformed("a string has U+0000")) } else { Ok(text) }
 }

@@ -10,9 +10,8 @@
 //! that browsers use for their own events, and `gap` and `close` are ours.
 
 use super::id::{EventId, TOKEN_BYTES, Token};
-use crate::base::ids::{Epoch, Offset, Qos};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use crate::base::ids::{Epoch, Offset};
+use crate::wire::json::{Said, write_message, write_string};
 use core::time::Duration;
 use std::io::Write;
 
@@ -25,19 +24,6 @@ pub enum Format {
     Json,
     /// The payload alone, a `data:` for each of its lines. CR and CRLF arrive as LF, and what is no UTF-8 as U+FFFD.
     Raw,
-}
-
-/// A message to be sent.
-#[derive(Clone, Copy, Debug)]
-pub struct Event<'a> {
-    /// As subscribers see it.
-    pub topic: &'a str,
-    /// Any bytes.
-    pub payload: &'a [u8],
-    /// Of the delivery.
-    pub qos: Qos,
-    /// Where it is logged.
-    pub place: Option<(Epoch, Offset)>,
 }
 
 /// Which id a block bears.
@@ -88,10 +74,10 @@ pub fn encode_id(mark: Mark, out: &mut Vec<u8>) -> EventLayout {
 }
 
 /// Appends the rest of a message's block.
-pub fn encode_payload(event: &Event<'_>, format: Format, out: &mut Vec<u8>) {
+pub fn encode_payload(said: &Said<'_>, format: Format, out: &mut Vec<u8>) {
     match format {
-        Format::Json => write_envelope(event, out),
-        Format::Raw => write_lines(event.payload, out),
+        Format::Json => write_envelope(said, out),
+        Format::Raw => write_lines(said.payload, out),
     }
     out.push(b'\n');
 }
@@ -102,48 +88,10 @@ fn write_id(id: EventId, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-fn write_envelope(event: &Event<'_>, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"data: {\"topic\":");
-    write_json(event.topic, out);
-    match core::str::from_utf8(event.payload) {
-        Ok(text) => {
-            out.extend_from_slice(b",\"payload\":");
-            write_json(text, out);
-        }
-        Err(_) => {
-            out.extend_from_slice(b",\"payload_base64\":\"");
-            let start = out.len();
-            let bytes = base64::encoded_len(event.payload.len(), true).expect("payloads are bounded");
-            out.resize(start + bytes, 0);
-            STANDARD.encode_slice(event.payload, &mut out[start..]).expect("it was made as long");
-            out.push(b'"');
-        }
-    }
-    write!(out, ",\"qos\":{}", event.qos as u8).expect("a Vec takes all");
-    if let Some((epoch, offset)) = event.place {
-        write!(out, ",\"offset\":{offset},\"epoch\":\"{:016x}\"", epoch.0).expect("a Vec takes all");
-    }
-    out.extend_from_slice(b"}\n");
-}
-
-/// A JSON string (RFC 8259 §7). Every control character is escaped, line ends too, so it is one line.
-fn write_json(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
-    let mut rest = text.as_bytes();
-    while let Some(at) = rest.iter().position(|&byte| byte < b' ' || byte == b'"' || byte == b'\\') {
-        out.extend_from_slice(&rest[..at]);
-        match rest[at] {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            other => write!(out, "\\u{other:04x}").expect("a Vec takes all"),
-        }
-        rest = &rest[at + 1..];
-    }
-    out.extend_from_slice(rest);
-    out.push(b'"');
+fn write_envelope(said: &Said<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"data: ");
+    write_message(said, out);
+    out.push(b'\n');
 }
 
 /// A line ends with CR, LF or both (HTML §9.2.5), so each of them must end one here.
@@ -165,8 +113,10 @@ fn write_lines(payload: &[u8], out: &mut Vec<u8>) {
 pub enum Stream {
     /// Its user's inbox.
     Inbox,
-    /// Topics and everyone.
+    /// Topics, and everyone as far as that is not told apart.
     Topics,
+    /// What goes to everyone.
+    Everyone,
 }
 
 impl Stream {
@@ -174,6 +124,7 @@ impl Stream {
         match self {
             Self::Inbox => "inbox",
             Self::Topics => "topics",
+            Self::Everyone => "everyone",
         }
     }
 }
@@ -191,26 +142,38 @@ pub enum Lost {
 
 /// What a client is told when its position cannot be honoured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gap {
+pub struct Gap<'a> {
     /// Where.
     pub stream: Stream,
+    /// In which topic, where that is known.
+    pub topic: Option<&'a str>,
     /// Why.
     pub why: Lost,
 }
 
 /// Appends `event: gap`. It bears no id: what comes behind it does.
-pub fn encode_gap(gap: &Gap, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"event: gap\n");
+pub fn encode_gap(gap: &Gap<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"event: gap\ndata: ");
+    write_gap(gap, out);
+    out.extend_from_slice(b"\n\n");
+}
+
+/// Appends a gap as one object of JSON.
+pub fn write_gap(gap: &Gap<'_>, out: &mut Vec<u8>) {
     let reason = match gap.why {
         Lost::Trimmed(_) => "trimmed",
         Lost::Unknown => "unknown_position",
         Lost::TooLarge => "too_large",
     };
-    write!(out, "data: {{\"stream\":\"{}\",\"reason\":\"{reason}\"", gap.stream.name()).expect("a Vec takes all");
+    write!(out, "{{\"stream\":\"{}\",\"reason\":\"{reason}\"", gap.stream.name()).expect("a Vec takes all");
+    if let Some(topic) = gap.topic {
+        out.extend_from_slice(b",\"topic\":");
+        write_string(topic, out);
+    }
     if let Lost::Trimmed(Some((first, entries))) = gap.why {
         write!(out, ",\"first\":{first},\"entries\":{entries}").expect("a Vec takes all");
     }
-    out.extend_from_slice(b"}\n\n");
+    out.push(b'}');
 }
 
 /// Why a stream ends from our side.
@@ -241,15 +204,17 @@ pub fn encode_position(id: Option<EventId>, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ids::Qos;
     use proptest::prelude::*;
 
-    fn event<'a>(topic: &'a str, payload: &'a [u8]) -> Event<'a> {
-        Event { topic, payload, qos: Qos::AtLeastOnce, place: Some((Epoch(0xab), Offset(7))) }
+    fn event<'a>(topic: &'a str, payload: &'a [u8]) -> Said<'a> {
+        let place = Some((Epoch(0xab), Offset(7)));
+        Said { topic, payload, qos: Qos::AtLeastOnce, place, content_type: None, ttl_ms: None }
     }
 
-    fn block(event: &Event<'_>, format: Format) -> String {
+    fn block(said: &Said<'_>, format: Format) -> String {
         let mut out = Vec::new();
-        encode_payload(event, format, &mut out);
+        encode_payload(said, format, &mut out);
         String::from_utf8(out).expect("it is text")
     }
 
@@ -258,12 +223,6 @@ mod tests {
         let text = block(&event("a\n/\"b\"", b"x\r\ny\\\x01"), Format::Json);
         let data = "data: {\"topic\":\"a\\n/\\\"b\\\"\",\"payload\":\"x\\r\\ny\\\\\\u0001\",\"qos\":1,";
         assert_eq!(text, format!("{data}\"offset\":7,\"epoch\":\"00000000000000ab\"}}\n\n"));
-    }
-
-    #[test]
-    fn what_is_no_text_is_base64_in_the_envelope() {
-        let unplaced = Event { place: None, qos: Qos::AtMostOnce, ..event("t", &[0xff, 0xfe]) };
-        assert_eq!(block(&unplaced, Format::Json), "data: {\"topic\":\"t\",\"payload_base64\":\"//4=\",\"qos\":0}\n\n");
     }
 
     #[test]
@@ -296,15 +255,17 @@ mod tests {
     #[test]
     fn notices_name_what_happened() {
         let mut out = Vec::new();
-        let gap = Gap { stream: Stream::Inbox, why: Lost::Trimmed(Some((Offset(3), 2))) };
+        let gap = Gap { stream: Stream::Inbox, topic: None, why: Lost::Trimmed(Some((Offset(3), 2))) };
         encode_gap(&gap, &mut out);
-        encode_gap(&Gap { stream: Stream::Topics, why: Lost::Unknown }, &mut out);
+        encode_gap(&Gap { stream: Stream::Topics, topic: None, why: Lost::Unknown }, &mut out);
+        encode_gap(&Gap { stream: Stream::Topics, topic: Some("a/\"b\""), why: Lost::Trimmed(None) }, &mut out);
         encode_farewell(Farewell("draining"), &mut out);
         encode_retry(Duration::from_secs(3), &mut out);
         encode_position(None, &mut out);
         let expected = "event: gap\n\
             data: {\"stream\":\"inbox\",\"reason\":\"trimmed\",\"first\":3,\"entries\":2}\n\n\
             event: gap\ndata: {\"stream\":\"topics\",\"reason\":\"unknown_position\"}\n\n\
+            event: gap\ndata: {\"stream\":\"topics\",\"reason\":\"trimmed\",\"topic\":\"a/\\\"b\\\"\"}\n\n\
             event: close\ndata: {\"reason\":\"draining\"}\n\nretry: 3000\n\n";
         assert_eq!(String::from_utf8(out).expect("it is text"), expected);
     }
@@ -321,14 +282,6 @@ mod tests {
                     prop_assert!(line.starts_with(b"data: ") && !line.contains(&b'\r'));
                 }
             }
-        }
-
-        #[test]
-        fn the_envelope_is_json_that_says_the_message(topic in ".{0,20}", payload in ".{0,60}") {
-            let text = block(&event(&topic, payload.as_bytes()), Format::Json);
-            let json: serde_json::Value = serde_json::from_str(&text["data: ".len()..]).expect("it is JSON");
-            prop_assert_eq!(&json["topic"], &serde_json::Value::from(topic));
-            prop_assert_eq!(&json["payload"], &serde_json::Value::from(payload));
         }
     }
 }

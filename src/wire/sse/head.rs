@@ -25,7 +25,7 @@ pub fn encode_preflight(origin: Option<&str>, out: &mut Vec<u8>) {
 }
 
 /// The caller has let the origin in; it is named, not `*`, as the answer is another page's tomorrow.
-fn encode_origin(origin: Option<&str>, out: &mut Vec<u8>) {
+pub(in crate::wire) fn encode_origin(origin: Option<&str>, out: &mut Vec<u8>) {
     if let Some(origin) = origin {
         write!(out, "Access-Control-Allow-Origin: {origin}\r\nVary: Origin\r\n").expect("a Vec takes all");
     }

@@ -60,13 +60,12 @@ impl EventId {
     /// Reads what a client gives back; none: we never wrote that.
     pub fn parse(text: &str) -> Option<Self> {
         let Some((epoch, offset)) = text.split_once(':') else { return Token::parse(text).map(Self::Several) };
-        let digits = |text: &str, digits: fn(&u8) -> bool| text.as_bytes().iter().all(digits);
-        if epoch.len() != 16 || !digits(epoch, u8::is_ascii_hexdigit) || !digits(offset, u8::is_ascii_digit) {
+        if !offset.bytes().all(|byte| byte.is_ascii_digit()) {
             return None;
         }
-        let (epoch, offset) = (u64::from_str_radix(epoch, 16).ok()?, offset.parse().ok()?);
+        let (epoch, offset) = (Epoch::parse(epoch)?, offset.parse().ok()?);
         // No stream has the epoch 0: it stands for the place before a stream begins.
-        (epoch != 0 || offset == 0).then_some(Self::One(Epoch(epoch), Offset(offset)))
+        (epoch != Epoch(0) || offset == 0).then_some(Self::One(epoch, Offset(offset)))
     }
 
     /// Appends it as text.

@@ -17,7 +17,8 @@ mod event;
 mod head;
 mod id;
 
-pub use event::{Event, EventLayout, Farewell, Format, Gap, Lost, Mark, Stream, encode_id, encode_payload};
-pub use event::{HEARTBEAT, encode_farewell, encode_gap, encode_position, encode_retry};
+pub use event::{EventLayout, Farewell, Format, Gap, Lost, Mark, Stream, encode_id, encode_payload};
+pub use event::{HEARTBEAT, encode_farewell, encode_gap, encode_position, encode_retry, write_gap};
+pub(super) use head::encode_origin;
 pub use head::{encode_head, encode_preflight};
 pub use id::{EventId, TOKEN_BYTES, Token};

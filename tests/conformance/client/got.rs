@@ -48,6 +48,8 @@ pub enum Got {
     UnsubAck(u16, Vec<u8>),
     PingResp,
     Disconnect(u8),
+    /// Its code and the method it names.
+    Auth(u8, Option<String>),
 }
 
 /// A CONNACK.
@@ -131,6 +133,7 @@ pub(super) fn got(packet: &Packet<'_>, frame: &[u8]) -> Got {
         Packet::UnsubAck(ack) => Got::UnsubAck(ack.packet_id.get(), frame[frame.len() - ack.reasons.len()..].into()),
         Packet::PingResp => Got::PingResp,
         Packet::Disconnect(goodbye) => Got::Disconnect(goodbye.reason.code()),
+        Packet::Auth(auth) => Got::Auth(auth.reason.code(), auth.properties.authentication_method.map(Into::into)),
         other => panic!("a server does not send {other:?}"),
     }
 }

@@ -1,0 +1,413 @@
+//! Every row of the budgets that loadtest can measure, as a table: each is one or two runs of this program, whose
+//! results are read and compared with the budget.
+//!
+//! A run that fails, is ended for its time or finds a fault makes its row not met: a figure without a check is none.
+
+use super::Verdict;
+use crate::Failure;
+use crate::cli::{Budgets, Seconds};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Between two looks at a run.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How long a run that was told to end may take to say what it has measured.
+const END_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How the value of a row comes about.
+#[derive(Clone, Copy, Debug)]
+enum Reading {
+    /// What the one run says at this place.
+    At(&'static str),
+    /// What the first run says, divided by what the second one says, each at its place.
+    Ratio(&'static str, &'static str),
+    /// 1 if the run found no fault.
+    Passed,
+}
+
+/// A row and how it is measured.
+struct Row {
+    name: &'static str,
+    budget: &'static str,
+    unit: &'static str,
+    /// Arguments of each run. `{N}` stands for a count that is divided as the command line says.
+    runs: &'static [&'static str],
+    value: Reading,
+    bound: Bound,
+}
+
+/// What meets a budget.
+#[derive(Clone, Copy, Debug)]
+enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Bound {
+    fn holds(self, value: f64) -> bool {
+        match self {
+            Self::AtMost(bound) => value <= bound,
+            Self::AtLeast(bound) => value >= bound,
+        }
+    }
+}
+
+const FANOUT: &str = "/figures/ratio/median";
+
+/// The rows, in the order of the budgets.
+const ROWS: &[Row] = &[
+    Row {
+        name: "M1",
+        budget: "user-space memory of an idle connection ≤ 384 B",
+        unit: "B",
+        runs: &["hold --connections {200000} --handshakes 64 --push-everyone --expect-free"],
+        value: Reading::At("/figures/rss_bytes_per_connection"),
+        bound: Bound::AtMost(384.0),
+    },
+    Row {
+        name: "M1-ws",
+        budget: "the same over WebSocket ≤ 400 B",
+        unit: "B",
+        runs: &["hold --protocol mqtt-ws --connections {200000} --handshakes 64 --push-everyone --expect-free"],
+        value: Reading::At("/figures/rss_bytes_per_connection"),
+        bound: Bound::AtMost(400.0),
+    },
+    Row {
+        name: "M2",
+        budget: "kernel memory of an idle connection, both ends, ≤ 2 × 1.10 × a bare socket",
+        unit: "×",
+        runs: &["hold --connections {200000} --handshakes 64", "@floor --connections {1000} --rounds 1 --repeats 1"],
+        value: Reading::Ratio("/figures/kernel_bytes_per_connection", "/figures/kernel_bytes_per_bare_socket"),
+        bound: Bound::AtMost(2.2),
+    },
+    Row {
+        name: "M4",
+        budget: "1,000,000 connections reached by a broadcast and by unicast, dropped and back, nothing left behind",
+        unit: "",
+        runs: &["c1m --connections {1000000}"],
+        value: Reading::Passed,
+        bound: Bound::AtLeast(1.0),
+    },
+    Row {
+        name: "P1",
+        budget: "fan-out, one message at a time ≤ 1.15 × bare send",
+        unit: "×",
+        runs: &["fanout --connections {10000} --window 1 --stretch 1"],
+        value: Reading::At(FANOUT),
+        bound: Bound::AtMost(1.15),
+    },
+    Row {
+        name: "P2",
+        budget: "fan-out, 16 under way ≤ 1.25 × bare send of the same bytes",
+        unit: "×",
+        runs: &["fanout --connections {10000} --window 16 --stretch 1"],
+        value: Reading::At(FANOUT),
+        bound: Bound::AtMost(1.25),
+    },
+    Row {
+        name: "P2-send",
+        budget: "fan-out, 16 under way: ≥ 12 messages per send",
+        unit: "",
+        runs: &["fanout --connections {10000} --window 16 --stretch 1 --no-floor"],
+        value: Reading::At("/figures/messages_per_send/median"),
+        bound: Bound::AtLeast(12.0),
+    },
+    Row {
+        name: "P3",
+        budget: "QoS 1, one at a time ≤ 1.2 × (bare send + receive)",
+        unit: "×",
+        runs: &["fanout --connections {10000} --window 1 --qos 1 --stretch 1"],
+        value: Reading::At(FANOUT),
+        bound: Bound::AtMost(1.2),
+    },
+    Row {
+        name: "P3-16",
+        budget: "QoS 1, 16 under way ≤ 1.0 µs a delivery",
+        unit: "µs",
+        runs: &["fanout --connections {10000} --window 16 --qos 1 --stretch 1 --no-floor"],
+        value: Reading::At("/figures/server_us/median"),
+        bound: Bound::AtMost(1.0),
+    },
+    Row {
+        name: "P4",
+        budget: "keep-alive answered ≤ 1.2 × (bare receive + send)",
+        unit: "×",
+        runs: &["heartbeat --connections {10000} --stretch 1"],
+        value: Reading::At("/result/cost/ratio/median"),
+        bound: Bound::AtMost(1.2),
+    },
+    Row {
+        name: "P5",
+        budget: "connect and subscribe ≤ 1.3 × (bare accept + 2 receives + 2 sends)",
+        unit: "×",
+        runs: &["churn --connections {10000} --guests {5000} --rate 0"],
+        value: Reading::At("/result/set_up/ratio/median"),
+        bound: Bound::AtMost(1.3),
+    },
+    Row {
+        name: "P5-flat",
+        budget: "the same beside 200,000 and on one topic with them ≤ 1.15 × beside 10,000",
+        unit: "×",
+        runs: &[
+            "churn --connections {200000} --guests {5000} --rate 0 --subscribe load/churn --no-floor",
+            "churn --connections {10000} --guests {5000} --rate 0 --subscribe load/churn --no-floor",
+        ],
+        value: Reading::Ratio("/result/set_up/server_us/median", "/result/set_up/server_us/median"),
+        bound: Bound::AtMost(1.15),
+    },
+    Row {
+        name: "P6",
+        budget: "unicast by PushStream, 16 in a batch, all threads ≤ bare send + 3.5 µs",
+        unit: "µs",
+        runs: &["unicast --connections {10000} --batch 16 --window 512 --stretch 1"],
+        value: Reading::At("/result/cost/difference_us/median"),
+        bound: Bound::AtMost(3.5),
+    },
+    Row {
+        name: "P7",
+        budget: "a message beside 200,000 idle connections ≤ 1.15 × beside 10,000",
+        unit: "×",
+        runs: &[
+            "fanout --connections {5000} --idle {195000} --window 1 --stretch 1 --no-floor",
+            "fanout --connections {5000} --idle {5000} --window 1 --stretch 1 --no-floor",
+        ],
+        value: Reading::Ratio("/figures/server_us/median", "/figures/server_us/median"),
+        bound: Bound::AtMost(1.15),
+    },
+    Row {
+        name: "P11",
+        budget: "others' turn latency while a broadcast to 1,000,000 runs ≤ 2 ms (a client's pings, p99)",
+        unit: "µs",
+        runs: &["c1m --connections {1000000} --heartbeats 0 --drop-percent 0"],
+        value: Reading::At("/result/probe_during_broadcast/p99_us"),
+        bound: Bound::AtMost(2_000.0),
+    },
+];
+
+/// A row as it came out.
+#[derive(Debug, Serialize)]
+pub struct Found {
+    pub row: String,
+    pub budget: String,
+    pub figure: Option<f64>,
+    pub unit: String,
+    pub met: bool,
+    pub commands: Vec<String>,
+    /// Why there is no figure, or what was wrong on the way.
+    pub remarks: Vec<String>,
+}
+
+pub fn run(arguments: &Budgets) -> Result<Verdict, Failure> {
+    for name in &arguments.rows {
+        if !ROWS.iter().any(|row| row.name == name) {
+            let known: Vec<_> = ROWS.iter().map(|row| row.name).collect();
+            return Err(format!("--rows: there is no {name}; there are {}", known.join(", ")).into());
+        }
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    })?;
+    let mut found = Vec::new();
+    for row in ROWS.iter().filter(|row| arguments.rows.is_empty() || arguments.rows.iter().any(|name| row.name == name))
+    {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let one = measure(row, arguments, &stop)?;
+        print(&one);
+        found.push(one);
+    }
+    println!("\n| row | budget | figure | met |\n|---|---|---|---|");
+    for row in &found {
+        let figure = row.figure.map_or_else(|| "none".to_owned(), |figure| format!("{figure:.3} {}", row.unit));
+        println!("| {} | {} | {figure} | {} |", row.row, row.budget, if row.met { "yes" } else { "no" });
+    }
+    fs::create_dir_all(&arguments.report)?;
+    let path = arguments.report.join("result.json");
+    fs::write(&path, serde_json::to_string_pretty(&json!({ "scenario": "budgets", "result": found }))? + "\n")?;
+    println!("{}", path.display());
+    Ok(if found.iter().all(|row| row.met) { Verdict::Passed } else { Verdict::Failed })
+}
+
+fn print(found: &Found) {
+    let figure = found.figure.map_or_else(|| "no figure".to_owned(), |figure| format!("{figure:.3} {}", found.unit));
+    println!("{:<8} {:<9} {figure}: {}", found.row, if found.met { "met" } else { "NOT MET" }, found.budget);
+    for remark in &found.remarks {
+        println!("         {remark}");
+    }
+}
+
+fn measure(row: &Row, arguments: &Budgets, stop: &AtomicBool) -> Result<Found, Failure> {
+    let (mut results, mut commands, mut remarks) = (Vec::new(), Vec::new(), Vec::new());
+    for (at, line) in row.runs.iter().enumerate() {
+        let directory = arguments.report.join(format!("{}-{}", row.name, at + 1));
+        let words = words(line, arguments, &directory);
+        commands.push(format!("loadtest {}", words.join(" ")));
+        match play(&words, &directory, arguments, stop)? {
+            Ok(result) => {
+                remarks.extend(faults(&result));
+                results.push(result);
+            }
+            Err(remark) => remarks.push(remark),
+        }
+    }
+    let figure = value(row.value, &results, row.runs.len());
+    // What was wrong on the way spoils the row, whatever the figure.
+    let met = remarks.is_empty() && figure.is_some_and(|figure| row.bound.holds(figure));
+    let (name, budget, unit) = (row.name.to_owned(), row.budget.to_owned(), row.unit.to_owned());
+    Ok(Found { row: name, budget, figure, unit, met, commands, remarks })
+}
+
+/// The words of a run: those of the row, with counts divided, and where the gateway is. A row that begins with `@`
+/// needs no gateway.
+fn words(line: &str, arguments: &Budgets, directory: &Path) -> Vec<String> {
+    let bare = line.starts_with('@');
+    let mut words: Vec<String> =
+        line.trim_start_matches('@').split_whitespace().map(|word| count(word, arguments)).collect();
+    let mut add = |name: &str, value: Option<String>| {
+        words.push(name.to_owned());
+        words.extend(value);
+    };
+    if !bare {
+        add("--spawn", None);
+        add("--gateway", Some(arguments.gateway.display().to_string()));
+        add("--gateway-driver", Some(arguments.gateway_driver.name().to_owned()));
+        add("--target", Some(format!("127.0.0.1:{}", arguments.port)));
+        add("--api", Some(format!("127.0.0.1:{}", arguments.port + 1)));
+    }
+    for (name, cpu) in [("--server-cpu", arguments.server_cpu), ("--client-cpu", arguments.client_cpu)] {
+        if let Some(cpu) = cpu {
+            add(name, Some(cpu.to_string()));
+        }
+    }
+    add("--quiet", None);
+    add("--report", Some(directory.display().to_string()));
+    words
+}
+
+/// `{N}` divided as the command line says, and at least 100; any other word as it is.
+fn count(word: &str, arguments: &Budgets) -> String {
+    let number =
+        word.strip_prefix('{').and_then(|word| word.strip_suffix('}')).and_then(|word| word.parse::<u32>().ok());
+    number.map_or_else(|| word.to_owned(), |number| (number / arguments.divide).max(100).to_string())
+}
+
+/// Runs this program and reads its result; a remark where there is none.
+fn play(
+    words: &[String],
+    directory: &Path,
+    arguments: &Budgets,
+    stop: &AtomicBool,
+) -> Result<Result<Value, String>, Failure> {
+    println!("loadtest {}", words.join(" "));
+    let path = directory.join("result.json");
+    if path.exists() {
+        fs::remove_file(&path)?;
+    }
+    let mut child =
+        Command::new(std::env::current_exe()?).args(words).stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    let Seconds(timeout) = arguments.row_timeout;
+    let (started, mut told) = (Instant::now(), None);
+    while child.try_wait()?.is_none() {
+        if told.is_none() && (started.elapsed() > timeout || stop.load(Ordering::Relaxed)) {
+            interrupt(&child)?;
+            told = Some(Instant::now());
+        }
+        if told.is_some_and(|told| told.elapsed() > END_TIMEOUT) {
+            child.kill()?;
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
+    let Ok(text) = fs::read_to_string(&path) else { return Ok(Err("the run wrote no result".to_owned())) };
+    Ok(serde_json::from_str(&text).map_err(|error| format!("the result cannot be read: {error}")))
+}
+
+/// As Ctrl-C does: it ends with what was measured.
+fn interrupt(child: &Child) -> Result<(), Failure> {
+    let pid =
+        i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw).ok_or("a child without a number")?;
+    Ok(rustix::process::kill_process(pid, rustix::process::Signal::INT)?)
+}
+
+fn faults(result: &Value) -> Vec<String> {
+    let faults = result["faults"].as_array().into_iter().flatten();
+    faults.map(|fault| fault.as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// None unless every run has the figure.
+fn value(how: Reading, results: &[Value], runs: usize) -> Option<f64> {
+    if results.len() != runs {
+        return None;
+    }
+    let at = |run: usize, place: &str| results.get(run)?.pointer(place)?.as_f64();
+    match how {
+        Reading::At(place) => at(0, place),
+        Reading::Ratio(first, second) => Some(at(0, first)? / at(1, second)?),
+        Reading::Passed => Some(if results.iter().all(|result| result["passed"] == true) { 1.0 } else { 0.0 }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Arguments, Scenario};
+    use clap::Parser;
+
+    fn arguments(more: &[&str]) -> Budgets {
+        let words = ["loadtest", "budgets"].iter().chain(more);
+        match Arguments::try_parse_from(words).expect("it is well-formed").scenario {
+            Scenario::Budgets(budgets) => budgets,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_row_is_a_command_that_this_program_takes() {
+        let arguments = arguments(&["--server-cpu", "0", "--client-cpu", "1"]);
+        for row in ROWS {
+            for line in row.runs {
+                let words = words(line, &arguments, Path::new("x"));
+                let parsed = Arguments::try_parse_from(std::iter::once("loadtest".to_owned()).chain(words));
+                assert!(parsed.is_ok(), "{}: {}", row.name, parsed.err().map(|e| e.to_string()).unwrap_or_default());
+            }
+        }
+    }
+
+    #[test]
+    fn counts_are_divided_and_other_words_are_not() {
+        let arguments = arguments(&["--divide", "100"]);
+        assert_eq!(
+            ["{200000}", "{1000}", "16", "fanout"].map(|word| count(word, &arguments)),
+            ["2000", "100", "16", "fanout"]
+        );
+    }
+
+    #[test]
+    fn a_row_needs_all_its_runs_and_a_figure_on_the_right_side_of_its_bound() {
+        let run = |number: f64| json!({ "passed": true, "result": { "x": number } });
+        let ratio = Reading::Ratio("/result/x", "/result/x");
+        assert_eq!(value(ratio, &[run(3.0), run(2.0)], 2), Some(1.5));
+        assert_eq!(value(ratio, &[run(3.0)], 2), None);
+        assert_eq!(value(Reading::At("/result/y"), &[run(3.0)], 1), None);
+        assert_eq!(value(Reading::Passed, &[json!({ "passed": false })], 1), Some(0.0));
+        assert!(Bound::AtMost(1.2).holds(1.2) && !Bound::AtMost(1.2).holds(1.21));
+        assert!(Bound::AtLeast(12.0).holds(12.0) && !Bound::AtLeast(12.0).holds(11.9));
+    }
+
+    #[test]
+    fn faults_of_a_run_are_remarks_of_its_row() {
+        assert_eq!(faults(&json!({ "faults": ["lost"] })), ["lost"]);
+        assert!(faults(&json!({})).is_empty());
+    }
+}

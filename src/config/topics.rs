@@ -1,0 +1,86 @@
+//! `topics.history` and `topics.presence`: what is kept and shown of topics, by filter.
+
+use super::ConfigError;
+use super::keys::parse_duration;
+use super::layers::one_line;
+use crate::limits::{HISTORY_ENTRIES_MAX, TOPIC_RULES_MAX};
+use crate::router::filter::check_filter;
+use crate::shard::{HistoryRule, TopicRules};
+use core::time::Duration;
+
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Reads both lists.
+pub(super) fn parse(history: &[String], presence: &[String]) -> Result<TopicRules, ConfigError> {
+    let history = of("topics.history", history, HISTORY, |entry| {
+        // A filter may hold `=`, a count and an age do not.
+        let (filter, keep) = entry.rsplit_once('=')?;
+        let (entries, age) = keep.split_once('/')?;
+        let entries = entries.parse().ok().filter(|entries| (1..=HISTORY_ENTRIES_MAX).contains(entries))?;
+        let age = parse_duration(age).filter(|age| (Duration::from_secs(1)..=YEAR).contains(age))?;
+        Some(HistoryRule { filter: filter_of(filter)?, entries, age })
+    })?;
+    let presence = of("topics.presence", presence, PRESENCE, filter_of)?;
+    Ok(TopicRules { history, presence })
+}
+
+const HISTORY: &str = "FILTER=COUNT/AGE, such as rooms/+=100/24h: a topic filter that does not begin with $, 1 to 10000000 \
+     messages, 1s to 365d";
+const PRESENCE: &str = "topic filters that do not begin with $, such as rooms/+";
+
+fn of<T>(
+    key: &str,
+    entries: &[String],
+    allowed: &str,
+    read: impl Fn(&str) -> Option<T>,
+) -> Result<Vec<T>, ConfigError> {
+    let error = |wrong: String| ConfigError::new(key, wrong, format!("at most {TOPIC_RULES_MAX} entries: {allowed}"));
+    if entries.len() > TOPIC_RULES_MAX {
+        return Err(error(format!("{} are too many", entries.len())));
+    }
+    let one = |entry: &String| read(entry).ok_or_else(|| error(format!("`{}` is not one", one_line(entry))));
+    entries.iter().map(one).collect()
+}
+
+/// What the server says itself is neither kept nor shown.
+fn filter_of(text: &str) -> Option<Box<str>> {
+    (check_filter(text).is_ok() && !text.starts_with('$')).then(|| text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history(entries: &[&str]) -> Result<TopicRules, ConfigError> {
+        let entries: Vec<String> = entries.iter().map(|&entry| entry.to_owned()).collect();
+        parse(&entries, &[])
+    }
+
+    #[test]
+    fn a_rule_is_read_in_its_parts_and_its_filter_may_hold_an_equals_sign() {
+        let rules = history(&["rooms/+=100/24h", "a=b/#=1/1s"]).expect("they are rules").history;
+        let [rooms, other] = &rules[..] else { panic!("{rules:?}") };
+        assert_eq!((&*rooms.filter, rooms.entries, rooms.age), ("rooms/+", 100, Duration::from_secs(86_400)));
+        assert_eq!((&*other.filter, other.entries, other.age), ("a=b/#", 1, Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn what_is_no_rule_is_refused_in_one_line() {
+        for entry in ["", "rooms/+", "rooms/+=100", "=1/1h", "a=0/1h", "a=10000001/1h", "a=1/0s", "a=1/366d", "a=x/1h"]
+        {
+            assert!(history(&[entry]).is_err(), "{entry}");
+        }
+        for filter in ["a/#/b=1/1h", "$SYS/#=1/1h", "a\n+=1/1h"] {
+            let error = history(&[filter]).expect_err("it is no filter").to_string();
+            assert!(error.starts_with("topics.history: ") && !error.contains('\n'), "{error}");
+        }
+        assert!(parse(&[], &["$inbox/#".to_owned()]).is_err() && parse(&[], &["rooms/+".to_owned()]).is_ok());
+    }
+
+    #[test]
+    fn rules_are_bounded() {
+        let many = |count: usize| history(&vec!["a=1/1h"; count]).map(|rules| rules.history.len());
+        assert_eq!(many(TOPIC_RULES_MAX).ok(), Some(TOPIC_RULES_MAX));
+        assert!(many(TOPIC_RULES_MAX + 1).is_err());
+    }
+}
