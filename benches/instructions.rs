@@ -174,23 +174,26 @@ fn compare(counts: &[(String, f64)], filter: &str) -> Result<bool, String> {
 
 /// Writes the table; tolerances stay.
 fn bless(counts: &[(String, f64)]) -> Result<bool, String> {
-    let old = read_table()?;
+    let text = table_text(&read_table()?, counts).expect("a String takes everything");
+    fs::write(table_path(), text).map_err(|error| format!("{TABLE}: {error}"))?;
+    println!("{TABLE} has {} figures", counts.len());
+    Ok(true)
+}
+
+fn table_text(old: &Table, counts: &[(String, f64)]) -> Result<String, std::fmt::Error> {
     let mut text = String::from(
         "# Instructions of one unit of each case in benches/cases, counted by valgrind's callgrind on x86-64.\n\
          # Made by: cargo bench -p benches --bench instructions -- --bless\n",
     );
-    let written = (|| {
-        writeln!(text, "\n# How much a figure may grow before the comparison fails.")?;
-        writeln!(text, "tolerance_percent = {:?}", old.tolerance_percent)?;
-        writeln!(text, "\n[tolerances_percent]")?;
-        for (name, percent) in &old.tolerances_percent {
-            writeln!(text, "{name:?} = {percent:?}")?;
-        }
-        writeln!(text, "\n[instructions]")?;
-        counts.iter().try_for_each(|(name, count)| writeln!(text, "{name:?} = {count:.1}"))
-    })();
-    written.expect("a String takes everything");
-    fs::write(table_path(), text).map_err(|error| format!("{TABLE}: {error}"))?;
-    println!("{TABLE} has {} figures", counts.len());
-    Ok(true)
+    writeln!(text, "\n# How much a figure may grow before the comparison fails.")?;
+    writeln!(text, "tolerance_percent = {:?}", old.tolerance_percent)?;
+    writeln!(text, "\n[tolerances_percent]")?;
+    for (name, percent) in &old.tolerances_percent {
+        writeln!(text, "{name:?} = {percent:?}")?;
+    }
+    writeln!(text, "\n[instructions]")?;
+    for (name, count) in counts {
+        writeln!(text, "{name:?} = {count:.1}")?;
+    }
+    Ok(text)
 }

@@ -22,10 +22,6 @@ pub const TURN_MAIL_MAX: usize = 1024;
 /// Subscribers visited by fan-out jobs in one turn. At about 0.3 µs of user space each this keeps a turn's share of
 /// fan-out well below the 2 ms that other traffic may wait (an estimate; the flush costs more and is bounded below).
 pub const TURN_FANOUT_VISITS_MAX: usize = 256;
-/// The same while more connections wait to be read than one turn receives from: half as many, so that the line gets
-/// shorter. Each delivery at QoS 1 brings an acknowledgement, and with more visits than receives a broadcast to 200,000
-/// kept another client's PINGREQ in that line until it was over, 3.7 s (`loadtest c1m`).
-pub const TURN_FANOUT_VISITS_BEHIND: usize = RECEIVES_IN_FLIGHT_MAX / 2;
 /// Reads from the hot ring served in one turn.
 pub const TURN_PULLS_MAX: usize = 64;
 /// Sessions whose changed position is written in one turn: a few hundred bytes and about 1 µs each (an estimate).
@@ -480,4 +476,3 @@ const _: () = assert!(PUSH_BATCH_MAX <= PUSH_STREAM_IN_FLIGHT_MAX);
 const _: () = assert!(SHARDS_MAX.is_multiple_of(64) && SHARDS_MAX <= 1 << 16);
 const _: () = assert!(FANOUT_BATCH_MAX <= FANOUT_PENDING_MAX && FANOUT_SPARE_MESSAGES_MAX <= FANOUT_PENDING_MAX);
 const _: () = assert!(FANOUT_SLICE_VISITS_MAX <= TURN_FANOUT_VISITS_MAX);
-const _: () = assert!(TURN_FANOUT_VISITS_BEHIND < RECEIVES_IN_FLIGHT_MAX && TURN_FANOUT_VISITS_BEHIND > 0);

@@ -257,7 +257,7 @@ impl Client {
     }
 
     fn upgrade(&mut self) {
-        let wish = Wish { authority: "edge", path: "/mqtt", subprotocol: "mqtt", nonce: [7; 16] };
+        let wish = Wish { authority: "edge", path: "/mqtt", subprotocol: Some("mqtt"), nonce: [7; 16] };
         self.socket.write_all(wish.request().as_bytes()).expect("the shard reads");
         let mut answer = Vec::new();
         while wish.check(&answer).expect("it agrees").is_none() {

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::Value;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What to run.
@@ -109,7 +109,7 @@ pub fn run(arguments: &Compare) -> Result<(), String> {
 }
 
 /// One run of the load generator, which starts the server, and its figures.
-fn load(arguments: &Compare, scenario: &[&str], server: &PathBuf) -> Result<Value, String> {
+fn load(arguments: &Compare, scenario: &[&str], server: &Path) -> Result<Value, String> {
     let report = arguments.report.join("baseline");
     let mut command = Command::new(&arguments.loadtest);
     command.args(scenario).arg("--spawn").arg("--gateway").arg(server);

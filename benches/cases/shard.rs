@@ -4,11 +4,11 @@ use super::{Case, Make};
 use crate::client::{Client, Hello, encoded, publish};
 use crate::node::Node;
 use kittiwake::base::ids::Qos;
-use kittiwake::wire::mqtt::{PingReq, Version};
+use kittiwake::wire::mqtt::Version;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-pub const CASES: &[Make] = &[fan_out, fan_out_coalesced, heartbeat, push];
+pub const CASES: &[Make] = &[fan_out, fan_out_coalesced, push];
 
 const CLIENTS: u32 = 256;
 const TOPIC: &str = "rooms/42";
@@ -67,15 +67,6 @@ fn fan_out() -> Case {
 
 fn fan_out_coalesced() -> Case {
     publishing("shard/delivery, 64 bytes, 16 under way", 16)
-}
-
-fn heartbeat() -> Case {
-    let frame = encoded(Version::V311, &PingReq);
-    turning("shard/PINGREQ answered", CLIENTS, TOPIC, move |house| {
-        for client in &mut house.clients {
-            assert_eq!(client.write(&frame), frame.len(), "there is room");
-        }
-    })
 }
 
 /// A push of QoS 0 to a user by the control plane, delivered.

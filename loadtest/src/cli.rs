@@ -1,13 +1,20 @@
 //! The command line.
 
+mod values;
+
+use crate::compare::rows::Row;
+use crate::compare::targets::Target;
 use crate::fleet::squad::Carriage;
 use crate::source::Door;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kittiwake::base::ids::Qos;
 use kittiwake::io::probe::Choice;
+use kittiwake::wire::mqtt::Version;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use values::*;
 
 /// Load for kittiwake and other MQTT brokers.
 #[derive(Debug, Parser)]
@@ -48,6 +55,10 @@ pub enum Scenario {
     Budgets(Budgets),
     /// Bare sockets without a protocol: what the kernel asks for accept, receive and send.
     Floor(Floor),
+    /// The same against several servers in turns, each started here, beside bare sockets.
+    Compare(Compare),
+    /// Draws report.html anew from a result.json, and of a comparison chart.svg.
+    Page(Page),
     /// The floor's own server process.
     #[command(hide = true)]
     FloorServer(FloorServer),
@@ -77,6 +88,12 @@ pub struct Common {
     /// Bearer key of the API.
     #[arg(long, value_name = "KEY")]
     pub api_key: Option<String>,
+    /// User name of every client, in which `{n}` stands for its number; without it each has one of its own.
+    #[arg(long, value_name = "NAME")]
+    pub username: Option<String>,
+    /// Password of every client.
+    #[arg(long, value_name = "TEXT", requires = "username")]
+    pub password: Option<String>,
     /// New connections a second; 0: as fast as handshakes in flight allow.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub rate: u32,
@@ -448,130 +465,76 @@ pub struct Floor {
     pub quiet: bool,
 }
 
+/// What is not on this machine is left out; how to get it is said.
+#[derive(Args, Debug)]
+pub struct Compare {
+    /// The servers, separated by commas; all without it.
+    #[arg(long, value_name = "NAME", value_enum, value_delimiter = ',')]
+    pub servers: Vec<Target>,
+    /// The rows, separated by commas; all without it. Set-up and memory are always there.
+    #[arg(long, value_name = "NAME", value_enum, value_delimiter = ',')]
+    pub rows: Vec<Row>,
+    /// Subscribers of each server.
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections: u32,
+    /// Bytes of the payload, at least 24.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(24..=4_096))]
+    pub payload: u32,
+    /// Stretches of each row against each server.
+    #[arg(long, value_name = "K", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
+    /// Length of a stretch, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub stretch: Seconds,
+    /// Handshakes under way at a time.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub handshakes: u32,
+    /// Pins every server, and the floor, to one CPU.
+    #[arg(long, value_name = "CPU")]
+    pub server_cpu: Option<usize>,
+    /// Pins this process to one CPU.
+    #[arg(long, value_name = "CPU")]
+    pub client_cpu: Option<usize>,
+    /// The client's own driver.
+    #[arg(long, value_enum, default_value_t = DriverName::Auto)]
+    pub driver: DriverName,
+    /// The gateway's binary.
+    #[arg(long, value_name = "PATH", default_value = "target/release/kittiwake")]
+    pub gateway: PathBuf,
+    /// Where a server's program is, if not on the PATH: mosquitto, nginx, nats-server, rumqttd or node.
+    #[arg(long, value_name = "NAME=PATH", value_parser = program)]
+    pub program: Vec<(String, PathBuf)>,
+    /// Says which servers are here and how to get the others, and does nothing else.
+    #[arg(long)]
+    pub list: bool,
+    /// Writes DIR/result.json, DIR/report.html and DIR/chart.svg.
+    #[arg(long, value_name = "DIR")]
+    pub report: Option<PathBuf>,
+    /// No progress bars.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+fn program(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, path) = text.split_once('=').ok_or("not NAME=PATH")?;
+    // Servers are started in directories of their own.
+    let path = std::path::absolute(path).map_err(|error| error.to_string())?;
+    Ok((name.to_owned(), path))
+}
+
+#[derive(Args, Debug)]
+pub struct Page {
+    /// The result.
+    #[arg(value_name = "RESULT.JSON")]
+    pub result: PathBuf,
+    /// Where the page goes.
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+}
+
 #[derive(Args, Debug)]
 pub struct FloorServer {
     /// Pins the process to one CPU.
     #[arg(long, value_name = "CPU")]
     pub cpu: Option<usize>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Protocol {
-    /// MQTT 3.1.1 over TCP.
-    Mqtt,
-    /// The same inside WebSocket, at the path /mqtt.
-    MqttWs,
-}
-
-impl Protocol {
-    pub fn carriage(self) -> Carriage {
-        match self {
-            Self::Mqtt => Carriage::Tcp,
-            Self::MqttWs => Carriage::WebSocket,
-        }
-    }
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Mqtt => "MQTT",
-            Self::MqttWs => "MQTT over WebSocket",
-        }
-    }
-}
-
-/// How a message to one client reaches the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Via {
-    /// Batches in one gRPC stream.
-    Grpc,
-    /// HTTP requests.
-    Http,
-    /// An MQTT client that publishes to a topic of each receiver.
-    Mqtt,
-}
-
-impl Via {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Grpc => "PushStream",
-            Self::Http => "HTTP",
-            Self::Mqtt => "an MQTT publisher",
-        }
-    }
-
-    /// The API's door; a publisher needs none, and is asked for elsewhere.
-    pub fn door(self) -> Door {
-        if self == Self::Http { Door::Http } else { Door::Grpc }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum DriverName {
-    Auto,
-    #[value(name = "io_uring")]
-    IoUring,
-    Epoll,
-}
-
-impl DriverName {
-    pub fn choice(self) -> Choice {
-        match self {
-            Self::Auto => Choice::Auto,
-            Self::IoUring => Choice::IoUring,
-            Self::Epoll => Choice::Epoll,
-        }
-    }
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::IoUring => "io_uring",
-            Self::Epoll => "epoll",
-        }
-    }
-}
-
-#[allow(clippy::enum_variant_names, reason = "the field's names for the three levels do end alike")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum QosLevel {
-    #[value(name = "0")]
-    AtMostOnce,
-    #[value(name = "1")]
-    AtLeastOnce,
-    #[value(name = "2")]
-    ExactlyOnce,
-}
-
-impl QosLevel {
-    pub fn qos(self) -> Qos {
-        match self {
-            Self::AtMostOnce => Qos::AtMostOnce,
-            Self::AtLeastOnce => Qos::AtLeastOnce,
-            Self::ExactlyOnce => Qos::ExactlyOnce,
-        }
-    }
-}
-
-/// A length of time on the command line.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Seconds(pub Duration);
-
-fn seconds(text: &str) -> Result<Seconds, String> {
-    let value: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(value).map(Seconds).map_err(|error| error.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_million_connections_is_what_the_preset_asks_for_and_what_is_said_overrides_it() {
-        let preset = |words: &[&str]| match Arguments::try_parse_from(words).map(|arguments| arguments.scenario) {
-            Ok(Scenario::C1m(preset)) => preset.common,
-            other => panic!("{other:?}"),
-        };
-        let common = preset(&["loadtest", "c1m"]);
-        assert_eq!((common.connections, common.rate), (1_000_000, 0));
-        assert!(common.api.is_some());
-        assert_eq!(preset(&["loadtest", "c1m", "--connections", "200000"]).connections, 200_000);
-    }
 }

@@ -2,9 +2,8 @@
 //! big goes on. It pings at a steady rate, and each answer's time counts from when its ping was due.
 
 use crate::Failure;
-use crate::fleet::squad::VERSION;
 use hdrhistogram::Histogram;
-use kittiwake::wire::mqtt::{Connect, Disconnect, Encode, PingReq, Reason};
+use kittiwake::wire::mqtt::{Connect, Disconnect, Encode, PingReq, Reason, Version};
 use rustix::process::setpriority_process;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,6 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+
+/// The version it speaks.
+const VERSION: Version = Version::V311;
 
 /// Between two pings.
 const PERIOD: Duration = Duration::from_millis(2);

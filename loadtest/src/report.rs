@@ -2,6 +2,7 @@
 
 use crate::Failure;
 use crate::figures::{Checked, Latency, Moment, Pairs};
+use crate::page;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::fs;
@@ -19,6 +20,8 @@ pub struct Report {
     result: Value,
     timeline: Vec<Moment>,
     faults: Vec<String>,
+    /// The commit of the gateway's binary, where one was started.
+    server_commit: Option<String>,
 }
 
 impl Report {
@@ -31,6 +34,7 @@ impl Report {
             result: Value::Null,
             timeline: Vec::new(),
             faults: Vec::new(),
+            server_commit: None,
         }
     }
 
@@ -42,6 +46,18 @@ impl Report {
             None => println!("{name:<44} {value:>14} {unit}"),
         }
         self.figures.insert(name.to_owned(), value);
+    }
+
+    /// Notes the gateway's binary. Its commit is known if it was built in this repository after the last commit.
+    pub fn gateway(&mut self, program: &Path) {
+        let newer = || {
+            let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?.canonicalize().ok()?;
+            let program = program.canonicalize().ok().filter(|program| program.starts_with(root))?;
+            let built = fs::metadata(program).ok()?.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+            let committed: u64 = git(&["log", "-1", "--format=%ct"])?.parse().ok()?;
+            (built.as_secs() >= committed).then(commit)
+        };
+        self.server_commit = Some(newer().unwrap_or_else(|| "unknown".to_owned()));
     }
 
     /// Notes what is too long to print.
@@ -106,9 +122,10 @@ impl Report {
         let Some(directory) = directory else { return Ok(()) };
         fs::create_dir_all(directory)?;
         let path = directory.join("result.json");
-        fs::write(&path, serde_json::to_string_pretty(&self.json())? + "\n")?;
+        let result = self.json();
+        fs::write(&path, serde_json::to_string_pretty(&result)? + "\n")?;
         println!("{}", path.display());
-        Ok(())
+        page::write(&result, directory)
     }
 
     fn json(&self) -> Value {
@@ -117,8 +134,9 @@ impl Report {
             "passed": self.passed(),
             "faults": self.faults,
             "started_unix_s": self.started_unix_s,
-            "command": std::env::args().collect::<Vec<_>>(),
+            "command": without_secrets(std::env::args()),
             "commit": commit(),
+            "server_commit": self.server_commit,
             "kernel": read_line("/proc/sys/kernel/osrelease"),
             "machine": machine(),
             "figures": self.figures,
@@ -126,6 +144,24 @@ impl Report {
             "timeline": self.timeline,
         })
     }
+}
+
+/// A command line that can be shown: what must stay secret is replaced.
+fn without_secrets(arguments: impl Iterator<Item = String>) -> Vec<String> {
+    const SECRET: &[&str] = &["--password", "--api-key"];
+    let mut follows = false;
+    let shown = arguments.map(|argument| {
+        let (name, value) =
+            argument.split_once('=').map_or((argument.as_str(), None), |(name, value)| (name, Some(value)));
+        let is_secret = SECRET.contains(&name);
+        let hidden = core::mem::replace(&mut follows, is_secret && value.is_none());
+        match (hidden, is_secret && value.is_some()) {
+            (true, _) => "***".to_owned(),
+            (false, true) => format!("{name}=***"),
+            (false, false) => argument,
+        }
+    });
+    shown.collect()
 }
 
 fn machine() -> Value {
@@ -143,13 +179,14 @@ fn machine() -> Value {
 
 /// The commit this was built from, `+` when files differ from it; unknown outside a repository.
 fn commit() -> String {
-    let git = |arguments: &[&str]| {
-        let output = Command::new("git").arg("-C").arg(env!("CARGO_MANIFEST_DIR")).args(arguments).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
     let Some(hash) = git(&["rev-parse", "HEAD"]) else { return "unknown".to_owned() };
     let differs = git(&["status", "--porcelain", "--untracked-files=no"]).is_none_or(|changes| !changes.is_empty());
     if differs { hash + "+" } else { hash }
+}
+
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").arg("-C").arg(env!("CARGO_MANIFEST_DIR")).args(arguments).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 fn read_line(path: &str) -> String {
@@ -197,6 +234,13 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_report_keeps_secrets_to_itself() {
+        let line = "loadtest hold --password hush --api-key=hush --username u --connections 5";
+        let shown = without_secrets(line.split(' ').map(str::to_owned)).join(" ");
+        assert_eq!(shown, "loadtest hold --password *** --api-key=*** --username u --connections 5");
+    }
 
     #[test]
     fn quartiles_lie_where_the_figures_are() {

@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// While connecting or publishing at a rate the fleet looks at its orders at least so often.
 const FAST_TICK: Duration = Duration::from_millis(2);
+/// While letters are published at a rate: how late one leaves is counted into its latency.
+const MAIL_TICK: Duration = Duration::from_micros(100);
 /// While heartbeats are sent at a rate.
 const BEAT_TICK: Duration = Duration::from_millis(1);
 /// The mailbox holds ticks alone.
@@ -299,7 +301,7 @@ impl<D: Driver> Rig<D> {
         let (squad, open) = (mailing.squad, mailing.until.is_some());
         let before = self.letters(squad);
         let goal = if open { u64::MAX } else { mailing.left };
-        let tick = if mailing.pace.is_some() { FAST_TICK } else { REDRAW };
+        let tick = if mailing.pace.is_some() { MAIL_TICK } else { REDRAW };
         self.engine.handler.mailing = Some(mailing);
         let ticker = Ticker::start(self.post.clone(), tick);
         let ended = self.run(what, goal, patience, |fleet| {

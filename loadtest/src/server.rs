@@ -8,7 +8,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use std::fs;
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -98,6 +98,18 @@ pub fn slab_bytes() -> Result<u64, Failure> {
     field_kib(&text, "Slab:").ok_or_else(|| "/proc/meminfo: no Slab".into())
 }
 
+/// Packets that the kernel dropped so far because a CPU's queue of them was full (`net.core.netdev_max_backlog`). On
+/// loopback that is easily so when both ends are busy, and each costs a retransmission, 200 ms later at the earliest.
+pub fn packets_dropped() -> Result<u64, Failure> {
+    Ok(dropped(&fs::read_to_string("/proc/net/softnet_stat")?))
+}
+
+/// The second column of each CPU's line.
+fn dropped(text: &str) -> u64 {
+    let columns = text.lines().filter_map(|line| line.split_whitespace().nth(1));
+    columns.filter_map(|column| u64::from_str_radix(column, 16).ok()).sum()
+}
+
 fn field_kib(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find(|line| line.starts_with(name))?;
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
@@ -155,6 +167,17 @@ impl Server {
             process.pin(cpu)?;
         }
         Ok(server)
+    }
+
+    /// Takes charge of a child that has been started.
+    pub fn of_child(child: Child) -> Self {
+        let process = Process { pid: child.id() };
+        Self { child: Some(child), process: Some(process) }
+    }
+
+    /// How a child has ended, if it has.
+    pub fn has_ended(&mut self) -> Result<Option<ExitStatus>, Failure> {
+        Ok(self.child.as_mut().map(Child::try_wait).transpose()?.flatten())
     }
 
     /// The process to measure, if one is known.
@@ -217,6 +240,13 @@ impl Drop for Server {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dropped_packets_are_the_second_columns_of_all_cpus() {
+        assert_eq!(dropped("0cf722dd 0003a6e2 00000018 0\n084d1e2c 00000010 00000059 0\n"), 0x3a6e2 + 0x10);
+        assert_eq!(dropped(""), 0);
+        assert!(packets_dropped().is_ok());
+    }
 
     #[test]
     fn this_process_has_memory_and_uses_cpu() {

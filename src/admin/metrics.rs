@@ -121,6 +121,10 @@ fn about(family: &str) -> String {
         "receives_starved" => "receives that waited for a block",
         "store_poisoned" => "1 once the store has failed: nothing is acknowledged any more",
         "store_seq" => "number of the last commit",
+        "share_returned" => {
+            "messages of QoS 2 that went back to their share group, because a session ended before it had them"
+        }
+        "share_gaps" => "times retention had taken messages of a topic before a share group read them",
         "draining" => "1 while the node closes its connections to stop",
         other => return other.replace('_', " "),
     };

@@ -422,12 +422,6 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
         self.mailer.is_posted(to, letter)
     }
 
-    /// Connections in line to be read: those that have something, or may have.
-    #[inline]
-    pub fn reads_waiting(&self) -> usize {
-        self.ready.len()
-    }
-
     /// Whether a shard does not keep up with its mail: stop reading what feeds it.
     pub fn congested(&self, to: ShardId) -> bool {
         self.mailer.congested(to)

@@ -38,7 +38,7 @@ impl WebSocket {
     }
 
     fn wish(&self) -> Wish<'_> {
-        Wish { authority: &self.authority, path: &self.path, subprotocol: "mqtt", nonce: self.nonce }
+        Wish { authority: &self.authority, path: &self.path, subprotocol: Some("mqtt"), nonce: self.nonce }
     }
 
     /// Takes what the subscriber wants to say, once the server has agreed.

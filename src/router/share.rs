@@ -2,16 +2,20 @@
 //! subscriber to the filter whatever number of members there is.
 //!
 //! ```text
-//!   offered ──► queue ──a member with an open window──► assigned ──acknowledged, or refused by the client──► done
-//!                 ▲                                        │
-//!                 └───────── its connection ended ◄────────┘
+//!                                                     at QoS 1
+//!   offered ──► queue ──a member with an open window──► lent ──acknowledged, or refused by the client──► done
+//!                ▲ ▲  │                                  │
+//!                │ └──│──── its connection ended ◄───────┘
+//!                │    │ at QoS 2
+//!                │    └──► given ──its session has it, on record──► taken, and nobody else's ──completed──► done
+//!                └──────────┘ no room, or the session ended before
 //! ```
 //! The queue is short: of what is logged the group is behind instead, and reads on when a member has room.
 
 use crate::base::ids::{AppId, Qos, Seq, SessionId, ShardId};
 use crate::base::message::Message;
 use crate::limits::SHARE_QUEUE_MAX;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Whose share it is: a session of a shard.
@@ -28,7 +32,7 @@ pub struct MemberId {
 pub struct Member {
     /// Who.
     pub id: MemberId,
-    /// Granted QoS, 0 or 1.
+    /// Granted QoS.
     pub qos: Qos,
     /// What its deliveries say of the subscription; opaque here.
     pub mark: u32,
@@ -51,6 +55,24 @@ pub struct Assignment {
     pub message: Arc<Message>,
     /// Of the delivery. At QoS 0 it is done with being handed over.
     pub qos: Qos,
+    /// Where it is logged, if it must be on record as taken before the member's client sees it.
+    pub claim: Option<Seq>,
+}
+
+/// How far a group is, for its record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// All that is logged up to here is done with, but for what is open.
+    pub through: Seq,
+    /// Ascending.
+    pub open: Vec<Seq>,
+}
+
+impl Mark {
+    /// Up to where nothing is open.
+    pub fn settled(&self) -> Seq {
+        self.open.first().map_or(self.through, |first| Seq(first.0 - 1))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,10 +82,35 @@ struct Queued {
     seq: Option<Seq>,
 }
 
+/// How a member has a message.
+#[derive(Debug)]
+enum Hold {
+    /// At QoS 1: another's when the member goes.
+    Lent(Queued),
+    /// At QoS 2, and its session has not said yet what becomes of it: nobody's until then, also when the member goes.
+    Given {
+        queued: Queued,
+        /// It is being recorded as taken.
+        is_claimed: bool,
+    },
+    /// At QoS 2: the session's own, and here for the sake of the member's window [MQTT-4.8.2-4], [MQTT-4.8.2-5].
+    Taken,
+}
+
 #[derive(Debug)]
 struct Assigned {
     to: MemberId,
-    queued: Queued,
+    hold: Hold,
+}
+
+impl Assigned {
+    /// Where it is logged, if it is to be assigned again after a crash. What nobody records is over with being given.
+    fn open(&self) -> Option<Seq> {
+        match &self.hold {
+            Hold::Lent(queued) | Hold::Given { queued, is_claimed: true } => queued.seq,
+            Hold::Given { is_claimed: false, .. } | Hold::Taken => None,
+        }
+    }
 }
 
 /// See the module.
@@ -84,32 +131,42 @@ pub struct Group {
     read: Seq,
     /// The newest logged one that it was told of.
     told: Seq,
+    /// Of what is logged, what has a record of being taken.
+    taken: BTreeSet<Seq>,
+    /// How far it was when the process ended, until it has read beyond that.
+    resumed: Mark,
 }
 
 impl Group {
     /// Without members; what is logged after `read` is its.
     pub fn new(app: AppId, filter: Arc<str>, read: Seq) -> Self {
         let (members, queue, assigned) = (Vec::new(), VecDeque::new(), BTreeMap::new());
-        Self { app, filter, members, next: 0, queue, assigned, read, told: read }
+        let (taken, resumed) = (BTreeSet::new(), Mark::default());
+        Self { app, filter, members, next: 0, queue, assigned, read, told: read, taken, resumed }
     }
 
     /// Takes a member in, or changes it.
     pub fn join(&mut self, member: Member) {
         match self.member(member.id) {
             Some((known, _)) => *known = member,
-            None => self.members.push((member, 0)),
+            None => {
+                // It may have left a moment ago, with messages of which its session has not said yet what they become.
+                let has = self.assigned.values().filter(|assigned| assigned.to == member.id).count();
+                self.members.push((member, has));
+            }
         }
     }
 
-    /// Takes a member out. What it has not acknowledged is another's: the numbers that are not assigned any more.
+    /// Takes a member out. What it has not acknowledged at QoS 1 is another's, what its session has taken at QoS 2 is
+    /// nobody's: the numbers that are not assigned any more.
     pub fn leave(&mut self, id: MemberId) -> Vec<u64> {
         let gone = self.take_back(id);
         self.members.retain(|(member, _)| member.id != id);
         gone
     }
 
-    /// A member is connected and has room, or is not connected (a window of 0): what it had not acknowledged is
-    /// another's then, as with [`Group::leave`].
+    /// A member is connected and has room, or is not connected (a window of 0): what it had is dealt with as in
+    /// [`Group::leave`] then.
     pub fn open(&mut self, id: MemberId, window: u16) -> Vec<u64> {
         let gone = if window == 0 { self.take_back(id) } else { Vec::new() };
         if let Some((member, _)) = self.member(id) {
@@ -118,9 +175,9 @@ impl Group {
         gone
     }
 
-    /// Whether nobody is in it.
-    pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
+    /// Whether nobody is in it, and no session has still to say what becomes of a message.
+    pub fn is_over(&self) -> bool {
+        self.members.is_empty() && !self.assigned.values().any(|assigned| matches!(assigned.hold, Hold::Given { .. }))
     }
 
     /// The highest granted QoS, and whether a member is owed messages while all are away.
@@ -157,14 +214,14 @@ impl Group {
     /// Logged messages that match were read, all there are up to `through`.
     pub fn take_read(&mut self, messages: impl Iterator<Item = (Seq, Arc<Message>)>, through: Seq) {
         for (seq, message) in messages.filter(|(seq, _)| *seq > self.read) {
-            self.queue.push_back(Queued { message, seq: Some(seq) });
+            if !self.was_done(seq) {
+                self.queue.push_back(Queued { message, seq: Some(seq) });
+            }
         }
         self.read = self.read.max(through);
-    }
-
-    /// Up to where the log was read.
-    pub fn read(&self) -> Seq {
-        self.read
+        if self.read >= self.resumed.through {
+            self.resumed = Mark::default();
+        }
     }
 
     /// Members that are connected.
@@ -173,20 +230,51 @@ impl Group {
     }
 
     /// Begins where the group was when the process ended; what is logged up to `told` may be its.
-    pub fn resume(&mut self, read: Seq, told: Seq) {
-        (self.read, self.told) = (read, told);
+    pub fn resume(&mut self, mark: Mark, told: Seq) {
+        (self.read, self.told) = (mark.settled(), told.max(mark.through));
+        self.resumed = mark;
     }
 
-    /// Up to where all that is logged is acknowledged.
-    pub fn settled(&self) -> Seq {
+    /// There is a record that this one is taken.
+    pub fn resume_taken(&mut self, seq: Seq) {
+        self.taken.insert(seq);
+    }
+
+    /// Whether somebody had it before the process ended.
+    fn was_done(&self, seq: Seq) -> bool {
+        self.taken.contains(&seq) || seq <= self.resumed.through && self.resumed.open.binary_search(&seq).is_err()
+    }
+
+    /// How far it is. As long as it reads again what was open, that is open still.
+    pub fn mark(&self) -> Mark {
+        let unread = self.resumed.open.iter().copied().filter(|seq| *seq > self.read && !self.taken.contains(seq));
         let queued = self.queue.iter().filter_map(|queued| queued.seq);
-        let assigned = self.assigned.values().filter_map(|assigned| assigned.queued.seq);
-        queued.chain(assigned).map(|seq| Seq(seq.0 - 1)).min().unwrap_or(self.read).min(self.read)
+        let assigned = self.assigned.values().filter_map(Assigned::open);
+        let mut open: Vec<Seq> = queued.chain(assigned).chain(unread).collect();
+        open.sort_unstable();
+        Mark { through: self.read.max(self.resumed.through), open }
+    }
+
+    /// Up to where it has read the log.
+    pub fn read(&self) -> Seq {
+        self.read
+    }
+
+    /// All that is on record as taken.
+    pub fn all_taken(&self) -> impl Iterator<Item = Seq> {
+        self.taken.iter().copied()
+    }
+
+    /// What is on record as taken, and need not be any more once [`Group::mark`] is.
+    pub fn forget_taken(&mut self) -> BTreeSet<Seq> {
+        let kept = self.taken.split_off(&Seq(self.read.0 + 1));
+        core::mem::replace(&mut self.taken, kept)
     }
 
     /// Assigns the next message under `number`, if there is one and a member that may have it. One over its time is
-    /// not for anybody: the second value counts such.
-    pub fn assign(&mut self, number: u64, wall_ms: u64) -> (Option<Assignment>, usize) {
+    /// not for anybody: the second value counts such. `is_recorded`: the group has a record, so what is taken of the log
+    /// has to have one, too.
+    pub fn assign(&mut self, number: u64, wall_ms: u64, is_recorded: bool) -> (Option<Assignment>, usize) {
         let mut expired = 0;
         while self.queue.front().is_some_and(|queued| queued.message.expires_ms.is_some_and(|at| at <= wall_ms)) {
             self.queue.pop_front();
@@ -198,27 +286,48 @@ impl Group {
         let queued = self.queue.pop_front().expect("it was looked at");
         self.next = at + 1;
         let (Member { id, qos, mark, .. }, ref mut has) = self.members[at];
-        let assignment =
-            Assignment { to: id, mark, message: Arc::clone(&queued.message), qos: qos.min(queued.message.qos) };
-        if assignment.qos > Qos::AtMostOnce {
+        let (message, qos) = (Arc::clone(&queued.message), qos.min(queued.message.qos));
+        let claim = queued.seq.filter(|_| is_recorded && qos == Qos::ExactlyOnce);
+        if qos > Qos::AtMostOnce {
             *has += 1;
-            self.assigned.insert(number, Assigned { to: id, queued });
+            let hold = match qos {
+                Qos::ExactlyOnce => Hold::Given { queued, is_claimed: claim.is_some() },
+                _ => Hold::Lent(queued),
+            };
+            self.assigned.insert(number, Assigned { to: id, hold });
         }
-        (Some(assignment), expired)
+        (Some(Assignment { to: id, mark, message, qos, claim }), expired)
     }
 
-    /// A member has acknowledged what it got under this number; false: it is not assigned any more.
+    /// A member's session has a QoS 2 message, and it is on record if it has to be: it is nobody else's from now on.
+    /// False: the member has gone, and the number with it.
+    pub fn take(&mut self, number: u64) -> bool {
+        let Some(assigned) = self.assigned.get_mut(&number) else { return false };
+        let to = assigned.to;
+        if let Hold::Given { queued, is_claimed: true } = core::mem::replace(&mut assigned.hold, Hold::Taken) {
+            self.taken.extend(queued.seq);
+        }
+        let is_there = self.member(to).is_some_and(|(member, _)| member.window > 0);
+        if !is_there {
+            self.unassign(number);
+        }
+        is_there
+    }
+
+    /// A member is done with what it got under this number; false: it is not assigned any more.
     pub fn settle(&mut self, number: u64) -> bool {
         self.unassign(number).is_some()
     }
 
-    /// A member's window was full, or it is gone: another one's turn.
+    /// A member's window was full, or it is gone, or its session ended before it had the message: another one's turn.
     pub fn refuse(&mut self, number: u64) {
-        let Some(Assigned { to, queued }) = self.unassign(number) else { return };
+        let Some(Assigned { to, hold }) = self.unassign(number) else { return };
         if let Some((member, _)) = self.member(to) {
             member.is_full = true;
         }
-        self.requeue(queued);
+        if let Hold::Lent(queued) | Hold::Given { queued, .. } = hold {
+            self.requeue(queued);
+        }
     }
 
     /// Messages that wait for a member, and that members have.
@@ -257,11 +366,14 @@ impl Group {
     }
 
     fn take_back(&mut self, id: MemberId) -> Vec<u64> {
+        let is_its = |assigned: &Assigned| assigned.to == id && !matches!(assigned.hold, Hold::Given { .. });
         let gone: Vec<u64> =
-            self.assigned.iter().rev().filter(|(_, assigned)| assigned.to == id).map(|(number, _)| *number).collect();
+            self.assigned.iter().rev().filter(|(_, assigned)| is_its(assigned)).map(|(number, _)| *number).collect();
         for &number in &gone {
             let assigned = self.unassign(number).expect("it was just found");
-            self.requeue(assigned.queued);
+            if let Hold::Lent(queued) = assigned.hold {
+                self.requeue(queued);
+            }
         }
         gone
     }
@@ -313,7 +425,7 @@ mod tests {
     }
 
     fn assigned(group: &mut Group, number: u64) -> Option<u32> {
-        group.assign(number, 0).0.map(|assignment| assignment.to.session.index)
+        group.assign(number, 0, true).0.map(|assignment| assignment.to.session.index)
     }
 
     #[test]
@@ -332,15 +444,103 @@ mod tests {
         logged(&mut group, 1..=4);
         assert!((1..=4).all(|number| assigned(&mut group, number).is_some()));
         assert!(group.settle(1));
-        assert_eq!(group.settled(), Seq(1));
+        assert_eq!(group.mark().settled(), Seq(1));
         group.open(id(0), 0);
-        assert_eq!(group.settled(), Seq(1));
+        assert_eq!(group.mark().settled(), Seq(1));
         assert_eq!(assigned(&mut group, 5), None, "the other's window is full");
         assert!(group.settle(2) && group.settle(4));
-        assert_eq!(group.settled(), Seq(2));
+        assert_eq!(group.mark(), Mark { through: Seq(4), open: vec![Seq(3)] });
         assert_eq!(assigned(&mut group, 6), Some(1));
         assert!(group.settle(6));
-        assert_eq!(group.settled(), Seq(4));
+        assert_eq!(group.mark().settled(), Seq(4));
+    }
+
+    fn group_of_two(windows: &[u16]) -> Group {
+        let mut group = group(&[]);
+        (0..).zip(windows).for_each(|(n, &window)| {
+            group.join(Member { qos: Qos::ExactlyOnce, ..member(n, window) });
+        });
+        group
+    }
+
+    fn logged_twice(group: &mut Group, seqs: core::ops::RangeInclusive<u64>) {
+        let last = Seq(*seqs.end());
+        group.tell(last);
+        group.take_read(seqs.map(|seq| (Seq(seq), message(Qos::ExactlyOnce, None))), last);
+    }
+
+    fn mark(through: u64, open: &[u64]) -> Mark {
+        Mark { through: Seq(through), open: open.iter().copied().map(Seq).collect() }
+    }
+
+    #[test]
+    fn what_a_session_has_taken_at_qos2_is_nobody_else_s() {
+        let mut group = group_of_two(&[1, 1]);
+        logged_twice(&mut group, 1..=3);
+        let (first, _) = group.assign(1, 0, true);
+        assert_eq!(first.map(|first| (first.qos, first.claim)), Some((Qos::ExactlyOnce, Some(Seq(1)))));
+        assert_eq!(group.mark(), mark(3, &[1, 2, 3]));
+        assert!(group.take(1));
+        assert_eq!(group.mark(), mark(3, &[2, 3]));
+        assert_eq!((assigned(&mut group, 2), assigned(&mut group, 3)), (Some(1), None), "it fills its window");
+        assert_eq!(group.open(id(0), 0), [1], "its connection ends");
+        assert!(group.open(id(0), 1).is_empty());
+        assert_eq!(assigned(&mut group, 3), Some(0));
+        assert_eq!(group.forget_taken().into_iter().collect::<Vec<_>>(), [Seq(1)]);
+    }
+
+    #[test]
+    fn what_a_session_has_not_answered_at_qos2_waits_for_its_answer() {
+        for is_taken in [false, true] {
+            let mut group = group_of_two(&[2, 2]);
+            logged_twice(&mut group, 1..=2);
+            assert_eq!(assigned(&mut group, 1), Some(0));
+            assert_eq!((group.open(id(0), 0), group.leave(id(0)), group.leave(id(1))), (vec![], vec![], vec![]));
+            assert!(!group.is_over() && group.mark() == mark(2, &[1, 2]));
+            // Who comes back has what it had.
+            group.join(Member { qos: Qos::ExactlyOnce, ..member(0, 1) });
+            assert_eq!(assigned(&mut group, 2), None);
+            group.leave(id(0));
+            if is_taken {
+                assert!(!group.take(1), "the member has gone");
+                assert_eq!(group.mark(), mark(2, &[2]));
+            } else {
+                group.refuse(1);
+                assert_eq!(group.mark(), mark(2, &[1, 2]));
+            }
+            assert!(group.is_over());
+        }
+    }
+
+    #[test]
+    fn a_group_reads_again_what_was_open_and_not_what_was_done_with_or_taken() {
+        let mut group = group_of_two(&[9]);
+        group.resume(mark(6, &[2, 4]), Seq(9));
+        group.resume_taken(Seq(4));
+        group.resume_taken(Seq(8));
+        assert_eq!(group.wants_read(), Some(Seq(1)));
+        assert_eq!(group.mark(), mark(6, &[2]), "a crash now loses nothing of it");
+        let all = |seqs: core::ops::RangeInclusive<u64>| seqs.map(|seq| (Seq(seq), message(Qos::ExactlyOnce, None)));
+        group.take_read(all(2..=3), Seq(3));
+        assert_eq!(group.mark(), mark(6, &[2]));
+        assert!(group.forget_taken().is_empty(), "it has not read so far");
+        group.take_read(all(4..=9), Seq(9));
+        assert_eq!(group.mark(), mark(9, &[2, 7, 9]));
+        assert_eq!(group.forget_taken().into_iter().collect::<Vec<_>>(), [Seq(4), Seq(8)]);
+    }
+
+    #[test]
+    fn without_a_record_of_the_group_nothing_has_to_be_claimed() {
+        let mut group = group_of_two(&[2]);
+        logged_twice(&mut group, 1..=1);
+        let (first, _) = group.assign(1, 0, false);
+        assert_eq!(first.map(|first| first.claim), Some(None));
+        assert_eq!(group.mark(), mark(1, &[]), "whoever has it has it at most once");
+        assert!(!group.offer(&message(Qos::ExactlyOnce, None)));
+        let (second, _) = group.assign(2, 0, true);
+        assert_eq!(second.map(|second| second.claim), Some(None), "it is not logged");
+        assert!(group.take(1) && group.take(2));
+        assert_eq!(group.all_taken().count(), 0);
     }
 
     #[test]
@@ -370,7 +570,7 @@ mod tests {
     fn what_is_over_its_time_is_nobody_s() {
         let mut group = group(&[1]);
         assert!(!group.offer(&message(Qos::AtLeastOnce, Some(5))));
-        assert_eq!(group.assign(1, 5), (None, 1));
+        assert_eq!(group.assign(1, 5, true), (None, 1));
         assert_eq!(group.held(), 0);
     }
 
@@ -382,6 +582,6 @@ mod tests {
         group.open(id(0), 1);
         assert_eq!(group.wants_read(), Some(Seq(0)));
         group.take_read(std::iter::empty(), Seq(3));
-        assert_eq!((group.wants_read(), group.settled()), (None, Seq(3)));
+        assert_eq!((group.wants_read(), group.mark().settled()), (None, Seq(3)));
     }
 }

@@ -23,7 +23,8 @@ use std::sync::Arc;
 
 use self::core::Spare;
 pub use self::core::{
-    Close, Effective, Flight, InFlight, LoggedAt, Naming, Offer, OnlyStream, Protocol, Session, Subscription, Text,
+    Claim, Close, Effective, Flight, InFlight, LoggedAt, Naming, Offer, OnlyStream, Protocol, Session, Subscription,
+    Text,
 };
 pub use self::core::{RETAIN_AS_PUBLISHED, share_of};
 pub use directory::{Directory, Full, Record, SessionsOf, Thawed};
@@ -125,10 +126,12 @@ pub enum Effect {
         /// At a time.
         window: u16,
     },
-    /// A message that a share group assigned under this number is done with.
-    ShareSettled {
+    /// Tell a share group what becomes of a message that it assigned under this number.
+    Share {
         /// The group's.
         number: u64,
+        /// What.
+        fate: Fate,
     },
     /// Its filters cover the inbox no longer: this is how far it has read, for the user's read mark.
     InboxLeft {
@@ -214,6 +217,17 @@ pub enum Effect {
     },
     /// Count something by name (drops, refusals).
     Count(Counter),
+}
+
+/// What becomes of a message that a share group has assigned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Of QoS 2: it is the session's, on record if it has to be, and nobody else's any more.
+    Taken,
+    /// It is done with.
+    Settled,
+    /// Of QoS 2: the session has ended before it had the message. A claim may have been recorded meanwhile.
+    Returned(Option<(AppId, Claim)>),
 }
 
 /// What a device may ask, of what it may subscribe to.
@@ -385,11 +399,13 @@ pub enum Counter {
     SubscriptionWithdrawn,
     /// A will was not published because it is not inside its client's rights any more.
     WillRefused,
+    /// A share group's message of QoS 2 was not completed when its session ended, and may be nobody else's.
+    DroppedShareSessionEnded,
 }
 
 impl Counter {
     /// All, in order: the index of each is its number.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::DroppedExpired,
         Self::DroppedTooLarge,
         Self::DroppedWindowFull,
@@ -404,6 +420,7 @@ impl Counter {
         Self::RetainedUnnoted,
         Self::SubscriptionWithdrawn,
         Self::WillRefused,
+        Self::DroppedShareSessionEnded,
     ];
 
     /// Its name in figures.
@@ -423,6 +440,7 @@ impl Counter {
             Self::RetainedUnnoted => "retained_unnoted",
             Self::SubscriptionWithdrawn => "subscriptions_withdrawn",
             Self::WillRefused => "wills_refused",
+            Self::DroppedShareSessionEnded => "dropped_share_session_ended",
         }
     }
 }

@@ -54,6 +54,7 @@ impl Gateway {
                     let member = member.or(session).expect("whose it was is known");
                     self.orphans.insert((member, receipt), record);
                 }
+                (Effect::Share { number, fate }, _) => self.tell_fate(core, number, fate),
                 (effect, Some(session)) => self.apply_to(core, session, effect),
                 (effect, None) => unreachable!("{effect:?} needs a session"),
             }
@@ -109,7 +110,6 @@ impl Gateway {
                 self.dirty.push_back(session);
             }
             Effect::ShareOpen { window } => self.open_shares(core, session, window),
-            Effect::ShareSettled { number } => self.settle_share(core, number, true),
             Effect::ReadRetained { filter, after, limit } => self.read_retained(core, session, filter, after, limit),
             Effect::DeliverRetained { message, identifier } => {
                 self.deliver_retained(core, session, &message, identifier);

@@ -57,6 +57,7 @@ impl Gateway {
             Waiting::ShareRead { index, share } => self.on_share_read(core, index, &share, result),
             Waiting::ShareWritten { index, share } => self.on_share_written(core, index, &share),
             Waiting::ShareTopics { index, share } => self.on_share_topics(core, index, &share, result),
+            Waiting::ShareReturned { number } => self.on_share_returned(core, number, result.is_ok()),
             Waiting::History(read) => self.on_history_read(core, *read, result),
             Waiting::UnreadMark { index } => self.on_unread_mark(index, result),
             Waiting::UnreadPage { index } => self.on_unread_page(index, now.wall_ms, result),

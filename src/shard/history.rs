@@ -68,6 +68,7 @@ impl Gateway {
                     read.is_lost = true;
                     read.query.after = None;
                     read.entries.clear();
+                    read.bytes = 0;
                     return self.submit_history(read);
                 }
                 let is_more = entries.last().is_some_and(|last| last.offset < head.last);

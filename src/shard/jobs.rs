@@ -4,8 +4,7 @@
 use super::gateway::{Core, Gateway};
 use crate::io::Driver;
 use crate::limits::{
-    CURSOR_WRITE_DELAY, RECEIVES_IN_FLIGHT_MAX, TURN_EXPIRIES_MAX, TURN_FANOUT_VISITS_BEHIND, TURN_FANOUT_VISITS_MAX,
-    TURN_LAZY_WRITES_MAX, TURN_PULLS_MAX,
+    CURSOR_WRITE_DELAY, TURN_EXPIRIES_MAX, TURN_FANOUT_VISITS_MAX, TURN_LAZY_WRITES_MAX, TURN_PULLS_MAX,
 };
 use crate::session::CloseReason;
 use crate::store::Request;
@@ -15,9 +14,8 @@ use super::log_port::Waiting;
 impl Gateway {
     /// Does a bounded share of each; true when there is more to do now.
     pub(super) fn work<D: Driver>(&mut self, core: &mut Core<D>) -> bool {
-        let visits = visits(core.reads_waiting());
-        let left = self.work_incoming(core, visits);
-        let more_fanout = self.run_fanout(core, left.max(visits / 2));
+        let left = self.work_incoming(core, TURN_FANOUT_VISITS_MAX);
+        let more_fanout = self.run_fanout(core, left.max(TURN_FANOUT_VISITS_MAX / 2));
         for _ in 0..TURN_PULLS_MAX {
             let Some((session, after)) = self.pulls.pop_front() else { break };
             self.serve_pull(core, session, after);
@@ -140,27 +138,6 @@ impl Gateway {
 
 const RETRY_MS: u64 = 5;
 
-/// Visits of a turn: fewer than it reads connections while the line of those is longer than that. Never none, so that
-/// neither side can hold the other up for ever.
-fn visits(reads_waiting: usize) -> usize {
-    if reads_waiting > RECEIVES_IN_FLIGHT_MAX { TURN_FANOUT_VISITS_BEHIND } else { TURN_FANOUT_VISITS_MAX }
-}
-
 fn millis(duration: core::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_turn_visits_fewer_than_it_reads_while_more_wait_to_be_read_than_it_reads() {
-        assert_eq!(visits(0), TURN_FANOUT_VISITS_MAX);
-        assert_eq!(visits(RECEIVES_IN_FLIGHT_MAX - 1), TURN_FANOUT_VISITS_MAX);
-        assert_eq!(visits(RECEIVES_IN_FLIGHT_MAX), TURN_FANOUT_VISITS_MAX);
-        assert_eq!(visits(RECEIVES_IN_FLIGHT_MAX + 1), TURN_FANOUT_VISITS_BEHIND);
-        // What every visit brings to read is worked off faster than it comes.
-        assert!(visits(usize::MAX) < RECEIVES_IN_FLIGHT_MAX && visits(usize::MAX) > 0);
-    }
 }

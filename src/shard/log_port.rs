@@ -32,12 +32,14 @@ pub(crate) enum Waiting {
     Locate { session: SessionId },
     /// Where the log stands, at start.
     RestoreSeq,
-    /// The record of a share group.
+    /// The records of a share group.
     ShareRead { index: usize, share: Arc<str> },
     /// A share group's first record.
     ShareWritten { index: usize, share: Arc<str> },
     /// A share group reads its topics.
     ShareTopics { index: usize, share: Arc<str> },
+    /// What a member that ended gives back to its group.
+    ShareReturned { number: u64 },
     /// A page of records, at start.
     Restore(Next),
     /// This shard is the home of a topic whose message is being committed.

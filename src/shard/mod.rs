@@ -12,11 +12,11 @@
 //! `push` the control plane's messages · `log_port`, `done` requests to the log and their answers · `incoming` what came
 //! for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound` frames into outboxes · `gaps` what retention
 //! took · `lagging`, `unsent` what waits for a window or an outbox · `waits` pushes that wait for devices · `subscribe`
-//! interest · `retained` what is kept for who subscribes · `share` share groups · `jobs` the rest of the turn · `restore`
-//! at start · `event_stream`, `poll` what only they need · `admin`, `connections`, `stats` the operator · `watching`
-//! what backends are told of devices · `history`, `unread` what streams hold for who asks · `presence` who subscribes
-//! to a topic · `questions` the same for devices · `failpoint` the end of a debug build at a durable
-//! point.
+//! interest · `retained` what is kept for who subscribes · `share`, `share_member`, `share_record` share groups · `jobs`
+//! the rest of the turn · `restore` at start · `event_stream`, `poll` what only they need · `admin`, `connections`,
+//! `stats` the operator · `watching` what backends are told of devices · `history`, `unread` what streams hold for who
+//! asks · `presence` who subscribes to a topic · `questions` the same for devices · `failpoint` the end of a debug build
+//! at a durable point.
 
 mod admin;
 mod apply;
@@ -55,6 +55,8 @@ mod restore;
 mod retained;
 pub mod settings;
 mod share;
+mod share_member;
+mod share_record;
 mod stats;
 mod subscribe;
 mod turning;

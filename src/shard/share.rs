@@ -4,10 +4,9 @@
 //!   member's shard                                  the group's home
 //!   SUBSCRIBE, open, closed, leave ──Member──►      members; interest in the filter like any subscriber's
 //!   session's window ◄──────────Deliver────────     a pass offers, the log is read, one member is picked
-//!   PUBACK, no room ────────────Settled──────►      done, or another member's turn
+//!   PUBACK, no room, taken ─────Said─────────►      done, another member's turn, or that session's for good
 //! ```
-//! A group whose members' sessions outlive their connections has a record of how far all is acknowledged, committed
-//! before the first SUBACK and then written lazily: after a crash what was on its way is assigned again.
+//! The members' side is in `share_member`, what is on record in `share_record`.
 
 use super::gateway::{Core, Gateway};
 use super::letter::Letter;
@@ -18,12 +17,12 @@ use crate::base::log::{RecordChange, StreamGap};
 use crate::base::message::{Entry, Message, StreamKey};
 use crate::io::Driver;
 use crate::limits::{CURSOR_WRITE_DELAY, READ_ENTRIES_MAX, SHARE_READ_MESSAGES_MAX, TURN_SHARE_ASSIGNMENTS_MAX};
+use crate::router::FilterId;
 use crate::router::filter::matches;
 use crate::router::share::{Assignment, Group, Member, MemberId};
 use crate::router::subscribers::{Moved, Options, Subscriber};
-use crate::router::{FilterId, share};
 use crate::session::core::record;
-use crate::session::{Counter, Gap, Offer, Session, Text, share_of};
+use crate::session::{Claim, Counter, Gap, share_of};
 use crate::store::{Answer, Request, StoreError};
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
@@ -33,7 +32,7 @@ use std::sync::Arc;
 pub(super) const GROUP: u32 = 1 << 31;
 
 /// A number of an assignment has its home above this bit; a home counts the rest.
-const HOME_SHIFT: u32 = 48;
+pub(super) const HOME_SHIFT: u32 = 48;
 
 /// Between a group's home and the shards of its members.
 #[derive(Debug)]
@@ -41,11 +40,22 @@ pub(crate) enum ShareLetter {
     /// To the home.
     Member { app: AppId, share: Arc<str>, id: MemberId, change: Change },
     /// To a member.
-    Deliver { session: SessionId, message: Arc<Message>, qos: Qos, number: u64, mark: u32 },
+    Deliver { session: SessionId, message: Arc<Message>, qos: Qos, number: u64, mark: u32, claim: Option<Claim> },
     /// To the home.
-    Settled { number: u64, is_done: bool },
+    Said { number: u64, outcome: Outcome },
     /// To a member that is connected: retention took something from the group before it was read.
     Gap { session: SessionId, gap: StreamGap },
+}
+
+/// What became of an assignment. At QoS 2 each is answered with one of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Of QoS 2: it is the session's, and nobody else's.
+    Taken,
+    /// It is done with.
+    Done,
+    /// There was no room for it, or the session ended before it had it.
+    Refused,
 }
 
 /// What a member has done.
@@ -61,26 +71,31 @@ pub(crate) enum Change {
 
 /// A group at its home.
 #[derive(Debug)]
-struct Home {
-    share: Arc<str>,
-    group: Group,
+pub(super) struct Home {
+    pub(super) share: Arc<str>,
+    pub(super) group: Group,
     /// Its place in the list of its filter.
     filter: FilterId,
     position: u32,
     /// Members that wait for their answer.
-    joining: Vec<(ShardId, u32)>,
+    pub(super) joining: Vec<(ShardId, u32)>,
     /// Requests for interest under way.
-    installing: u32,
-    record: Recording,
+    pub(super) installing: u32,
+    pub(super) record: Recording,
+    /// It was founded after the start. What is on record of its name is of a group whose members' sessions ended with the
+    /// process, or were removed just before its end.
+    pub(super) is_fresh: bool,
+    /// Its record was among those that have been read.
+    pub(super) has_mark: bool,
     /// A read of the log is under way.
     reading: bool,
     is_queued: bool,
-    is_unwritten: bool,
+    pub(super) is_unwritten: bool,
 }
 
 /// How far a group's record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Recording {
+pub(super) enum Recording {
     /// It is not known whether there is one.
     Unread,
     Reading,
@@ -93,7 +108,7 @@ enum Recording {
 /// All groups at home at one shard.
 #[derive(Debug, Default)]
 pub(crate) struct Shares {
-    homes: Slab<Home>,
+    pub(super) homes: Slab<Home>,
     names: HashMap<(AppId, Arc<str>), usize>,
     /// The group of each number that is assigned.
     numbers: HashMap<u64, usize>,
@@ -101,8 +116,10 @@ pub(crate) struct Shares {
     /// Groups that may have something to assign or to read.
     queue: VecDeque<usize>,
     /// Groups whose record is behind.
-    unwritten: VecDeque<usize>,
-    unwritten_since_ms: u64,
+    pub(super) unwritten: VecDeque<usize>,
+    pub(super) unwritten_since_ms: u64,
+    /// What members that ended give back, once that is on record.
+    pub(super) returned: Vec<(u64, Option<RecordChange>)>,
 }
 
 impl Shares {
@@ -117,12 +134,12 @@ impl Shares {
 
     /// Whether there is something to do now.
     pub(crate) fn has_work(&self) -> bool {
-        !self.queue.is_empty()
+        !self.queue.is_empty() || !self.returned.is_empty()
     }
 
     /// When records are to be written.
     pub(crate) fn write_ms(&self) -> Option<u64> {
-        (!self.unwritten.is_empty()).then(|| self.unwritten_since_ms + delay_ms())
+        (!self.unwritten.is_empty()).then(|| self.unwritten_since_ms + CURSOR_WRITE_DELAY.as_millis() as u64)
     }
 
     /// What was assigned under these numbers is not any more.
@@ -132,77 +149,11 @@ impl Shares {
         }
     }
 
-    fn enqueue(&mut self, index: usize) {
+    pub(super) fn enqueue(&mut self, index: usize) {
         let Some(home) = self.homes.get_mut(index) else { return };
         if !core::mem::replace(&mut home.is_queued, true) {
             self.queue.push_back(index);
         }
-    }
-}
-
-fn delay_ms() -> u64 {
-    u64::try_from(CURSOR_WRITE_DELAY.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// What a member's shard does.
-impl Gateway {
-    /// Tells a group's home of a member that lives here.
-    pub(super) fn tell_share<D: Driver>(
-        &mut self,
-        core: &mut Core<D>,
-        app: AppId,
-        share: &Arc<str>,
-        session: SessionId,
-        change: Change,
-    ) {
-        let Some((group, filter)) = share_of(share) else { unreachable!("it was granted as a shared subscription") };
-        let home = self.homes.share(app, group, filter);
-        let id = MemberId { shard: self.shard, session };
-        let letter = ShareLetter::Member { app, share: Arc::clone(share), id, change };
-        core.send_control(home, Letter::Share(Box::new(letter)));
-    }
-
-    /// A session has unsubscribed, or ended.
-    pub(super) fn leave_share<D: Driver>(&mut self, core: &mut Core<D>, share: &(AppId, Text), session: SessionId) {
-        self.tell_share(core, share.0, share.1.shared(), session, Change::Leave);
-    }
-
-    /// A session has a connection with room, or none: all its groups are told.
-    pub(super) fn open_shares<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, window: u16) {
-        let Some(session) = self.directory.get(id) else { return };
-        let app = session.app();
-        let shares = session.subscriptions().iter().filter(|subscription| subscription.is_shared());
-        let shares: Vec<Arc<str>> = shares.map(|subscription| Arc::clone(subscription.text.shared())).collect();
-        for share in &shares {
-            self.tell_share(core, app, share, id, Change::Open(window));
-        }
-    }
-
-    fn on_share_delivery<D: Driver>(&mut self, core: &mut Core<D>, letter: ShareLetter) {
-        let ShareLetter::Deliver { session: id, message, qos, number, mark } = letter else {
-            unreachable!("the caller looked")
-        };
-        let is_there = self.directory.get(id).is_some_and(Session::is_open);
-        if qos == Qos::AtMostOnce {
-            if is_there {
-                self.deliver_shared_once(core, id, &message, mark);
-            } else {
-                self.counters.session(Counter::DroppedOffline);
-            }
-            return;
-        }
-        let mut offer = Offer::Full;
-        self.tell_session(core, id, |session, effects| offer = session.offer_shared(&message, number, mark, effects));
-        match offer {
-            Offer::Send(delivery) => self.deliver_in_flight(core, id, delivery, false),
-            _ => self.settle_share(core, number, false),
-        }
-    }
-
-    /// A member is done with a message, or cannot take it.
-    pub(super) fn settle_share<D: Driver>(&mut self, core: &mut Core<D>, number: u64, is_done: bool) {
-        let home = ShardId(u16::try_from(number >> HOME_SHIFT).expect("16 bits are left"));
-        core.send_control(home, Letter::Share(Box::new(ShareLetter::Settled { number, is_done })));
     }
 }
 
@@ -211,20 +162,34 @@ impl Gateway {
     pub(super) fn on_share<D: Driver>(&mut self, core: &mut Core<D>, letter: ShareLetter) {
         match letter {
             ShareLetter::Member { app, share, id, change } => self.on_member(core, app, &share, id, change),
-            ShareLetter::Settled { number, is_done } => {
-                let Some(index) = self.shares.numbers.remove(&number) else { return };
-                let Some(home) = self.shares.homes.get_mut(index) else { return };
-                if is_done {
-                    home.group.settle(number);
-                    self.share_moved(core, index);
-                } else {
-                    home.group.refuse(number);
-                }
-                self.shares.enqueue(index);
-            }
+            ShareLetter::Said { number, outcome } => self.on_said(core, number, outcome),
             ShareLetter::Gap { session, gap } => self.deliver_gap(core, session, &Gap::Topics(gap)),
             deliver @ ShareLetter::Deliver { .. } => self.on_share_delivery(core, deliver),
         }
+    }
+
+    fn on_said<D: Driver>(&mut self, core: &mut Core<D>, number: u64, outcome: Outcome) {
+        let Some(&index) = self.shares.numbers.get(&number) else { return };
+        let group = &mut self.shares.homes[index].group;
+        let is_assigned = match outcome {
+            Outcome::Taken => group.take(number),
+            Outcome::Done => {
+                group.settle(number);
+                false
+            }
+            Outcome::Refused => {
+                group.refuse(number);
+                false
+            }
+        };
+        if !is_assigned {
+            self.shares.numbers.remove(&number);
+        }
+        if self.shares.homes[index].group.is_over() {
+            return self.disband(core, index);
+        }
+        self.share_moved(core, index);
+        self.shares.enqueue(index);
     }
 
     fn on_member<D: Driver>(&mut self, core: &mut Core<D>, app: AppId, share: &Arc<str>, id: MemberId, change: Change) {
@@ -249,7 +214,7 @@ impl Gateway {
                 let Some(index) = known else { return };
                 let gone = self.shares.homes[index].group.leave(id);
                 self.shares.forget(&gone);
-                if self.shares.homes[index].group.is_empty() {
+                if self.shares.homes[index].group.is_over() {
                     return self.disband(core, index);
                 }
                 self.update_group(core, index, false);
@@ -273,6 +238,8 @@ impl Gateway {
             joining: Vec::new(),
             installing: 0,
             record: Recording::Unread,
+            is_fresh: self.is_serving(),
+            has_mark: false,
             reading: false,
             is_queued: false,
             is_unwritten: false,
@@ -309,71 +276,6 @@ impl Gateway {
         self.go_on_joining(core, index);
     }
 
-    /// Answers who waits, once interest is installed and the group's record is read and, if it has to be, written.
-    fn go_on_joining<D: Driver>(&mut self, core: &mut Core<D>, index: usize) {
-        let home = &mut self.shares.homes[index];
-        let key = || record::share_key(home.group.app, &home.share);
-        match home.record {
-            Recording::Unread => {
-                home.record = Recording::Reading;
-                let request = Request::ReadRecords { prefix: key(), after: Box::default(), limit: 1 };
-                self.log.submit(request, Waiting::ShareRead { index, share: Arc::clone(&home.share) });
-            }
-            Recording::Absent if home.installing == 0 && home.group.wants().1 => {
-                home.record = Recording::Writing;
-                let records = vec![record::share(key(), home.group.settled())];
-                let request = Request::Append { key: None, entries: Vec::new(), records };
-                self.log.submit(request, Waiting::ShareWritten { index, share: Arc::clone(&home.share) });
-            }
-            Recording::Absent | Recording::Present if home.installing == 0 => {
-                for (shard, ticket) in core::mem::take(&mut home.joining) {
-                    core.send_control(shard, Letter::InterestSet { ticket });
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// A group by the number it had when something was asked for it, if it is still that one.
-    fn group_at(&mut self, index: usize, share: &Arc<str>) -> Option<&mut Home> {
-        self.shares.homes.get_mut(index).filter(|home| home.share == *share)
-    }
-
-    /// The record of a group, if it has one.
-    pub(super) fn on_share_read<D: Driver>(
-        &mut self,
-        core: &mut Core<D>,
-        index: usize,
-        share: &Arc<str>,
-        result: Result<Answer, StoreError>,
-    ) {
-        let told = self.seq;
-        let Some(home) = self.group_at(index, share).filter(|home| home.record == Recording::Reading) else { return };
-        match result {
-            Ok(Answer::Records(records)) => {
-                let settled = records.first().and_then(|(_, value)| record::parse_share(value));
-                home.record = if settled.is_some() { Recording::Present } else { Recording::Absent };
-                if let Some(settled) = settled {
-                    home.group.resume(settled, told.max(settled));
-                }
-            }
-            // Without it messages would be lost. The log answers as fast as it can, so this asks no oftener.
-            _ => {
-                self.counters.failed_reads += 1;
-                self.shares.homes[index].record = Recording::Unread;
-            }
-        }
-        self.go_on_joining(core, index);
-        self.shares.enqueue(index);
-    }
-
-    /// The first record of a group is committed. If it could not be, its members' own commits fail as well.
-    pub(super) fn on_share_written<D: Driver>(&mut self, core: &mut Core<D>, index: usize, share: &Arc<str>) {
-        let Some(home) = self.group_at(index, share).filter(|home| home.record == Recording::Writing) else { return };
-        home.record = Recording::Present;
-        self.go_on_joining(core, index);
-    }
-
     fn disband<D: Driver>(&mut self, core: &mut Core<D>, index: usize) {
         let home = self.shares.homes.remove(index);
         let Home { share, group, filter, position, record, joining, .. } = home;
@@ -391,7 +293,9 @@ impl Gateway {
             self.tell_homes(core, group.app, &group.filter, gone.interest.after, None);
         }
         if matches!(record, Recording::Writing | Recording::Present) {
-            let records = vec![RecordChange { key: record::share_key(group.app, &share), value: None }];
+            let taken = group.all_taken().map(|seq| record::share_taken_key(group.app, &share, seq));
+            let keys = core::iter::once(record::share_key(group.app, &share)).chain(taken);
+            let records = keys.map(|key| RecordChange { key, value: None }).collect();
             self.log.submit(Request::Append { key: None, entries: Vec::new(), records }, Waiting::Nobody);
         }
     }
@@ -433,6 +337,7 @@ impl Gateway {
                 self.read_share(core, index);
             }
         }
+        self.give_back();
         self.write_shares(core);
     }
 
@@ -442,16 +347,17 @@ impl Gateway {
         loop {
             let number = (u64::from(self.shard.0) << HOME_SHIFT) | (self.shares.last_number + 1);
             let home = &mut self.shares.homes[index];
-            let (assignment, expired) = home.group.assign(number, wall_ms);
+            let (assignment, expired) = home.group.assign(number, wall_ms, home.record != Recording::Absent);
             (0..expired).for_each(|_| self.counters.session(Counter::DroppedExpired));
-            let Some(Assignment { to, mark, message, qos }) = assignment else { return false };
+            let Some(Assignment { to, mark, message, qos, claim }) = assignment else { return false };
+            let claim = claim.map(|seq| Claim { share: Arc::clone(&home.share), seq });
             self.shares.last_number += 1;
             if qos > Qos::AtMostOnce {
                 self.shares.numbers.insert(number, index);
             } else {
                 self.share_moved(core, index);
             }
-            let letter = ShareLetter::Deliver { session: to.session, message, qos, number, mark };
+            let letter = ShareLetter::Deliver { session: to.session, message, qos, number, mark, claim };
             core.send_control(to.shard, Letter::Share(Box::new(letter)));
             *budget = budget.saturating_sub(1);
             if *budget == 0 {
@@ -526,6 +432,7 @@ impl Gateway {
         self.shares.enqueue(index);
         for gap in gaps.iter().filter(|gap| before < gap.trimmed && gap.trimmed <= through) {
             if matches!(&gap.stream, StreamKey::Topic(_, topic) if matches(&filter, topic)) {
+                self.counters.share_gaps += 1;
                 self.tell_share_gap(core, index, gap);
             }
         }
@@ -542,42 +449,5 @@ impl Gateway {
                 core.send_control(shard, Letter::Share(Box::new(letter)));
             }
         }
-    }
-
-    /// A group's position may have moved: its record follows within a second.
-    fn share_moved<D: Driver>(&mut self, core: &mut Core<D>, index: usize) {
-        let home = &mut self.shares.homes[index];
-        if home.record != Recording::Present || core::mem::replace(&mut home.is_unwritten, true) {
-            return;
-        }
-        if self.shares.unwritten.is_empty() {
-            self.shares.unwritten_since_ms = core.now().monotonic_ms;
-        }
-        self.shares.unwritten.push_back(index);
-    }
-
-    fn write_shares<D: Driver>(&mut self, core: &mut Core<D>) {
-        let is_due = self.shares.write_ms().is_some_and(|at| at <= core.now().monotonic_ms);
-        if !is_due || self.log.congested() {
-            return;
-        }
-        let mut records = Vec::new();
-        for index in core::mem::take(&mut self.shares.unwritten) {
-            let Some(home) = self.shares.homes.get_mut(index).filter(|home| home.is_unwritten) else { continue };
-            home.is_unwritten = false;
-            records.push(record::share(record::share_key(home.group.app, &home.share), home.group.settled()));
-        }
-        if !records.is_empty() {
-            self.log.submit(Request::Append { key: None, entries: Vec::new(), records }, Waiting::Nobody);
-        }
-    }
-
-    /// How a granted shared subscription is told to its group.
-    pub(super) fn member_of(&self, session: SessionId, qos: Qos, mark: u32, ticket: u32) -> Option<Change> {
-        let state = self.directory.get(session)?;
-        let window = if state.is_open() { state.share_window() } else { 0 };
-        let id = share::MemberId { shard: self.shard, session };
-        let member = Member { id, qos, mark, durable: state.is_durable(), window, is_full: false };
-        Some(Change::Join { member, ticket })
     }
 }

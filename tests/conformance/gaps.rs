@@ -156,3 +156,30 @@ fn what_is_gone_before_a_share_group_read_it_is_told_to_its_members() {
     let mut phone = node.hello(&one);
     assert_eq!(named(&phone.expect_and_ack("6")), Vec::<&str>::new(), "what it was told it is not told again");
 }
+
+#[test]
+fn what_retention_takes_before_a_share_group_reads_it_is_counted() {
+    let node = node();
+    let member = Hello::lasting("member");
+    listener(&node, &member, &[("$share/group/rooms/+", Qos::ExactlyOnce)]);
+    for text in ["1", "2", "3"] {
+        node.push_topic("rooms/1", text.as_bytes(), Qos::AtLeastOnce);
+    }
+    forget_what_is_at_hand(&node);
+    let mut phone = node.hello(&member);
+    for text in ["1", "2", "3"] {
+        phone.expect_and_ack(text);
+    }
+    assert_eq!(node.counter("share_gaps"), 0, "all is kept");
+    phone.bye();
+    for text in ["4", "5", "6", "7"] {
+        node.push_topic("rooms/1", text.as_bytes(), Qos::AtLeastOnce);
+    }
+    node.push_topic("rooms/2", b"other", Qos::AtLeastOnce);
+    forget_what_is_at_hand(&node);
+    let mut phone = node.hello(&member);
+    for text in ["5", "6", "7", "other"] {
+        phone.expect_and_ack(text);
+    }
+    assert_eq!(node.counter("share_gaps"), 1);
+}

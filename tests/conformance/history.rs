@@ -109,10 +109,12 @@ fn a_stream_is_read_in_pages_each_message_once() {
 #[test]
 fn a_page_is_bounded_in_bytes_and_has_one_message_at_least() {
     let node = Node::with(1, |limits| (limits.packet_bytes, limits.outbox_bytes) = (1 << 20, 1 << 20));
-    let large = vec![b'x'; HISTORY_PAGE_BYTES_MAX / 3];
-    (0..6).for_each(|_| node.push_user("ann", &large, Qos::AtLeastOnce));
-    let page = node.history(inbox("ann"), None, 10);
-    assert_eq!((page.entries.len(), page.next, page.has_more()), (2, Offset(2), true));
+    for (user, over, fitting) in [("ann", 0, 4), ("bob", 1, 3)] {
+        let large = vec![b'x'; HISTORY_PAGE_BYTES_MAX / 4 + over];
+        (0..6).for_each(|_| node.push_user(user, &large, Qos::AtLeastOnce));
+        let page = node.history(inbox(user), None, 10);
+        assert_eq!((page.entries.len(), page.next, page.has_more()), (fitting, Offset(fitting as u64), true));
+    }
 }
 
 #[test]

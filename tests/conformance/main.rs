@@ -27,6 +27,7 @@ mod questions;
 mod retained;
 mod sessions;
 mod shared;
+mod shared_twice;
 mod sse;
 mod subscriptions;
 mod tokens;

@@ -1,4 +1,4 @@
-//! Shared subscriptions: each message for one member of its group.
+//! Shared subscriptions: each message for one member of its group. QoS 2 is in `shared_twice`.
 
 use crate::client::{Client, Got, Hello, publish};
 use crate::node::Node;
@@ -146,20 +146,6 @@ fn mqtt5_4_8_2_2_the_name_of_a_share_has_no_wildcard_and_is_followed_by_a_filter
 }
 
 #[test]
-fn mqtt5_4_8_2_3_a_share_is_granted_qos_1_at_most() {
-    let node = Node::new();
-    let mut phone = node.connect("phone");
-    let id = phone.start_subscribe(&[Filter::new(SHARE, Qos::ExactlyOnce)], None);
-    phone.expect(&Got::SubAck(id, vec![1]));
-    let mut publisher = node.connect("publisher");
-    publisher.publish("t/0", b"0", Qos::ExactlyOnce, 1);
-    assert_eq!(phone.expect_and_ack("0").qos, Qos::AtLeastOnce);
-    phone.subscribe(&[(SHARE, Qos::AtMostOnce)]);
-    publisher.publish("t/1", b"1", Qos::AtLeastOnce, 2);
-    assert_eq!(phone.expect_text("1").qos, Qos::AtMostOnce);
-}
-
-#[test]
 fn what_a_member_has_not_acknowledged_when_it_goes_is_another_s() {
     for lasting in [false, true] {
         let node = Node::with_shards(3);
@@ -297,4 +283,27 @@ fn unlogged_messages_for_which_nobody_has_room_are_bounded_and_counted() {
     slow.drain();
     slow.hang_up();
     assert_eq!((node.gauge("share_groups"), node.gauge("subscriptions"), node.gauge("filters")), (0, 0, 0));
+}
+
+#[test]
+fn a_new_group_does_not_go_on_where_one_of_its_name_was_left_by_a_crash() {
+    let node = Node::with_shards(3);
+    let keeper = Hello::lasting("keeper");
+    node.hello(&keeper).subscribe(&[("t/#", Qos::AtLeastOnce)]);
+    let mut one = member(&node, &Hello::lasting("one"));
+    let mut two = member(&node, &Hello::v5("two"));
+    let id = one.unsubscribe(&[SHARE]);
+    one.expect(&Got::UnsubAck(id, vec![0]));
+    let mut publisher = node.connect("publisher");
+    publish_all(&mut publisher, 0, 3, Qos::AtLeastOnce);
+    assert_eq!(together(&mut [&mut two]), [0, 1, 2]);
+    assert_eq!(node.share_records(), 1);
+    node.restart();
+    let mut publisher = node.connect("publisher");
+    publish_all(&mut publisher, 3, 6, Qos::AtLeastOnce);
+    let mut three = member(&node, &Hello::v5("three"));
+    three.expect_nothing();
+    publish_all(&mut publisher, 6, 7, Qos::AtLeastOnce);
+    assert_eq!(together(&mut [&mut three]), [6]);
+    assert_eq!((node.share_records(), node.counter("records_of_ended_sessions")), (0, 1));
 }

@@ -298,11 +298,10 @@ fn shared(at: Place<'_>) -> Result<(), Failure> {
     let filter = format!("$share/group/{topic}");
     let mut members = Vec::new();
     for version in VERSIONS {
-        // QoS 1 is what a share is granted at most.
         let asked = ["-i", &format!("s-{version}"), "-q", "2", "-t", &filter, "-t", &last];
-        members.push(at.start(version, &asked, "Subscribed (mid: 1): 1, 2")?);
+        members.push(at.start(version, &asked, "Subscribed (mid: 1): 2, 2")?);
     }
-    at.publish_all("5", &["-i", "p", "-t", &topic, "-q", "1"], &numbers(40))?;
+    at.publish_all("5", &["-i", "p", "-t", &topic, "-q", "2"], &numbers(40))?;
     let deadline = Instant::now() + PATIENCE;
     while members.iter_mut().map(Subscriber::count).sum::<usize>() < 40 {
         equal(Instant::now() < deadline, true, "all shared messages came in time")?;
@@ -318,7 +317,7 @@ fn shared(at: Place<'_>) -> Result<(), Failure> {
             if message == end {
                 break;
             }
-            let number = message.strip_prefix(&format!("{topic} 1 0  ")).and_then(|number| number.parse::<u32>().ok());
+            let number = message.strip_prefix(&format!("{topic} 2 0  ")).and_then(|number| number.parse::<u32>().ok());
             all.push(number.ok_or(message)?);
         }
         equal(all.len() > before, true, "each member got some")?;

@@ -81,6 +81,7 @@ pub const STRICTER: &[Stricter] = &[
         V311,
         b"\x10\x0C\x00\x04MQTT\x04\x0A\0\0\0\0",
     ),
+    stricter("will QoS 3", "MQTT-3.1.2-14", V311, b"\x10\x11\x00\x04MQTT\x04\x1E\0\0\0\0\0\x01a\0\0"),
     stricter(
         "an empty client identifier without clean session",
         "MQTT-3.1.3-8 of 3.1.1",

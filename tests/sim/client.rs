@@ -398,7 +398,17 @@ impl Client {
         let wanted = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce, Qos::ExactlyOnce][random.below(4) as usize];
         let handling =
             [RetainHandling::Send, RetainHandling::SendIfNew, RetainHandling::DoNotSend][random.below(3) as usize];
-        self.subscribe_to(filter, if shared { Qos::AtLeastOnce } else { wanted }, handling);
+        let qos = match (shared, self.traits.is_wide) {
+            (false, _) => wanted,
+            (true, false) => Qos::AtLeastOnce,
+            // One group is granted QoS 2 alone, the other this and that.
+            (true, true) if self.traits.index % 2 == 1 => Qos::ExactlyOnce,
+            (true, true) => wanted.max(Qos::AtLeastOnce),
+        };
+        if shared {
+            self.ledger.borrow_mut().asks_share(self.traits.index, qos);
+        }
+        self.subscribe_to(filter, qos, handling);
     }
 
     fn subscribe_to(&mut self, filter: &str, qos: Qos, handling: RetainHandling) {

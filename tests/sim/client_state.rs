@@ -444,6 +444,9 @@ impl Conversation {
             let expiry = publish.properties.message_expiry_seconds;
             self.ledger.borrow_mut().check_expiry(client, message, expiry, self.quiet_at.filter(|_| !publish.dup));
         }
+        if publish.dup && publish.qos == Qos::ExactlyOnce && publish.topic.starts_with("$work/") {
+            self.ledger.borrow_mut().coverage.hit(Seen::SharedTwiceSentAgain);
+        }
         if publish.dup && message > 0 && !publish.retain {
             self.ledger.borrow_mut().sent_again(message);
         }

@@ -25,6 +25,12 @@ seen! {
     RetainedDelivered,
     OwedSharedArrived,
     SharedAgain,
+    OwedSharedTwiceArrived,
+    SharedTwiceSentAgain,
+    SharedDiedWithSession,
+    SharedTakenRecorded,
+    SharedTakenRemoved,
+    CrashWithSharedTaken,
     /// Waiting states.
     Moved,
     Opening,

@@ -202,6 +202,7 @@ impl Ledger {
     /// CONNACK.
     pub fn accepted(&mut self, client: usize, present: bool, now_ms: u64) {
         self.wills.accepted(client, present, now_ms, &mut self.coverage);
+        self.share_accepted(client, present);
     }
 
     /// The server closed because of a DISCONNECT.
@@ -372,7 +373,7 @@ impl Ledger {
         let life = &mut self.lives[client];
         let (user, device, durable) = (life.user.clone(), life.device.clone(), life.durable);
         let (number, packet_bytes_max) = (life.number + 1, life.packet_bytes_max);
-        let share = Member { connection: life.share.connection + 1 };
+        let share = life.share.reborn();
         *life = Life { user, device, durable, number, packet_bytes_max, share, ..Life::default() };
     }
 

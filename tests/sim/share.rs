@@ -11,12 +11,24 @@ use std::collections::{BTreeMap, HashMap};
 pub struct Member {
     /// Counts connections and memberships, as far as the client knows.
     pub connection: u32,
+    /// It has asked for QoS 2 in this life or an earlier one, so its session may take messages along when it ends.
+    asks_twice: bool,
+    /// That life has ended, and the server may not know yet.
+    is_ending: bool,
+}
+
+impl Member {
+    /// Its client's session is over: what becomes of it in the next life.
+    pub fn reborn(&self) -> Self {
+        Self { connection: self.connection + 1, asks_twice: self.asks_twice, is_ending: self.asks_twice }
+    }
 }
 
 /// A delivery to a member.
 #[derive(Clone, Copy, Debug)]
 struct Given {
     client: usize,
+    qos: Qos,
     connection: u32,
     /// Crashes so far.
     crashed_at: Option<usize>,
@@ -28,6 +40,8 @@ pub struct Shares {
     given: HashMap<(MessageId, usize), Vec<Given>>,
     /// Lasting members when the message was sent: client, life.
     owed: HashMap<MessageId, Vec<(usize, u32)>>,
+    /// By group: QoS 2 messages up to this one may have gone with a session.
+    gone: [MessageId; 2],
     /// Given to two although nobody knew that one of them had gone: that must have shown in the end.
     doubtful: Vec<(MessageId, [Given; 2])>,
 }
@@ -36,7 +50,9 @@ impl Shares {
     /// A client, whose session has lasted, was in a group all the time: somebody of the group must have the message.
     pub fn missing(&self, messages: &BTreeMap<MessageId, Message>, client: usize, life: &Life) -> Vec<MessageId> {
         let is_owed = |(id, members): &(&MessageId, &Vec<(usize, u32)>)| {
+            let is_gone = messages[*id].qos == Qos::ExactlyOnce && **id <= self.gone[client % 2];
             **id >= life.owed_from
+                && !is_gone
                 && members.contains(&(client, life.number))
                 && messages[*id].acked
                 && !self.given.contains_key(&(**id, client % 2))
@@ -64,19 +80,37 @@ impl Ledger {
         self.shares.owed.insert(id, members);
     }
 
+    /// A member asks for messages at that QoS.
+    pub fn asks_share(&mut self, client: usize, qos: Qos) {
+        self.lives[client].share.asks_twice |= qos == Qos::ExactlyOnce;
+    }
+
+    /// CONNACK: the server knows what has become of earlier sessions.
+    pub fn share_accepted(&mut self, client: usize, present: bool) {
+        let last = *self.messages.keys().next_back().unwrap_or(&0);
+        let member = &mut self.lives[client].share;
+        if std::mem::take(&mut member.is_ending) || !present && member.asks_twice {
+            self.shares.gone[client % 2] = last;
+        }
+        member.asks_twice &= present;
+    }
+
     /// A member has a message.
     pub fn delivered_share(&mut self, client: usize, topic: &str, payload: &[u8], qos: Qos) {
         let id = Self::payload_id(payload);
         self.tell(|| format!("client {client}: m{id} delivered by its group at {qos:?}"));
         let message = &self.messages[&id];
         assert_eq!((&*message.topic, message.bytes), (topic, payload.len()), "m{id} is another");
-        assert!(qos <= message.qos.min(Qos::AtLeastOnce), "m{id} came at too high a QoS");
+        assert!(qos <= message.qos, "m{id} came at too high a QoS");
         let life = &self.lives[client];
         let asked = life.subscriptions.iter().any(|known| known.filter == SHARES[client % 2]);
         assert!(asked || life.has_unsubscribed, "client {client} is in no group");
-        let now = Given { client, connection: life.share.connection, crashed_at: self.died_at };
+        let now = Given { client, qos, connection: life.share.connection, crashed_at: self.died_at };
         let is_again = message.sends > 1;
         let given = self.shares.given.entry((id, client % 2)).or_default();
+        if let Some(before) = given.iter().find(|before| before.qos == qos && qos == Qos::ExactlyOnce) {
+            panic!("QoS 2 m{id} came to client {} and then to client {client}: {message:?}", before.client);
+        }
         for before in given.iter().filter(|before| before.crashed_at == now.crashed_at && !is_again) {
             assert!(message.qos > Qos::AtMostOnce, "QoS 0 m{id} came to {} and {client}", before.client);
             // What comes to one who has left was sent before, and another may have it since.
@@ -101,7 +135,14 @@ impl Ledger {
         let arrived = self.shares.owed.iter().filter(|(id, members)| {
             members.iter().any(|(client, _)| self.shares.given.contains_key(&(**id, client % 2)))
         });
-        let count = arrived.count();
-        (0..count).for_each(|_| self.coverage.hit(Seen::OwedSharedArrived));
+        for (id, members) in arrived {
+            self.coverage.hit(Seen::OwedSharedArrived);
+            for (client, _) in members {
+                let given = self.shares.given.get(&(*id, client % 2));
+                if given.is_some_and(|given| given[0].qos == Qos::ExactlyOnce) {
+                    self.coverage.hit(Seen::OwedSharedTwiceArrived);
+                }
+            }
+        }
     }
 }

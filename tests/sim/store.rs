@@ -48,9 +48,21 @@ fn names(key: &[u8]) -> (String, String) {
     (user, device)
 }
 
-/// Whether a flight's record still has its message: it has not been released. Version, place (1 + 8), then the option.
+/// Whether a flight's record still has its message: it has not been released. Version, place (1 + 8, of a share group
+/// 1 + 12), then the option.
 fn has_message(value: &[u8]) -> bool {
-    value.get(10).is_some_and(|&flag| flag == 1)
+    let at = if is_shared(value) { 14 } else { 10 };
+    value.get(at).is_some_and(|&flag| flag == 1)
+}
+
+fn is_shared(value: &[u8]) -> bool {
+    value.get(1) == Some(&3)
+}
+
+/// Whether it says that a share group's message is taken: `g`, app, `$share/group/filter`, 0, and the seq.
+fn is_taken(key: &[u8]) -> bool {
+    key.first() == Some(&b'g')
+        && key.get(3..).is_some_and(|name| name.iter().position(|&byte| byte == 0) < Some(name.len() - 1))
 }
 
 impl Flaky {
@@ -63,6 +75,9 @@ impl Flaky {
     pub fn mark_held(&self) {
         let ledger = &mut self.ledger.borrow_mut();
         for (key, value) in self.session_records() {
+            if kind(&key) == Some(FLIGHT) && is_shared(&value) {
+                ledger.coverage.hit(Seen::CrashWithSharedTaken);
+            }
             match kind(&key) {
                 Some(FLIGHT) if has_message(&value) => ledger.coverage.hit(Seen::CrashAtPoint1),
                 Some(FLIGHT) => ledger.coverage.hit(Seen::CrashAtPoint2),
@@ -91,6 +106,10 @@ impl Flaky {
                 let topic = String::from_utf8_lossy(&topic[2..]).into_owned();
                 let message = change.value.as_ref().map(|value| record::parse_retained(value).expect("it can be read"));
                 ledger.retained_committed(topic, message.as_ref());
+            }
+            if is_taken(&change.key) {
+                let is_new = change.value.is_some();
+                ledger.coverage.hit(if is_new { Seen::SharedTakenRecorded } else { Seen::SharedTakenRemoved });
             }
             match (kind(&change.key), &change.value) {
                 (Some(MAIN), Some(value)) => {

@@ -344,6 +344,7 @@ impl World {
                 "throttled" if *value > 0 => self.hit(Seen::Throttled),
                 "publishes_held" if *value > 0 => self.hit(Seen::PublishHeld),
                 "dropped_expired" if *value > 0 => self.hit(Seen::ExpiredDropped),
+                "dropped_share_session_ended" if *value > 0 => self.hit(Seen::SharedDiedWithSession),
                 "dropped_too_large" if *value > 0 => self.hit(Seen::TooLargeDropped),
                 _ => {}
             }

@@ -139,6 +139,9 @@ impl World {
             self.forget(before);
         }
         self.carry_out(opened, Some(connection), &mut effects);
+        if let Some(before) = before.filter(|before| Some(*before) != opened) {
+            self.shelf.assert_returned(before);
+        }
     }
 
     /// The device's connection is gone.

@@ -206,6 +206,7 @@ impl World {
                     let member = member.or(id).expect("whose it was is known");
                     self.shelf.leave(share.1.shared(), member);
                 }
+                Effect::Share { number, fate } => self.shelf.on_fate(id, number, &fate),
                 Effect::Unsubscribe { filter, position } => {
                     assert!(self.places.remove(&(filter, position)).is_some(), "a place is left once");
                 }
@@ -229,7 +230,6 @@ impl World {
                 self.shelf.wish(Wish::new(session, id, filter, after, limit));
             }
             Effect::ShareOpen { window } => self.shelf.on_open(id, window),
-            Effect::ShareSettled { number } => self.shelf.on_settled(id, number),
             Effect::Locate { topic, after } => {
                 assert!(self.locates.iter().all(|(other, ..)| *other != id), "one question at a time");
                 self.locates.push((id, topic, after));
@@ -264,6 +264,7 @@ impl World {
                     drop(self.directory.read_mark_moved(id, served));
                 }
                 self.forget(id);
+                self.shelf.assert_returned(id);
                 assert!(self.directory.remove(id).is_some(), "a session ends once");
             }
             other => panic!("{other:?} was carried out before"),

@@ -2,10 +2,10 @@
 
 use super::super::draw::Draw;
 use super::World;
-use kittiwake::base::ids::{ConnectionId, Qos, SessionId};
+use kittiwake::base::ids::{ConnectionId, Qos, Seq, SessionId};
 use kittiwake::base::message::Message;
 use kittiwake::session::core::subscriptions::matches;
-use kittiwake::session::{GrantedFilter, Offer, Session};
+use kittiwake::session::{Claim, Fate, GrantedFilter, Offer, Session};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -20,6 +20,23 @@ pub struct Wish {
     limit: usize,
 }
 
+/// A message that a group has given to one of its members.
+struct Assigned {
+    /// Session index.
+    whose: u32,
+    qos: Qos,
+    is_claimed: bool,
+    /// At QoS 2, its session has said that it has it.
+    is_taken: bool,
+}
+
+impl Assigned {
+    /// At QoS 2, a session has still to say what becomes of it.
+    fn waits(&self) -> bool {
+        self.qos == Qos::ExactlyOnce && !self.is_taken
+    }
+}
+
 #[derive(Default)]
 pub struct Shelf {
     retained: BTreeMap<Arc<str>, Arc<Message>>,
@@ -29,8 +46,8 @@ pub struct Shelf {
     /// By share, the session indices of its members.
     members: BTreeMap<Arc<str>, BTreeSet<u32>>,
     last_number: u64,
-    /// What members have, by number: whose it is.
-    assigned: BTreeMap<u64, u32>,
+    /// What members have, by number.
+    assigned: BTreeMap<u64, Assigned>,
     /// Sessions whose group was told that there is no room.
     refused: BTreeSet<u32>,
 }
@@ -40,7 +57,13 @@ impl Shelf {
     pub fn forget(&mut self, id: SessionId) {
         self.live.remove(&id.index);
         self.refused.remove(&id.index);
-        self.assigned.retain(|_, whose| *whose != id.index);
+        self.assigned.retain(|_, assigned| assigned.whose != id.index || assigned.waits());
+    }
+
+    /// A session that is gone has said of all that it was given at QoS 2 what becomes of it.
+    pub fn assert_returned(&self, id: SessionId) {
+        let mut left = self.assigned.values().filter(|assigned| assigned.whose == id.index);
+        assert!(!left.any(Assigned::waits), "a group waits for ever");
     }
 
     pub fn retain(&mut self, message: &Arc<Message>) {
@@ -89,12 +112,25 @@ impl Shelf {
         assert!(!self.shares_of(id).is_empty(), "only members tell of their room");
         self.refused.remove(&id.index);
         if window == 0 {
-            self.assigned.retain(|_, whose| *whose != id.index);
+            self.assigned.retain(|_, assigned| assigned.whose != id.index || assigned.qos == Qos::ExactlyOnce);
         }
     }
 
-    pub fn on_settled(&mut self, id: SessionId, number: u64) {
-        assert_eq!(self.assigned.remove(&number), Some(id.index), "what a member has is settled once, and by it");
+    /// A session says what becomes of a message. It may have ended a moment ago.
+    pub fn on_fate(&mut self, id: Option<SessionId>, number: u64, fate: &Fate) {
+        let assigned = self.assigned.get_mut(&number).expect("a group is told once what becomes of a message");
+        match fate {
+            Fate::Taken => assert!(!std::mem::replace(&mut assigned.is_taken, true), "it is taken once"),
+            Fate::Settled => {
+                assert!(!assigned.waits() && Some(assigned.whose) == id.map(|id| id.index), "by who has it");
+                self.assigned.remove(&number);
+            }
+            Fate::Returned(claim) => {
+                assert!(assigned.waits(), "what has been sent is not given back");
+                assert_eq!(claim.is_some(), assigned.is_claimed, "what may be on record is to be removed");
+                self.assigned.remove(&number);
+            }
+        }
     }
 
     pub fn wish(&mut self, wish: Wish) {
@@ -167,13 +203,16 @@ impl World {
     /// A group assigns a message to one of its members.
     pub fn assign(&mut self, device: usize, draw: &mut Draw<'_>) {
         let Some(id) = self.session_of(device).filter(|id| !self.shelf.shares_of(*id).is_empty()) else { return };
-        let message = self.message("a", draw, Qos::AtLeastOnce);
+        let qos = draw.pick(&[Qos::AtLeastOnce, Qos::ExactlyOnce]);
+        let message = self.message("a", draw, qos);
         self.shelf.last_number += 1;
         let number = self.shelf.last_number;
         // In place before it is taken, for what is given up at once is settled at once.
-        self.shelf.assigned.insert(number, id.index);
-        match self.offer(id, |session, effects| session.offer_shared(&message, number, 0, effects)) {
-            Some(Offer::Send(_)) => {}
+        let is_claimed = qos == Qos::ExactlyOnce && draw.flag();
+        self.shelf.assigned.insert(number, Assigned { whose: id.index, qos, is_claimed, is_taken: false });
+        let claim = is_claimed.then(|| Claim { share: "$share/g/a".into(), seq: Seq(number) });
+        match self.offer(id, |session, effects| session.offer_shared(&message, qos, (number, 0), claim, effects)) {
+            Some(Offer::Send(_) | Offer::AfterCommit) => {}
             Some(Offer::Full) => {
                 self.shelf.assigned.remove(&number);
                 if self.directory.get(id).is_some_and(Session::is_open) {

@@ -42,7 +42,8 @@ impl Fleet {
         member.stage = Stage::Upgrading;
         let squad = &self.squads[usize::from(member.squad)];
         let authority = squad.routes.of(tag - squad.first).1.to_string();
-        let request = self.wishes.of(tag, member.attempts, &authority).request();
+        let (path, subprotocol) = squad.web(tag - squad.first);
+        let request = self.wishes.of(tag, member.attempts, &authority, (&path, subprotocol)).request();
         // A new connection's outbox is empty; should the pool be, the handshake's deadline tells.
         let _ = core.write_bytes(id, Room::Control, request.as_bytes());
     }
@@ -58,8 +59,13 @@ impl Fleet {
         let member = &self.members[tag as usize];
         let squad = &self.squads[usize::from(member.squad)];
         let authority = squad.routes.of(tag - squad.first).1.to_string();
-        match self.wishes.of(tag, member.attempts, &authority).check(bytes) {
+        let (path, subprotocol) = squad.web(tag - squad.first);
+        match self.wishes.of(tag, member.attempts, &authority, (&path, subprotocol)).check(bytes) {
             Ok(None) => 0,
+            Ok(Some(length)) if squad.speech.tongue().is_some() => {
+                self.go_on_meeting(core, id, tag);
+                length
+            }
             Ok(Some(length)) => {
                 core.set_transform(id, Carrier::default());
                 self.introduce(core, id, tag);
@@ -78,13 +84,15 @@ impl Fleet {
 
     /// Says CONNECT.
     pub(super) fn introduce<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, tag: u32) {
-        let Self { members, squads, voice, .. } = self;
+        let Self { members, squads, voice, credentials, .. } = self;
         let member = &mut members[tag as usize];
         let squad = &squads[usize::from(member.squad)];
         let Speech::Mqtt(speech) = &squad.speech else { return };
         member.stage = Stage::Connecting;
         // There is room in a new connection's outbox; should the pool be empty, the handshake's deadline tells.
-        let _ = speech.connect(tag - squad.first, |connect| voice.say(core, id, Room::Control, connect));
+        let _ = speech.connect(voice.version, tag - squad.first, credentials.as_ref(), |connect| {
+            voice.say(core, id, Room::Control, connect)
+        });
     }
 
     pub(super) fn refused<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, cause: String) {

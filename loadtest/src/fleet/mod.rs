@@ -11,6 +11,7 @@
 
 pub mod addresses;
 pub mod content;
+mod foreign;
 mod handshake;
 pub mod inboxes;
 pub mod ledger;
@@ -27,11 +28,11 @@ use inboxes::Inboxes;
 use kittiwake::base::ids::{ConnectionId, Qos};
 use kittiwake::engine::{self, Close, CloseCause, Handler, MoreWork, Room};
 use kittiwake::io::{Driver, ListenerId};
-use kittiwake::wire::mqtt::{self, FrameLen, PingReq};
+use kittiwake::wire::mqtt::{self, FrameLen, PingReq, Version};
 use ledger::Ledger;
 use orders::{Beat, Drive, Mailing, Ramp, Round, Sip};
 use sightings::Sightings;
-use squad::{Beats, Carriage, Member, Reading, Speech, Squad, Stage, VERSION};
+use squad::{Beats, Carriage, Credentials, Member, Reading, Speech, Squad, Stage};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -46,8 +47,9 @@ pub const BEAT_BYTES: usize = 2;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause before a member tries again, times the number of its attempts.
 const RETRY_PAUSE_MS: u64 = 100;
-/// Bytes of a PUBLISH beside its topic and its payload, and of the frame that it is in.
-const OVERHEAD_BYTES_MAX: usize = 32;
+/// Bytes of a publication beside its topic and its payload, and of the frame or the request that it is in; Socket.IO's
+/// payload is a third longer than what it carries.
+const OVERHEAD_BYTES_MAX: usize = 256;
 /// Attempts of a member to get ready; then it counts as failed.
 const ATTEMPTS_MAX: u8 = 20;
 
@@ -93,6 +95,7 @@ pub struct Fleet {
     pub topic: String,
     pub qos: Qos,
     pub oracle: Option<Oracle>,
+    pub credentials: Option<Credentials>,
     /// From when a connection was due to when it was ready, in microseconds.
     pub set_up: Histogram<u64>,
     born: Instant,
@@ -119,6 +122,7 @@ impl Fleet {
             topic: String::new(),
             qos: Qos::AtMostOnce,
             oracle: None,
+            credentials: None,
             set_up: Histogram::new_with_max(ledger::LATENCY_US_MAX, 3).expect("three digits can be kept"),
             born: Instant::now(),
             due_us: Vec::new(),
@@ -152,6 +156,16 @@ impl Fleet {
         };
         self.squads.push(squad);
         number
+    }
+
+    /// The version of MQTT that all of it speaks.
+    pub fn speak(&mut self, version: Version) {
+        self.voice.version = version;
+    }
+
+    /// It.
+    pub fn version(&self) -> Version {
+        self.voice.version
     }
 
     /// A squad by its number.
@@ -301,6 +315,10 @@ impl<D: Driver> Handler<D> for Fleet {
                 self.got_ready(tag);
             }
             Speech::Raw => self.got_ready(tag),
+            Speech::Foreign(_) => {
+                core.set_deadline(id, now.deadline(HANDSHAKE_TIMEOUT));
+                self.meet(core, id, tag);
+            }
         }
     }
 
@@ -320,6 +338,13 @@ impl<D: Driver> Handler<D> for Fleet {
         {
             core.pause_reading(id);
         }
+        if let Speech::Foreign(foreign) = &squad.speech {
+            let speech = (foreign.tongue, foreign.topic.is_some());
+            let answer = if member.stage == Stage::Upgrading { self.on_answer(core, id, tag, bytes) } else { 0 };
+            // A server may speak first, right behind its answer, and then wait.
+            let is_open = self.members[tag as usize].stage != Stage::Upgrading && core.is_open(id);
+            return if is_open { answer + self.hear(core, id, tag, speech, &bytes[answer..]) } else { answer };
+        }
         if member.stage == Stage::Upgrading {
             return self.on_answer(core, id, tag, bytes);
         }
@@ -335,7 +360,7 @@ impl<D: Driver> Handler<D> for Fleet {
             };
             let frame = &bytes[used..used + total_bytes];
             used += total_bytes;
-            match mqtt::decode(VERSION, frame) {
+            match mqtt::decode(self.voice.version, frame) {
                 Ok(packet) => self.on_packet(core, id, tag, frame, packet, now),
                 Err(error) => {
                     self.wrong(core, id, error.text());

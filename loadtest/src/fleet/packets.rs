@@ -27,9 +27,9 @@ impl Fleet {
     ) {
         match packet {
             Packet::Publish(publish) => {
-                self.on_publish(tag, &publish, now);
+                self.arrived(tag, publish.payload, publish.dup, now);
                 if let Some(oracle) = &mut self.oracle {
-                    oracle.look(frame, &publish);
+                    oracle.look(self.voice.version, frame, &publish);
                 }
                 self.acknowledge(core, id, &publish);
             }
@@ -60,15 +60,15 @@ impl Fleet {
 
     /// A message has come to a member: to all of its squad, to it alone, or one of those that it may miss.
     #[inline]
-    fn on_publish(&mut self, tag: u32, publish: &Publish<'_>, now: Instant) {
+    pub(super) fn arrived(&mut self, tag: u32, payload: &[u8], again: bool, now: Instant) {
         let member = &mut self.members[tag as usize];
         let squad = &mut self.squads[usize::from(member.squad)];
-        if let Some(inboxes) = squad.inboxes.as_mut().filter(|_| Letter::is_one(publish.payload)) {
-            inboxes.arrived(tag - squad.first, publish.payload, publish.dup, now);
+        if let Some(inboxes) = squad.inboxes.as_mut().filter(|_| Letter::is_one(payload)) {
+            inboxes.arrived(tag - squad.first, payload, again, now);
         } else if let Some(ledger) = &mut squad.ledger {
-            ledger.arrived(&mut member.next, publish.payload, publish.dup, now);
+            ledger.arrived(&mut member.next, payload, again, now);
         } else if let Some(sightings) = &mut squad.sightings {
-            sightings.arrived(&mut member.next, publish.payload, publish.dup);
+            sightings.arrived(&mut member.next, payload, again);
         }
     }
 

@@ -5,10 +5,12 @@ use super::inboxes::Inboxes;
 use super::ledger::{LATENCY_US_MAX, Ledger};
 use super::sightings::Sightings;
 use crate::figures::Checked;
+use crate::foreign::Tongue;
 use hdrhistogram::Histogram;
 use kittiwake::base::ids::{ConnectionId, Qos};
 use kittiwake::wire::mqtt::subscribe::{Filter, Filters};
 use kittiwake::wire::mqtt::{Connect, PacketId, Publish, Subscribe, Version};
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Bytes of a client id and of a user name.
@@ -24,6 +26,35 @@ pub enum Speech {
     Packets(Carriage),
     /// Nothing; any bytes come.
     Raw,
+    /// What another server's clients say.
+    Foreign(Foreign),
+}
+
+/// A client of a server that does not speak MQTT.
+#[derive(Clone, Debug)]
+pub struct Foreign {
+    pub tongue: Tongue,
+    /// What it subscribes to, in which `{n}` stands for the client's number; none if it publishes.
+    pub topic: Option<String>,
+}
+
+impl Speech {
+    /// What it is if it is not MQTT.
+    pub fn tongue(&self) -> Option<Tongue> {
+        match self {
+            Self::Foreign(foreign) => Some(foreign.tongue),
+            _ => None,
+        }
+    }
+}
+
+impl Foreign {
+    /// The topic of a client.
+    pub fn topic_of(&self, number: u32) -> Option<Cow<'_, str>> {
+        let topic = self.topic.as_deref()?;
+        let own = topic.contains(NUMBER_MARK);
+        Some(if own { Cow::Owned(topic.replace(NUMBER_MARK, &number.to_string())) } else { Cow::Borrowed(topic) })
+    }
 }
 
 /// What carries packets.
@@ -35,7 +66,7 @@ pub enum Carriage {
     WebSocket,
 }
 
-/// An MQTT client, 3.1.1.
+/// An MQTT client; the version is that of the whole fleet.
 #[derive(Clone, Debug)]
 pub struct Mqtt {
     pub carriage: Carriage,
@@ -47,6 +78,14 @@ pub struct Mqtt {
     /// A filter, in which `{n}` stands for the client's number.
     pub subscription: Option<(String, Qos)>,
     pub reading: Reading,
+}
+
+/// What clients say of who they are, instead of a user name each.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// `{n}` stands for the client's number.
+    pub username: String,
+    pub password: Option<String>,
 }
 
 /// How a client reads once it is ready.
@@ -62,8 +101,8 @@ pub enum Reading {
 /// Stands for a client's number in filters and topics.
 pub const NUMBER_MARK: &str = "{n}";
 
-/// The version the fleet speaks.
-pub const VERSION: Version = Version::V311;
+/// How long a session outlives its connection where the client says so, in seconds: a day.
+const SESSION_EXPIRY_SECONDS: u32 = 86_400;
 
 /// The identifier of a client's only SUBSCRIBE.
 pub const SUBSCRIBE_ID: PacketId = PacketId::MIN;
@@ -152,12 +191,23 @@ pub struct Member {
 
 impl Mqtt {
     /// Says the CONNECT of a client.
-    pub fn connect<R>(&self, number: u32, say: impl FnOnce(&Connect<'_>) -> R) -> R {
+    pub fn connect<R>(
+        &self,
+        version: Version,
+        number: u32,
+        credentials: Option<&Credentials>,
+        say: impl FnOnce(&Connect<'_>) -> R,
+    ) -> R {
         let mut name = [b'0'; NAME_BYTES];
         let name = name_of(&self.prefix, number, &mut name);
-        let mut connect = Connect::new(VERSION, name);
+        let mut connect = Connect::new(version, name);
         connect.clean_start = self.clean;
-        connect.user_name = Some(name);
+        if version == Version::V5 && !self.clean {
+            connect.properties.session_expiry_seconds = Some(SESSION_EXPIRY_SECONDS);
+        }
+        let told = credentials.map(|told| told.username.replace(NUMBER_MARK, &number.to_string()));
+        connect.user_name = Some(told.as_deref().unwrap_or(name));
+        connect.password = credentials.and_then(|told| told.password.as_deref()).map(str::as_bytes);
         connect.keep_alive_seconds = self
             .heartbeat
             .map_or(0, |pause| u16::try_from(pause.as_secs().saturating_mul(2).max(1)).unwrap_or(u16::MAX));
@@ -213,6 +263,26 @@ mod tests {
         assert_eq!(name_of("k", 1_234_567, &mut out), "k0000000000001234567");
         let mut out = [b'0'; NAME_BYTES];
         assert_eq!(name_of("a-prefix-that-is-much-too-long", 42, &mut out), "a-prefix-that-is-m42");
+    }
+
+    #[test]
+    fn credentials_replace_the_name_that_each_client_has() {
+        let speech = Mqtt {
+            carriage: Carriage::Tcp,
+            prefix: "k".to_owned(),
+            clean: true,
+            heartbeat: None,
+            subscription: None,
+            reading: Reading::Freely,
+        };
+        let said = |credentials: Option<&Credentials>| {
+            speech.connect(Version::V311, 7, credentials, |connect| {
+                (connect.user_name.map(str::to_owned), connect.password.map(<[u8]>::to_vec))
+            })
+        };
+        assert_eq!(said(None), (Some("k0000000000000000007".to_owned()), None));
+        let told = Credentials { username: "user-{n}".to_owned(), password: Some("secret".to_owned()) };
+        assert_eq!(said(Some(&told)), (Some("user-7".to_owned()), Some(b"secret".to_vec())));
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! MQTT inside WebSocket, the client's side (RFC 6455): what it asks for, what it says in masked frames, what comes taken
 //! out of its frames.
 
-use super::squad::VERSION;
+use crate::foreign::Manner;
 use kittiwake::base::ids::ConnectionId;
 use kittiwake::base::transform::{self, Inbound, Passage, Reply, Transform};
 use kittiwake::engine::{Core, Refused, Room};
 use kittiwake::io::Driver;
 use kittiwake::limits::WEBSOCKET_FRAME_BYTES_MAX;
-use kittiwake::wire::mqtt::Encode;
+use kittiwake::wire::mqtt::{Encode, Version};
 use kittiwake::wire::websocket::client::Wish;
 use kittiwake::wire::websocket::{
     CloseCode, Event, HEAD_BYTES_MAX, Opcode, Reader, Role, Rules, apply_mask, encode_head,
@@ -16,9 +16,9 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
 /// Where MQTT is on the servers that this client meets.
-const PATH: &str = "/mqtt";
+pub const PATH: &str = "/mqtt";
 /// The subprotocol of MQTT `[MQTT-6.0.0-3]`.
-const SUBPROTOCOL: &str = "mqtt";
+pub const SUBPROTOCOL: &str = "mqtt";
 
 const RULES: Rules =
     Rules { role: Role::Client, text: false, frame_bytes_max: WEBSOCKET_FRAME_BYTES_MAX, message_bytes_max: None };
@@ -91,11 +91,21 @@ impl Transform for Carrier {
 }
 
 /// What a fleet says: packets as they are, or each in a masked frame of its own where it is a WebSocket.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Voice {
+    /// The version of MQTT that is spoken.
+    pub version: Version,
     random: Random,
     /// The last frame, kept for its memory.
     frame: Vec<u8>,
+    /// The last words of a protocol that is not MQTT, kept likewise.
+    words: Vec<u8>,
+}
+
+impl Default for Voice {
+    fn default() -> Self {
+        Self { version: Version::V311, random: Random::default(), frame: Vec::new(), words: Vec::new() }
+    }
 }
 
 impl Voice {
@@ -108,15 +118,36 @@ impl Voice {
         room: Room,
         packet: &impl Encode,
     ) -> Result<(), Refused> {
-        let len = packet.encoded_len(VERSION);
+        let len = packet.encoded_len(self.version);
+        let version = self.version;
         let fill = |out: &mut [u8]| {
-            packet.encode(VERSION, out);
+            packet.encode(version, out);
         };
         if core.has_transform(id) {
             core.write_raw(id, room, self.frame(Opcode::Binary, len, fill))
         } else {
             core.write(id, room, len, fill)
         }
+    }
+
+    /// Says what is no MQTT, on a connection that has no transform.
+    pub fn utter<D: Driver, L>(
+        &mut self,
+        core: &mut Core<D, L, Carrier>,
+        id: ConnectionId,
+        room: Room,
+        words: impl FnOnce(&mut Vec<u8>) -> Manner,
+    ) -> Result<(), Refused> {
+        let mut said = core::mem::take(&mut self.words);
+        said.clear();
+        let written = match words(&mut said) {
+            Manner::Plain => core.write_bytes(id, room, &said),
+            Manner::Frame(opcode) => {
+                core.write_bytes(id, room, self.frame(opcode, said.len(), |out| out.copy_from_slice(&said)))
+            }
+        };
+        self.words = said;
+        written
     }
 
     /// The end of a WebSocket; nothing where there is none.
@@ -151,12 +182,18 @@ pub struct Wishes {
 
 impl Wishes {
     /// What an attempt of a member asks a server for.
-    pub fn of<'a>(&self, tag: u32, attempt: u8, authority: &'a str) -> Wish<'a> {
+    pub fn of<'a>(
+        &self,
+        tag: u32,
+        attempt: u8,
+        authority: &'a str,
+        (path, subprotocol): (&'a str, Option<&'a str>),
+    ) -> Wish<'a> {
         let half = |which: u8| self.keyed.hash_one((tag, attempt, which)).to_ne_bytes();
         let mut nonce = [0; 16];
         nonce[..8].copy_from_slice(&half(0));
         nonce[8..].copy_from_slice(&half(1));
-        Wish { authority, path: PATH, subprotocol: SUBPROTOCOL, nonce }
+        Wish { authority, path, subprotocol, nonce }
     }
 }
 
@@ -232,10 +269,10 @@ mod tests {
     #[test]
     fn each_attempt_has_a_nonce_of_its_own_that_can_be_made_again() {
         let wishes = Wishes::default();
-        let nonce = |tag, attempt| wishes.of(tag, attempt, "h:1").nonce;
+        let nonce = |tag, attempt| wishes.of(tag, attempt, "h:1", (PATH, None)).nonce;
         assert_eq!(nonce(7, 1), nonce(7, 1));
         assert_ne!(nonce(7, 1), nonce(7, 2));
         assert_ne!(nonce(7, 1), nonce(8, 1));
-        assert_ne!(nonce(7, 1), Wishes::default().of(7, 1, "h:1").nonce);
+        assert_ne!(nonce(7, 1), Wishes::default().of(7, 1, "h:1", (PATH, None)).nonce);
     }
 }

@@ -19,7 +19,9 @@ impl Fleet {
         if drive.until.is_some_and(|until| now >= until) {
             drive.left = 0;
         }
-        let Some(id) = self.members[drive.publisher as usize].id else { return };
+        let publisher = &self.members[drive.publisher as usize];
+        let Some(id) = publisher.id else { return };
+        let foreign = self.squads[usize::from(publisher.squad)].backend();
         let ledger = self.squads[usize::from(drive.squad)].ledger.as_mut();
         let ledger = ledger.expect("a squad that is published to expects it");
         while drive.left >= drive.unit && ledger.under_way() + drive.unit <= drive.window {
@@ -34,8 +36,13 @@ impl Fleet {
             self.tally.failed += u64::from(core.write_bytes(id, Room::Data, &drive.head).is_err());
             for _ in 0..drive.unit {
                 let number = ledger.published();
-                let publish = squad::publish(&self.topic, self.qos, number, ledger.next(due));
-                let written = self.voice.say(core, id, Room::Data, &publish);
+                let (topic, payload) = (&self.topic, ledger.next(due));
+                let written = match foreign {
+                    Some((tongue, address)) => {
+                        self.voice.utter(core, id, Room::Data, |out| tongue.publish(topic, address, payload, out))
+                    }
+                    None => self.voice.say(core, id, Room::Data, &squad::publish(topic, self.qos, number, payload)),
+                };
                 self.tally.failed += u64::from(written.is_err());
             }
             drive.left -= drive.unit;
@@ -55,7 +62,9 @@ impl Fleet {
         if mailing.until.is_some_and(|until| now >= until) {
             mailing.left = 0;
         }
-        let Some(id) = members[mailing.publisher as usize].id else { return };
+        let publisher = &members[mailing.publisher as usize];
+        let Some(id) = publisher.id else { return };
+        let foreign = squads[usize::from(publisher.squad)].backend();
         let inboxes = squads[usize::from(mailing.squad)].inboxes.as_ref();
         let delivered = inboxes.expect("a squad that letters go to expects them").deliveries;
         for _ in 0..STEP_MAX {
@@ -73,7 +82,12 @@ impl Fleet {
             let letter = mailing.plan.letter(due);
             letter.write(payload);
             let topic = mailing.topic.replace(NUMBER_MARK, &letter.member.to_string());
-            let said = voice.say(core, id, Room::Data, &squad::publish(&topic, self.qos, number, payload));
+            let said = match foreign {
+                Some((tongue, address)) => {
+                    voice.utter(core, id, Room::Data, |out| tongue.publish(&topic, address, payload, out))
+                }
+                None => voice.say(core, id, Room::Data, &squad::publish(&topic, self.qos, number, payload)),
+            };
             self.tally.failed += u64::from(said.is_err());
             mailing.left -= 1;
             if let Some(pace) = &mut mailing.pace {
@@ -103,6 +117,7 @@ impl Fleet {
             let Some(id) = member.id.filter(|_| member.stage == Stage::Ready && !member.beating) else { continue };
             let said = match squad.speech {
                 Speech::Mqtt(_) => voice.say(core, id, Room::Control, &PingReq),
+                Speech::Foreign(ref foreign) => voice.utter(core, id, Room::Control, |out| foreign.tongue.ping(out)),
                 Speech::Raw | Speech::Packets(_) => core.write_bytes(id, Room::Control, &BARE_BEAT),
             };
             if said.is_err() {

@@ -4,21 +4,19 @@
 //! With one message under way the floor sends each message to every socket; with W it sends as many coalesced frames
 //! in one send as the server did on average, so the ratio is that of P1, and of P2 with more than one under way.
 
+use super::bare::BareFan;
 use super::note_tally;
 use crate::Failure;
 use crate::api::Api;
 use crate::cli::Fanout;
 use crate::fleet::orders::{Drive, Pace};
-use crate::fleet::squad::{Carriage, Mqtt, Reading, Speech, VERSION, publish};
-use crate::fleet::websocket::{client_frame_bytes, server_head};
-use crate::floor::FloorServer;
+use crate::fleet::squad::{Mqtt, Reading, Speech};
 use crate::report::Report;
 use crate::rig::{Ended, Rig};
 use crate::server::{Process, Server};
 use crate::verify::Oracle;
 use kittiwake::base::ids::Qos;
 use kittiwake::io::Driver;
-use kittiwake::wire::mqtt::Encode;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -26,8 +24,6 @@ use std::time::{Duration, Instant};
 const WARM_UP: u64 = 32;
 /// For the server to become idle between stretches, so that what it did is accounted for.
 const SETTLE: Duration = Duration::from_millis(50);
-/// Bytes of a PUBACK.
-const ACK_BYTES: usize = 4;
 
 /// One run.
 struct Run<'a, D: Driver> {
@@ -37,7 +33,7 @@ struct Run<'a, D: Driver> {
     process: Option<Process>,
     api: Option<Api>,
     server: Side,
-    floor: Option<(FloorServer, Side)>,
+    floor: Option<BareFan>,
     found: Found,
 }
 
@@ -81,6 +77,9 @@ pub fn run<D: Driver>(rig: Rig<D>, arguments: &Fanout) -> Result<Report, Failure
         floor: None,
         found: Found::default(),
     };
+    if common.server.spawn {
+        run.report.gateway(&common.server.gateway);
+    }
     let ended = run.play();
     run.conclude();
     if !matches!(ended, Ok(Ended::Done)) {
@@ -119,10 +118,7 @@ impl<D: Driver> Run<'_, D> {
         if self.server_stretch(Some(WARM_UP))?.is_none() {
             return Ok(Ended::Stalled);
         }
-        if let Some((_, side)) = &self.floor {
-            let side = *side;
-            self.floor_stretch(side, WARM_UP, 1)?;
-        }
+        self.floor_stretch(WARM_UP, 1)?;
         for squad in &mut self.rig.fleet_mut().squads {
             squad.ledger.iter_mut().for_each(|ledger| ledger.latency.reset());
         }
@@ -134,7 +130,7 @@ impl<D: Driver> Run<'_, D> {
                 return Ok(if self.rig.interrupted() { Ended::Interrupted } else { Ended::Stalled });
             }
         }
-        for side in [Some(self.server), self.floor.as_ref().map(|(_, side)| *side)].into_iter().flatten() {
+        for side in [Some(self.server), self.floor_side()].into_iter().flatten() {
             self.rig.leave("leave", side.subscribers)?;
             self.rig.leave("leave", side.publisher)?;
         }
@@ -189,25 +185,13 @@ impl<D: Driver> Run<'_, D> {
             return Ok(Ended::Done);
         }
         let common = &self.arguments.common;
-        let mut server = FloorServer::start(common.server_cpu)?;
-        let carriage = common.protocol.carriage();
-        let fleet = self.rig.fleet_mut();
-        let side = Side {
-            subscribers: fleet.add(common.connections, vec![server.address], Speech::Packets(carriage)),
-            publisher: fleet.add(1, vec![server.address], Speech::Raw),
-        };
-        fleet.expect(side.subscribers, self.arguments.payload as usize);
-        server.ask(&format!("accept {}", common.connections))?;
-        let ended = self.rig.ramp("floor", side.subscribers, 0, common.handshakes)?;
-        if ended != Ended::Done {
-            return Ok(ended);
+        let (payload_bytes, carriage) = (self.arguments.payload as usize, common.protocol.carriage());
+        let way = (common.server_cpu, common.handshakes);
+        match BareFan::join(&mut self.rig, common.connections, payload_bytes, carriage, way)? {
+            Ok(floor) => self.floor = Some(floor),
+            Err(ended) => return Ok(ended),
         }
-        server.answer()?;
-        server.ask("publisher")?;
-        let ended = self.rig.ramp("floor", side.publisher, 0, 1)?;
-        server.answer()?;
-        self.floor = Some((server, side));
-        Ok(ended)
+        Ok(Ended::Done)
     }
 
     /// A stretch against the server, then one against the floor with as many messages. False when it stalled.
@@ -215,10 +199,11 @@ impl<D: Driver> Run<'_, D> {
         let Some(stretch) = self.server_stretch(self.arguments.messages)? else { return Ok(false) };
         self.found.per_send.push(stretch.per_send);
         self.found.server_us.extend(stretch.us);
-        let Some((_, side)) = &self.floor else { return Ok(true) };
-        let side = *side;
+        if self.floor.is_none() {
+            return Ok(true);
+        }
         let unit = (stretch.per_send.round() as u64).clamp(1, u64::from(self.arguments.window));
-        let Some(floor_us) = self.floor_stretch(side, stretch.messages, unit)? else { return Ok(false) };
+        let Some(floor_us) = self.floor_stretch(stretch.messages, unit)? else { return Ok(false) };
         // The floor's cost of a send, divided by what the server put into one.
         let floor_us = floor_us * unit as f64 / stretch.per_send.max(1.0);
         self.found.floor_us.push(floor_us);
@@ -269,40 +254,15 @@ impl<D: Driver> Run<'_, D> {
     }
 
     /// The floor's CPU per delivery, with so many frames in one send.
-    fn floor_stretch(&mut self, side: Side, messages: u64, unit: u64) -> Result<Option<f64>, Failure> {
-        let (qos, payload) = (self.arguments.qos.qos(), vec![0; self.arguments.payload as usize]);
-        let content_bytes = publish(&self.arguments.topic, qos, 0, &payload).encoded_len(VERSION) * unit as usize;
-        let (head, ack_bytes) = match self.arguments.common.protocol.carriage() {
-            Carriage::Tcp => (Vec::new(), ACK_BYTES),
-            Carriage::WebSocket => (server_head(content_bytes), client_frame_bytes(ACK_BYTES)),
-        };
-        let answer_bytes = if qos == Qos::AtLeastOnce { ack_bytes * unit as usize } else { 0 };
-        let rounds = (messages / unit).max(1);
-        let Some((server, _)) = &mut self.floor else { return Ok(None) };
-        let process = server.process();
-        let before = process.cpu_ns()?;
-        server.ask(&format!("fan {} {rounds} {answer_bytes}", head.len() + content_bytes))?;
-        let drive = Drive {
-            squad: side.subscribers,
-            publisher: self.rig.fleet().squad(side.publisher).first,
-            window: unit,
-            unit,
-            head,
-            left: rounds * unit,
-            until: None,
-            pace: None,
-        };
-        let deliveries = self.rig.deliveries(side.subscribers);
-        let ended = self.rig.publish("floor", drive, self.arguments.common.patience.0)?;
-        if ended != Ended::Done {
-            return Ok(None);
-        }
-        self.rig.rest("settle", SETTLE)?;
-        let deliveries = self.rig.deliveries(side.subscribers) - deliveries;
-        if let Some((server, _)) = &mut self.floor {
-            server.answer()?;
-        }
-        Ok(Some((process.cpu_ns()? - before) as f64 / 1_000.0 / deliveries.max(1) as f64))
+    fn floor_stretch(&mut self, messages: u64, unit: u64) -> Result<Option<f64>, Failure> {
+        let Some(floor) = &mut self.floor else { return Ok(None) };
+        let what = (self.arguments.topic.as_str(), self.arguments.qos.qos());
+        Ok(floor.stretch(&mut self.rig, what, (messages, unit), self.arguments.common.patience.0)?.ok())
+    }
+
+    fn floor_side(&self) -> Option<Side> {
+        let floor = self.floor.as_ref()?;
+        Some(Side { subscribers: floor.subscribers, publisher: floor.publisher })
     }
 
     fn published(&self, side: Side) -> u64 {
@@ -333,7 +293,7 @@ impl<D: Driver> Run<'_, D> {
         self.report.quartiles(name, &found.per_send, "");
         self.report.quartiles("messages_per_receive", &found.per_receive, "at the client");
         self.report.quartiles("deliveries_per_second", &found.per_second, "/s");
-        let sides = [("server", Some(self.server)), ("floor", self.floor.as_ref().map(|(_, side)| *side))];
+        let sides = [("server", Some(self.server)), ("floor", self.floor_side())];
         for (name, side) in sides {
             let Some(side) = side else { continue };
             let squads = &self.rig.fleet().squads;

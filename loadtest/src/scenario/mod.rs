@@ -3,6 +3,7 @@
 //! Must not: know sockets or frames; that is the fleet's.
 //! Invariants: every child is ended; an interrupt ends a run with what was measured.
 
+pub mod bare;
 mod budgets;
 mod c1m;
 mod churn;
@@ -18,15 +19,19 @@ mod storm;
 mod unicast;
 
 use crate::cli::{
-    Arguments, C1m, Churn, Common, DriverName, Fanout, Heartbeat, Hold, Mixed, Scenario, Slow, Storm, Unicast,
+    Arguments, C1m, Churn, Common, DriverName, Fanout, Heartbeat, Hold, Mixed, Protocol, Scenario, Slow, Storm, Unicast,
 };
+use crate::compare;
 use crate::fleet::Tally;
+use crate::fleet::squad::Credentials;
 use crate::report::Report;
 use crate::rig::Rig;
 use crate::{Failure, server};
+use kittiwake::io::Driver;
 use kittiwake::io::epoll::EpollDriver;
 use kittiwake::io::probe::{Chosen, choose};
 use kittiwake::io::uring::UringDriver;
+use kittiwake::wire::mqtt::Version;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,6 +53,12 @@ pub fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
         crate::floor::serve::run(arguments)?;
         return Ok(Verdict::Passed);
     }
+    if let Scenario::Page(arguments) = &arguments.scenario {
+        let result = serde_json::from_str(&std::fs::read_to_string(&arguments.result)?)?;
+        std::fs::create_dir_all(&arguments.directory)?;
+        crate::page::write(&result, &arguments.directory)?;
+        return Ok(Verdict::Passed);
+    }
     if let Scenario::Budgets(arguments) = &arguments.scenario {
         return budgets::run(arguments);
     }
@@ -59,7 +70,12 @@ pub fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
             std::process::exit(130);
         }
     })?;
-    let Needs { driver, client_cpu, connections, quiet } = needs(&arguments.scenario);
+    let Needs { driver, client_cpu, connections, quiet, protocol, credentials } = needs(&arguments.scenario);
+    if !protocol.is_mqtt() {
+        return Err(
+            format!("--protocol: this scenario speaks MQTT alone; `compare` speaks {} too", protocol.name()).into()
+        );
+    }
     if let Some(cpu) = client_cpu {
         server::pin_this(cpu)?;
     }
@@ -69,17 +85,27 @@ pub fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
         eprintln!("loadtest: epoll, as io_uring is not to be had: {reason}");
     }
     match chosen.chosen {
-        Chosen::Uring => play(Rig::new(UringDriver::new()?, connections_max, stop, quiet)?, &arguments.scenario),
-        Chosen::Epoll => play(Rig::new(EpollDriver::new()?, connections_max, stop, quiet)?, &arguments.scenario),
+        Chosen::Uring => play(
+            Rig::new(UringDriver::new()?, connections_max, stop, quiet)?,
+            (protocol.version(), credentials),
+            &arguments.scenario,
+        ),
+        Chosen::Epoll => play(
+            Rig::new(EpollDriver::new()?, connections_max, stop, quiet)?,
+            (protocol.version(), credentials),
+            &arguments.scenario,
+        ),
     }
 }
 
 /// What a scenario needs of the client.
-struct Needs {
-    driver: DriverName,
-    client_cpu: Option<usize>,
-    connections: u32,
-    quiet: bool,
+pub struct Needs {
+    pub driver: DriverName,
+    pub client_cpu: Option<usize>,
+    pub connections: u32,
+    pub quiet: bool,
+    pub protocol: Protocol,
+    pub credentials: Option<Credentials>,
 }
 
 fn needs(scenario: &Scenario) -> Needs {
@@ -88,6 +114,11 @@ fn needs(scenario: &Scenario) -> Needs {
         client_cpu: common.client_cpu,
         connections,
         quiet: common.quiet,
+        protocol: common.protocol,
+        credentials: common
+            .username
+            .clone()
+            .map(|username| Credentials { username, password: common.password.clone() }),
     };
     match scenario {
         Scenario::Hold(Hold { common, .. }) | Scenario::Storm(Storm { common, .. }) => of(common, common.connections),
@@ -110,8 +141,13 @@ fn needs(scenario: &Scenario) -> Needs {
             client_cpu: floor.client_cpu,
             connections: floor.connections,
             quiet: floor.quiet,
+            protocol: Protocol::Mqtt,
+            credentials: None,
         },
-        Scenario::FloorServer(_) | Scenario::Budgets(_) => unreachable!("they need no fleet"),
+        Scenario::Compare(compare) => compare::needs(compare),
+        Scenario::FloorServer(_) | Scenario::Page(_) | Scenario::Budgets(_) => {
+            unreachable!("they are done without a rig")
+        }
     }
 }
 
@@ -142,7 +178,7 @@ impl Gauges {
 }
 
 /// Puts what went wrong on the way into the report.
-fn note_tally(tally: &Tally, report: &mut Report) {
+pub fn note_tally(tally: &Tally, report: &mut Report) {
     report.figure("retries", tally.retries, "");
     report.figure("lost", tally.lost, "");
     report.detail("causes", json!(tally.causes));
@@ -155,7 +191,13 @@ fn note_tally(tally: &Tally, report: &mut Report) {
     }
 }
 
-fn play<D: kittiwake::io::Driver>(rig: Rig<D>, scenario: &Scenario) -> Result<Verdict, Failure> {
+fn play<D: Driver>(
+    mut rig: Rig<D>,
+    (version, credentials): (Version, Option<Credentials>),
+    scenario: &Scenario,
+) -> Result<Verdict, Failure> {
+    rig.fleet_mut().speak(version);
+    rig.fleet_mut().credentials = credentials;
     let report = match scenario {
         Scenario::Hold(arguments) => hold::run(rig, arguments)?,
         Scenario::Fanout(arguments) => fanout::run(rig, arguments)?,
@@ -167,7 +209,10 @@ fn play<D: kittiwake::io::Driver>(rig: Rig<D>, scenario: &Scenario) -> Result<Ve
         Scenario::Mixed(arguments) => mixed::run(rig, arguments)?,
         Scenario::C1m(arguments) => c1m::run(rig, &c1m::preset(arguments))?,
         Scenario::Floor(arguments) => floor::run(rig, arguments)?,
-        Scenario::FloorServer(_) | Scenario::Budgets(_) => unreachable!("they need no fleet"),
+        Scenario::Compare(arguments) => compare::run(rig, arguments)?,
+        Scenario::FloorServer(_) | Scenario::Page(_) | Scenario::Budgets(_) => {
+            unreachable!("they are done without a rig")
+        }
     };
     Ok(if report.passed() { Verdict::Passed } else { Verdict::Failed })
 }

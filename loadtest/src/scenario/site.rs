@@ -8,7 +8,7 @@ use crate::fleet::squad::{Mqtt, Reading, Speech};
 use crate::floor::FloorServer;
 use crate::report::Report;
 use crate::rig::{Ended, Rig};
-use crate::server::{Process, Server};
+use crate::server::{Process, Server, packets_dropped};
 use crate::verify::Oracle;
 use kittiwake::base::ids::Qos;
 use kittiwake::io::Driver;
@@ -33,6 +33,7 @@ pub struct Site<'a, D: Driver> {
     pub process: Option<Process>,
     pub api: Option<Api>,
     server: Option<Server>,
+    packets_dropped: u64,
 }
 
 /// A step of a scenario: how it ended, or what it found.
@@ -66,14 +67,19 @@ impl<'a, D: Driver> Site<'a, D> {
         let process = server.process();
         rig.watch(process);
         rig.fleet_mut().oracle = common.verify.then(Oracle::default);
+        let mut report = Report::new(scenario);
+        if common.server.spawn {
+            report.gateway(&common.server.gateway);
+        }
         println!("{scenario}: {connections} connections, {}, client on {}", common.protocol.name(), rig.driver());
         Ok(Self {
             rig,
             common,
-            report: Report::new(scenario),
+            report,
             process,
             api: common.api.map(|address| Api::new(address, common.api_key.clone())),
             server: Some(server),
+            packets_dropped: packets_dropped()?,
         })
     }
 
@@ -155,6 +161,8 @@ impl<'a, D: Driver> Site<'a, D> {
                 self.report.fault(format!("the other codec disagrees: {oracle:?}"));
             }
         }
+        let dropped = packets_dropped().unwrap_or(self.packets_dropped).saturating_sub(self.packets_dropped);
+        self.report.figure("packets_dropped", dropped, "by the kernel: net.core.netdev_max_backlog");
         note_tally(&self.rig.fleet().tally, &mut self.report);
         self.report.timeline(self.rig.take_timeline());
         self.report.result(result);

@@ -6,7 +6,7 @@ use super::site::{Site, Step, done, hoped};
 use crate::Failure;
 use crate::cli::{Seconds, Unicast, Via};
 use crate::figures::{Checked, Latency, Pairs, PairsTaken};
-use crate::fleet::squad::{NUMBER_MARK, VERSION, publish};
+use crate::fleet::squad::{NUMBER_MARK, publish};
 use crate::floor::FloorServer;
 use crate::report::Report;
 use crate::rig::Rig;
@@ -140,7 +140,7 @@ fn floor_stretch<D: Driver>(
 ) -> Step<f64> {
     let topic = if arguments.via == Via::Mqtt { TOPIC.replace(NUMBER_MARK, "00000") } else { INBOX_TOPIC.to_owned() };
     let payload = vec![0; arguments.payload as usize];
-    let bytes = publish(&topic, arguments.qos.qos(), 0, &payload).encoded_len(VERSION);
+    let bytes = publish(&topic, arguments.qos.qos(), 0, &payload).encoded_len(site.rig.fleet().version());
     let sockets = u64::from(arguments.common.connections.max(1));
     let rounds = (letters / sockets).max(1);
     let goal = site.rig.fleet().squad(squad).bytes + rounds * sockets * bytes as u64;

@@ -25,7 +25,6 @@ use plan::Plan;
 use report::Report;
 use root::Root;
 use std::io::Write;
-use std::path::PathBuf;
 
 /// What `doctor` was asked.
 #[derive(Args)]
@@ -46,9 +45,6 @@ pub(super) struct DoctorArguments {
     /// Prints a file of tuning/ for so many connections instead of looking at the machine.
     #[arg(long, value_enum, value_name = "FILE")]
     print: Option<Part>,
-    /// Looks for proc/ and sys/ below this directory.
-    #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
-    root: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -79,7 +75,7 @@ pub(super) fn run(arguments: &DoctorArguments) -> Result<(), Failure> {
     }
     let plan = Plan { connections, shards: arguments.shards.unwrap_or_else(|| cores().min(limits::SHARDS_MAX as u64)) };
     let probed = probe::choose(arguments.driver.choice());
-    let report = examine(&Root::at(arguments.root.clone()), plan, probed);
+    let report = examine(&Root::at("/".into()), plan, probed);
     say(&if arguments.json { report.json() } else { report.text() });
     match report.obstacles().as_slice() {
         [] => Ok(()),

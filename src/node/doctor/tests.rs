@@ -3,6 +3,7 @@ use report::{Finding, Verdict};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 
 const GIB: u64 = 1 << 30;
 

@@ -161,6 +161,9 @@ impl Session {
             return;
         }
         let is_retained = matches!(flight.at, Some(LoggedAt::Retained(_)));
+        if flight.is_shared() {
+            return self.commit_shared(delivery, effects);
+        }
         let mut records = vec![record::flight(self, flight)];
         if is_retained {
             // The position behind it goes along: what is recorded as in flight is not read again.

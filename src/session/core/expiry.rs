@@ -154,6 +154,7 @@ impl Session {
     pub(in crate::session) fn dismantle(&mut self, now: Now, effects: &mut Effects) {
         self.publish_will(now, effects);
         self.orphan_received(effects);
+        self.return_shared(effects);
         // It has none from now on: whoever carries this out must not find them and keep what they share.
         for subscription in core::mem::take(&mut self.subscriptions).into_vec() {
             let effect = subscription.leave(self);

@@ -1,13 +1,14 @@
 //! A live session as bytes and back, with the same behaviour afterwards. What only the shard knows (the connection's
 //! id, the directory's links) is given again at the thaw.
 
-use super::super::{DeliveryId, GrantedFilter, Identity, Ticket};
+use super::super::{Claim, DeliveryId, GrantedFilter, Identity, Ticket};
 use super::aliases::AliasesOut;
 use super::bytes::{ReadSession, Reader, Write, WriteSession};
 use super::cursor::Positions;
 use super::own_position::{Missing, PollWish, Polling, Streaming};
 use super::protocol::Protocol;
 use super::retained::{Pending, Replay};
+use super::shared::Claiming;
 use super::state::{
     Extra, Flight, InFlight, Link, PendingFilters, PendingPublish, Received, Session, State, Welcome, Work,
 };
@@ -356,6 +357,12 @@ fn freeze_work(out: &mut Vec<u8>, work: &Work) {
     }
     out.count(work.gone.len());
     work.gone.iter().for_each(|&id| out.u16(id));
+    out.count(work.claiming.len());
+    for Claiming { delivery, claim } in &work.claiming {
+        out.u16(delivery.0);
+        out.text(&claim.share);
+        out.u64(claim.seq.0);
+    }
 }
 
 fn thaw_work(reader: &mut Reader<'_>) -> Option<Work> {
@@ -388,5 +395,10 @@ fn thaw_work(reader: &mut Reader<'_>) -> Option<Work> {
         window,
         pending: pending.into(),
         gone: reader.list(Reader::u16)?,
+        claiming: reader.list(|reader| {
+            let delivery = DeliveryId(reader.u16()?);
+            let claim = Claim { share: reader.text()?.into(), seq: Seq(reader.u64()?) };
+            Some(Claiming { delivery, claim })
+        })?,
     })
 }

@@ -30,5 +30,5 @@ pub use aliases::Naming;
 pub use expiry::Close;
 pub use own_position::OnlyStream;
 pub use protocol::Protocol;
-pub use shared::{RETAIN_AS_PUBLISHED, share_of};
+pub use shared::{Claim, RETAIN_AS_PUBLISHED, share_of};
 pub use state::{Effective, Flight, InFlight, LoggedAt, Offer, Session, Spare, Subscription, Text};

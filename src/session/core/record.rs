@@ -223,18 +223,49 @@ pub fn share_key(app: AppId, share: &str) -> Box<[u8]> {
     key.into_boxed_slice()
 }
 
-/// How far all of a share group is acknowledged.
-pub fn share(key: Box<[u8]>, settled: Seq) -> RecordChange {
+/// How far a share group is: done with all that is logged up to `through`, but for what is `open`, ascending.
+pub fn share(key: Box<[u8]>, through: Seq, open: &[Seq]) -> RecordChange {
     let mut out = vec![VERSION];
-    out.u64(settled.0);
+    out.number(through.0);
+    out.number(open.len() as u64);
+    let mut last = 0;
+    for seq in open {
+        // Neighbours are near each other.
+        out.number(seq.0 - last);
+        last = seq.0;
+    }
     RecordChange { key, value: Some(out.into_boxed_slice()) }
 }
 
 /// Reads the value of a share group's record.
-pub fn parse_share(value: &[u8]) -> Option<Seq> {
+pub fn parse_share(value: &[u8]) -> Option<(Seq, Vec<Seq>)> {
     let reader = &mut Reader(value);
     (reader.u8()? == VERSION).then_some(())?;
-    reader.u64().map(Seq)
+    let through = Seq(reader.number()?);
+    let mut last = 0_u64;
+    let open = list(reader, |reader| {
+        last = last.checked_add(reader.number()?)?;
+        Some(Seq(last))
+    })?;
+    Some((through, open))
+}
+
+/// The key of the record that a share group's message is taken: the group's key and the seq. What the group's own record
+/// says is done with has none.
+pub fn share_taken_key(app: AppId, share: &str, seq: Seq) -> Box<[u8]> {
+    let mut key = share_key(app, share).into_vec();
+    key.u64(seq.0);
+    key.into_boxed_slice()
+}
+
+/// A share group's message is taken: it belongs to the session in whose commit this is.
+pub(in crate::session) fn share_taken(app: AppId, share: &str, seq: Seq) -> RecordChange {
+    RecordChange { key: share_taken_key(app, share, seq), value: Some(Box::new([VERSION])) }
+}
+
+/// Which message of a share group a record of being taken is about; none: it is no such record, but the group's own.
+pub fn share_taken_seq(share_key: &[u8], key: &[u8]) -> Option<Seq> {
+    Reader(key.strip_prefix(share_key)?).u64().map(Seq)
 }
 
 /// The key of a user's read mark: `r`, app, user, 0, so that no user's key begins another's.
@@ -412,14 +443,18 @@ fn read_cursor(session: &mut Session, reader: &mut Reader<'_>, now: Now) -> Opti
 }
 
 fn read_flight(session: &mut Session, id: u16, reader: &mut Reader<'_>) -> Option<()> {
-    let at: LoggedAt = reader.at()?;
+    let at = match reader.at()? {
+        // The group has it no more, and the numbers have begun anew.
+        LoggedAt::Shared { mark, .. } => LoggedAt::Shared { number: 0, mark },
+        at => at,
+    };
     let qos = if matches!(at, LoggedAt::Retained(_)) { reader.qos()? } else { Qos::ExactlyOnce };
     let message = reader.option(Reader::message)?.map(Arc::new);
     let work = session.work.get_or_insert_default();
     let state = match at {
         _ if message.is_none() => Flight::Released,
         // No stream that is read again gets to it.
-        LoggedAt::Retained(_) => Flight::Queued,
+        LoggedAt::Retained(_) | LoggedAt::Shared { .. } => Flight::Queued,
         _ => Flight::Held,
     };
     match state {

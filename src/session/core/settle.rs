@@ -1,6 +1,6 @@
 //! Settling: what a client's acknowledgements do to the window, and the order of ours to it.
 
-use super::super::{Counter, DeliveryId, Effect, Effects};
+use super::super::{Counter, DeliveryId, Effect, Effects, Fate};
 use super::record;
 use super::state::{Flight, InFlight, LoggedAt, Purpose, Session, flag};
 use crate::base::ids::Qos;
@@ -109,9 +109,13 @@ impl Session {
         let Some(work) = self.work.as_mut() else { return };
         let is_it = |flight: &InFlight| flight.delivery.0 == id && flight.state == Flight::Committing;
         let Some(first) = work.window.iter().position(is_it) else { return };
+        if work.window[first].is_shared() {
+            return self.on_shared_committed(first, effects);
+        }
         let mut is_first = true;
         for flight in &mut work.window[first..] {
-            let waits = flight.state == Flight::Committing;
+            // What a share group has assigned stands in no order with these.
+            let waits = flight.state == Flight::Committing && !flight.is_shared();
             if waits && flight.is_recorded() && !is_first {
                 break;
             }
@@ -178,8 +182,8 @@ impl Session {
             Flight::Held => work.held -= 1,
             _ => work.sent -= 1,
         }
-        if let Some(LoggedAt::Shared { number, .. }) = flight.at {
-            effects.push(Effect::ShareSettled { number });
+        if let Some(LoggedAt::Shared { number: number @ 1.., .. }) = flight.at {
+            effects.push(Effect::Share { number, fate: Fate::Settled });
         }
         let logged = flight.at.is_some();
         if durable && flight.is_recorded() {

@@ -20,6 +20,7 @@ use super::own_position::{Polling, Streaming};
 pub(in crate::session) use super::pending::{PendingFilters, PendingPublish, Received, Welcome};
 use super::protocol::Protocol;
 use super::retained::Replay;
+use super::shared::Claiming;
 pub use super::text::Text;
 use crate::auth::Rights;
 use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Qos, Seq};
@@ -44,7 +45,7 @@ pub enum LoggedAt {
     Retained(u32),
     /// Its share group has assigned it under a number; the mark says of which subscription.
     Shared {
-        /// Of the group's home.
+        /// Of the group's home. 0: no group waits for it, because it was assigned before the process began.
         number: u64,
         /// See [`super::shared`].
         mark: u32,
@@ -318,10 +319,13 @@ pub(in crate::session) struct Work {
     pub pending: VecDeque<PendingPublish>,
     /// Deliveries whose records are to be removed with the next lazy write.
     pub gone: Vec<u16>,
+    /// Of a share group's QoS 2 messages that are being committed, those that have to be recorded as taken.
+    pub claiming: Vec<Claiming>,
 }
 
 impl Work {
     pub fn is_empty(&self) -> bool {
+        // Who is claiming is in the window.
         self.window.is_empty() && self.pending.is_empty() && self.gone.is_empty()
     }
 }

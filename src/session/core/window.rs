@@ -20,6 +20,11 @@ impl InFlight {
     pub(in crate::session) fn is_recorded(&self) -> bool {
         is_recorded(self.qos, self.at)
     }
+
+    /// Whether a share group has assigned it.
+    pub(in crate::session) fn is_shared(&self) -> bool {
+        matches!(self.at, Some(LoggedAt::Shared { .. }))
+    }
 }
 
 fn is_recorded(qos: Qos, at: Option<LoggedAt>) -> bool {
@@ -53,8 +58,9 @@ impl Session {
         })
     }
 
+    /// Whether something is being committed that what is read from the log must not overtake.
     pub(in crate::session) fn is_committing(&self) -> bool {
-        self.flights().iter().any(|flight| flight.state == Flight::Committing)
+        self.flights().iter().any(|flight| flight.state == Flight::Committing && !flight.is_shared())
     }
 
     /// Whether a logged entry is in the table, in whatever state.

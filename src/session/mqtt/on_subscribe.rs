@@ -73,8 +73,7 @@ fn grant(
         }
         *new += 1;
     }
-    // [MQTT-4.8.2-5] lets a QoS 2 message of a share die with its member's session; at QoS 1 another one gets it.
-    let qos = if parsed.group.is_some() { filter.qos.min(Qos::AtLeastOnce) } else { filter.qos };
+    let qos = filter.qos;
     let retained = !is_inbox(filter.filter)
         && parsed.group.is_none()
         && match filter.retain_handling {

@@ -134,10 +134,8 @@ impl Shard {
                         session.on_retained_read(&filter, &after, &[], None, now, effects);
                     });
                 }
-                Effect::LeaveShare { .. }
-                | Effect::Orphan { .. }
-                | Effect::ShareOpen { .. }
-                | Effect::ShareSettled { .. } => {}
+                Effect::LeaveShare { .. } | Effect::Orphan { .. } | Effect::ShareOpen { .. } | Effect::Share { .. } => {
+                }
                 Effect::DeliverRetained { message, .. } => self.trace.push(format!("RETAINED {} q0", message.topic)),
                 Effect::PullTopics { .. } => {
                     let seq = self.seq;

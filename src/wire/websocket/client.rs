@@ -13,8 +13,8 @@ pub struct Wish<'a> {
     pub authority: &'a str,
     /// With its query.
     pub path: &'a str,
-    /// The one subprotocol that is offered.
-    pub subprotocol: &'a str,
+    /// The one subprotocol that is offered, if any.
+    pub subprotocol: Option<&'a str>,
     /// Random, for this request alone.
     pub nonce: [u8; 16],
 }
@@ -36,9 +36,10 @@ impl Wish<'_> {
     /// The request.
     pub fn request(&self) -> String {
         let Self { authority, path, subprotocol, .. } = self;
+        let offer = subprotocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n")).unwrap_or_default();
         format!(
             "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: {}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: {subprotocol}\r\n\r\n",
+             Sec-WebSocket-Key: {}\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n",
             self.key()
         )
     }
@@ -66,7 +67,12 @@ impl Wish<'_> {
         let agreed = says("upgrade", "websocket", true)
             && says("connection", "upgrade", true)
             && says("sec-websocket-accept", &accept, false)
-            && says("sec-websocket-protocol", self.subprotocol, false);
+            && match self.subprotocol {
+                Some(name) => says("sec-websocket-protocol", name, false),
+                None => {
+                    response.headers.iter().all(|header| !header.name.eq_ignore_ascii_case("sec-websocket-protocol"))
+                }
+            };
         if agreed { Ok(Some(length)) } else { Err(Unanswered::NotWebSocket) }
     }
 }
@@ -77,7 +83,7 @@ mod tests {
     use super::*;
     use crate::wire::http::{Problem, Status, parse};
 
-    const WISH: Wish<'static> = Wish { authority: "h:1", path: "/mqtt", subprotocol: "mqtt", nonce: [7; 16] };
+    const WISH: Wish<'static> = Wish { authority: "h:1", path: "/mqtt", subprotocol: Some("mqtt"), nonce: [7; 16] };
 
     #[test]
     fn our_server_takes_the_request_and_our_client_the_answer() {
@@ -92,7 +98,20 @@ mod tests {
         answer.extend_from_slice(b"\x82\x01x");
         assert_eq!(WISH.check(&answer), Ok(Some(length)));
         assert_eq!(Wish { nonce: [8; 16], ..WISH }.check(&answer), Err(Unanswered::NotWebSocket));
-        assert_eq!(Wish { subprotocol: "chat", ..WISH }.check(&answer), Err(Unanswered::NotWebSocket));
+        for subprotocol in [Some("chat"), None] {
+            assert_eq!(Wish { subprotocol, ..WISH }.check(&answer), Err(Unanswered::NotWebSocket));
+        }
+    }
+
+    #[test]
+    fn without_a_subprotocol_none_is_offered_and_none_taken() {
+        let wish = Wish { subprotocol: None, ..WISH };
+        assert!(!wish.request().contains("Sec-WebSocket-Protocol"));
+        let request = wish.request();
+        let head = parse(request.as_bytes()).expect("well formed").expect("whole");
+        let mut answer = Vec::new();
+        Offer::check(&head, None).expect("accepted").accept(None, &mut answer);
+        assert_eq!(wish.check(&answer), Ok(Some(answer.len())));
     }
 
     #[test]
