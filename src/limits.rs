@@ -347,6 +347,11 @@ pub const LOG_QUEUE_MAX: usize = 8_192;
 pub const LOG_BATCH_MAX: usize = 1_024;
 /// Entries after which one commit takes no further request: a group of list pushes must not hold up the others' answers.
 pub const LOG_BATCH_ENTRIES_MAX: usize = 16_384;
+/// What the reads answered behind one commit may cost, in entries (1,024 bytes count as one more): some 10 ms (an
+/// estimate). The others wait for the next commits.
+pub const LOG_READ_COST_MAX: usize = 4_096;
+/// A commit that takes this long is a fault of the disk: the node says that it is not ready until it is over.
+pub const COMMIT_STALL_MAX: Duration = Duration::from_secs(10);
 /// Default inbox retention, entries.
 pub const INBOX_ENTRIES_MAX: usize = 1_000;
 /// Default inbox retention, age.
@@ -358,7 +363,7 @@ pub const TOPIC_ENTRIES_MAX: usize = 10_000;
 pub const TOPIC_AGE_MAX: Duration = SESSION_EXPIRY_MAX;
 /// An inbox that has been empty this long is forgotten; the next push begins a new epoch. Longer than any session lives.
 pub const INBOX_FORGET_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Topic streams of an app that are forgotten and whose last entries retention took: the memory store still tells that
+/// Topic streams of an app that are forgotten and whose last entries retention took: a store still tells that
 /// of so many. The oldest go first; a stream is forgotten when all sessions that could have read it are over, but for
 /// those that have been connected and behind for as long.
 pub const FORGOTTEN_GAPS_MAX: usize = 65_536;
@@ -368,10 +373,46 @@ pub const STORE_SWEEP_INTERVAL: Duration = Duration::from_millis(200);
 pub const STORE_SWEEP_STREAMS_MAX: usize = 512;
 /// Entries one read returns at most.
 pub const READ_ENTRIES_MAX: usize = 256;
+/// Payload bytes with which one read of entries ends, with the entry that reaches them.
+pub const READ_BYTES_MAX: usize = 1 << 20;
 /// Records one read returns at most.
 pub const READ_RECORDS_MAX: usize = 1_024;
-/// Bytes of a record's key.
-pub const RECORD_KEY_BYTES_MAX: usize = u16::MAX as usize;
+/// Bytes of a record's key: a key of the durable store has 16 bits for its length, and one byte before it.
+pub const RECORD_KEY_BYTES_MAX: usize = u16::MAX as usize - 1;
+/// Format of the data directory. A later one is refused.
+pub const STORE_FORMAT: u32 = 1;
+/// Threads that write the durable store's tables and merge them: one may merge while the other writes.
+pub const STORE_WORKERS: usize = 2;
+/// Bytes of the durable store's blocks kept in memory.
+pub const STORE_CACHE_BYTES: u64 = 64 << 20;
+/// Files of the durable store kept open; part of `FDS_RESERVED`.
+pub const STORE_FILES_MAX: usize = 256;
+/// Bytes of the newest commits held in memory, besides the journal, before they become a table. Up to four such tables
+/// may wait for the disk; then commits wait, the log's queue fills, publishers are not read and the API answers 429.
+pub const STORE_MEMORY_TABLE_BYTES: u64 = 32 << 20;
+/// Bytes of journals on disk; beyond it tables are written earlier.
+pub const STORE_JOURNAL_BYTES_MAX: u64 = 256 << 20;
+/// Bytes of the last commits whose numbers are kept, to see holes: more than memory tables can hold.
+pub const STORE_CHAIN_BYTES: u64 = 8 * STORE_MEMORY_TABLE_BYTES;
+/// Such numbers that one commit removes.
+pub const STORE_CHAIN_PRUNED_MAX: usize = 4;
+/// Heads of streams kept in memory by the durable store, some 200 bytes each (an estimate). Beyond it those that were
+/// not used lately go, and are read again.
+pub const STORE_HEADS_MAX: usize = 65_536;
+/// Oldest entries of a stream that are looked up together when retention takes some.
+pub const STORE_FRONTS_MAX: usize = 64;
+/// Entries that an append to a stream, or a sweep's visit, removes of it at most; the rest goes with the next ones.
+pub const STORE_TRIM_ENTRIES_MAX: usize = 1_024;
+/// Entries one sweep of the durable store removes over all streams.
+pub const STORE_SWEEP_ENTRIES_MAX: usize = 2_048;
+/// Idempotency keys removed because of their age at a time.
+pub const STORE_KEYS_SWEPT_MAX: usize = 256;
+/// Payload bytes from which on a list's message is stored once for all its entries; shorter ones cost less as they are.
+pub const STORE_SHARED_BYTES_MIN: usize = 64;
+/// Messages of lists that readers share, kept in memory.
+pub const STORE_SHARED_MESSAGES_MAX: usize = 64;
+/// How often the mark of what was committed is synced: a machine that loses power may bring back one this old.
+pub const STORE_MARK_SYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// Commits, unlogged messages and list parts a shard has taken in and not yet worked off. Beyond it the shard takes no
 /// letters, so its mailbox fills and its senders are slowed down.
 pub const INCOMING_MAX: usize = 1_024;
@@ -421,7 +462,7 @@ pub const HISTORY_PAGE_BYTES_MAX: usize = 2 << 20;
 pub const UNREAD_VISITS_MAX: usize = 8_192;
 /// Questions after users whose unread messages a shard is counting. Full: 429.
 pub const UNREAD_COUNTS_MAX: usize = 4_096;
-/// Idempotency keys remembered by the memory store; the oldest go first and are counted.
+/// Idempotency keys remembered over all apps; the oldest go first and are counted.
 pub const KEYS_MAX: usize = 1_000_000;
 
 const _: () = assert!(RECEIVE_MAXIMUM_OUT_MAX <= u8::MAX as u16 && RECEIVE_MAXIMUM_IN_MAX as usize <= RECEIVED_IDS_MAX);

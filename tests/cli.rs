@@ -71,9 +71,18 @@ fn a_missing_file_exits_with_2() {
 }
 
 #[test]
-fn a_data_directory_exits_with_2_until_there_is_a_durable_store() {
-    let line = failure(kittiwake(&["serve", "--data-dir", "data"]), 2);
-    assert!(line.contains("messages live in memory"), "{line}");
+fn a_data_directory_of_somebody_else_or_of_a_later_version_exits_with_2() {
+    let directory = tempfile::tempdir().expect("the temporary directory is writable");
+    let path = directory.path().to_str().expect("it is UTF-8");
+    let serve = || kittiwake(&["serve", "--listen", "127.0.0.1:0", "--api", "127.0.0.1:0", "--data-dir", path]);
+    std::fs::write(directory.path().join("diary"), "dear").expect("it is writable");
+    let line = failure(serve(), 2);
+    let expected = "this directory holds something else than a kittiwake store";
+    assert_eq!(line, format!("store.data_dir (--data-dir) {path}: {expected}"));
+    std::fs::write(directory.path().join("format"), "kittiwake store, format 2\n").expect("it is writable");
+    let line = failure(serve(), 2);
+    let expected = "a later version has made this store: format 2, here 1 is known";
+    assert_eq!(line, format!("store.data_dir (--data-dir) {path}: {expected}"));
 }
 
 #[test]
@@ -298,6 +307,7 @@ fn a_second_signal_while_draining_exits_with_1() {
     let api = format!("127.0.0.1:{}", closed_port());
     for second in ["-TERM", "-INT"] {
         let mut process = kittiwake(&["serve", "--listen", &edge, "--api", &api, "--driver", "epoll", "--shards", "1"])
+            .args(["--data-dir", ""])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -139,7 +139,8 @@ impl Server {
     pub fn spawn(common: &Common, connections_max: u32) -> Result<Self, Failure> {
         let choice = &common.server;
         let mut command = Command::new(&choice.gateway);
-        command.arg("serve");
+        // Messages live in memory unless a scenario's environment names a directory.
+        command.arg("serve").env("KITTIWAKE_STORE_DATA_DIR", "");
         for target in &common.target {
             command.args(["--listen", &target.to_string()]);
         }

@@ -5,6 +5,7 @@
 
 pub mod ascii;
 pub mod block;
+pub mod bytes;
 pub mod clock;
 pub mod filter;
 pub mod hash;

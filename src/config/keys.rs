@@ -137,7 +137,12 @@ pub const KEYS: &[Key] = &[
         Default::List(&[]),
         "topics of which is told who subscribes to them by name, as filters",
     ),
-    key("store.data_dir", Kind::Text, Default::Text(""), "not available yet: messages live in memory"),
+    key(
+        "store.data_dir",
+        Kind::Text,
+        Default::Text("kittiwake-data"),
+        "directory of the durable store; empty: messages live in memory",
+    ),
     key(
         "auth.mode",
         Kind::Choice(&["none", "jwt"]),

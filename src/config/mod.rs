@@ -121,6 +121,10 @@ pub struct Config {
     pub sys_interval: Duration,
     /// Users who may subscribe to them.
     pub sys_users: Vec<String>,
+    /// Where messages are stored; none: in memory.
+    pub data_dir: Option<PathBuf>,
+    /// Go on with what is left of a store that has lost something.
+    pub accept_loss: bool,
     /// What is kept and shown of topics.
     pub topics: TopicRules,
     /// Template of the user's name.
@@ -159,6 +163,8 @@ pub struct Flags {
     pub driver: Option<String>,
     /// `--insecure`.
     pub insecure: bool,
+    /// `--accept-loss`. It is no key: in a file it would accept every later loss, too.
+    pub accept_loss: bool,
 }
 
 /// Reads the file that the flags name, then [`parse`]s it.
@@ -188,8 +194,7 @@ pub fn parse(
     }
     values.lay_environment(environment)?;
     lay_flags(&mut values, flags)?;
-    check_availability(&values)?;
-    let config = assemble(&values)?;
+    let config = Config { accept_loss: flags.accept_loss, ..assemble(&values)? };
     check_exposure(&config)?;
     Ok(config)
 }
@@ -211,18 +216,6 @@ fn lay_flags(values: &mut Values, flags: &Flags) -> Result<(), ConfigError> {
     }
     if flags.insecure {
         values.lay_flag("node.insecure", "--insecure", "true")?;
-    }
-    Ok(())
-}
-
-/// Keys that have a place in the configuration but nothing behind them yet.
-fn check_availability(values: &Values) -> Result<(), ConfigError> {
-    if !values.text("store.data_dir").is_empty() {
-        return Err(ConfigError::new(
-            "store.data_dir (--data-dir)",
-            "the durable store is not available yet, messages live in memory",
-            "leave it out",
-        ));
     }
     Ok(())
 }
@@ -274,6 +267,8 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         server_reference: server_reference(values.text("node.server_reference"))?,
         sys_interval: values.duration("node.sys_interval"),
         sys_users: values.list("auth.sys_users").to_vec(),
+        data_dir: Some(values.text("store.data_dir")).filter(|text| !text.is_empty()).map(PathBuf::from),
+        accept_loss: false,
         topics: topics::parse(values.list("topics.history"), values.list("topics.presence"))?,
         user_template: user_template(values.text("auth.user"))?,
         tokens: tokens(values, &apps)?,

@@ -1,4 +1,5 @@
 use super::*;
+use std::path::Path;
 
 fn flags() -> Flags {
     Flags::default()
@@ -78,15 +79,17 @@ fn every_flag_reaches_its_key() {
         config: None,
         listen: vec!["127.0.0.1:1".to_owned(), "0.0.0.0:2".to_owned()],
         api: Some("127.0.0.1:3".to_owned()),
-        data_dir: None,
+        data_dir: Some("/data".to_owned()),
         shards: Some("4".to_owned()),
         driver: Some("io_uring".to_owned()),
         insecure: true,
+        accept_loss: true,
     };
     let config = parse(None, [], &flags).expect("valid");
     assert_eq!(config.edge_listen.iter().map(SocketAddr::port).collect::<Vec<_>>(), [1, 2]);
     assert_eq!((config.api_listen.port(), config.shards, config.driver), (3, Some(4), Choice::IoUring));
-    assert!(config.insecure);
+    assert!(config.insecure && config.accept_loss);
+    assert_eq!(config.data_dir.as_deref(), Some(Path::new("/data")));
 }
 
 #[test]
@@ -182,12 +185,13 @@ fn an_address_needs_ip_and_port() {
 }
 
 #[test]
-fn a_data_directory_is_refused_until_there_is_a_durable_store() {
-    let flags = Flags { data_dir: Some("data".to_owned()), ..flags() };
-    assert_eq!(
-        line_of(parse(None, [], &flags)),
-        "store.data_dir (--data-dir): the durable store is not available yet, messages live in memory; allowed: leave it out",
-    );
+fn messages_live_in_memory_only_where_the_data_directory_is_empty() {
+    let config = |text: Option<&str>| {
+        let flags = Flags { data_dir: text.map(str::to_owned), ..flags() };
+        parse(None, [], &flags).expect("valid").data_dir
+    };
+    assert_eq!(config(None).as_deref(), Some(Path::new("kittiwake-data")));
+    assert_eq!(config(Some("")), None);
 }
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";

@@ -3,6 +3,7 @@
 use super::capacity::{Bound, Capacity};
 use core::fmt;
 use std::net::SocketAddr;
+use std::path::Path;
 
 /// The facts of the start-up message.
 pub(super) struct Banner<'facts> {
@@ -14,6 +15,8 @@ pub(super) struct Banner<'facts> {
     pub(super) shards: usize,
     pub(super) capacity: Capacity,
     pub(super) insecure: bool,
+    /// None: messages live in memory.
+    pub(super) data_dir: Option<&'facts Path>,
     /// Devices show tokens.
     pub(super) tokens: bool,
 }
@@ -37,7 +40,10 @@ impl fmt::Display for Banner<'_> {
             Bound::Configured => "limits.max_connections",
         };
         writeln!(f, "  holds     up to {} connections, bounded by {bound}", self.capacity.connections)?;
-        writeln!(f, "  messages  live in memory: a restart forgets them")?;
+        match self.data_dir {
+            Some(path) => writeln!(f, "  messages  are stored in {}", path.display())?,
+            None => writeln!(f, "  messages  live in memory: a restart forgets them")?,
+        }
         if self.insecure {
             writeln!(f, "  insecure  nobody is authenticated")?;
         }
@@ -80,7 +86,18 @@ mod tests {
     fn banner(edge: &[SocketAddr], api: &str, notice: Option<&str>) -> String {
         let capacity = Capacity { connections: 17_952, bound: Bound::Files };
         let api = api.parse().expect("an address");
-        Banner { edge, api, driver: "epoll", notice, shards: 2, capacity, insecure: false, tokens: false }.to_string()
+        Banner {
+            edge,
+            api,
+            driver: "epoll",
+            notice,
+            shards: 2,
+            capacity,
+            insecure: false,
+            data_dir: None,
+            tokens: false,
+        }
+        .to_string()
     }
 
     #[test]

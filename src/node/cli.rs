@@ -43,7 +43,7 @@ struct ServeArguments {
     /// Where the API listens.
     #[arg(long, value_name = "ADDR")]
     api: Option<String>,
-    /// Where the durable store lives (not available yet).
+    /// Directory of the durable store; empty: messages live in memory.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
     /// Event loop threads; 0: one per core.
@@ -55,6 +55,9 @@ struct ServeArguments {
     /// Serve other hosts although nobody is authenticated.
     #[arg(long)]
     insecure: bool,
+    /// Go on with what is left of a store that has lost something; all streams get new epochs.
+    #[arg(long)]
+    accept_loss: bool,
 }
 
 /// What `push` was asked to do.
@@ -213,8 +216,8 @@ fn fail(line: &str, code: u8) -> ExitCode {
 }
 
 fn serve(arguments: ServeArguments, give_back: fn()) -> Result<(), Failure> {
-    let ServeArguments { config, listen, api, data_dir, shards, driver, insecure } = arguments;
-    let flags = Flags { config, listen, api, data_dir, shards, driver, insecure };
+    let ServeArguments { config, listen, api, data_dir, shards, driver, insecure, accept_loss } = arguments;
+    let flags = Flags { config, listen, api, data_dir, shards, driver, insecure, accept_loss };
     let config = config::load(&flags, environment()?).map_err(|error| Failure::Usage(error.to_string()))?;
     super::serve::run(&config, give_back)
 }

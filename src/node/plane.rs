@@ -127,6 +127,6 @@ impl Gateway for Handle {
     }
 
     fn healthy(&self) -> bool {
-        Self::healthy(self)
+        Self::healthy(self, crate::io::now())
     }
 }

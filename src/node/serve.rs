@@ -23,7 +23,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// Serves until a signal says to stop.
 pub(super) fn run(config: &Config, give_back: fn()) -> Result<(), Failure> {
@@ -63,7 +63,8 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
     let io_uring = matches!(probe::choose(config.driver), Ok(Choosing { chosen: Chosen::Uring, .. }));
     let capacity = capacity::estimate(machine, io_uring, usize::from(shards), config.limits.max_connections);
     let settings = plane::settings(config, shards, capacity).map_err(runtime_failure)?;
-    let running = shard::start(settings, give_back).map_err(|error| Failure::Runtime(error.to_string()))?;
+    let data = config.data_dir.as_deref().map(|path| shard::Data { path, accept_loss: config.accept_loss });
+    let running = shard::start(settings, data, give_back).map_err(|error| start_failure(config, &error))?;
 
     let control = Arc::new(Control::new(Box::new(running.handle.clone())));
     let events = running.events.clone();
@@ -76,6 +77,8 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
     };
     tokio::spawn(verifier::keep_current(verifier, hangup));
     tokio::spawn(admin::sys::publish(Arc::clone(&control), sys(config)));
+    let (stop_teller, teller_stopped) = oneshot::channel::<()>();
+    let teller = tokio::spawn(tell_of_store_fault(running.handle.clone(), teller_stopped));
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let api = api(config, api_address, &control).map_err(runtime_failure)?;
     let notices_thread = dispatcher::spawn_notices(api.notices(), running.notices.clone()).map_err(runtime_failure)?;
@@ -92,6 +95,7 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
         capacity,
         insecure: config.insecure && config.tokens.is_none(),
         tokens: config.tokens.is_some(),
+        data_dir: config.data_dir.as_deref(),
     });
 
     let drained = until_drained(config, &control, &mut signals, progress).await;
@@ -100,6 +104,9 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
     if tokio::time::timeout(limits::API_DRAIN_TIMEOUT, api).await.is_err() {
         warn!("requests to the API were cut off");
     }
+    drop(stop_teller);
+    // It does not panic, and a fault that it did not live to tell was told by the store's answers.
+    let _ = teller.await;
     drained?;
     running.stop();
     // It ends with the shards' side of the channel, which is gone now.
@@ -141,6 +148,44 @@ fn wall_ms() -> u64 {
 fn announce(banner: &Banner<'_>) {
     // Nobody is left to tell when stdout is closed; serving goes on.
     let _ = writeln!(io::stdout(), "{banner}");
+}
+
+/// Another data directory would do, or another address: what of it is a mistake of the command line.
+fn start_failure(config: &Config, error: &shard::StartError) -> Failure {
+    match (error, &config.data_dir) {
+        (shard::StartError::Store(why), Some(path)) => {
+            let line = format!("store.data_dir (--data-dir) {}: {why}", path.display()).replace(['\n', '\r'], " ");
+            if why.is_usage() { Failure::Usage(line) } else { Failure::Runtime(line) }
+        }
+        _ => Failure::Runtime(error.to_string()),
+    }
+}
+
+/// One line when the store fails, and one each time when it is stuck. It has no clock and no log of its own.
+async fn tell_of_store_fault(handle: shard::Handle, mut stopped: oneshot::Receiver<()>) {
+    let mut interval = tokio::time::interval(limits::STORE_SWEEP_INTERVAL);
+    let (mut was_healthy, mut is_over) = (true, false);
+    while !is_over {
+        is_over = tokio::select! {
+            _ = interval.tick() => false,
+            _ = &mut stopped => true,
+        };
+        let is_healthy = handle.healthy(crate::io::now());
+        let Some(reason) = handle.store_fault() else {
+            if was_healthy && !is_healthy {
+                let seconds = limits::COMMIT_STALL_MAX.as_secs();
+                warn!("a commit has been under way for more than {seconds} s: the disk does not keep up");
+            }
+            was_healthy = is_healthy;
+            continue;
+        };
+        if handle.store_stats().poisoned {
+            error!("the store cannot write, nothing is stored or acknowledged until a restart: {reason}");
+        } else {
+            error!("the store cannot read: {reason}");
+        }
+        return;
+    }
 }
 
 fn runtime_failure(error: io::Error) -> Failure {

@@ -6,6 +6,7 @@ use super::command::{
 use super::home::Homes;
 use super::letter::Letter;
 use super::presence::Asker;
+use crate::base::clock::Now;
 use crate::base::ids::{AppId, ShardId};
 use crate::base::message::StreamKey;
 use crate::engine::mail::{Post, Undelivered};
@@ -147,9 +148,14 @@ impl Handle {
         self.inner.store.stats()
     }
 
-    /// Whether the store still takes writes.
-    pub fn healthy(&self) -> bool {
-        self.inner.store.fault().is_none()
+    /// Whether the store has never failed and its last commit has not been under way for too long.
+    pub fn healthy(&self, now: Now) -> bool {
+        self.inner.store.fault().is_none() && !self.inner.store.is_stalled(now)
+    }
+
+    /// Why the store failed first.
+    pub fn store_fault(&self) -> Option<&str> {
+        self.inner.store.fault().map(|fault| &*fault.reason)
     }
 
     fn to_all(&self, letter: impl Fn() -> Letter) {

@@ -13,11 +13,13 @@ use crate::engine::mail::{Mailbox, Post};
 use crate::io::probe::{self, Chosen};
 use crate::io::{self, Driver};
 use crate::limits::{AUTH_QUESTIONS_MAX, EVENTS_MAX, GIVE_BACK_INTERVAL, MAILBOX_LETTERS_MAX, NOTICES_MAX};
-use crate::store::{self, Address, Batch, Deliver, Done, Log, LogThread, MemoryStore};
+use crate::store::durable::{OpenError, Opening};
+use crate::store::{self, Address, Batch, Deliver, Done, DurableStore, Log, LogThread, MemoryStore, Store};
 use crossbeam_channel::{Receiver, bounded};
 use std::fmt;
 use std::io as io_error;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -207,9 +209,20 @@ impl Running {
     }
 }
 
+/// Where messages are stored.
+#[derive(Clone, Copy, Debug)]
+pub struct Data<'path> {
+    /// The data directory.
+    pub path: &'path Path,
+    /// Go on with what is left where something is lost.
+    pub accept_loss: bool,
+}
+
 /// Why the data plane did not start.
 #[derive(Debug)]
 pub enum StartError {
+    /// The data directory is not opened.
+    Store(OpenError),
     /// The driver asked for is not there.
     Driver(String),
     /// An address cannot be listened on.
@@ -224,6 +237,7 @@ impl fmt::Display for StartError {
             Self::Driver(why) => write!(f, "driver: {why}"),
             Self::Listen(address, error) => write!(f, "listen {address}: {error}"),
             Self::Io(error) => error.fmt(f),
+            Self::Store(error) => write!(f, "data directory: {error}"),
         }
     }
 }
@@ -232,17 +246,32 @@ impl std::error::Error for StartError {}
 
 /// Starts everything and returns when every shard listens.
 ///
-/// Threads that have nothing to do call `give_back` now and then: what a burst took from the allocator and has freed
+/// Without `data` messages live in memory. Threads that have nothing to do call `give_back` now and then: what a burst took from the allocator and has freed
 /// since may go back to the system. It must be quick.
 ///
 /// # Errors
 /// The first thing that did not work; what had been started is ended again.
-pub fn start(settings: Settings, give_back: fn()) -> Result<Running, StartError> {
-    let choosing = probe::choose(settings.driver).map_err(StartError::Driver)?;
+pub fn start(settings: Settings, data: Option<Data<'_>>, give_back: fn()) -> Result<Running, StartError> {
     let settings = Arc::new(settings);
-    let hash = KeyedHash::new(settings.hash_key);
-    let memory = MemoryStore::new(settings.retentions(), hash);
-    let log = Log::open(memory, settings.random_seed).expect("a memory store opens");
+    let (retentions, hash) = (settings.retentions(), KeyedHash::new(settings.hash_key));
+    let Some(Data { path, accept_loss }) = data else {
+        return start_over(MemoryStore::new(retentions, hash), settings, give_back);
+    };
+    // Of the seed's sequence the log makes epochs; what the store draws must not be one of them.
+    let seed = !settings.random_seed;
+    let store = DurableStore::open(Opening { path, retentions, hash, seed, accept_loss }).map_err(StartError::Store)?;
+    #[cfg(debug_assertions)]
+    let store = super::failpoint::Failpoint::new(store);
+    start_over(store, settings, give_back)
+}
+
+fn start_over<S: Store + Send + 'static>(
+    store: S,
+    settings: Arc<Settings>,
+    give_back: fn(),
+) -> Result<Running, StartError> {
+    let choosing = probe::choose(settings.driver).map_err(StartError::Driver)?;
+    let log = Log::open(store, settings.random_seed).expect("a store that was opened knows where it ends");
     let (store, desk) = store::thread::open(log);
     let Assembly { handle, events, notices, questions, seats, mail } = Assembly::new(&settings, &store);
     let log = store::thread::run(&store, desk, mail, io::now, give_back).map_err(StartError::Io)?;

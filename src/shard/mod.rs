@@ -15,7 +15,8 @@
 //! interest · `retained` what is kept for who subscribes · `share`, `share_member`, `share_record` share groups · `jobs`
 //! the rest of the turn · `restore` at start · `event_stream`, `poll` what only they need · `admin`, `connections`,
 //! `stats` the operator · `watching` what backends are told of devices · `history`, `unread` what streams hold for who
-//! asks · `presence` who subscribes to a topic · `questions` the same for devices.
+//! asks · `presence` who subscribes to a topic · `questions` the same for devices · `failpoint` the end of a debug build
+//! at a durable point.
 
 mod admin;
 mod apply;
@@ -26,6 +27,8 @@ mod connect;
 mod connections;
 mod done;
 mod event_stream;
+#[cfg(debug_assertions)]
+mod failpoint;
 mod fanout;
 mod flavours;
 mod gaps;
@@ -64,5 +67,5 @@ mod watching;
 mod websocket;
 
 pub use handle::Handle;
-pub use launch::{Running, StartError, start};
+pub use launch::{Data, Running, StartError, start};
 pub use settings::{HistoryRule, Limits, Settings, TopicRules};

@@ -1,6 +1,7 @@
 //! What the log counts, readable from any thread. The log publishes once per commit, so requests pay nothing for it.
 
 use super::{StoreFault, Usage};
+use crate::base::clock::Now;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::OnceLock;
 
@@ -90,6 +91,8 @@ impl Stats {
 pub struct Counters {
     words: [AtomicU64; WORDS],
     fault: OnceLock<StoreFault>,
+    /// When the commit under way began, in milliseconds of the monotonic clock, plus one; 0: none is.
+    commit_began: AtomicU64,
 }
 
 impl Counters {
@@ -101,6 +104,19 @@ impl Counters {
     /// Why the store failed first; none while it never did.
     pub fn fault(&self) -> Option<&StoreFault> {
         self.fault.get()
+    }
+
+    /// When the commit under way began; none when none is.
+    pub fn commit_began_ms(&self) -> Option<u64> {
+        self.commit_began.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    pub(super) fn commit_begins(&self, now: Now) {
+        self.commit_began.store(now.monotonic_ms.saturating_add(1), Ordering::Relaxed);
+    }
+
+    pub(super) fn commit_ends(&self) {
+        self.commit_began.store(0, Ordering::Relaxed);
     }
 
     pub(super) fn publish(&self, stats: Stats) {

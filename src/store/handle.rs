@@ -1,7 +1,9 @@
 //! How shards and the control plane ask the log: mail that never blocks.
 
 use super::{Counters, Request, RequestToken, Stats, StoreError, StoreFault};
+use crate::base::clock::Now;
 use crate::base::ids::{Epoch, ShardId};
+use crate::limits::COMMIT_STALL_MAX;
 use crossbeam_channel::{Sender, TrySendError};
 use std::sync::Arc;
 
@@ -65,6 +67,14 @@ impl Handle {
         let mut stats = self.counters.stats();
         stats.queue_depth += self.letters.len() as u64;
         stats
+    }
+
+    /// Whether a commit has been under way for longer than `COMMIT_STALL_MAX`: the disk does not keep up, or has gone.
+    pub fn is_stalled(&self, now: Now) -> bool {
+        let began_ms = self.counters.commit_began_ms();
+        began_ms.is_some_and(|began_ms| {
+            Now { monotonic_ms: began_ms, ..now }.deadline(COMMIT_STALL_MAX) <= now.monotonic_ms
+        })
     }
 
     /// Why the store failed first; none while it never did.

@@ -6,6 +6,8 @@
 //!                                                     └─ error ─► poisoned: every append of the group, and every
 //!                                                                 later one, is answered Failed; reads go on
 //! ```
+//! Reads are answered behind the group, and as many as `LOG_READ_COST_MAX` allows: the others wait for the next commits, in
+//! their order, so that whoever reads much does not hold up who writes.
 
 mod plan;
 #[cfg(test)]
@@ -15,8 +17,10 @@ use super::{Address, Answer, Batch, Counters, Done, Request, RequestToken, Stats
 use crate::base::clock::Now;
 use crate::base::hash::KeyedHash;
 use crate::base::ids::{AppId, Epoch, Seq};
+use crate::base::message::Entry;
 use crate::limits::{
-    LOG_BATCH_ENTRIES_MAX, LOG_BATCH_MAX, LOG_QUEUE_MAX, READ_ENTRIES_MAX, READ_RECORDS_MAX, STORE_SWEEP_INTERVAL,
+    LOG_BATCH_ENTRIES_MAX, LOG_BATCH_MAX, LOG_QUEUE_MAX, LOG_READ_COST_MAX, READ_BYTES_MAX, READ_ENTRIES_MAX,
+    READ_RECORDS_MAX, STORE_SWEEP_INTERVAL,
 };
 use plan::{Epochs, Plan};
 use std::collections::VecDeque;
@@ -43,7 +47,8 @@ pub(super) enum Outcome {
 pub struct Committed {
     /// None when no entry was written.
     pub batch: Option<Arc<Batch>>,
-    /// One for each request taken, in the order in which they were submitted.
+    /// One for each request taken, in the order in which they were submitted; but reads that one commit has no time for
+    /// come with a later one, in their order.
     pub dones: Vec<(Address, Done)>,
 }
 
@@ -51,6 +56,8 @@ pub struct Committed {
 pub struct Log<S> {
     store: S,
     queue: VecDeque<Pending>,
+    /// Reads for which the commits so far had no time.
+    reads: VecDeque<Pending>,
     plan: Plan,
     seq: Seq,
     poisoned: bool,
@@ -72,6 +79,7 @@ impl<S: Store> Log<S> {
         let mut log = Self {
             store,
             queue: VecDeque::new(),
+            reads: VecDeque::new(),
             plan: Plan::new(epochs, hash),
             seq,
             poisoned: false,
@@ -108,18 +116,37 @@ impl<S: Store> Log<S> {
         let planned = self.plan_group(now);
         let (batch, is_written) = self.write_group(now);
         let mut dones = Vec::with_capacity(planned.len());
+        let mut cost = self.read_deferred(&mut dones);
         for (from, token, outcome) in planned {
             let result = match outcome {
+                Outcome::Read(request) if cost >= LOG_READ_COST_MAX => {
+                    self.reads.push_back(Pending { from, token, request });
+                    continue;
+                }
                 Outcome::Read(request) => self.read(&request),
                 Outcome::WithGroup(_) if !is_written => Err(StoreError::Failed),
                 Outcome::Settled(result) | Outcome::WithGroup(result) => result,
             };
+            cost += cost_of(&result);
             self.count(&result);
             dones.push((from, Done { token, result }));
         }
         self.sweep(now);
         self.publish();
         Committed { batch, dones }
+    }
+
+    /// Answers reads that had to wait; what that cost.
+    fn read_deferred(&mut self, dones: &mut Vec<(Address, Done)>) -> usize {
+        let mut cost = 0;
+        while cost < LOG_READ_COST_MAX {
+            let Some(Pending { from, token, request }) = self.reads.pop_front() else { break };
+            let result = self.read(&request);
+            cost += cost_of(&result);
+            self.count(&result);
+            dones.push((from, Done { token, result }));
+        }
+        cost
     }
 
     /// As if the process had been killed and started again over the same store: what was submitted and not committed
@@ -129,6 +156,7 @@ impl<S: Store> Log<S> {
     /// The store could not say where it ends.
     pub fn crash(&mut self) -> Result<(), StoreFault> {
         self.queue.clear();
+        self.reads.clear();
         self.plan.clear();
         self.seq = self.store.last_seq()?;
         self.poisoned = false;
@@ -138,7 +166,12 @@ impl<S: Store> Log<S> {
 
     /// Requests waiting.
     pub fn queued(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + self.reads.len()
+    }
+
+    /// Whether another request fits into the next group, and room is left for reads that have to wait.
+    pub fn takes_more(&self) -> bool {
+        self.queue.len() < LOG_BATCH_MAX && self.reads.len() < LOG_QUEUE_MAX
     }
 
     /// The last commit number.
@@ -238,9 +271,10 @@ impl<S: Store> Log<S> {
 
     fn read_topics(&self, app: AppId, after: Seq, limit: usize) -> Result<Answer, StoreFault> {
         let mut entries = self.store.read_topics(app, after, limit)?;
-        // A full page may end before the log does; a page that is not full has seen all of it.
-        let mut through =
-            if entries.len() < limit { self.seq } else { entries.last().map_or(after, |entry| entry.seq) };
+        // A page that is full, in entries or bytes, may end before the log does; any other has seen all of it.
+        let bytes: usize = entries.iter().map(|entry| entry.message.payload.len()).sum();
+        let is_full = entries.len() >= limit || bytes >= READ_BYTES_MAX;
+        let mut through = if is_full { entries.last().map_or(after, |entry| entry.seq) } else { self.seq };
         let mut gaps = self.store.read_gaps(app, after, READ_ENTRIES_MAX)?;
         if gaps.len() == READ_ENTRIES_MAX {
             // There may be more of them: nobody is to read beyond those at hand.
@@ -276,10 +310,23 @@ impl<S: Store> Log<S> {
     }
 
     fn publish(&mut self) {
-        self.stats.queue_depth = self.queue.len() as u64;
+        self.stats.queue_depth = self.queued() as u64;
         self.stats.seq = self.seq.0;
         self.stats.poisoned = self.poisoned;
         self.stats.store = self.store.usage();
         self.counters.publish(self.stats);
     }
+}
+
+/// What an answer took of the log thread's time, in entries: of an append nothing, for its group bounds that.
+fn cost_of(result: &Result<Answer, StoreError>) -> usize {
+    let payload = |entries: &[Entry]| entries.iter().map(|entry| entry.message.payload.len()).sum::<usize>();
+    let (items, bytes) = match result {
+        Ok(Answer::Appended { .. }) => return 0,
+        Ok(Answer::Stream { entries, .. }) => (entries.len(), payload(entries)),
+        Ok(Answer::Topics { entries, gaps, .. }) => (entries.len() + gaps.len(), payload(entries)),
+        Ok(Answer::Records(records)) => (records.len(), records.iter().map(|(_, value)| value.len()).sum()),
+        Ok(Answer::Head(_)) | Err(_) => (0, 0),
+    };
+    1 + items + bytes / 1_024
 }

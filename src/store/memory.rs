@@ -14,8 +14,8 @@ use crate::base::hash::KeyedHash;
 use crate::base::ids::{AppId, Epoch, Offset, Seq};
 use crate::base::message::{Entry, Message, StreamKey};
 use crate::limits::{
-    FORGOTTEN_GAPS_MAX, INBOX_AGE_MAX, INBOX_ENTRIES_MAX, INBOX_FORGET_AFTER, KEYS_MAX, STORE_SWEEP_STREAMS_MAX,
-    TOPIC_AGE_MAX, TOPIC_ENTRIES_MAX,
+    FORGOTTEN_GAPS_MAX, INBOX_AGE_MAX, INBOX_ENTRIES_MAX, INBOX_FORGET_AFTER, KEYS_MAX, READ_BYTES_MAX,
+    STORE_SWEEP_STREAMS_MAX, TOPIC_AGE_MAX, TOPIC_ENTRIES_MAX,
 };
 use core::time::Duration;
 use hashbrown::HashTable;
@@ -336,7 +336,7 @@ impl Store for MemoryStore {
         let skipped = after.0.saturating_add(1).saturating_sub(stream.first);
         let from = usize::try_from(skipped).unwrap_or(usize::MAX).min(stream.entries.len());
         let to = from.saturating_add(limit).min(stream.entries.len());
-        Ok((from..to).filter_map(|index| stream.entry(index)).collect())
+        Ok(page((from..to).filter_map(|index| stream.entry(index))))
     }
 
     fn read_topics(&self, app: AppId, after: Seq, limit: usize) -> Result<Vec<Entry>, StoreFault> {
@@ -347,7 +347,7 @@ impl Store for MemoryStore {
             let index = usize::try_from(place.offset - stream.first).expect("a stream is shorter than memory");
             stream.entry(index).expect("what is indexed is kept")
         });
-        Ok(entries.collect())
+        Ok(page(entries))
     }
 
     fn read_gaps(&self, app: AppId, after: Seq, limit: usize) -> Result<Vec<StreamGap>, StoreFault> {
@@ -381,14 +381,25 @@ impl Store for MemoryStore {
     }
 }
 
+/// Entries up to the one with which they reach `READ_BYTES_MAX`.
+fn page(entries: impl Iterator<Item = Entry>) -> Vec<Entry> {
+    let mut bytes = 0;
+    let has_room = |entry: &Entry| {
+        let has_room = bytes < READ_BYTES_MAX;
+        bytes += entry.message.payload.len();
+        has_room
+    };
+    entries.take_while(has_room).collect()
+}
+
 /// The app in whose topics a stream's entries are also found by seq; none for an inbox.
-fn topics_of(stream: &StreamKey) -> Option<AppId> {
+pub(super) fn topics_of(stream: &StreamKey) -> Option<AppId> {
     match stream {
         StreamKey::Inbox(..) => None,
         StreamKey::Topic(app, _) | StreamKey::Everyone(app) => Some(*app),
     }
 }
 
-fn is_over(at_ms: u64, age: Duration, now: Now) -> bool {
+pub(super) fn is_over(at_ms: u64, age: Duration, now: Now) -> bool {
     u128::from(now.wall_ms.saturating_sub(at_ms)) >= age.as_millis()
 }

@@ -1,10 +1,12 @@
-//! Owns: the log (offsets, `seq`, idempotency keys, group commit), the store behind it, and the handle to both.
+//! Owns: the log (offsets, `seq`, idempotency keys, group commit), the stores behind it, durable and in memory, and the
+//! handle to both.
 //! In: [`Request`]s as mail. Out: [`Done`]s and [`Batch`]es as mail, never inside the call.
 //! Must not: know sockets or sessions; records are opaque bytes to it.
 //! Invariants: only the log assigns offsets and seq; a batch is committed whole or not at all; every shard gets every
 //! batch, whole and in seq order, before anybody learns of its `Done`; a request gets exactly one `Done`.
 
 pub mod counters;
+pub mod durable;
 pub mod handle;
 mod keys;
 pub mod log;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 
 pub use crate::base::log::{Position, RecordChange, StoreError, StreamGap, StreamHead};
 pub use counters::{Counters, Stats};
+pub use durable::DurableStore;
 pub use handle::{Address, Handle};
 pub use log::{Committed, Log};
 pub use memory::{MemoryStore, Retention, Retentions};
@@ -67,7 +70,8 @@ pub enum Request {
         /// Records.
         records: Vec<RecordChange>,
     },
-    /// Entries of a stream with offset > `after`, oldest first, at most `limit` (≤ `READ_ENTRIES_MAX`).
+    /// Entries of a stream with offset > `after`, oldest first, at most `limit` (≤ `READ_ENTRIES_MAX`), and none behind the
+    /// one with which their payloads reach `READ_BYTES_MAX`. Only an answer without entries says that there are no more.
     ReadStream {
         /// Which.
         stream: StreamKey,
@@ -235,9 +239,10 @@ pub trait Store {
     fn head(&self, stream: &StreamKey) -> Result<StreamHead, StoreFault>;
     /// What a key stands for, while it is remembered.
     fn key(&self, app: AppId, key: &str, now: Now) -> Result<Option<KnownKey>, StoreFault>;
-    /// Entries of a stream with offset > `after`, oldest first, at most `limit`.
+    /// Entries of a stream with offset > `after`, oldest first, at most `limit`, and none behind the one with which their
+    /// payloads reach `READ_BYTES_MAX`.
     fn read_stream(&self, stream: &StreamKey, after: Offset, limit: usize) -> Result<Vec<Entry>, StoreFault>;
-    /// Topic and everyone entries of an app with seq > `after`, oldest first, at most `limit`.
+    /// Topic and everyone entries of an app with seq > `after`, oldest first; bounds as of `read_stream`.
     fn read_topics(&self, app: AppId, after: Seq, limit: usize) -> Result<Vec<Entry>, StoreFault>;
     /// Which topic and everyone streams of an app have lost entries with seq > `after` to retention, by the seq of the
     /// newest of them, the smallest first, at most `limit`.

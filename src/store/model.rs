@@ -1,5 +1,7 @@
-//! Random requests against the log and against a model so naive that it can be read: a list of entries and two maps.
+//! Random requests against the log, over either store, and against a model so naive that it can be read: a list of entries
+//! and two maps. And the stores against each other, where time and bounds make it more than a model should hold.
 
+use super::durable::tests::Folder;
 use super::fixture::{APP, at_ms, inbox, key, memory, message, topic};
 use super::*;
 use crate::base::ids::{Epoch, PushId};
@@ -141,34 +143,94 @@ fn groups() -> impl Strategy<Value = Vec<(Vec<Request>, bool)>> {
     proptest::collection::vec((proptest::collection::vec(a_request(), 1..8), proptest::bool::weighted(0.1)), 1..24)
 }
 
+fn model_retentions() -> Retentions {
+    let retention = Retention { entries: KEPT, age: Duration::MAX, forget_after: Duration::MAX };
+    Retentions { inbox: retention, topic: retention, everyone: retention, history: Vec::new(), keys: 100 }
+}
+
+/// `restart` makes the log anew over what its store has committed.
+fn follow<S: Store>(groups: Vec<(Vec<Request>, bool)>, mut log: Log<S>, mut restart: impl FnMut(Log<S>) -> Log<S>) {
+    let mut model = Model::default();
+    for (turn, (requests, is_crash)) in groups.into_iter().enumerate() {
+        for (token, request) in requests.iter().enumerate() {
+            super::fixture::submit(&mut log, token as u64, request.clone());
+        }
+        if is_crash {
+            log = restart(log);
+            continue;
+        }
+        let before = model.entries.len();
+        let Committed { batch, dones } = log.commit(at_ms(turn as u64 * 1_000));
+        assert_eq!(dones.len(), requests.len());
+        let pairs = || requests.iter().zip(dones.iter().map(|(_, done)| &done.result));
+        pairs().filter(|(request, _)| is_append(request)).for_each(|(request, result)| model.append(request, result));
+        pairs().filter(|(request, _)| !is_append(request)).for_each(|(request, result)| model.read(request, result));
+        let entries = batch.as_ref().map_or(&[][..], |batch| &batch.entries);
+        assert_eq!(entries, &model.entries[before..]);
+        assert!(batch.is_none_or(|batch| !batch.entries.is_empty() && batch.seq.0 == model.seq));
+        let usage = log.counters().stats().store;
+        assert_eq!(usage.records, model.records.len() as u64);
+        assert_eq!(usage.keys, model.keys.len() as u64);
+        let kept: usize = model.epochs.keys().map(|stream| model.kept(stream).count()).sum();
+        assert_eq!((usage.streams, usage.entries), (model.epochs.len() as u64, kept as u64));
+    }
+}
+
 proptest! {
     #[test]
     fn the_log_answers_as_the_model_does(groups in groups(), seed: u64) {
-        let retention = Retention { entries: KEPT, age: Duration::MAX, forget_after: Duration::MAX };
-        let retentions = Retentions { inbox: retention, topic: retention, everyone: retention, history: Vec::new(), keys: 100 };
-        let mut log = Log::open(memory(retentions), seed).expect("memory does not fail");
-        let mut model = Model::default();
-        for (turn, (requests, is_crash)) in groups.into_iter().enumerate() {
-            for (token, request) in requests.iter().enumerate() {
-                super::fixture::submit(&mut log, token as u64, request.clone());
+        let log = Log::open(memory(model_retentions()), seed).expect("memory does not fail");
+        follow(groups, log, |mut log| {
+            log.crash().expect("memory does not fail");
+            log
+        });
+    }
+}
+
+/// What one step of both stores does: how much later it is, and what is asked for.
+fn steps() -> impl Strategy<Value = Vec<(u64, Vec<Request>)>> {
+    let later = prop_oneof![6 => 0..400u64, 3 => 1_000..9_000u64, 1 => Just(25 * 3_600_000)];
+    proptest::collection::vec((later, proptest::collection::vec(a_request(), 0..8)), 1..40)
+}
+
+fn small_retentions() -> Retentions {
+    let age = Duration::from_secs(5);
+    let retention = Retention { entries: KEPT, age, forget_after: age * 2 };
+    Retentions { inbox: retention, topic: retention, everyone: retention, history: Vec::new(), keys: 4 }
+}
+
+proptest! {
+    // Each case makes a data directory, which syncs files a dozen times.
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_log_over_the_durable_store_answers_as_the_model_does_also_after_restarts(groups in groups(), seed: u64) {
+        let folder = Folder::new();
+        let log = Log::open(folder.open(model_retentions()), seed).expect("it was opened");
+        let mut restarts = seed;
+        follow(groups, log, |log| {
+            drop(log);
+            // An epoch must not come again in another life of the process.
+            restarts = restarts.wrapping_add(1 << 40);
+            Log::open(folder.open(model_retentions()), restarts).expect("it was opened")
+        });
+    }
+
+    #[test]
+    fn both_stores_answer_alike_when_time_passes_and_bounds_are_met(steps in steps(), seed: u64) {
+        let folder = Folder::new();
+        let mut durable = Log::open(folder.open(small_retentions()), seed).expect("it was opened");
+        let mut memory = Log::open(memory(small_retentions()), seed).expect("memory does not fail");
+        let mut now_ms = 0;
+        for (later_ms, requests) in steps {
+            now_ms += later_ms;
+            for (token, request) in requests.into_iter().enumerate() {
+                super::fixture::submit(&mut durable, token as u64, request.clone());
+                super::fixture::submit(&mut memory, token as u64, request);
             }
-            if is_crash {
-                log.crash().expect("memory does not fail");
-                continue;
-            }
-            let before = model.entries.len();
-            let Committed { batch, dones } = log.commit(at_ms(turn as u64 * 1_000));
-            prop_assert_eq!(dones.len(), requests.len());
-            let pairs = || requests.iter().zip(dones.iter().map(|(_, done)| &done.result));
-            pairs().filter(|(request, _)| is_append(request)).for_each(|(request, result)| model.append(request, result));
-            pairs().filter(|(request, _)| !is_append(request)).for_each(|(request, result)| model.read(request, result));
-            let entries = batch.as_ref().map_or(&[][..], |batch| &batch.entries);
-            prop_assert_eq!(entries, &model.entries[before..]);
-            prop_assert!(batch.is_none_or(|batch| !batch.entries.is_empty() && batch.seq.0 == model.seq));
-            let usage = log.counters().stats().store;
-            prop_assert_eq!(usage.records, model.records.len() as u64);
-            prop_assert_eq!(usage.keys, model.keys.len() as u64);
-            prop_assert_eq!(usage.entries + usage.trimmed, model.seq);
+            let (one, other) = (durable.commit(at_ms(now_ms)), memory.commit(at_ms(now_ms)));
+            prop_assert_eq!(format!("{:?}", one), format!("{:?}", other));
+            prop_assert_eq!(durable.counters().stats(), memory.counters().stats());
         }
     }
 }

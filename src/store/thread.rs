@@ -1,7 +1,7 @@
 //! The log thread: takes what has queued up, commits it as a group, delivers. The only thread that writes the store.
 
 use super::handle::Letter;
-use super::{Address, Batch, Committed, Done, Handle, Log, Store};
+use super::{Address, Batch, Committed, Counters, Done, Handle, Log, Store, StoreFault};
 use crate::base::clock::Now;
 use crate::limits::{GIVE_BACK_INTERVAL, LOG_BATCH_MAX, LOG_QUEUE_MAX, STORE_SWEEP_INTERVAL};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
@@ -85,12 +85,14 @@ where
 pub struct Desk<S> {
     log: Log<S>,
     inbox: Receiver<Letter>,
+    counters: Arc<Counters>,
 }
 
 /// A log's desk and a handle to write to it.
 pub fn open<S: Store>(log: Log<S>) -> (Handle, Desk<S>) {
     let (letters, inbox) = bounded(LOG_QUEUE_MAX);
-    (Handle { letters, counters: log.counters(), life: log.life() }, Desk { log, inbox })
+    let counters = log.counters();
+    (Handle { letters, counters: Arc::clone(&counters), life: log.life() }, Desk { log, inbox, counters })
 }
 
 impl<S: Store> Desk<S> {
@@ -101,7 +103,7 @@ impl<S: Store> Desk<S> {
 
     /// Takes in what has come, up to one group. False: nothing will come any more.
     pub fn take_in(&mut self) -> bool {
-        while self.log.queued() < LOG_BATCH_MAX {
+        while self.log.takes_more() {
             match self.inbox.try_recv() {
                 Ok(letter) => {
                     if !self.take(letter) {
@@ -117,7 +119,9 @@ impl<S: Store> Desk<S> {
 
     /// Commits one group and delivers: the batch first, then the answers.
     pub fn commit(&mut self, now: Now, deliver: &mut impl Deliver) {
+        self.counters.commit_begins(now);
         let Committed { batch, dones } = self.log.commit(now);
+        self.counters.commit_ends();
         if let Some(batch) = &batch {
             deliver.batch(batch);
         }
@@ -134,6 +138,7 @@ impl<S: Store> Desk<S> {
     }
 
     fn run<D: Deliver>(mut self, mut deliver: D, clock: fn() -> Now, give_back: fn()) {
+        let _ended = Ended(Arc::clone(&self.counters));
         let mut is_open = true;
         let mut rests_again_ms = 0;
         while is_open {
@@ -160,12 +165,24 @@ impl<S: Store> Desk<S> {
     }
 }
 
+/// A log thread that panics leaves a word behind: without it the node would look well and answer nothing.
+struct Ended(Arc<Counters>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.failed(StoreFault { reason: "the log thread panicked".into() });
+        }
+    }
+}
+
 const _: () = assert!(LOG_BATCH_MAX <= LOG_QUEUE_MAX);
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::ids::{Seq, ShardId};
+    use crate::limits::COMMIT_STALL_MAX;
     use crate::store::fixture::{Failing, append, appended, inbox, log, record, topic};
     use crate::store::{Answer, Request, RequestToken, StoreError};
     use std::collections::HashMap;
@@ -281,6 +298,33 @@ mod tests {
             .collect();
         assert!(matches!(results[..], [Err(StoreError::Failed), Ok(Answer::Head(_))]));
         assert!(handle.stats().poisoned && handle.fault().is_some());
+    }
+
+    #[test]
+    fn a_commit_that_takes_too_long_is_seen_while_it_lasts() {
+        let (handle, desk) = open(log());
+        let at = |monotonic_ms| Now { monotonic_ms, wall_ms: 0 };
+        let stall_ms = COMMIT_STALL_MAX.as_millis() as u64;
+        assert!(!handle.is_stalled(at(u64::MAX)), "nothing is being committed");
+        desk.counters.commit_begins(at(5));
+        assert!(!handle.is_stalled(at(5 + stall_ms - 1)) && handle.is_stalled(at(5 + stall_ms)));
+        desk.counters.commit_ends();
+        assert!(!handle.is_stalled(at(u64::MAX)));
+    }
+
+    #[test]
+    fn a_log_thread_that_panics_is_a_fault_of_the_store() {
+        struct Breaking;
+        impl Deliver for Breaking {
+            fn batch(&mut self, _: &Arc<Batch>) {
+                panic!("a panic on purpose");
+            }
+            fn done(&mut self, _: Address, _: Done) {}
+        }
+        let (thread, handle) = spawn(log(), Breaking, no_time).expect("there is a thread");
+        insist(&handle, Address::Control, 0, append(&[topic("t")]));
+        assert!(thread.stop().is_err());
+        assert_eq!(handle.fault().map(|fault| &*fault.reason), Some("the log thread panicked"));
     }
 
     /// A queue nobody empties: the thread is held up inside its first delivery.

@@ -34,7 +34,7 @@ impl Gateway {
         let (edge, api) = (free_port(), free_port());
         let process = Command::new(env!("CARGO_BIN_EXE_kittiwake"))
             .args(["serve", "--driver", driver, "--shards", &shards.to_string()])
-            .args(["--listen", &edge.to_string(), "--api", &api.to_string()])
+            .args(["--listen", &edge.to_string(), "--api", &api.to_string(), "--data-dir", ""])
             .envs(environment.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())

@@ -40,7 +40,17 @@ impl Gateway {
     fn start() -> Self {
         let (edge, api) = (free_port(), free_port());
         let process = Command::new(gateway_binary())
-            .args(["serve", "--shards", "1", "--listen", &edge.to_string(), "--api", &api.to_string()])
+            .args([
+                "serve",
+                "--shards",
+                "1",
+                "--data-dir",
+                "",
+                "--listen",
+                &edge.to_string(),
+                "--api",
+                &api.to_string(),
+            ])
             .stdout(Stdio::null())
             .spawn()
             .expect("the gateway starts");

@@ -3,7 +3,7 @@
 
 use super::super::{Claim, DeliveryId, GrantedFilter, Identity, Ticket};
 use super::aliases::AliasesOut;
-use super::bytes::{Reader, Write};
+use super::bytes::{ReadSession, Reader, Write, WriteSession};
 use super::cursor::Positions;
 use super::own_position::{Missing, PollWish, Polling, Streaming};
 use super::protocol::Protocol;

@@ -10,7 +10,7 @@
 //! incarnation, which the main record names, tells what was committed for an earlier session of the same device.
 
 use super::super::Identity;
-use super::bytes::{Reader, Write};
+use super::bytes::{ReadSession, Reader, Write, WriteSession};
 use super::cursor::Prefix;
 use super::expiry::{TICK_MS, tick};
 use super::protocol::Protocol;
@@ -474,4 +474,51 @@ fn read_replay(session: &mut Session, reader: &mut Reader<'_>) -> Option<()> {
     })?;
     session.extra().replay = Some(Box::new(Replay { filters: filters.into(), recorded: true, ..Replay::default() }));
     Some(())
+}
+
+/// A change of records that a delivery or an acknowledgement waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// A delivery is recorded with its message, before its PUBLISH.
+    Flight,
+    /// It is released, before its PUBREL.
+    Released,
+    /// A received identifier, with its message, before PUBREC.
+    Received,
+    /// It is removed, before PUBCOMP.
+    ReceivedRemoved,
+    /// A delivery is over.
+    Settled,
+}
+
+impl Point {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Flight, Self::Released, Self::Received, Self::ReceivedRemoved, Self::Settled];
+
+    /// Its name outside.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Flight => "flight",
+            Self::Released => "released",
+            Self::Received => "received",
+            Self::ReceivedRemoved => "received-removed",
+            Self::Settled => "settled",
+        }
+    }
+}
+
+/// Which point a change is; none for the lazily written ones and for records of others.
+pub fn point(change: &RecordChange) -> Option<Point> {
+    let mut parts = change.key.strip_prefix(PREFIX)?.get(2..)?.splitn(3, |&byte| byte == 0);
+    let kind = parts.nth(2)?.first().copied()?;
+    // Version, place (1 + 8), then whether there is a message.
+    let has_message = |value: &[u8]| value.get(10).is_some_and(|&flag| flag == 1);
+    match (kind, &change.value) {
+        (FLIGHT, Some(value)) if has_message(value) => Some(Point::Flight),
+        (FLIGHT, Some(_)) => Some(Point::Released),
+        (FLIGHT, None) => Some(Point::Settled),
+        (RECEIVED, Some(_)) => Some(Point::Received),
+        (RECEIVED, None) => Some(Point::ReceivedRemoved),
+        _ => None,
+    }
 }

@@ -261,3 +261,26 @@ fn epochs_follow_from_the_seed_and_are_never_zero() {
     // The one state from which SplitMix64 makes 0: its own increment later it is skipped.
     assert_ne!(Epochs::new(0u64.wrapping_sub(0x9e37_79b9_7f4a_7c15)).next(), Epoch(0));
 }
+
+#[test]
+fn reads_beyond_a_commit_s_share_wait_for_the_next_in_their_order() {
+    let mut log = log();
+    appended(ask(&mut log, append(&vec![inbox("a"); READ_ENTRIES_MAX]), 1));
+    let read = || Request::ReadStream { stream: inbox("a"), after: Offset(0), limit: usize::MAX };
+    // Each costs one more than its entries.
+    let fit = LOG_READ_COST_MAX.div_ceil(READ_ENTRIES_MAX + 1);
+    for token in 0..2 * fit as u64 + 3 {
+        submit(&mut log, token, read());
+    }
+    submit(&mut log, 1_000, append(&[inbox("a")]));
+    let committed = log.commit(at_ms(1));
+    let first: Vec<u64> = (0..fit as u64).chain([1_000]).collect();
+    assert_eq!(tokens(&committed), first, "who writes does not wait for those who read");
+    assert_eq!(log.queued(), fit + 3);
+    submit(&mut log, 1_001, read());
+    assert_eq!(tokens(&log.commit(at_ms(1))), (fit as u64..2 * fit as u64).collect::<Vec<_>>());
+    let committed = log.commit(at_ms(1));
+    let last: Vec<u64> = (2 * fit as u64..2 * fit as u64 + 3).chain([1_001]).collect();
+    assert_eq!((tokens(&committed), log.queued()), (last, 0));
+    assert!(log.commit(at_ms(1)).dones.is_empty());
+}

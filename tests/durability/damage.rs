@@ -1,0 +1,231 @@
+//! What the disk may do, to the real process: be full, be read-only, lose the end of a file, change a byte.
+
+use crate::gateway::{Gateway, Place, Start, eventually};
+use serde_json::{Value, json};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("the temporary directory is writable")
+}
+
+fn start(place: &Place) -> Gateway {
+    place.start(&Start::default()).expect("it starts")
+}
+
+fn push(place: &Place, user: &str, payload: &str) -> (u16, Value) {
+    place.push(&json!({ "to": { "user": user }, "payload": payload })).expect("the API answers")
+}
+
+fn position(answer: &Value) -> (u64, String) {
+    let result = &answer["results"][0];
+    (result["offset"].as_u64().expect("it is stored"), result["epoch"].as_str().expect("it is stored").to_owned())
+}
+
+fn stored(place: &Place, user: &str, payload: &str) -> (u64, String) {
+    let (status, answer) = push(place, user, payload);
+    assert_eq!(status, 200, "{answer}");
+    position(&answer)
+}
+
+fn files(below: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(below).expect("it is readable") {
+        let path = entry.expect("it is readable").path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+fn journal(place: &Place) -> PathBuf {
+    let mut found = files(&place.data).into_iter();
+    found.find(|path| path.extension().is_some_and(|ending| ending == "jnl")).expect("there is a journal")
+}
+
+#[test]
+fn a_full_disk_answers_503_and_is_not_ready_and_loses_nothing_that_was_stored() {
+    let folder = folder();
+    let place = Place::new(&folder.path().join("data"));
+    // The journal is made longer than this; when it is opened again it is cut to what it holds, and ends at the limit.
+    assert_eq!(start(&place).stop(), Some(0));
+    let limit = 1 << 20;
+    let mut gateway = place.start(&Start { file_bytes_max: Some(limit), ..Start::default() }).expect("it starts");
+    let (first, epoch) = stored(&place, "alice", "first");
+    assert_eq!(first, 1);
+    let large = "x".repeat(20_000);
+    let mut last = first;
+    loop {
+        let (status, answer) = push(&place, "alice", &large);
+        if status != 200 {
+            assert_eq!(status, 503, "{answer}");
+            break;
+        }
+        last = position(&answer).0;
+        assert!(last < 2_000, "the disk is never full");
+    }
+    let (status, _) = push(&place, "bob", "after");
+    assert_eq!(status, 503, "nothing is acknowledged any more");
+    let ready = || place.request("GET", "/readyz", "").expect("the API answers").0;
+    assert_eq!(ready(), 503);
+    gateway.stop();
+    let said = gateway.said();
+    assert_eq!(said.matches("the store cannot write").count(), 1, "{said}");
+    let mut gateway = start(&place);
+    let (next, same) = stored(&place, "alice", "next");
+    assert_eq!(same, epoch);
+    assert!(next > last, "offset {next} behind {last}");
+    assert_eq!(ready(), 200);
+    assert_eq!(gateway.stop(), Some(0));
+}
+
+#[test]
+fn a_second_process_on_the_same_directory_exits_with_2() {
+    let folder = folder();
+    let place = Place::new(&folder.path().join("data"));
+    let _gateway = start(&place);
+    let other = Place::new(&place.data);
+    let (code, said) = other.fails(&Start::default());
+    assert_eq!((code, said.lines().count()), (Some(2), 1), "{said}");
+    assert!(said.contains("another process uses this directory"), "{said}");
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_exits_with_1_and_says_so() {
+    let folder = folder();
+    let place = Place::new(&folder.path().join("data"));
+    drop(start(&place));
+    // A directory in the place of a file: nobody can write that, root included.
+    fs::remove_file(place.data.join("mark")).expect("it is there");
+    fs::create_dir(place.data.join("mark")).expect("it is writable");
+    let (code, said) = place.fails(&Start::default());
+    assert_eq!((code, said.lines().count()), (Some(1), 1), "{said}");
+    assert!(said.contains("cannot open the mark"), "{said}");
+}
+
+#[test]
+fn read_only_files_are_refused_where_permissions_count() {
+    if rustix::process::geteuid().is_root() {
+        println!("skipped: root may write read-only files");
+        return;
+    }
+    let folder = folder();
+    let place = Place::new(&folder.path().join("data"));
+    drop(start(&place));
+    for file in files(&place.data) {
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o444)).expect("they are ours");
+    }
+    let (code, said) = place.fails(&Start::default());
+    assert_eq!((code, said.lines().count()), (Some(1), 1), "{said}");
+}
+
+#[test]
+fn a_journal_that_lost_its_end_is_refused_until_the_loss_is_accepted_with_new_epochs() {
+    let folder = folder();
+    let place = Place::new(&folder.path().join("data"));
+    let mut gateway = start(&place);
+    let (_, epoch) = stored(&place, "alice", "one");
+    stored(&place, "alice", "two");
+    gateway.kill();
+    let path = journal(&place);
+    let mut bytes = fs::read(&path).expect("it is readable");
+    let end = bytes.iter().rposition(|&byte| byte != 0).expect("it holds something") + 1;
+    bytes[end - 40..].fill(0);
+    fs::write(&path, bytes).expect("it is writable");
+    for _ in 0..2 {
+        let (code, said) = place.fails(&Start::default());
+        assert_eq!((code, said.lines().count()), (Some(1), 1), "{said}");
+        assert!(said.contains("commits are lost") && said.contains("--accept-loss"), "{said}");
+    }
+    let mut gateway = place.start(&Start { arguments: vec!["--accept-loss"], ..Start::default() }).expect("it starts");
+    let (offset, other) = stored(&place, "alice", "three");
+    assert_eq!(offset, 2, "what was lost was the second");
+    assert_ne!(other, epoch);
+    assert_eq!(gateway.stop(), Some(0));
+    let mut gateway = start(&place);
+    assert_eq!(stored(&place, "alice", "four"), (3, other));
+    assert_eq!(gateway.stop(), Some(0));
+}
+
+#[test]
+fn half_a_write_behind_the_last_commit_changes_nothing() {
+    let folder = folder();
+    let place = Place::new(&folder.path().join("data"));
+    let mut gateway = start(&place);
+    let (_, epoch) = stored(&place, "alice", "one");
+    gateway.kill();
+    let path = journal(&place);
+    let mut bytes = fs::read(&path).expect("it is readable");
+    let end = bytes.iter().rposition(|&byte| byte != 0).expect("it holds something") + 1;
+    let (begin, half) = (bytes[..60].to_vec(), 60);
+    bytes[end..end + half].copy_from_slice(&begin);
+    fs::write(&path, bytes).expect("it is writable");
+    let mut gateway = start(&place);
+    assert_eq!(stored(&place, "alice", "two"), (2, epoch));
+    assert_eq!(gateway.stop(), Some(0));
+}
+
+#[test]
+fn a_byte_changed_in_an_old_commit_is_refused() {
+    let folder = folder();
+    let place = Place::new(&folder.path().join("data"));
+    let mut gateway = start(&place);
+    for number in 0..20 {
+        stored(&place, "alice", &format!("number {number} of twenty"));
+    }
+    gateway.kill();
+    let path = journal(&place);
+    let mut bytes = fs::read(&path).expect("it is readable");
+    let needle = b"number 7 of twenty";
+    let at = bytes.windows(needle.len()).position(|window| window == needle).expect("payloads are stored as they are");
+    bytes[at] ^= 1;
+    fs::write(&path, bytes).expect("it is writable");
+    let (code, said) = place.fails(&Start::default());
+    assert_eq!((code, said.lines().count()), (Some(1), 1), "{said}");
+}
+
+#[test]
+fn a_qos2_delivery_in_flight_outlives_retention_and_a_kill() {
+    use crate::client::raw;
+    let folder = folder();
+    let place = Place::new(&folder.path().join("data"));
+    let environment = vec![("KITTIWAKE_LIMITS_INBOX_ENTRIES", "3".to_owned())];
+    let failpoint = Some("pinned:after:1".to_owned());
+    let mut gateway =
+        place.start(&Start { failpoint, environment: environment.clone(), ..Start::default() }).expect("it starts");
+    let mut device = raw::connect(&place, "alice", "phone");
+    raw::subscribe(&mut device, "$inbox/#");
+    let body = |payload: &str| json!({ "to": { "user": "alice" }, "payload": payload, "qos": 2 });
+    place.push(&body("pinned")).expect("the API answers");
+    let (id, payload, dup) = raw::publish(&mut device);
+    assert_eq!((payload.as_str(), dup), ("pinned", false));
+    for number in 0.. {
+        if place.push(&body(&format!("later {number}"))).is_err() {
+            break;
+        }
+        assert!(number < 10, "the point is not met");
+    }
+    gateway.kill();
+    let _gateway = place.start(&Start { environment, ..Start::default() }).expect("it starts");
+    let mut device = raw::connect(&place, "alice", "phone");
+    assert_eq!(raw::publish(&mut device), (id, "pinned".to_owned(), true), "its entry is gone, and it is sent again");
+}
+
+#[test]
+fn an_event_stream_resumes_across_a_restart_and_a_change_of_the_shard_count() {
+    let folder = folder();
+    let place = Place::new(&folder.path().join("data"));
+    let mut gateway = start(&place);
+    let events = |last: Option<&str>, count| crate::client::raw::events(&place, "alice", last, count);
+    stored(&place, "alice", "one");
+    let (offset, epoch) = stored(&place, "alice", "two");
+    stored(&place, "alice", "three");
+    let id = format!("{epoch}:{offset}");
+    assert_eq!(events(Some(&id), 1), ["three"]);
+    gateway.kill();
+    let _gateway = place.start(&Start { shards: 3, ..Start::default() }).expect("it starts");
+    eventually("the API answers", || place.request("GET", "/readyz", "").is_ok_and(|(status, _)| status == 200));
+    stored(&place, "alice", "four");
+    assert_eq!(events(Some(&id), 2), ["three", "four"]);
+}
