@@ -118,7 +118,7 @@ impl<'a, D: Driver> Site<'a, D> {
     /// Microseconds of CPU a unit since then.
     pub fn us_each(&self, before: Option<u64>, units: u64) -> Result<Option<f64>, Failure> {
         let now = self.cpu_ns()?;
-        Ok(now.zip(before).map(|(now, before)| (now - before) as f64 / 1_000.0 / units.max(1) as f64))
+        Ok(now.zip(before).map(|(now, before)| now.saturating_sub(before) as f64 / 1_000.0 / units.max(1) as f64))
     }
 
     /// The server's own figures, where it has an API.
