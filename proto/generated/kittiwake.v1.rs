@@ -306,7 +306,7 @@ pub mod event {
         #[prost(message, tag = "7")]
         Published(super::Published),
         #[prost(message, tag = "8")]
-        Received(super::Received),
+        Receipt(super::Receipt),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -336,18 +336,17 @@ pub struct Published {
     #[prost(string, tag = "5")]
     pub content_type: ::prost::alloc::string::String,
 }
-/// A device has acknowledged a message (PUBACK, or PUBREC at QoS 2).
+/// What has become of a message at a device.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Received {
-    /// As the device sees it: a topic, or `$inbox/LABEL`.
+pub struct Receipt {
     #[prost(string, tag = "1")]
     pub topic: ::prost::alloc::string::String,
-    /// Offset in the user's inbox, with its epoch; absent for topics and everyone.
     #[prost(message, optional, tag = "2")]
     pub inbox: ::core::option::Option<Position>,
-    /// The device refused it, with a reason of 0x80 or above.
-    #[prost(bool, tag = "3")]
-    pub refused: bool,
+    #[prost(enumeration = "Outcome", tag = "3")]
+    pub outcome: i32,
+    #[prost(uint64, tag = "4")]
+    pub messages: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AckEventsRequest {
@@ -530,6 +529,15 @@ impl Wait {
             _ => None,
         }
     }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Outcome {
+    Unspecified = 0,
+    Delivered = 1,
+    Refused = 2,
+    Expired = 3,
+    Trimmed = 4,
 }
 /// Generated client implementations.
 #[cfg(test)]

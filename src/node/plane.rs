@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::push::Gateway;
 use crate::shard::command::{CommandError, CommandToken, ConnectionQuery, HistoryQuery, Push, Watch};
 use crate::shard::{Handle, Limits, Settings};
+use crate::store::{Request, RequestToken, StoreError};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::io;
 use std::sync::Arc;
@@ -92,6 +93,10 @@ impl Gateway for Handle {
 
     fn watch(&self, watch: &Arc<Watch>) -> Result<(), CommandError> {
         Self::watch(self, watch)
+    }
+
+    fn ask_log(&self, request: Request, token: RequestToken) -> Result<(), StoreError> {
+        Self::ask_log(self, request, token)
     }
 
     fn drain(&self) {

@@ -6,6 +6,7 @@ use crate::shard::command::{
     CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, HistoryPage, HistoryQuery, Present, Push,
     Pushed, ShardStats, UserState, Watch,
 };
+use crate::store::{Request, RequestToken, StoreError};
 use core::time::Duration;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,6 +37,8 @@ pub trait Gateway: Send + Sync {
     fn presence(&self, app: AppId, topic: Arc<str>, token: CommandToken) -> Result<(), CommandError>;
     /// Has the shards tell of these and nothing else, from the next command that they answer at the latest.
     fn watch(&self, watch: &Arc<Watch>) -> Result<(), CommandError>;
+    /// Asks the log itself; its answer comes as [`crate::shard::command::Notice::Answered`].
+    fn ask_log(&self, request: Request, token: RequestToken) -> Result<(), StoreError>;
     /// Starts closing everything; each shard says [`Event::Drained`].
     fn drain(&self);
     /// Shards there are.
@@ -206,7 +209,6 @@ struct Counters {
     unawaited_push_failures: AtomicU64,
     late_answers: AtomicU64,
     notices: AtomicU64,
-    events_dropped: AtomicU64,
 }
 
 impl Control {
@@ -276,6 +278,11 @@ impl Control {
     /// Has the shards tell of these and nothing else, from the next command that they answer at the latest.
     pub fn watch(&self, watch: &Arc<Watch>) -> Result<(), Failure> {
         self.gateway.watch(watch).map_err(Failure::Refused)
+    }
+
+    /// Asks the log itself.
+    pub(super) fn ask_log(&self, request: Request, token: RequestToken) -> Result<(), StoreError> {
+        self.gateway.ask_log(request, token)
     }
 
     /// Whether the store can write and every shard answers.
@@ -417,7 +424,7 @@ impl Control {
     }
 
     /// What the control plane itself counts and holds, by name.
-    pub fn own_stats(&self) -> [(&'static str, u64); 7] {
+    pub fn own_stats(&self) -> [(&'static str, u64); 6] {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("commands_pending", self.pending.lock().len() as u64),
@@ -426,7 +433,6 @@ impl Control {
             ("unawaited_push_failures", load(&self.counters.unawaited_push_failures)),
             ("late_answers", load(&self.counters.late_answers)),
             ("notices", load(&self.counters.notices)),
-            ("events_dropped", load(&self.counters.events_dropped)),
         ]
     }
 
@@ -442,10 +448,9 @@ impl Control {
         self.counters.push_refusals.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts something that shards told of, and the events that had to go for it.
-    pub(super) fn count_notice(&self, dropped: u64) {
+    /// Counts something that the log told of.
+    pub(super) fn count_notice(&self) {
         self.counters.notices.fetch_add(1, Ordering::Relaxed);
-        self.counters.events_dropped.fetch_add(dropped, Ordering::Relaxed);
     }
 
     fn count_late(&self) {

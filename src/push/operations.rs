@@ -15,6 +15,7 @@ use crate::shard::command::{
 use axum::http::StatusCode;
 use core::time::Duration;
 use smallvec::SmallVec;
+use std::sync::Arc;
 use tokio::time::Instant;
 
 /// What came of a push.
@@ -153,7 +154,7 @@ impl Api {
         wants: AppWatch,
         after: Option<Position>,
     ) -> Result<Consumer, Problem> {
-        let consumer = self.events.subscribe(app, group, wants, after)?;
+        let consumer = self.events.subscribe(app, group, wants, after).await?;
         tell_watch(&self.control, &self.events)?;
         // A shard takes letters in their order: whoever answers this has taken the watch in.
         self.control.stats()?.wait(limits::STATS_TIMEOUT).await?;
@@ -166,6 +167,18 @@ pub(super) fn tell_watch(control: &Control, events: &Hub) -> Result<(), Failure>
     match events.changed_watch() {
         Some(watch) => control.watch(&watch).inspect_err(|_| events.not_told()),
         None => Ok(()),
+    }
+}
+
+/// Forgets consumer groups that nobody uses, and has the shards tell of no more than the others want.
+pub(super) async fn keep_groups(control: Arc<Control>, events: Arc<Hub>) {
+    loop {
+        // What could not be done or told now is the next time.
+        let looked = events.look_after().await;
+        if looked.is_ok() {
+            let _told_later = tell_watch(&control, &events);
+        }
+        tokio::time::sleep(limits::EVENTS_GROUPS_INTERVAL).await;
     }
 }
 

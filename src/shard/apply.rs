@@ -28,7 +28,7 @@ impl Gateway {
                 (Effect::Frames(range), _) => self.write_control(core, connection, &control[range]),
                 (Effect::Close(reason), _) => {
                     self.counters.closed(reason);
-                    self.notice_close(session, reason);
+                    self.notice_close(session, reason, core.now());
                     if let Some(connection) = connection {
                         self.hang_up(core, connection, reason);
                     }
@@ -81,9 +81,9 @@ impl Gateway {
                 let origin =
                     receipt.map_or(Origin::Nobody, |receipt| Origin::Client { shard: self.shard, session, receipt });
                 self.counters.published(message.qos);
-                self.notice_publish(session, &message);
+                let upstream = self.upstream_of(session, &message, core.now());
                 self.throttle_if_congested(core, session, &message);
-                self.publish(core, Publish { message, origin, records, key: None });
+                self.publish(core, Publish { message, origin, records, key: None, upstream, is_told: false });
             }
             Effect::Subscribe { ticket, filters } => {
                 self.ask_for_inbox(session, &filters);

@@ -100,7 +100,7 @@ fn said(gap: &Gap) -> String {
                 let topic = serde_json::Value::from(&**topic);
                 format!("{{\"topic\":{topic},\"kept_from\":{}}}", gap.kept_from)
             }
-            StreamKey::Everyone(_) | StreamKey::Inbox(..) => {
+            StreamKey::Everyone(_) | StreamKey::Inbox(..) | StreamKey::Upstream(_) => {
                 format!("{{\"everyone\":true,\"kept_from\":{}}}", gap.kept_from)
             }
         },

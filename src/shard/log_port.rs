@@ -52,6 +52,8 @@ pub(crate) enum Waiting {
     UnreadMark { index: usize },
     /// See above.
     UnreadPage { index: usize },
+    /// What is for backends; so many entries.
+    Upstream { count: usize },
     /// Lazily written positions and the removal of ended sessions: nobody waits.
     Nobody,
 }

@@ -78,7 +78,7 @@ impl Model {
             (Request::Head { stream }, Answer::Head(head)) => self.head(stream, head),
             (Request::ReadTopics { app, after, limit }, Answer::Topics { entries, through, .. }) => {
                 let is_kept = |entry: &&Entry| self.kept(&entry.stream).any(|kept| kept.seq == entry.seq);
-                let is_topic = |entry: &&Entry| !matches!(entry.stream, StreamKey::Inbox(..)) && *app == APP;
+                let is_topic = |entry: &&Entry| entry.stream.topics_of() == Some(*app);
                 let mut expected: Vec<_> =
                     self.entries.iter().filter(is_topic).filter(is_kept).filter(|entry| entry.seq > *after).collect();
                 let is_cut = expected.len() >= *limit;
@@ -108,6 +108,7 @@ fn a_stream() -> impl Strategy<Value = StreamKey> {
         (0..3u8).prop_map(|user| inbox(&format!("u{user}"))),
         (0..3u8).prop_map(|name| topic(&format!("t{name}"))),
         Just(StreamKey::Everyone(APP)),
+        Just(StreamKey::Upstream(APP)),
     ]
 }
 
