@@ -9,6 +9,7 @@ pub mod keys;
 mod layers;
 pub mod token_keys;
 mod topics;
+mod webhook;
 
 use crate::auth::{Lists, Pattern, Rules, UserTemplate};
 use crate::base::ids::AppId;
@@ -92,6 +93,10 @@ pub struct Limits {
     pub retained_messages: usize,
     /// Bytes of their topics, payloads and properties.
     pub retained_bytes: usize,
+    /// Events that an app's backends may still read.
+    pub events_keep: usize,
+    /// How long they may.
+    pub events_keep_age: Duration,
 }
 
 /// Everything `serve` needs to know.
@@ -127,6 +132,8 @@ pub struct Config {
     pub accept_loss: bool,
     /// What is kept and shown of topics.
     pub topics: TopicRules,
+    /// Where events are sent by HTTP; none: nowhere.
+    pub webhook: Option<crate::push::webhook::Settings>,
     /// Template of the user's name.
     pub user_template: UserTemplate,
     /// How tokens are checked; none: nobody is asked for one.
@@ -242,6 +249,8 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         inbox_age: values.duration("limits.inbox_age"),
         retained_messages: size(values, "limits.retained_messages"),
         retained_bytes: size(values, "limits.retained_bytes"),
+        events_keep: size(values, "events.keep"),
+        events_keep_age: values.duration("events.keep_age"),
     };
     if limits.outbox_bytes < limits.packet_bytes {
         return Err(ConfigError::new(
@@ -270,6 +279,7 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         data_dir: Some(values.text("store.data_dir")).filter(|text| !text.is_empty()).map(PathBuf::from),
         accept_loss: false,
         topics: topics::parse(values.list("topics.history"), values.list("topics.presence"))?,
+        webhook: webhook::parse(values, &apps)?,
         user_template: user_template(values.text("auth.user"))?,
         tokens: tokens(values, &apps)?,
         rights: Lists { publish: patterns(values, "auth.publish")?, subscribe: patterns(values, "auth.subscribe")? },

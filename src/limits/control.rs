@@ -75,6 +75,20 @@ pub const EVENTS_RETRY: Duration = Duration::from_millis(50);
 pub const EVENTS_LOG_TIMEOUT: Duration = Duration::from_secs(10);
 /// Events a consumer takes at a time.
 pub const EVENTS_READ_MAX: usize = 256;
+/// Events of one request of the webhook, by default and at most: what a consumer takes at a time.
+pub const WEBHOOK_EVENTS_MAX: usize = EVENTS_READ_MAX;
+/// Bytes after which a request of the webhook takes no further event.
+pub const WEBHOOK_BYTES_MAX: usize = 1 << 20;
+/// Bytes of its answer that are read; nobody looks at them. Longer: the connection is closed.
+pub const WEBHOOK_ANSWER_BYTES_MAX: usize = 64 << 10;
+/// How long a backend has for its answer, unless configured.
+pub const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Before a request is tried again, at first; twice as long after each failure.
+pub const WEBHOOK_RETRY_MIN: Duration = Duration::from_millis(200);
+/// And at most.
+pub const WEBHOOK_RETRY_MAX: Duration = Duration::from_secs(60);
+/// How often in a row a backend may find one event's content wrong before it is passed over, counted.
+pub const WEBHOOK_REFUSALS_MAX: u32 = 5;
 /// How often a health watcher's answer is looked at again.
 pub const HEALTH_WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Connections of the API. Full: new ones wait in the kernel's backlog.

@@ -45,6 +45,8 @@ pub(super) fn settings(config: &Config, shards: u16, capacity: Capacity) -> io::
             inbox_age: limits.inbox_age,
             retained_messages: limits.retained_messages,
             retained_bytes: limits.retained_bytes,
+            events_entries: limits.events_keep,
+            events_age: limits.events_keep_age,
         },
     })
 }

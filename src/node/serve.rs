@@ -83,6 +83,10 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
     let api = api(config, api_address, &control).map_err(runtime_failure)?;
     let notices_thread = dispatcher::spawn_notices(api.notices(), running.notices.clone()).map_err(runtime_failure)?;
     tokio::spawn(api.keep_groups());
+    if let Some(webhook) = &config.webhook {
+        let random = || plane::random().unwrap_or_default();
+        tokio::spawn(api.webhook(webhook.clone(), random).map_err(runtime_failure)?);
+    }
     let router = api.router(admin::router(Arc::clone(&control), config.apps.clone()));
     let listener = Bounded::new(listener, limits::API_CONNECTIONS_MAX);
     let api = tokio::spawn(api_server::serve(listener, router, api_stopped));

@@ -209,6 +209,9 @@ struct Counters {
     unawaited_push_failures: AtomicU64,
     late_answers: AtomicU64,
     notices: AtomicU64,
+    webhook_posts: AtomicU64,
+    webhook_failures: AtomicU64,
+    webhook_refused: AtomicU64,
 }
 
 impl Control {
@@ -424,7 +427,7 @@ impl Control {
     }
 
     /// What the control plane itself counts and holds, by name.
-    pub fn own_stats(&self) -> [(&'static str, u64); 6] {
+    pub fn own_stats(&self) -> [(&'static str, u64); 9] {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("commands_pending", self.pending.lock().len() as u64),
@@ -433,6 +436,9 @@ impl Control {
             ("unawaited_push_failures", load(&self.counters.unawaited_push_failures)),
             ("late_answers", load(&self.counters.late_answers)),
             ("notices", load(&self.counters.notices)),
+            ("webhook_posts", load(&self.counters.webhook_posts)),
+            ("webhook_failures", load(&self.counters.webhook_failures)),
+            ("webhook_refused", load(&self.counters.webhook_refused)),
         ]
     }
 
@@ -451,6 +457,21 @@ impl Control {
     /// Counts something that the log told of.
     pub(super) fn count_notice(&self) {
         self.counters.notices.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a request of the webhook.
+    pub(super) fn count_webhook_post(&self) {
+        self.counters.webhook_posts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts one that was not taken.
+    pub(super) fn count_webhook_failure(&self) {
+        self.counters.webhook_failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an event that the backend refused for good.
+    pub(super) fn count_webhook_refused(&self) {
+        self.counters.webhook_refused.fetch_add(1, Ordering::Relaxed);
     }
 
     fn count_late(&self) {

@@ -5,7 +5,14 @@ use crate::admin;
 use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, PushId, Qos, Seq, ShardId};
 use crate::base::log::StreamHead;
 use crate::base::message::{Entry, Message, Properties};
+use crate::base::clock::Now;
+use crate::base::hash::KeyedHash;
+use crate::shard::upstream;
+use crate::store::{
+    self, Address, Committed, Log, MemoryStore, NewEntry, RequestToken, Retentions, StoreError,
+};
 use crate::shard::command::{
+    Happening, Notice,
     CommandError, CommandToken, ConnectionFigures, ConnectionName, ConnectionQuery, DeviceState, Event, HistoryPage,
     HistoryQuery, Missing, Present, Push, PushResult, Pushed, ShardStats, Target, UserState, Watch,
 };
@@ -44,6 +51,9 @@ pub(super) struct Fake {
     pub(super) disconnects: Mutex<Vec<(AppId, String, Option<String>)>>,
     pub(super) queries: Mutex<Vec<HistoryQuery>>,
     pub(super) watches: Mutex<Vec<Arc<Watch>>>,
+    /// A real log, which commits at once and tells what it says.
+    pub(super) log: Mutex<Log<MemoryStore>>,
+    notices: Mutex<Option<Arc<Notices>>>,
     pub(super) control: OnceLock<Arc<Control>>,
 }
 
@@ -62,6 +72,16 @@ impl Fake {
         let count = answers.len();
         answers.into_iter().for_each(|connections| self.dispatch(Event::Connections { token, connections }));
         Ok(count)
+    }
+
+    fn commit(&self, log: &mut Log<MemoryStore>) {
+        let Committed { batch, dones } = log.commit(Now { monotonic_ms: 0, wall_ms: NOW_MS });
+        let ours = dones.into_iter().filter(|(to, _)| *to == Address::Control);
+        let answers = ours.map(|(_, done)| Notice::Answered(done));
+        let notices = self.notices.lock().expect("not poisoned").clone().expect("set before the first command");
+        for notice in batch.into_iter().map(Notice::Written).chain(answers) {
+            notices.take(notice);
+        }
     }
 
     fn behave(&self) -> Behaviour {
@@ -211,6 +231,16 @@ impl Gateway for FakeGateway {
         Ok(())
     }
 
+    fn ask_log(&self, request: store::Request, token: RequestToken) -> Result<(), StoreError> {
+        if let Behaviour::Refuse(_) = self.0.behave() {
+            return Err(StoreError::Busy);
+        }
+        let mut log = self.0.log.lock().expect("not poisoned");
+        log.submit(Address::Control, token, request).map_err(|(_, error)| error)?;
+        self.0.commit(&mut log);
+        Ok(())
+    }
+
     fn drain(&self) {}
 
     fn shards(&self) -> usize {
@@ -230,7 +260,8 @@ pub(super) struct Bench {
     pub(super) fake: Arc<Fake>,
     pub(super) control: Arc<Control>,
     pub(super) router: axum::Router,
-    pub(super) notices: Notices,
+    pub(super) notices: Arc<Notices>,
+    hub: Arc<events::Hub>,
 }
 
 impl Bench {
@@ -243,6 +274,7 @@ impl Bench {
     }
 
     pub(super) fn with_keys(is_loopback: bool, pending_max: usize, keys: ApiKeys) -> Self {
+        let log = Log::open(MemoryStore::new(Retentions::default(), KeyedHash::new(1)), 1).expect("memory opens");
         let fake = Arc::new(Fake {
             behaviour: Mutex::new(Behaviour::Answer),
             healthy: Mutex::new(true),
@@ -250,17 +282,51 @@ impl Bench {
             disconnects: Mutex::default(),
             queries: Mutex::default(),
             watches: Mutex::default(),
+            log: Mutex::new(log),
+            notices: Mutex::default(),
             control: OnceLock::new(),
         });
         let control = Arc::new(Control::with_capacity(Box::new(FakeGateway(Arc::clone(&fake))), pending_max));
         assert!(fake.control.set(Arc::clone(&control)).is_ok());
         let apps = vec!["default".to_owned(), "shop".to_owned()];
         let rules = Rules { apps: apps.clone(), packet_bytes: PACKET_BYTES };
-        let sources = Sources { wall_ms: || NOW_MS, new_id: || ID, epoch: 0xe };
+        let sources = Sources { wall_ms: || NOW_MS, new_id: || ID };
         let api = Api::new(Arc::clone(&control), rules, sources, keys, is_loopback);
-        let notices = api.notices();
+        let (notices, hub) = (Arc::new(api.notices()), Arc::clone(&api.events));
+        *fake.notices.lock().expect("not poisoned") = Some(Arc::clone(&notices));
         let router = api.router(admin::router(Arc::clone(&control), apps));
-        Self { fake, control, router, notices }
+        Self { fake, control, router, notices, hub }
+    }
+
+    /// What a sink of events needs besides its settings.
+    pub(super) fn around(&self) -> webhook::Around {
+        let (control, hub) = (Arc::clone(&self.control), Arc::clone(&self.hub));
+        webhook::Around { control, hub, app_name: "default".to_owned(), wall_ms: || NOW_MS, random: || 0 }
+    }
+
+    pub(super) fn hub(&self) -> Arc<events::Hub> {
+        Arc::clone(&self.hub)
+    }
+
+    /// Another process over the same log.
+    pub(super) fn restart(&mut self) {
+        self.hub = Arc::new(events::Hub::new(LogDesk::new(Arc::clone(&self.control)), || NOW_MS));
+        self.notices = Arc::new(Notices { control: Arc::clone(&self.control), events: Arc::clone(&self.hub) });
+        *self.fake.notices.lock().expect("not poisoned") = Some(Arc::clone(&self.notices));
+    }
+
+    /// Things happen to devices, in one commit: user, device, what.
+    pub(super) fn happen(&self, app: AppId, all: &[(&str, &str, Happening)]) {
+        let entry = |(user, device, what): &(&str, &str, Happening)| upstream::entry(app, user, device, what, NOW_MS);
+        self.append(all.iter().map(entry).collect());
+    }
+
+    /// Entries come into the log, as from a shard.
+    pub(super) fn append(&self, entries: Vec<NewEntry>) {
+        let mut log = self.fake.log.lock().expect("not poisoned");
+        let append = store::Request::Append { key: None, entries, records: Vec::new() };
+        log.submit(Address::Shard(ShardId(0)), RequestToken(0), append).expect("there is room");
+        self.fake.commit(&mut log);
     }
 
     pub(super) fn behave(&self, behaviour: Behaviour) {

@@ -5,7 +5,7 @@
 //! bounded and says 429 when full; nothing invalid reaches a shard.
 //!
 //! `operations` is what can be asked for; `http`, `http_reads` and `grpc` only translate. `request` checks, `control` brings commands
-//! to the data plane and answers back, `log_desk` questions to the log, `events` reads what happens to devices, `guard` and `keys` decide who may ask.
+//! to the data plane and answers back, `log_desk` questions to the log, `events` reads what happens to devices, `webhook` brings it to backends, `guard` and `keys` decide who may ask.
 
 pub mod control;
 mod events;
@@ -18,6 +18,7 @@ mod log_desk;
 mod operations;
 mod problem;
 mod request;
+pub mod webhook;
 
 pub use control::{Control, Gateway};
 pub use keys::{ApiKey, ApiKeys, Apps};
@@ -35,6 +36,7 @@ use axum::middleware;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use log_desk::LogDesk;
+use std::io;
 use std::sync::Arc;
 
 /// What the API cannot compute: the clock and the ids, given by the node.
@@ -76,6 +78,22 @@ impl Api {
     /// Looks after the consumer groups, for as long as it is polled.
     pub fn keep_groups(&self) -> impl Future<Output = ()> + Send + use<> {
         operations::keep_groups(Arc::clone(&self.control), Arc::clone(&self.events))
+    }
+
+    /// Brings events to a backend by HTTP, for as long as it is polled. `random` spreads the retries of many nodes.
+    ///
+    /// # Errors
+    /// The system's certificates cannot be read.
+    pub fn webhook(
+        &self,
+        settings: webhook::Settings,
+        random: fn() -> u64,
+    ) -> io::Result<impl Future<Output = ()> + Send + use<>> {
+        let client = webhook::Client::new(settings.url.clone(), settings.timeout)?;
+        let app_name = self.rules.apps[usize::from(settings.app.0)].clone();
+        let (control, hub) = (Arc::clone(&self.control), Arc::clone(&self.events));
+        let around = webhook::Around { control, hub, app_name, wall_ms: self.sources.wall_ms, random };
+        Ok(webhook::run(settings, around, client))
     }
 
     /// All routes of the port: those for backends, and `beside` (health and figures), behind the same checks.

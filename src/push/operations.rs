@@ -154,12 +154,23 @@ impl Api {
         wants: AppWatch,
         after: Option<Position>,
     ) -> Result<Consumer, Problem> {
-        let consumer = self.events.subscribe(app, group, wants, after).await?;
-        tell_watch(&self.control, &self.events)?;
-        // A shard takes letters in their order: whoever answers this has taken the watch in.
-        self.control.stats()?.wait(limits::STATS_TIMEOUT).await?;
-        Ok(consumer)
+        consume((&self.control, &self.events), app, group, wants, after).await
     }
+}
+
+/// As [`Api::read_events`].
+pub(super) async fn consume(
+    (control, events): (&Control, &Arc<Hub>),
+    app: AppId,
+    group: &str,
+    wants: AppWatch,
+    after: Option<Position>,
+) -> Result<Consumer, Problem> {
+    let consumer = events.subscribe(app, group, wants, after).await?;
+    tell_watch(control, events)?;
+    // A shard takes letters in their order: whoever answers this has taken the watch in.
+    control.stats()?.wait(limits::STATS_TIMEOUT).await?;
+    Ok(consumer)
 }
 
 /// Tells the shards what is wanted, if that has changed. What could not be told is told the next time.

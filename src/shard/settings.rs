@@ -111,6 +111,10 @@ pub struct Limits {
     pub retained_messages: usize,
     /// Bytes of their topics, payloads and properties.
     pub retained_bytes: usize,
+    /// Events that an app's backends may still read.
+    pub events_entries: usize,
+    /// How long they may.
+    pub events_age: Duration,
 }
 
 impl Settings {
@@ -167,6 +171,8 @@ impl Settings {
         let mut retentions = Retentions::default();
         retentions.inbox.entries = self.limits.inbox_entries;
         retentions.inbox.age = self.limits.inbox_age;
+        retentions.upstream.entries = self.limits.events_entries;
+        retentions.upstream.age = self.limits.events_age;
         let away = self.limits.session_expiry;
         retentions.inbox.forget_after = retentions.inbox.forget_after.max(self.limits.inbox_age).max(away);
         for topics in [&mut retentions.topic, &mut retentions.everyone] {
@@ -201,6 +207,8 @@ impl Default for Limits {
             inbox_age: limits::INBOX_AGE_MAX,
             retained_messages: limits::RETAINED_MESSAGES_MAX,
             retained_bytes: limits::RETAINED_BYTES_MAX,
+            events_entries: limits::UPSTREAM_ENTRIES_MAX,
+            events_age: limits::UPSTREAM_AGE_MAX,
         }
     }
 }

@@ -74,7 +74,7 @@ pub fn parse_record<'a>(key: &'a [u8], value: &[u8]) -> Option<(AppId, &'a str, 
 }
 
 /// The entry of something that happened.
-pub(super) fn entry(app: AppId, user: &str, device: &str, what: &Happening, wall_ms: u64) -> NewEntry {
+pub(crate) fn entry(app: AppId, user: &str, device: &str, what: &Happening, wall_ms: u64) -> NewEntry {
     let mut out = Vec::with_capacity(16 + user.len() + device.len());
     out.u8(VERSION);
     out.u8(kind(what));
@@ -98,7 +98,7 @@ pub(super) fn entry(app: AppId, user: &str, device: &str, what: &Happening, wall
 }
 
 /// The entry that says that so many things are missing here.
-pub(super) fn missed(app: AppId, count: u64, wall_ms: u64) -> NewEntry {
+pub(crate) fn missed(app: AppId, count: u64, wall_ms: u64) -> NewEntry {
     let mut out = vec![VERSION, MISSED];
     out.number(count);
     entry_of(app, out, wall_ms)
