@@ -15,8 +15,6 @@ fn the_readme_says_the_limits_that_users_meet() {
         ("GRPC_CALLS_MAX", GRPC_CALLS_MAX.to_string()),
         ("PUSH_STREAM_IN_FLIGHT_MAX", PUSH_STREAM_IN_FLIGHT_MAX.to_string()),
         ("DELIVERY_WAITS_MAX", DELIVERY_WAITS_MAX.to_string()),
-        ("EVENTS_KEPT_MAX", EVENTS_KEPT_MAX.to_string()),
-        ("EVENTS_KEPT_BYTES_MAX", EVENTS_KEPT_BYTES_MAX.to_string()),
         ("EVENTS_GROUPS_MAX", EVENTS_GROUPS_MAX.to_string()),
         ("EVENTS_FILTERS_MAX", EVENTS_FILTERS_MAX.to_string()),
         ("EVENTS_GROUP_IDLE", format!("{}s", EVENTS_GROUP_IDLE.as_secs())),

@@ -310,7 +310,12 @@ impl Bench {
 
     /// Another process over the same log.
     pub(super) fn restart(&mut self) {
-        self.hub = Arc::new(events::Hub::new(LogDesk::new(Arc::clone(&self.control)), || NOW_MS));
+        self.restart_at(|| NOW_MS);
+    }
+
+    /// The same, with a clock of its own.
+    pub(super) fn restart_at(&mut self, wall_ms: fn() -> u64) {
+        self.hub = Arc::new(events::Hub::new(LogDesk::new(Arc::clone(&self.control)), wall_ms));
         self.notices = Arc::new(Notices { control: Arc::clone(&self.control), events: Arc::clone(&self.hub) });
         *self.fake.notices.lock().expect("not poisoned") = Some(Arc::clone(&self.notices));
     }
@@ -319,6 +324,16 @@ impl Bench {
     pub(super) fn happen(&self, app: AppId, all: &[(&str, &str, Happening)]) {
         let entry = |(user, device, what): &(&str, &str, Happening)| upstream::entry(app, user, device, what, NOW_MS);
         self.append(all.iter().map(entry).collect());
+    }
+
+    /// What happens meanwhile comes into the log, and no hint of it arrives.
+    pub(super) fn unheard(&self, happens: impl FnOnce()) {
+        let deaf = Arc::new(events::Hub::new(LogDesk::new(Arc::clone(&self.control)), || NOW_MS));
+        let deaf = Arc::new(Notices { control: Arc::clone(&self.control), events: deaf });
+        let swap = |notices| self.fake.notices.lock().expect("not poisoned").replace(notices);
+        let hears = swap(deaf).expect("it was set");
+        happens();
+        swap(hears);
     }
 
     /// Entries come into the log, as from a shard.

@@ -2,7 +2,7 @@
 
 use super::fake::{Behaviour, Bench, NOW_MS, answer, post, to_alice};
 use super::*;
-use crate::base::ids::{AppId, Offset};
+use crate::base::ids::{AppId, Epoch, Offset};
 use crate::base::message::StreamKey;
 use crate::shard::command::{CommandError, HistoryQuery, Place};
 use axum::body::Body;

@@ -216,3 +216,54 @@ impl Gateway {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::command::Told;
+
+    const APP: AppId = AppId(0);
+
+    fn watching() -> Watching {
+        let mut watching = Watching::default();
+        let wants = AppWatch { connections: true, ..AppWatch::default() };
+        watching.set(Arc::new(Watch { apps: vec![(APP, wants)] }));
+        watching
+    }
+
+    fn tell(watching: &mut Watching, count: usize) {
+        for _ in 0..count {
+            let what = Happening::Connected { session_present: false };
+            watching.tell(APP, upstream::entry(APP, "u", "d", &what, 0));
+        }
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted_and_told_before_the_next_one_that_does() {
+        for over in [0, 1, 5] {
+            let mut watching = watching();
+            tell(&mut watching, UPSTREAM_WAITING_MAX + over);
+            assert_eq!((watching.len(), watching.dropped), (UPSTREAM_WAITING_MAX, over as u64));
+            let taken = watching.take().len();
+            assert_eq!(watching.len(), UPSTREAM_WAITING_MAX, "what is with the log takes room as well");
+            watching.tell_missed(0);
+            assert_eq!(watching.len(), UPSTREAM_WAITING_MAX);
+            watching.answered(taken, true);
+            tell(&mut watching, 1);
+            let last: Vec<_> = watching.waiting.iter().rev().take(2).map(|entry| upstream::parse(&entry.message)).collect();
+            assert!(matches!(last[0], Some(Told::Happened(_))));
+            let missed = matches!(last[1], Some(Told::Missed(count)) if count == over as u64);
+            assert_eq!(missed, over > 0);
+            assert_eq!(watching.dropped, over as u64);
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_stored_is_counted() {
+        let mut watching = watching();
+        tell(&mut watching, 3);
+        let taken = watching.take().len();
+        watching.answered(taken, false);
+        assert_eq!((watching.len(), watching.dropped), (0, 3));
+    }
+}

@@ -11,11 +11,12 @@ use kittiwake::io::probe::Choice;
 use kittiwake::io::sim::{Faults, SimDriver, SimNet};
 use kittiwake::shard::command::{
     AppWatch, CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, HistoryPage, HistoryQuery, Notice,
-    Place, Present, Push, Pushed, Question, ShardStats, Target, UserState, Watch,
+    Place, Present, Push, Pushed, Question, ShardStats, Target, Told, UserState, Watch,
 };
 use kittiwake::shard::handle::Handle;
 use kittiwake::shard::launch::{Assembly, LogMail, Seat, Shard};
 use kittiwake::shard::settings::{Limits, Settings};
+use kittiwake::shard::upstream;
 use kittiwake::store::thread::Desk;
 use kittiwake::store::{Log, MemoryStore, Retentions, Store, thread};
 use kittiwake::wire::http::Origins;
@@ -320,10 +321,17 @@ impl Node {
         self.run();
     }
 
-    /// What was told since this was last asked.
-    pub fn notices(&self) -> Vec<Notice> {
+    /// What was stored for backends since this was last asked.
+    pub fn told(&self) -> Vec<Told> {
         self.run();
-        self.0.plane.borrow().notices.try_iter().collect()
+        let notices: Vec<Notice> = self.0.plane.borrow().notices.try_iter().collect();
+        let batches = notices.iter().map(|notice| match notice {
+            Notice::Written(batch) => batch,
+            Notice::Answered(done) => panic!("{done:?} answers nobody"),
+        });
+        let entries = batches.flat_map(|batch| &batch.entries);
+        let ours = entries.filter(|entry| matches!(entry.stream, StreamKey::Upstream(_)));
+        ours.map(|entry| upstream::parse(&entry.message).expect("it was just written")).collect()
     }
 
     /// What came of a push, once.

@@ -1,10 +1,9 @@
-//! What the control plane is told of devices when it watches.
+//! What backends are told of devices.
 
 use crate::client::{Got, Hello};
 use crate::node::Node;
 use kittiwake::base::ids::{Offset, Qos};
-use kittiwake::limits::NOTICES_MAX;
-use kittiwake::shard::command::{AppWatch, Happening, Notice, Target};
+use kittiwake::shard::command::{AppWatch, Happened, Happening, Target, Told};
 use kittiwake::wire::mqtt::AckKind;
 
 fn connections() -> AppWatch {
@@ -12,15 +11,16 @@ fn connections() -> AppWatch {
 }
 
 fn told(node: &Node) -> Vec<String> {
-    let told = node.notices().into_iter().map(|notice| match notice {
-        Notice::Missed { count, .. } => format!("missed {count}"),
-        Notice::Happened { user, device, what, .. } => match what {
+    let told = node.told().into_iter().map(|told| match told {
+        Told::Missed(count) => format!("missed {count}"),
+        Told::Happened(Happened { user, device, what, .. }) => match what {
             Happening::Connected { session_present } => format!("{user}/{device} connected {session_present}"),
             Happening::Disconnected { reason } => format!("{user}/{device} {reason}"),
             Happening::Published(message) => format!("{user}/{device} publishes {}", message.topic),
-            Happening::Received { topic, inbox, refused } => {
+            Happening::Receipt { topic, inbox, receipt, count } => {
                 let offset = inbox.map_or(Offset(0), |(_, offset)| offset);
-                format!("{user}/{device} has {topic} {offset}{}", if refused { " refused" } else { "" })
+                let count = if count == 1 { String::new() } else { format!(" {count}") };
+                format!("{user}/{device} {receipt:?} {topic} {offset}{count}")
             }
         },
     });
@@ -80,26 +80,6 @@ fn acknowledgements_are_told_with_the_place_in_the_inbox() {
     node.push_topic("t", b"three", Qos::AtLeastOnce);
     client.expect_and_ack("three");
     node.push_user("a", b"not acknowledged by anybody", Qos::AtMostOnce);
-    assert_eq!(told(&node), ["a/a has $inbox/push 2", "a/a has $inbox/push 3", "a/a has t 0"]);
+    assert_eq!(told(&node), ["a/a Delivered $inbox/push 2", "a/a Delivered $inbox/push 3", "a/a Delivered t 0"]);
 }
 
-#[test]
-fn a_watcher_that_does_not_read_costs_notices_and_is_told_how_many() {
-    let node = Node::new();
-    node.watch(AppWatch { publishes: vec!["t".into()], ..AppWatch::default() });
-    let mut client = node.connect("a");
-    for over in [0, 5] {
-        for _ in 0..NOTICES_MAX + over {
-            client.publish("t", b"x", Qos::AtMostOnce, 0);
-        }
-        node.run();
-        let told = told(&node);
-        assert_eq!(told.len(), NOTICES_MAX, "{over}");
-        assert!(told.iter().all(|line| line == "a/a publishes t"));
-        node.advance(10);
-        let then = self::told(&node);
-        assert_eq!(then, if over == 0 { Vec::new() } else { vec![format!("missed {over}")] });
-    }
-    assert_eq!(node.counter("notices_dropped"), 5);
-    client.expect_pong();
-}

@@ -351,7 +351,7 @@ impl Ledger {
         for (seq, stream, _, offset, id) in &self.log {
             let is_between = match stream {
                 StreamKey::Inbox(_, user) => **user == *life.user && *offset > old.1 && *offset <= new.1,
-                StreamKey::Topic(..) | StreamKey::Everyone(_) => *seq > old.0 && *seq <= new.0,
+                StreamKey::Topic(..) | StreamKey::Everyone(_) | StreamKey::Upstream(_) => *seq > old.0 && *seq <= new.0,
             };
             let message = &self.messages[id];
             let is_kept = self.first_kept.get(stream).is_none_or(|first| first <= offset);
