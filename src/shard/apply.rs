@@ -1,6 +1,6 @@
 //! Carrying out what sessions ask for, in their order.
 
-use super::command::CommandError;
+use super::command::{CommandError, Receipt};
 use super::gateway::{Core, Gateway};
 use super::letter::{Origin, Publish, PublishOutcome};
 use super::log_port::Waiting;
@@ -74,6 +74,9 @@ impl Gateway {
             }
             Effect::Ask { question, to } => self.ask(core, session, *question, to),
             Effect::Received { at, topic, refused } => self.on_received(core, session, at, topic, refused),
+            Effect::Expired { at, topic } => {
+                self.notice_receipt(session, Some(at), &topic, (Receipt::Expired, 1), core.now());
+            }
             Effect::Gap(gap) => self.deliver_gap(core, session, &gap),
             Effect::Locate { topic, after } => self.locate(session, topic, after),
             Effect::Opened => self.opened(core, session),

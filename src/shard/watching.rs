@@ -10,12 +10,12 @@ use super::gateway::{Core, Gateway};
 use super::log_port::Waiting;
 use super::upstream;
 use crate::base::clock::Now;
-use crate::base::ids::{AppId, SessionId};
-use crate::base::message::Message;
+use crate::base::ids::{AppId, Offset, SessionId};
+use crate::base::message::{Message, StreamKey};
 use crate::io::Driver;
 use crate::limits::{UPSTREAM_APPEND_MAX, UPSTREAM_WAITING_MAX};
 use crate::router::filter;
-use crate::session::{CloseReason, LoggedAt, Protocol};
+use crate::session::{CloseReason, Gap, LoggedAt, Protocol};
 use crate::store::{NewEntry, Record, Request};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -204,6 +204,21 @@ impl Gateway {
         };
         let what = || Happening::Receipt { topic: Arc::clone(topic), inbox, receipt, count };
         self.notice(id, now, |watch| watch.receipts, what);
+    }
+
+    /// Retention has taken messages before a device had read them.
+    pub(super) fn notice_trimmed(&mut self, id: SessionId, gap: &Gap, now: Now) {
+        let nobodys: Arc<str> = Arc::default();
+        match gap {
+            Gap::Inbox { first, entries } => {
+                let last = Offset(first.0 + entries - 1);
+                self.notice_receipt(id, Some(LoggedAt::Inbox(last)), &nobodys, (Receipt::Trimmed, *entries), now);
+            }
+            Gap::Topics(gap) => {
+                let topic = if let StreamKey::Topic(_, topic) = &gap.stream { topic } else { &nobodys };
+                self.notice_receipt(id, None, topic, (Receipt::Trimmed, 0), now);
+            }
+        }
     }
 
     /// Brings what has been collected to the log, as far as that has room.

@@ -18,7 +18,7 @@ use kittiwake::shard::launch::{Assembly, LogMail, Seat, Shard};
 use kittiwake::shard::settings::{Limits, Settings};
 use kittiwake::shard::upstream;
 use kittiwake::store::thread::Desk;
-use kittiwake::store::{Log, MemoryStore, Retentions, Store, thread};
+use kittiwake::store::{Log, MemoryStore, RecordChange, Request, RequestToken, Retentions, Store, thread};
 use kittiwake::wire::http::Origins;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -318,6 +318,14 @@ impl Node {
         let is_nothing = watch == AppWatch::default();
         let apps = if is_nothing { Vec::new() } else { vec![(AppId(0), watch)] };
         self.handle().watch(&Arc::new(Watch { apps })).expect("there is room for it");
+        self.run();
+    }
+
+    /// Puts a record into the store, as the control plane does.
+    pub fn record(&self, record: RecordChange) {
+        let records = vec![record];
+        let request = Request::Append { key: None, entries: Vec::new(), records };
+        self.handle().ask_log(request, RequestToken(0)).expect("there is room");
         self.run();
     }
 

@@ -2,9 +2,11 @@
 
 use crate::client::{Got, Hello};
 use crate::node::Node;
-use kittiwake::base::ids::{Offset, Qos};
-use kittiwake::shard::command::{AppWatch, Happened, Happening, Target, Told};
-use kittiwake::wire::mqtt::AckKind;
+use kittiwake::base::ids::{AppId, Epoch, Offset, Qos};
+use kittiwake::shard::command::{AppWatch, Happened, Happening, Push, Target, Told};
+use kittiwake::shard::upstream::{self, Group};
+use kittiwake::wire::mqtt::{Ack, AckKind, PacketId, Reason};
+use std::sync::Arc;
 
 fn connections() -> AppWatch {
     AppWatch { connections: true, ..AppWatch::default() }
@@ -83,3 +85,94 @@ fn acknowledgements_are_told_with_the_place_in_the_inbox() {
     assert_eq!(told(&node), ["a/a Delivered $inbox/push 2", "a/a Delivered $inbox/push 3", "a/a Delivered t 0"]);
 }
 
+
+#[test]
+fn a_publish_that_a_group_wants_is_acknowledged_when_that_is_stored() {
+    for (qos, ack) in [(Qos::AtLeastOnce, Got::PubAck(7, 0)), (Qos::ExactlyOnce, Got::PubRec(7, 0))] {
+        let node = Node::with_shards(2);
+        node.watch(AppWatch { publishes: vec!["t".into()], ..AppWatch::default() });
+        let mut client = node.connect("a");
+        node.hold_commits();
+        client.publish("t", b"x", qos, 7);
+        node.run();
+        client.expect_nothing();
+        node.release_commits();
+        // Backends are somebody who listens.
+        client.expect(&ack);
+        assert_eq!(told(&node), ["a/a publishes t"]);
+    }
+}
+
+#[test]
+fn what_a_group_wants_is_told_after_a_restart_without_anybody_saying_so() {
+    let node = Node::with_shards(2);
+    let group = Group {
+        wants: AppWatch { connections: true, publishes: vec!["t".into()], ..AppWatch::default() },
+        acknowledged: (Epoch(0), Offset(0)),
+        used_ms: 0,
+    };
+    node.record(upstream::record(AppId(0), "g", &group));
+    node.restart();
+    let mut client = node.connect("a");
+    client.publish("t", b"x", Qos::ExactlyOnce, 7);
+    node.run();
+    client.expect(&Got::PubRec(7, 0));
+    assert_eq!(told(&node), ["a/a connected false", "a/a publishes t"]);
+}
+
+#[test]
+fn a_qos2_publish_that_is_sent_again_is_told_once() {
+    let node = Node::new();
+    node.watch(AppWatch { publishes: vec!["t".into()], ..AppWatch::default() });
+    let lasting = Hello::lasting("a");
+    let mut client = node.hello(&lasting);
+    client.publish("t", b"x", Qos::ExactlyOnce, 7);
+    node.run();
+    client.expect(&Got::PubRec(7, 0));
+    client.vanish();
+    let mut client = node.hello(&lasting);
+    client.publish("t", b"x", Qos::ExactlyOnce, 7);
+    node.run();
+    client.expect(&Got::PubRec(7, 0));
+    assert_eq!(told(&node), ["a/a publishes t"]);
+}
+
+#[test]
+fn what_is_refused_or_over_its_time_or_taken_by_retention_is_told() {
+    let node = Node::with_retention(1, |limits| limits.inbox_entries = 3, |_| {});
+    node.watch(AppWatch { receipts: true, ..AppWatch::default() });
+    let hello = Hello::lasting("a");
+    let mut client = node.hello(&hello);
+    client.subscribe(&[("$inbox/#", Qos::AtLeastOnce)]);
+    node.push_user("a", b"one", Qos::AtLeastOnce);
+    let message = client.expect_text("one");
+    let id = PacketId::new(message.id).expect("it is one");
+    client.send_packet(&Ack { reason: Reason::QuotaExceeded, ..Ack::success(AckKind::PubAck, id) });
+    client.bye();
+    let expires_ms = Some(node.net().now().wall_ms + 1_000);
+    let target = || Target::User("a".into());
+    let dies = |push: &mut Push| Arc::make_mut(&mut push.message).expires_ms = expires_ms;
+    node.push_with(target(), b"two", Qos::AtLeastOnce, dies).expect("it is stored");
+    node.advance(2_000);
+    node.hello(&hello).bye();
+    assert_eq!(told(&node), ["a/a Refused $inbox/push 1", "a/a Expired $inbox/push 2"]);
+    for text in ["3", "4", "5", "6", "7"] {
+        node.push_user("a", text.as_bytes(), Qos::AtLeastOnce);
+    }
+    let mut client = node.hello(&hello);
+    client.expect_text("5");
+    assert_eq!(told(&node), ["a/a Trimmed  4 2"]);
+}
+
+#[test]
+fn a_poll_is_no_coming_and_going() {
+    let node = Node::new();
+    node.watch(connections());
+    let mut page = node.dial();
+    page.send(b"GET /poll?inbox=1&user=a&device=d&timeout_ms=0 HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    node.run();
+    let answer = String::from_utf8_lossy(&page.take_bytes()).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    node.connect("b").bye();
+    assert_eq!(told(&node), ["b/b connected false", "b/b client_disconnect"]);
+}
