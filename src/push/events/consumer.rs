@@ -112,6 +112,10 @@ impl Consumer {
             }
             reading.group.used_ms = (self.hub.wall_ms)();
             let first = stream.last + 1 - stream.recent.len() as u64;
+            if self.epoch == Epoch(0) && first == 1 {
+                // The stream has been made since, and all of it is at hand.
+                self.epoch = stream.epoch;
+            }
             if self.epoch == stream.epoch && self.cursor == stream.last {
                 Vec::new()
             } else if self.epoch != stream.epoch || self.cursor + 1 < first {
