@@ -160,6 +160,7 @@ fn what_is_refused_or_over_its_time_or_taken_by_retention_is_told() {
         node.push_user("a", text.as_bytes(), Qos::AtLeastOnce);
     }
     let mut client = node.hello(&hello);
+    client.expect_text(r#"{"first":3,"entries":2}"#);
     client.expect_text("5");
     assert_eq!(told(&node), ["a/a Trimmed  4 2"]);
 }

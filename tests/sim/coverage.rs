@@ -88,6 +88,10 @@ seen! {
     WillDueAfterDelay,
     WillCancelled,
     WillDroppedByGoodbye,
+    /// Backends.
+    PublishTold,
+    PublishToldAfterCrash,
+    ReceiptTold,
     /// The operator.
     Drained,
     ClockForward,

@@ -3,6 +3,7 @@
 use crate::coverage::{Coverage, Seen};
 use crate::kept::Kept;
 use crate::share::{Member, Shares};
+use crate::upstream::Upstream;
 use crate::wills::Wills;
 use kittiwake::base::clock::Now;
 use kittiwake::base::ids::{Epoch, Offset, Qos, Seq};
@@ -41,6 +42,8 @@ pub struct Message {
     /// Sent so often by its author; above 1, a QoS 1 message may be logged more than once.
     pub sends: u32,
     pub acked: bool,
+    /// It is sent without a payload.
+    pub is_blank: bool,
     /// It was called for again under its key: nobody knows which call was the first to be heard.
     is_repeated: bool,
     /// Sessions that had their SUBACK before it was sent: client, life.
@@ -113,6 +116,7 @@ pub struct Ledger {
     /// The last step at which the node was killed or stopped.
     pub died_at: Option<usize>,
     pub wills: Wills,
+    pub upstream: Upstream,
     /// The last time at which the wall clock was set.
     pub wall_stepped_ms: Option<u64>,
 }
@@ -147,6 +151,7 @@ impl Ledger {
             bytes: payload.len(),
             sends: 0,
             acked: false,
+            is_blank: false,
             is_repeated: false,
             owed,
             entries: Vec::new(),
@@ -229,11 +234,14 @@ impl Ledger {
     /// Its author has been told that it is safe.
     pub fn acked(&mut self, id: MessageId) {
         self.message(id).acked = true;
+        self.acked_upstream(id);
     }
 
     /// It is sent without a payload: nobody keeps account of who gets it.
     pub fn empties(&mut self, id: MessageId) {
-        self.message(id).owed.clear();
+        let message = self.message(id);
+        message.owed.clear();
+        message.is_blank = true;
     }
 
     fn message(&mut self, id: MessageId) -> &mut Message {
@@ -249,6 +257,9 @@ impl Ledger {
 
     /// The store has an entry.
     pub fn committed(&mut self, entry: &Entry, now: Now) {
+        if let StreamKey::Upstream(_) = entry.stream {
+            return self.told_upstream(entry);
+        }
         if entry.message.payload.is_empty() {
             return;
         }

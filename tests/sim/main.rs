@@ -15,6 +15,7 @@ mod node;
 mod page;
 mod share;
 mod store;
+mod upstream;
 mod wills;
 mod world;
 

@@ -135,6 +135,9 @@ impl World {
         let backend = Backend::new(&ledger, devices.collect(), is_wide);
         let watcher = is_wide.then(|| Self::watcher(count + pages.len(), &net, address, &ledger));
         let keeps = is_wide && page_random.below(3) == 0;
+        // A stream of its own, as for pages.
+        let has_group = is_wide && Random::new(seed ^ 0x6e6e).below(2) == 0;
+        ledger.borrow_mut().upstream.is_wanted = has_group;
         let mut node = Node::new(&net, address, &ledger, &mut random, keeps);
         node.start(&mut random);
         let freezes = freezes.then(|| Random::new(!seed));
@@ -274,6 +277,7 @@ impl World {
         self.draining = None;
         self.ledger.borrow_mut().died_at = Some(self.steps);
         self.ledger.borrow_mut().wills.node_died(self.now_ms());
+        self.ledger.borrow_mut().upstream_died();
         self.node.crash();
         self.backend.node_died();
         self.restart_at_ms = self.now_ms() + self.random.below(1_500);
@@ -456,6 +460,7 @@ impl World {
             }
         }
         self.ledger.borrow_mut().count_proofs();
+        self.ledger.borrow().check_upstream();
     }
 
     /// Everybody leaves for good; nothing may be left of them.
