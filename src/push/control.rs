@@ -1,6 +1,6 @@
 //! Commands to the data plane and their answers: a bounded table of who waits for what.
 
-use crate::base::ids::AppId;
+use crate::base::ids::{AppId, Qos};
 use crate::limits;
 use crate::shard::command::{
     CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, HistoryPage, HistoryQuery, Present, Push,
@@ -228,6 +228,7 @@ impl Control {
     /// Hands a push over; the reply says what came of it.
     pub fn push(&self, push: Push) -> Result<Reply<Result<Pushed, CommandError>>, Failure> {
         self.refuse_when_draining()?;
+        self.refuse_when_store_fails(&push)?;
         let (to, from) = oneshot::channel();
         let entry = self.pending.insert(Waiter::Push(to)).inspect_err(|_| self.count_refusal())?;
         self.submit(push, CommandToken(entry.token))?;
@@ -237,6 +238,7 @@ impl Control {
     /// Hands a push over and waits for nothing. A later failure is counted.
     pub fn push_unawaited(&self, push: Push) -> Result<(), Failure> {
         self.refuse_when_draining()?;
+        self.refuse_when_store_fails(&push)?;
         self.submit(push, CommandToken(self.pending.token() | UNAWAITED))
     }
 
@@ -446,6 +448,17 @@ impl Control {
         if self.draining() {
             self.count_refusal();
             return Err(Failure::Refused(CommandError::Draining));
+        }
+        Ok(())
+    }
+
+    /// What has to be stored is not taken in while the store fails, or hangs in a commit: nobody knows when that ends, and
+    /// waiting would only tell its caller the same later.
+    fn refuse_when_store_fails(&self, push: &Push) -> Result<(), Failure> {
+        let is_stored = push.qos() > Qos::AtMostOnce || push.key.is_some();
+        if is_stored && !self.store_healthy() {
+            self.count_refusal();
+            return Err(Failure::Refused(CommandError::StoreFailed));
         }
         Ok(())
     }
