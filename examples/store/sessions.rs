@@ -9,13 +9,9 @@ use kittiwake::base::ids::{AppId, Qos};
 use kittiwake::base::log::RecordChange;
 use kittiwake::base::message::{Message, StreamKey};
 use kittiwake::store::durable::Opening;
-use kittiwake::store::{
-    Address, DurableStore, Log, NewEntry, Record, Request, RequestToken, Retentions, Store,
-};
+use kittiwake::store::{Address, DurableStore, Log, NewEntry, Record, Request, RequestToken, Retentions, Store};
 use kittiwake::wire::mqtt::subscribe::{Filter, Filters, Subscribe};
-use kittiwake::wire::mqtt::{
-    Ack, AckKind, Connect, Encode, FrameLen, Packet, PacketId, Version, decode, frame_len,
-};
+use kittiwake::wire::mqtt::{Ack, AckKind, Connect, Encode, FrameLen, Packet, PacketId, Version, decode, frame_len};
 use std::error::Error;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

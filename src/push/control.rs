@@ -6,7 +6,7 @@ use crate::shard::command::{
     CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, HistoryPage, HistoryQuery, Present, Push,
     Pushed, ShardStats, UserState, Watch,
 };
-use crate::store::{Request, RequestToken, StoreError};
+use crate::store::handle::{Request, RequestToken, StoreError};
 use core::time::Duration;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

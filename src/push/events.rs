@@ -22,9 +22,9 @@ use crate::base::message::{Message, StreamKey};
 use crate::limits::{
     EVENTS_GROUP_IDLE, EVENTS_GROUPS_MAX, EVENTS_RECENT_BYTES_MAX, EVENTS_RECENT_MAX, READ_RECORDS_MAX,
 };
+use crate::shard::command::upstream::{self, Group};
 use crate::shard::command::{AppWatch, Notice, Watch};
-use crate::shard::upstream::{self, Group};
-use crate::store::{Answer, Batch, Request};
+use crate::store::handle::{Answer, Batch, Request};
 use axum::http::StatusCode;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -2,10 +2,9 @@
 
 use super::*;
 use crate::limits::EVENTS_READ_MAX;
-use crate::push::fake::{Bench, Behaviour, NOW_MS};
+use crate::push::fake::{Behaviour, Bench, NOW_MS};
 use crate::shard::command::{CommandError, Happened, Happening, Receipt};
-use crate::store::{MemoryStore, Retention, Retentions};
-use core::time::Duration;
+use crate::store::handle::InMemory;
 use futures_util::FutureExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -107,9 +106,7 @@ async fn acknowledgements_never_go_back_and_never_beyond_the_end() {
 /// One whose log keeps so many events.
 fn keeping(entries: usize) -> Bench {
     let bench = Bench::new();
-    let upstream = Retention { entries, age: Duration::from_secs(60), forget_after: Duration::MAX };
-    let store = MemoryStore::new(Retentions { upstream, ..Retentions::default() }, crate::base::hash::KeyedHash::new(1));
-    *bench.fake.log.lock().expect("not poisoned") = crate::store::Log::open(store, 1).expect("memory opens");
+    *bench.fake.log.lock().expect("not poisoned") = InMemory::keeping(NOW_MS, entries);
     bench
 }
 

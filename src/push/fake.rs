@@ -5,17 +5,12 @@ use crate::admin;
 use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, PushId, Qos, Seq, ShardId};
 use crate::base::log::StreamHead;
 use crate::base::message::{Entry, Message, Properties};
-use crate::base::clock::Now;
-use crate::base::hash::KeyedHash;
-use crate::shard::upstream;
-use crate::store::{
-    self, Address, Committed, Log, MemoryStore, NewEntry, RequestToken, Retentions, StoreError,
-};
 use crate::shard::command::{
-    Happening, Notice,
-    CommandError, CommandToken, ConnectionFigures, ConnectionName, ConnectionQuery, DeviceState, Event, HistoryPage,
-    HistoryQuery, Missing, Present, Push, PushResult, Pushed, ShardStats, Target, UserState, Watch,
+    CommandError, CommandToken, ConnectionFigures, ConnectionName, ConnectionQuery, DeviceState, Event, Happening,
+    HistoryPage, HistoryQuery, Missing, Notice, Present, Push, PushResult, Pushed, ShardStats, Target, UserState,
+    Watch, upstream,
 };
+use crate::store::handle::{self as store, InMemory, NewEntry, RequestToken, StoreError};
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, Response, header};
 use serde_json::{Value, json};
@@ -52,7 +47,7 @@ pub(super) struct Fake {
     pub(super) queries: Mutex<Vec<HistoryQuery>>,
     pub(super) watches: Mutex<Vec<Arc<Watch>>>,
     /// A real log, which commits at once and tells what it says.
-    pub(super) log: Mutex<Log<MemoryStore>>,
+    pub(super) log: Mutex<InMemory>,
     notices: Mutex<Option<Arc<Notices>>>,
     pub(super) control: OnceLock<Arc<Control>>,
 }
@@ -74,14 +69,9 @@ impl Fake {
         Ok(count)
     }
 
-    fn commit(&self, log: &mut Log<MemoryStore>) {
-        let Committed { batch, dones } = log.commit(Now { monotonic_ms: 0, wall_ms: NOW_MS });
-        let ours = dones.into_iter().filter(|(to, _)| *to == Address::Control);
-        let answers = ours.map(|(_, done)| Notice::Answered(done));
+    fn tell(&self, notice: Notice) {
         let notices = self.notices.lock().expect("not poisoned").clone().expect("set before the first command");
-        for notice in batch.into_iter().map(Notice::Written).chain(answers) {
-            notices.take(notice);
-        }
+        notices.take(notice);
     }
 
     fn behave(&self) -> Behaviour {
@@ -235,9 +225,8 @@ impl Gateway for FakeGateway {
         if let Behaviour::Refuse(_) = self.0.behave() {
             return Err(StoreError::Busy);
         }
-        let mut log = self.0.log.lock().expect("not poisoned");
-        log.submit(Address::Control, token, request).map_err(|(_, error)| error)?;
-        self.0.commit(&mut log);
+        let done = self.0.log.lock().expect("not poisoned").ask(request, token)?;
+        self.0.tell(Notice::Answered(done));
         Ok(())
     }
 
@@ -274,7 +263,6 @@ impl Bench {
     }
 
     pub(super) fn with_keys(is_loopback: bool, pending_max: usize, keys: ApiKeys) -> Self {
-        let log = Log::open(MemoryStore::new(Retentions::default(), KeyedHash::new(1)), 1).expect("memory opens");
         let fake = Arc::new(Fake {
             behaviour: Mutex::new(Behaviour::Answer),
             healthy: Mutex::new(true),
@@ -282,7 +270,7 @@ impl Bench {
             disconnects: Mutex::default(),
             queries: Mutex::default(),
             watches: Mutex::default(),
-            log: Mutex::new(log),
+            log: Mutex::new(InMemory::new(NOW_MS)),
             notices: Mutex::default(),
             control: OnceLock::new(),
         });
@@ -338,10 +326,8 @@ impl Bench {
 
     /// Entries come into the log, as from a shard.
     pub(super) fn append(&self, entries: Vec<NewEntry>) {
-        let mut log = self.fake.log.lock().expect("not poisoned");
-        let append = store::Request::Append { key: None, entries, records: Vec::new() };
-        log.submit(Address::Shard(ShardId(0)), RequestToken(0), append).expect("there is room");
-        self.fake.commit(&mut log);
+        let batch = self.fake.log.lock().expect("not poisoned").append(entries);
+        self.fake.tell(Notice::Written(batch));
     }
 
     pub(super) fn behave(&self, behaviour: Behaviour) {

@@ -4,7 +4,7 @@ use super::control::Control;
 use super::problem::Problem;
 use crate::base::log::StoreError;
 use crate::limits::{EVENTS_LOG_TIMEOUT, UPSTREAM_REQUESTS_MAX};
-use crate::store::{Answer, Done, Request, RequestToken};
+use crate::store::handle::{Answer, Done, Request, RequestToken};
 use axum::http::StatusCode;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

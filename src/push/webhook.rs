@@ -19,9 +19,7 @@ use super::events::{Consumer, Hub, Read};
 use super::operations;
 use crate::base::ids::{AppId, Offset};
 use crate::base::secret::Secret;
-use crate::limits::{
-    WEBHOOK_BYTES_MAX, WEBHOOK_REFUSALS_MAX, WEBHOOK_RETRY_MAX, WEBHOOK_RETRY_MIN,
-};
+use crate::limits::{WEBHOOK_BYTES_MAX, WEBHOOK_REFUSALS_MAX, WEBHOOK_RETRY_MAX, WEBHOOK_RETRY_MIN};
 use crate::shard::command::AppWatch;
 use axum::http::{StatusCode, Uri};
 use core::time::Duration;

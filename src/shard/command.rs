@@ -1,5 +1,7 @@
 //! What the control plane asks of shards, and what they answer: plain values, no channel types.
 
+pub use super::upstream;
+
 use super::launch::StartError;
 use crate::auth::{Fault, Grant};
 use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, PushId, Qos, ShardId};

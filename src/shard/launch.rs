@@ -13,7 +13,9 @@ use crate::engine::Engine;
 use crate::engine::mail::{Mailbox, Post};
 use crate::io::probe::{self, Chosen};
 use crate::io::{self, Driver};
-use crate::limits::{AUTH_QUESTIONS_MAX, EVENTS_MAX, GIVE_BACK_INTERVAL, MAILBOX_LETTERS_MAX, NOTICES_MAX, UPSTREAM_REQUESTS_MAX};
+use crate::limits::{
+    AUTH_QUESTIONS_MAX, EVENTS_MAX, GIVE_BACK_INTERVAL, MAILBOX_LETTERS_MAX, NOTICES_MAX, UPSTREAM_REQUESTS_MAX,
+};
 use crate::store::durable::{OpenError, Opening};
 use crate::store::{self, Address, Batch, Deliver, Done, DurableStore, Log, LogThread, MemoryStore, Store};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};

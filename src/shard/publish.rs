@@ -51,7 +51,10 @@ impl Gateway {
     /// QoS 0, where that is none and nobody is owed anything, in a commit of its own.
     pub(super) fn log_or_hand_over<D: Driver>(&mut self, core: &mut Core<D>, mut publish: Publish, owed: bool) {
         let waits_for_acknowledgement = publish.message.qos >= Qos::AtLeastOnce;
-        if !owed && !waits_for_acknowledgement && let Some(entry) = publish.upstream.take() {
+        if !owed
+            && !waits_for_acknowledgement
+            && let Some(entry) = publish.upstream.take()
+        {
             self.log.submit(Request::Append { key: None, entries: vec![*entry], records: Vec::new() }, Waiting::Nobody);
         }
         let message = &publish.message;

@@ -265,7 +265,8 @@ mod tests {
             assert_eq!(watching.len(), UPSTREAM_WAITING_MAX);
             watching.answered(taken, true);
             tell(&mut watching, 1);
-            let last: Vec<_> = watching.waiting.iter().rev().take(2).map(|entry| upstream::parse(&entry.message)).collect();
+            let last: Vec<_> =
+                watching.waiting.iter().rev().take(2).map(|entry| upstream::parse(&entry.message)).collect();
             assert!(matches!(last[0], Some(Told::Happened(_))));
             let missed = matches!(last[1], Some(Told::Missed(count)) if count == over as u64);
             assert_eq!(missed, over > 0);

@@ -146,7 +146,14 @@ fn groups() -> impl Strategy<Value = Vec<(Vec<Request>, bool)>> {
 
 fn model_retentions() -> Retentions {
     let retention = Retention { entries: KEPT, age: Duration::MAX, forget_after: Duration::MAX };
-    Retentions { inbox: retention, topic: retention, everyone: retention, upstream: retention, history: Vec::new(), keys: 100 }
+    Retentions {
+        inbox: retention,
+        topic: retention,
+        everyone: retention,
+        upstream: retention,
+        history: Vec::new(),
+        keys: 100,
+    }
 }
 
 /// `restart` makes the log anew over what its store has committed.
@@ -197,7 +204,14 @@ fn steps() -> impl Strategy<Value = Vec<(u64, Vec<Request>)>> {
 fn small_retentions() -> Retentions {
     let age = Duration::from_secs(5);
     let retention = Retention { entries: KEPT, age, forget_after: age * 2 };
-    Retentions { inbox: retention, topic: retention, everyone: retention, upstream: retention, history: Vec::new(), keys: 4 }
+    Retentions {
+        inbox: retention,
+        topic: retention,
+        everyone: retention,
+        upstream: retention,
+        history: Vec::new(),
+        keys: 4,
+    }
 }
 
 proptest! {

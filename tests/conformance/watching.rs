@@ -85,7 +85,6 @@ fn acknowledgements_are_told_with_the_place_in_the_inbox() {
     assert_eq!(told(&node), ["a/a Delivered $inbox/push 2", "a/a Delivered $inbox/push 3", "a/a Delivered t 0"]);
 }
 
-
 #[test]
 fn a_publish_that_a_group_wants_is_acknowledged_when_that_is_stored() {
     for (qos, ack) in [(Qos::AtLeastOnce, Got::PubAck(7, 0)), (Qos::ExactlyOnce, Got::PubRec(7, 0))] {

@@ -92,6 +92,8 @@ seen! {
     PublishTold,
     PublishToldAfterCrash,
     ReceiptTold,
+    PresenceTold,
+    UnreadTold,
     /// The operator.
     Drained,
     ClockForward,

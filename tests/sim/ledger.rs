@@ -463,6 +463,11 @@ impl Life {
         self.subscriptions.iter().filter(matching).map(|sub| sub.qos).max()
     }
 
+    /// Whether it has a confirmed subscription of just this filter.
+    pub fn has_by_name(&self, filter: &str) -> bool {
+        self.subscriptions.iter().any(|subscription| subscription.acked && subscription.filter == filter)
+    }
+
     /// Whether a message fits in what the client takes.
     pub fn takes(&self, message: &Message) -> bool {
         let bytes = message.topic.len() + message.bytes + PUBLISH_BYTES;

@@ -61,6 +61,8 @@ pub struct Node {
     last_shards: u16,
     /// Letters a mailbox holds in this run.
     letters_max: usize,
+    /// Messages an inbox keeps in this run.
+    pub inbox_entries: usize,
     /// Topics whose history is kept in this run.
     kept: Vec<HistoryRule>,
 }
@@ -87,6 +89,7 @@ impl Node {
         };
         let kept = if keeps { vec![rule("rooms/+"), rule("news")] } else { Vec::new() };
         retentions.history = kept.iter().map(|rule| (rule.filter.clone(), retentions.topic)).collect();
+        let inbox_entries = retentions.inbox.entries;
         let mut inner = MemoryStore::new(retentions, KeyedHash::new(random.bits()));
         if ledger.borrow().upstream.is_wanted {
             // The group of an earlier process.
@@ -109,6 +112,7 @@ impl Node {
             log_at_ms: 0,
             last_shards: 0,
             letters_max,
+            inbox_entries,
             kept,
         }
     }

@@ -5,9 +5,8 @@ use crate::base::ids::{AppId, Epoch, Offset};
 use crate::base::log::{StoreError, StreamHead};
 use crate::base::message::{Entry, Message, StreamKey};
 use crate::limits::{EVENTS_LOOK_INTERVAL, EVENTS_READ_MAX, EVENTS_RETRY};
-use crate::shard::command::{AppWatch, Happened, Told, is_wanted};
-use crate::shard::upstream;
-use crate::store::{Answer, Request};
+use crate::shard::command::{AppWatch, Happened, Told, is_wanted, upstream};
+use crate::store::handle::{Answer, Request};
 use std::sync::Arc;
 use tokio::sync::watch;
 

@@ -84,7 +84,10 @@ async fn events_come_in_order_in_batches_and_are_acknowledged_by_2xx() {
     let first = rig.backend.got.lock().expect("not poisoned")[0].clone();
     assert_eq!(first["app"], "default");
     let event = &first["events"][0];
-    assert_eq!((&event["type"], &event["user"], &event["session_present"]), (&"connected".into(), &"u".into(), &false.into()));
+    assert_eq!(
+        (&event["type"], &event["user"], &event["session_present"]),
+        (&"connected".into(), &"u".into(), &false.into())
+    );
     assert!(event["position"].as_str().expect("a text").ends_with(":1"), "{event}");
     rig.task.abort();
     // Another process over the same log: it goes on behind what was acknowledged.
@@ -130,7 +133,8 @@ async fn an_event_that_the_backend_cannot_read_is_found_and_passed_over() {
     rig.happens(&["bad", "b", "c", "d"]);
     rig.settle().await;
     assert_eq!(rig.bench.own("webhook_refused"), 1);
-    let after: Vec<String> = rig.backend.devices().into_iter().skip(2 + WEBHOOK_REFUSALS_MAX as usize).flatten().collect();
+    let after: Vec<String> =
+        rig.backend.devices().into_iter().skip(2 + WEBHOOK_REFUSALS_MAX as usize).flatten().collect();
     assert_eq!(after, ["b", "c", "d"]);
 }
 
