@@ -16,14 +16,33 @@ const TOKEN: CommandToken = CommandToken(u64::MAX - 1);
 const UNREAD: usize = 3;
 
 impl World {
-    /// Whoever subscribes to it by name and is connected is in the topic, and nobody else.
+    /// Whoever subscribes to it by name and is connected is in the topic, and nobody else: not who has just left, either.
     pub fn check_presence(&mut self) {
+        let leaves = (0..self.clients.len()).find(|&at| self.clients[at].traits.durable);
+        let gone = leaves.map(|at| {
+            let mut client = self.clients.remove(at);
+            client.hang_up();
+            (at, client)
+        });
         // Who has gone has left by then; those who poll may be between two polls.
-        let until_ms = self.now_ms() + PRESENCE_GRACE.as_millis() as u64 + 5_000;
+        self.settle_for(PRESENCE_GRACE.as_millis() as u64 + 5_000);
+        self.check_who_is_in();
+        if let Some((at, client)) = gone {
+            self.clients.insert(at, client);
+        }
+        self.settle_for(1);
+    }
+
+    /// Lets time pass until all are settled.
+    fn settle_for(&mut self, ms: u64) {
+        let until_ms = self.now_ms() + ms;
         while self.now_ms() < until_ms || !self.clients.iter().all(Client::is_settled) {
             self.step(Mood::Good);
             assert!(self.now_ms() < until_ms + HEALED_WITHIN_MS, "clients do not settle");
         }
+    }
+
+    fn check_who_is_in(&mut self) {
         let is_in = |life: usize| self.ledger.borrow().lives[life].has_by_name(SHOWN);
         let clients = self.clients.iter().map(|client| client.traits.index);
         let streams = self.pages.iter().filter(|page| !page.is_polling()).map(Page::life);
