@@ -173,7 +173,8 @@ impl World {
         }
         let Some(session) = self.directory.get_mut(id) else { return };
         if session.is_replaying() {
-            assert!(session.note_live(&message.topic), "there are few topics");
+            let qos = if offer == Some(Offer::SendOnce) { Qos::AtMostOnce } else { message.qos };
+            assert!(session.note_live(message, qos), "there are few topics");
         }
         self.shelf.live.entry(id.index).or_default().insert(Arc::clone(&message.topic));
     }
