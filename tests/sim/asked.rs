@@ -24,7 +24,7 @@ impl World {
             client.hang_up();
             (at, client)
         });
-        // Who has gone has left by then; those who poll may be between two polls.
+        // Who has gone has left by then.
         self.settle_for(PRESENCE_GRACE.as_millis() as u64 + 5_000);
         self.check_who_is_in();
         if let Some((at, client)) = gone {
@@ -43,13 +43,15 @@ impl World {
     }
 
     fn check_who_is_in(&mut self) {
-        let is_in = |life: usize| self.ledger.borrow().lives[life].has_by_name(SHOWN);
-        let clients = self.clients.iter().map(|client| client.traits.index);
-        let streams = self.pages.iter().filter(|page| !page.is_polling()).map(Page::life);
         let user = |life: usize| self.ledger.borrow().lives[life].user.clone();
-        let must: BTreeSet<String> = clients.chain(streams).filter(|&life| is_in(life)).map(user).collect();
-        let polls = self.pages.iter().filter(|page| page.is_polling()).map(Page::life);
-        let may: BTreeSet<String> = polls.filter(|&life| is_in(life)).map(user).chain(must.iter().cloned()).collect();
+        let is_in = |life: &usize| self.ledger.borrow().lives[*life].has_by_name(SHOWN);
+        let may_be_in = |life: &usize| self.ledger.borrow().lives[*life].may_have_by_name(SHOWN);
+        let clients = || self.clients.iter().map(|client| client.traits.index);
+        let pages = |polls| self.pages.iter().filter(move |page| page.is_polling() == polls).map(Page::life);
+        let must: BTreeSet<String> = clients().chain(pages(false)).filter(is_in).map(user).collect();
+        // Who polls may be between two polls.
+        let all = clients().chain(pages(false)).chain(pages(true));
+        let may: BTreeSet<String> = all.filter(may_be_in).map(user).collect();
         let running = self.node.running.as_ref().expect("it was healed");
         running.handle.presence(AppId(0), SHOWN.into(), TOKEN).expect("there is room");
         let Event::Presence { present: Some(Present { users, count }), .. } = self.answer() else {

@@ -468,6 +468,11 @@ impl Life {
         self.subscriptions.iter().any(|subscription| subscription.acked && subscription.filter == filter)
     }
 
+    /// Whether the node may have such a subscription: one that nobody has confirmed counts, or may have been taken back.
+    pub fn may_have_by_name(&self, filter: &str) -> bool {
+        self.has_unsubscribed || self.subscriptions.iter().any(|subscription| subscription.filter == filter)
+    }
+
     /// Whether a message fits in what the client takes.
     pub fn takes(&self, message: &Message) -> bool {
         let bytes = message.topic.len() + message.bytes + PUBLISH_BYTES;
