@@ -88,7 +88,7 @@ fn take(body: &Value, ledger: &Ledger) {
                 ledger.received(NAME, &payload);
                 ledger.tell(|facts| facts.positions.entry(payload).or_default().insert(position));
             }
-            "connected" | "disconnected" => drop(ledger.tell(|facts| facts.comings += 1)),
+            "connected" | "disconnected" => ledger.tell(|facts| facts.comings += 1),
             other => panic!("{other}: {event}"),
         }
     }
