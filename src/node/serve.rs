@@ -82,7 +82,7 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let api = api(config, api_address, &control).map_err(runtime_failure)?;
     let notices_thread = dispatcher::spawn_notices(api.notices(), running.notices.clone()).map_err(runtime_failure)?;
-    tokio::spawn(api.keep_groups());
+    tokio::spawn(api.keep_groups(config.webhook.as_ref().map(|webhook| webhook.app)));
     if let Some(webhook) = &config.webhook {
         let random = || plane::random().unwrap_or_default();
         tokio::spawn(api.webhook(webhook.clone(), random).map_err(runtime_failure)?);

@@ -347,12 +347,23 @@ impl Hub {
     /// Forgets groups that nobody uses, and streams without groups.
     fn forget_idle(&self) {
         let now_ms = (self.wall_ms)();
+        self.forget(|_, _, reading| reading.is_idle(now_ms));
+    }
+
+    /// Forgets the groups of this name but that of one app: the node's own, when it is configured otherwise than before.
+    pub(super) async fn forget_but(&self, name: &str, app: Option<AppId>) -> Result<(), StoreError> {
+        self.load().await?;
+        self.forget(|other, group, _| group == name && Some(other) != app);
+        Ok(())
+    }
+
+    fn forget(&self, is_over: impl Fn(AppId, &str, &Reading) -> bool) {
         let state = &mut *self.lock();
         for (&app, stream) in &mut state.streams {
             let before = stream.groups.len();
             stream.groups.retain(|name, reading| {
                 // One whose removal finds no room is forgotten the next time.
-                !reading.is_idle(now_ms) || self.desk.ask(write(upstream::removal(app, name))).is_err()
+                !is_over(app, name, reading) || self.desk.ask(write(upstream::removal(app, name))).is_err()
             });
             state.is_stale |= stream.groups.len() < before;
         }

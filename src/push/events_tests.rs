@@ -263,3 +263,19 @@ async fn a_group_that_nobody_uses_is_forgotten_and_the_shards_tell_of_it_no_more
     bench.hub().look_after().await.expect("memory answers");
     assert!(bench.hub().lock().streams.is_empty(), "its record is gone");
 }
+
+#[tokio::test]
+async fn the_group_of_a_webhook_that_is_configured_no_more_is_forgotten() {
+    let mut bench = Bench::new();
+    drop(subscribe(&bench, "$webhook", None).await);
+    drop(subscribe(&bench, "g", None).await);
+    bench.restart();
+    for (app, left) in [(Some(APP), 2), (Some(AppId(0)), 1), (None, 1)] {
+        bench.hub().forget_but("$webhook", app).await.expect("memory answers");
+        assert_eq!(bench.hub().lock().streams[&APP].groups.len(), left, "{app:?}");
+    }
+    assert!(bench.hub().changed_watch().is_some(), "the shards are told");
+    bench.restart();
+    bench.hub().load().await.expect("memory answers");
+    assert_eq!(bench.hub().lock().streams[&APP].groups.len(), 1, "its record is gone");
+}

@@ -27,7 +27,7 @@ pub use request::Rules;
 
 pub(crate) use http::json;
 
-use crate::base::ids::PushId;
+use crate::base::ids::{AppId, PushId};
 use crate::limits;
 use crate::shard::command::Notice;
 use axum::Router;
@@ -75,9 +75,9 @@ impl Api {
         Notices { control: Arc::clone(&self.control), events: Arc::clone(&self.events) }
     }
 
-    /// Looks after the consumer groups, for as long as it is polled.
-    pub fn keep_groups(&self) -> impl Future<Output = ()> + Send + use<> {
-        operations::keep_groups(Arc::clone(&self.control), Arc::clone(&self.events))
+    /// Looks after the consumer groups, for as long as it is polled. `webhook`: the app that has one.
+    pub fn keep_groups(&self, webhook: Option<AppId>) -> impl Future<Output = ()> + Send + use<> {
+        operations::keep_groups(Arc::clone(&self.control), Arc::clone(&self.events), webhook)
     }
 
     /// Brings events to a backend by HTTP, for as long as it is polled. `random` spreads the retries of many nodes.

@@ -6,6 +6,7 @@ use super::events::{Consumer, Hub, Position};
 use super::keys::Caller;
 use super::problem::Problem;
 use super::request::{self, Accepted, Asking, Draft, WaitFor};
+use super::webhook;
 use crate::base::ids::{AppId, PushId};
 use crate::base::message::StreamKey;
 use crate::limits;
@@ -181,12 +182,13 @@ pub(super) fn tell_watch(control: &Control, events: &Hub) -> Result<(), Failure>
     }
 }
 
-/// Forgets consumer groups that nobody uses, and has the shards tell of no more than the others want.
-pub(super) async fn keep_groups(control: Arc<Control>, events: Arc<Hub>) {
+/// Forgets consumer groups that nobody uses, those of webhooks that are configured no more among them, and has the shards
+/// tell of no more than the others want.
+pub(super) async fn keep_groups(control: Arc<Control>, events: Arc<Hub>, webhook: Option<AppId>) {
     loop {
         // What could not be done or told now is the next time.
         let looked = events.look_after().await;
-        if looked.is_ok() {
+        if looked.is_ok() && events.forget_but(webhook::GROUP, webhook).await.is_ok() {
             let _told_later = tell_watch(&control, &events);
         }
         tokio::time::sleep(limits::EVENTS_GROUPS_INTERVAL).await;

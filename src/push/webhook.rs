@@ -27,7 +27,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// The group's name. No client can have one like it.
-const GROUP: &str = "$webhook";
+pub(super) const GROUP: &str = "$webhook";
 
 /// Where events go, and which.
 #[derive(Clone, Debug, PartialEq, Eq)]
