@@ -153,8 +153,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let messages = arguments.next().map_or(Ok(400_000), |text| text.parse())?;
     let sessions = arguments.next().map_or(Ok(1_000_000), |text| text.parse())?;
     let resumed = arguments.next().map_or(Ok(100_000.min(sessions)), |text| text.parse())?;
-    if sessions == 0 || resumed > sessions {
-        return Err("no more sessions can come back than there are, and there is one at least".into());
+    if sessions < 2 || resumed > sessions {
+        return Err("no more sessions can come back than there are, and there are two at least".into());
     }
     let directory = Path::new(&directory);
     fs::create_dir_all(directory)?;

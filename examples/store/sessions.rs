@@ -16,6 +16,7 @@ use std::error::Error;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -30,6 +31,8 @@ const MESSAGES: usize = 10;
 const COMING: u64 = 64;
 const VERSION: Version = Version::V5;
 const PACKET_BYTES_MAX: usize = 1 << 20;
+/// An idle gateway has given back what its start took from the allocator.
+const REST: Duration = Duration::from_secs(5);
 /// Nothing takes this long unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -207,7 +210,7 @@ fn commit_all(
     log: &mut Log<DurableStore>,
     items: u64,
     each: u64,
-    mut request: impl FnMut(std::ops::Range<u64>) -> Request,
+    mut request: impl FnMut(Range<u64>) -> Request,
 ) -> Result<f64> {
     let began = Instant::now();
     for from in (0..items).step_by(each as usize) {
@@ -241,26 +244,33 @@ fn message() -> Result<Arc<Message>> {
     }))
 }
 
-/// Fills the gateway's store while it is down.
-fn fill(data: &Path, sessions: u64, resuming: u64) -> Result<()> {
-    let records = pattern(data)?;
-    let mut log = Log::open(open(data)?, 2).map_err(|fault| fault.reason.to_string())?;
-    let rate = commit_all(&mut log, sessions, 1_000, |users| {
-        let of = |user: u64| records.iter().map(move |record| (record, user));
-        let changes = users.flat_map(of).map(|(record, user)| renamed(record, &name(0), &name(user)));
-        Request::Append { key: None, entries: Vec::new(), records: changes.collect() }
+fn reopen(data: &Path) -> Result<Log<DurableStore>> {
+    Log::open(open(data)?, wall_ms()?).map_err(|fault| fault.reason.to_string().into())
+}
+
+/// Puts sessions into the gateway's store while it is down.
+fn add_sessions(data: &Path, pattern: &[Record], users: Range<u64>) -> Result<()> {
+    let (first, count) = (users.start, users.end - users.start);
+    let rate = commit_all(&mut reopen(data)?, count, 1_000, |part| {
+        let of = |user: u64| pattern.iter().map(move |record| renamed(record, &name(0), &name(first + user)));
+        Request::Append { key: None, entries: Vec::new(), records: part.flat_map(of).collect() }
     })?;
-    println!("filled   {sessions} sessions, {rate:.0} a second");
+    println!("filled   {count} sessions, {rate:.0} a second");
+    Ok(())
+}
+
+/// The same with messages.
+fn add_messages(data: &Path, users: u64) -> Result<()> {
     let message = message()?;
-    let rate = commit_all(&mut log, resuming, 1_000 / MESSAGES as u64, |users| {
-        let entries = users.flat_map(|user| {
+    let rate = commit_all(&mut reopen(data)?, users, 1_000 / MESSAGES as u64, |part| {
+        let entries = part.flat_map(|user| {
             let stream = StreamKey::Inbox(AppId(0), name(user).into());
             let entry = NewEntry { stream, message: Arc::clone(&message) };
             std::iter::repeat_n(entry, MESSAGES)
         });
         Request::Append { key: None, entries: entries.collect(), records: Vec::new() }
     })?;
-    println!("filled   {MESSAGES} messages for each of {resuming} users, {:.0} a second", rate * MESSAGES as f64);
+    println!("filled   {MESSAGES} messages for each of {users} users, {:.0} a second", rate * MESSAGES as f64);
     Ok(())
 }
 
@@ -287,19 +297,34 @@ fn resume(edge: SocketAddr, resuming: u64) -> Result<Duration> {
     Ok(began.elapsed())
 }
 
-/// All of it. At least one session, and no more that come back than there are.
+/// Starts and stops it; how long the start took, and what it holds once it is at rest.
+fn weigh(data: &Path, sessions: u64) -> Result<(Duration, u64)> {
+    let (gateway, took) = Gateway::start(data, sessions)?;
+    std::thread::sleep(REST);
+    let bytes = gateway.resident_bytes()?;
+    gateway.stop()?;
+    Ok((took, bytes))
+}
+
+/// All of it. At least two sessions, and no more that come back than there are.
 pub fn measure(data: &Path, sessions: u64, resuming: u64) -> Result<()> {
     let (gateway, _) = Gateway::start(data, sessions)?;
-    let empty_bytes = gateway.resident_bytes()?;
     let (mut device, _) = Device::connect(gateway.edge, &name(0))?;
     device.subscribe()?;
     device.take(0)?;
     gateway.stop()?;
-    fill(data, sessions, resuming)?;
-    let (gateway, took) = Gateway::start(data, sessions)?;
+    let pattern = pattern(data)?;
+    // Between half of them and all, what is held besides sessions is alike: caches of the store, tables of the shards.
+    let half = sessions / 2;
+    add_sessions(data, &pattern, 0..half)?;
+    let (_, half_bytes) = weigh(data, sessions)?;
+    add_sessions(data, &pattern, half..sessions)?;
+    let (took, bytes) = weigh(data, sessions)?;
     println!("started  with {sessions} offline sessions in {:.2} s", took.as_secs_f64());
-    let bytes = gateway.resident_bytes()?.saturating_sub(empty_bytes);
-    println!("memory   {:.0} bytes for each offline session", bytes as f64 / sessions as f64);
+    let each = bytes.saturating_sub(half_bytes) as f64 / (sessions - half) as f64;
+    println!("memory   {each:.0} bytes for each offline session; {} MiB in all", bytes >> 20);
+    add_messages(data, resuming)?;
+    let (gateway, _) = Gateway::start(data, sessions)?;
     let before = gateway.cpu()?;
     let took = resume(gateway.edge, resuming)?;
     let cpu = gateway.cpu()?.saturating_sub(before);
