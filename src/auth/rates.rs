@@ -65,6 +65,16 @@ impl Bucket {
         self.wait_ms(rate, now)
     }
 
+    /// As it was kept by [`Bucket::full_at_ns`].
+    pub fn kept(full_at_ns: u64) -> Self {
+        Self { full_at_ns }
+    }
+
+    /// All there is of it; 0: it is full.
+    pub fn full_at_ns(self) -> u64 {
+        self.full_at_ns
+    }
+
     /// Puts back what was taken and not used.
     pub fn give_back(&mut self, rate: Rate, amount: u64) {
         self.full_at_ns = self.full_at_ns.saturating_sub(rate.ns(amount));
@@ -122,14 +132,13 @@ pub struct Entry {
 
 const _: () = assert!(size_of::<Entry>() == 24);
 
-/// Entries by hash, in a memory of fixed size that is taken page by page as it is used. A newcomer displaces the lightest
+/// Entries by hash, at most as many as there is room for; memory is taken as they come. A newcomer displaces the lightest
 /// of the few that it could stand with: of a million sources that were seen once each, those seen often stay. Whoever
 /// was displaced begins anew with a full bucket.
 #[derive(Debug)]
 pub struct Table {
-    /// A power of two of sets, `RATE_WAYS` each.
-    entries: Vec<Entry>,
-    sets: usize,
+    /// A power of two.
+    sets: Vec<Option<Box<[Entry; RATE_WAYS]>>>,
     displaced: u64,
 }
 
@@ -137,17 +146,14 @@ impl Table {
     /// Room for so many, a power of two and at least `RATE_WAYS`.
     pub fn new(entries: usize) -> Self {
         assert!(entries.is_power_of_two() && entries >= RATE_WAYS, "sets are found by bits of the hash");
-        Self { entries: Vec::new(), sets: entries / RATE_WAYS, displaced: 0 }
+        Self { sets: vec![None; entries / RATE_WAYS], displaced: 0 }
     }
 
     /// The entry of whoever hashes to `key`, by a hash that nobody outside can foresee.
     pub fn entry(&mut self, key: u64, now: Now) -> &mut Entry {
-        if self.entries.is_empty() {
-            self.entries = vec![Entry::default(); self.sets * RATE_WAYS];
-        }
         let key = key.max(1);
-        let first = (key as usize & (self.sets - 1)) * RATE_WAYS;
-        let set = &mut self.entries[first..first + RATE_WAYS];
+        let number = key as usize & (self.sets.len() - 1);
+        let set = self.sets[number].get_or_insert_default();
         let place = set.iter().position(|entry| entry.key == key || entry.key == 0).unwrap_or_else(|| {
             let weigh = |entry: &Entry| entry.weight.at(now);
             let lightest = (0..RATE_WAYS).min_by(|&one, &other| weigh(&set[one]).total_cmp(&weigh(&set[other])));
@@ -233,8 +239,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(table.entries.len(), 1 << 12);
-        assert_eq!(table.entries.capacity() * size_of::<Entry>(), 24 << 12);
+        assert!(table.sets.len() * RATE_WAYS == 1 << 12 && size_of_val(table.sets[0].as_ref().expect("used").as_ref()) == 24 * 8);
         assert!(table.displaced() > 900_000, "{}", table.displaced());
         assert!((10_000..=11_100).contains(&passed) && refused > 88_000, "{passed} passed, {refused} refused");
     }

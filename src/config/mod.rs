@@ -5,6 +5,7 @@
 //! which beats the file, which beats the default; a [`Config`] that exists can be served.
 
 mod api_keys;
+mod defence;
 pub mod keys;
 mod layers;
 pub mod token_keys;
@@ -15,7 +16,7 @@ use crate::base::ids::AppId;
 use crate::io::probe::Choice;
 use crate::limits;
 use crate::push::ApiKey;
-use crate::shard::TopicRules;
+use crate::shard::{Defence, TopicRules};
 use crate::wire::http::{OriginError, Origins};
 use core::fmt;
 use core::time::Duration;
@@ -92,6 +93,8 @@ pub struct Limits {
     pub retained_messages: usize,
     /// Bytes of their topics, payloads and properties.
     pub retained_bytes: usize,
+    /// Bytes on their way in or out; `None`: so many a shard.
+    pub buffer_bytes: Option<usize>,
 }
 
 /// Everything `serve` needs to know.
@@ -135,6 +138,8 @@ pub struct Config {
     pub rights: Lists,
     /// Bounds.
     pub limits: Limits,
+    /// Rates and bans.
+    pub defence: Defence,
 }
 
 /// `auth.mode = "jwt"`.
@@ -242,6 +247,7 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         inbox_age: values.duration("limits.inbox_age"),
         retained_messages: size(values, "limits.retained_messages"),
         retained_bytes: size(values, "limits.retained_bytes"),
+        buffer_bytes: whole(values, "limits.buffer_bytes"),
     };
     if limits.outbox_bytes < limits.packet_bytes {
         return Err(ConfigError::new(
@@ -269,12 +275,17 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         sys_users: values.list("auth.sys_users").to_vec(),
         data_dir: Some(values.text("store.data_dir")).filter(|text| !text.is_empty()).map(PathBuf::from),
         accept_loss: false,
-        topics: topics::parse(values.list("topics.history"), values.list("topics.presence"))?,
+        topics: topics::parse(
+            values.list("topics.history"),
+            values.list("topics.presence"),
+            values.list("topics.slow"),
+        )?,
         user_template: user_template(values.text("auth.user"))?,
         tokens: tokens(values, &apps)?,
         rights: Lists { publish: patterns(values, "auth.publish")?, subscribe: patterns(values, "auth.subscribe")? },
         apps,
         limits,
+        defence: defence::parse(values)?,
     })
 }
 

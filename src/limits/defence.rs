@@ -15,8 +15,11 @@ pub const RATE_BURST_SECONDS: u32 = 10;
 pub const PUBLISH_BURST_SECONDS: u32 = 1;
 /// Largest of all rates. Buckets count in nanoseconds.
 pub const RATE_MAX: u32 = 1_000_000_000;
-/// Sources, and as many users, whose rate one shard knows, of 24 bytes each. Others displace the lightest of eight.
-pub const RATE_ENTRIES: usize = 1 << 16;
+/// Sources whose rate one shard knows, of 24 bytes each, taken as they come. Others displace the lightest of eight.
+pub const SOURCE_ENTRIES: usize = 1 << 16;
+/// Users whose rate one shard knows, likewise. Of a million that come back at once most displace each other, which is
+/// all the same: each of them comes once.
+pub const USER_ENTRIES: usize = 1 << 14;
 /// Offenders whose weight the node knows, likewise.
 pub const OFFENDER_ENTRIES: usize = 1 << 14;
 /// Entries among which a new one displaces the lightest.
@@ -51,5 +54,36 @@ pub const BANNED_RANGES_MAX: usize = 256;
 pub const ALLOWED_RANGES_MAX: usize = 256;
 /// Bytes of a manual ban's reason.
 pub const BAN_REASON_BYTES_MAX: usize = 256;
+// --- overload -------------------------------------------------------------------------------------------------
+
+/// Least of a shard's share of `limits.buffer_bytes`: a frame of the largest size in and one out, with what is kept for
+/// receives and control frames, many times over.
+pub const POOL_BYTES_MIN: usize = 16 << 20;
+/// With less than this part of a shard's bytes left, in sixteenths, messages of QoS 0 go only to connections that have
+/// less than an even share waiting.
+pub const MEMORY_SPARE_SIXTEENTHS: usize = 6;
+/// With less than this, the connections with most waiting are closed.
+pub const MEMORY_SLOW_SIXTEENTHS: usize = 4;
+/// With less than this, who comes is told to come back later. Two sixteenths are kept for receives and control frames.
+pub const MEMORY_GUESTS_SIXTEENTHS: usize = 3;
+/// Outboxes looked at to find one with much in it.
+pub const SHED_SAMPLE: usize = 32;
+/// Places of outboxes looked at for that, empty ones included.
+pub const SHED_PLACES: u32 = 1_024;
+/// Connections closed in one turn because memory is short.
+pub const TURN_SHED_MAX: usize = 4;
+
 /// Sessions looked at in one turn for connections that a new ban ends.
 pub const TURN_BAN_SWEEP_MAX: u32 = 4_096;
+
+// --- slow clients ---------------------------------------------------------------------------------------------
+
+/// Messages of QoS 0 that wait for one client (`drop_oldest`, `conflate`), with at most `limits.outbox_bytes`. Full: the
+/// oldest goes, counted.
+pub const SLOW_SESSION_MESSAGES_MAX: usize = 1_024;
+/// The same of all clients of a shard, as references. Full: as `drop_newest`, counted.
+pub const SLOW_MESSAGES_MAX: usize = 1 << 19;
+/// Their bytes, each counted for every client that it waits for.
+pub const SLOW_BYTES_MAX: usize = 128 << 20;
+/// Bytes of a push's `collapse`.
+pub const COLLAPSE_BYTES_MAX: usize = 256;

@@ -6,8 +6,8 @@ use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, PushId, Qos, Seq, Sha
 use crate::base::log::StreamHead;
 use crate::base::message::{Entry, Message, Properties};
 use crate::shard::command::{
-    CommandError, CommandToken, ConnectionFigures, ConnectionName, ConnectionQuery, DeviceState, Event, HistoryPage,
-    HistoryQuery, Missing, Present, Push, PushResult, Pushed, ShardStats, Target, UserState, Watch,
+    Author, Ban, BanAnswer, BanCommand, CommandError, CommandToken, ConnectionFigures, ConnectionName, ConnectionQuery, DeviceState, Event, HistoryPage,
+    HistoryQuery, Missing, NamedBan, Present, Push, PushResult, Pushed, ShardStats, Subject, Target, UserState, Watch,
 };
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, Response, header};
@@ -44,6 +44,7 @@ pub(super) struct Fake {
     pub(super) disconnects: Mutex<Vec<(AppId, String, Option<String>)>>,
     pub(super) queries: Mutex<Vec<HistoryQuery>>,
     pub(super) watches: Mutex<Vec<Arc<Watch>>>,
+    pub(super) bans: Mutex<Vec<NamedBan>>,
     pub(super) control: OnceLock<Arc<Control>>,
 }
 
@@ -200,6 +201,39 @@ impl Gateway for FakeGateway {
             Behaviour::Fail(error) => self.0.dispatch(Event::User { token, result: Err(error) }),
             Behaviour::Answer => self.0.dispatch(Event::User { token, result: Ok(state) }),
         }
+        Ok(())
+    }
+
+    /// Keeps what it is told, and the node has banned one user of each app itself.
+    fn bans(&self, command: BanCommand, token: CommandToken) -> Result<(), CommandError> {
+        let mut bans = self.0.bans.lock().expect("not poisoned");
+        let answer = match command {
+            BanCommand::List => {
+                let node = |app| NamedBan {
+                    subject: Subject::User(AppId(app), "eve".into()),
+                    ban: Ban { since_ms: 1, until_ms: 2, author: Author::Node { before: 1 } },
+                };
+                BanAnswer::List(bans.iter().cloned().chain([node(0), node(1)]).collect())
+            }
+            BanCommand::Add { subject, until_ms, reason } => {
+                let ban = Ban { since_ms: NOW_MS, until_ms, author: Author::Operator(reason) };
+                bans.push(NamedBan { subject, ban });
+                BanAnswer::Added(Box::new(bans.last().expect("just added").clone()))
+            }
+            BanCommand::Remove(subject) => {
+                let before = bans.len();
+                bans.retain(|ban| ban.subject != subject);
+                BanAnswer::Removed(bans.len() < before)
+            }
+        };
+        drop(bans);
+        let result = match self.0.behave() {
+            Behaviour::Refuse(error) => return Err(error),
+            Behaviour::Fail(error) => Err(error),
+            Behaviour::Answer => Ok(answer),
+            Behaviour::Silent => return Ok(()),
+        };
+        self.0.dispatch(Event::Bans { token, result });
         Ok(())
     }
 

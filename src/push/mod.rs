@@ -4,9 +4,10 @@
 //! Invariants: a command is answered once or its caller is told that it may still happen; every table and body is
 //! bounded and says 429 when full; nothing invalid reaches a shard.
 //!
-//! `operations` is what can be asked for; `http`, `http_reads` and `grpc` only translate. `request` checks, `control` brings commands
+//! `operations` is what can be asked for; `http`, `http_reads`, `bans` and `grpc` only translate. `request` checks, `control` brings commands
 //! to the data plane and answers back, `events` keeps what happens to devices, `guard` and `keys` decide who may ask.
 
+mod bans;
 pub mod control;
 mod events;
 pub mod grpc;
@@ -84,6 +85,7 @@ impl Api {
             .route("/v1/topics/{topic}/history", get(http_reads::history))
             .route("/v1/topics/{topic}/presence", get(http_reads::presence))
             .route("/v1/users/{user}/disconnect", post(http::disconnect))
+            .route("/v1/bans", get(bans::list).post(bans::add).delete(bans::remove))
             .with_state(Arc::clone(&api))
             .merge(grpc::router(&api, &api.control))
             .merge(beside)
