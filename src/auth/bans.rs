@@ -205,8 +205,7 @@ impl BanSet {
 mod tests {
     use super::*;
 
-    const RULE: BanRule =
-        BanRule { weight: 100, time: Duration::from_secs(60), time_max: Duration::from_secs(150) };
+    const RULE: BanRule = BanRule { weight: 100, time: Duration::from_secs(60), time_max: Duration::from_secs(150) };
 
     fn at(seconds: u64) -> Now {
         Now { monotonic_ms: seconds * 1_000, wall_ms: 1_000_000 + seconds * 1_000 }

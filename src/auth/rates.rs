@@ -239,7 +239,10 @@ mod tests {
                 }
             }
         }
-        assert!(table.sets.len() * RATE_WAYS == 1 << 12 && size_of_val(table.sets[0].as_ref().expect("used").as_ref()) == 24 * 8);
+        assert!(
+            table.sets.len() * RATE_WAYS == 1 << 12
+                && size_of_val(table.sets[0].as_ref().expect("used").as_ref()) == 24 * 8
+        );
         assert!(table.displaced() > 900_000, "{}", table.displaced());
         assert!((10_000..=11_100).contains(&passed) && refused > 88_000, "{passed} passed, {refused} refused");
     }

@@ -12,11 +12,7 @@ use core::time::Duration;
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Reads all lists.
-pub(super) fn parse(
-    history: &[String],
-    presence: &[String],
-    slow: &[String],
-) -> Result<TopicRules, ConfigError> {
+pub(super) fn parse(history: &[String], presence: &[String], slow: &[String]) -> Result<TopicRules, ConfigError> {
     let history = of("topics.history", history, HISTORY, |entry| {
         // A filter may hold `=`, a count and an age do not.
         let (filter, keep) = entry.rsplit_once('=')?;

@@ -5,8 +5,8 @@
 //!               everybody may     QoS 0 only where   … and those with   … and guests    kept for control
 //!               fill its outbox   little waits       most waiting go    are sent away   frames and receives
 //! ```
-//! All blocks of the pool count, and each payload that segments share, once. An even share is what is allowed in all by
-//! the number of those that wait, so that many who wait a little never give way to one who waits a lot.
+//! All blocks of the pool count, and each payload that segments share, once. An even share is what
+//! everybody may fill divided by the number of those that wait: many with a little never give way to one with a lot.
 
 use super::outbox::Room;
 use super::{CloseCause, Core};
@@ -114,7 +114,7 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
     }
 
     fn even_share(&self) -> usize {
-        self.settings.pool_bytes_max / self.outboxes.len().max(1)
+        self.settings.pool_bytes_max / 16 * (16 - MEMORY_SPARE_SIXTEENTHS) / self.outboxes.len().max(1)
     }
 
     /// Closes some of those with most waiting, while memory is short. Whoever has no more than an even share stays.

@@ -369,9 +369,10 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
         &self.driver
     }
 
-    /// Guests there are.
-    pub fn guests(&self) -> usize {
-        self.guests
+    /// Guests there may be besides those there are.
+    pub fn guest_room(&self) -> usize {
+        let connections = self.table.max() as usize - self.table.len();
+        self.settings.guests_max.saturating_sub(self.guests).min(connections)
     }
 
     /// The handler's number for a connection; none when the id is stale.

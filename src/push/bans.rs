@@ -110,9 +110,8 @@ pub(super) async fn add(
     if body.seconds == Some(0) {
         return Err(Problem::field("seconds", "is 0; allowed: 1 and more, or none: until it is lifted"));
     }
-    let until_ms = body.seconds.map_or(u64::MAX, |seconds| {
-        asking.wall_ms.saturating_add(seconds.saturating_mul(1_000))
-    });
+    let until_ms =
+        body.seconds.map_or(u64::MAX, |seconds| asking.wall_ms.saturating_add(seconds.saturating_mul(1_000)));
     let reason = body.reason.unwrap_or_default();
     if reason.len() > limits::BAN_REASON_BYTES_MAX {
         let detail = format!("has {} bytes; allowed: {}", reason.len(), limits::BAN_REASON_BYTES_MAX);
@@ -166,7 +165,8 @@ fn subject(
                 let detail = "addresses are the whole node's: this needs a key to all apps";
                 return Err(Problem::new(StatusCode::FORBIDDEN, detail));
             }
-            let wrong = |_| Problem::field("source", "is no address and no range such as 192.0.2.0/24 or 2001:db8::/32");
+            let wrong =
+                |_| Problem::field("source", "is no address and no range such as 192.0.2.0/24 or 2001:db8::/32");
             source.parse().map(Subject::Source).map_err(wrong)
         }
         (None, Some(user)) => Ok(Subject::User(asking.app(app)?, request::identity("user", user)?)),

@@ -3,8 +3,8 @@
 use crate::base::ids::AppId;
 use crate::limits;
 use crate::shard::command::{
-    BanAnswer, BanCommand, CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, HistoryPage, HistoryQuery, Present, Push,
-    Pushed, ShardStats, UserState, Watch,
+    BanAnswer, BanCommand, CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, HistoryPage,
+    HistoryQuery, Present, Push, Pushed, ShardStats, UserState, Watch,
 };
 use core::time::Duration;
 use std::collections::HashMap;

@@ -6,8 +6,9 @@ use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, PushId, Qos, Seq, Sha
 use crate::base::log::StreamHead;
 use crate::base::message::{Entry, Message, Properties};
 use crate::shard::command::{
-    Author, Ban, BanAnswer, BanCommand, CommandError, CommandToken, ConnectionFigures, ConnectionName, ConnectionQuery, DeviceState, Event, HistoryPage,
-    HistoryQuery, Missing, NamedBan, Present, Push, PushResult, Pushed, ShardStats, Subject, Target, UserState, Watch,
+    Author, Ban, BanAnswer, BanCommand, CommandError, CommandToken, ConnectionFigures, ConnectionName, ConnectionQuery,
+    DeviceState, Event, HistoryPage, HistoryQuery, Missing, NamedBan, Present, Push, PushResult, Pushed, ShardStats,
+    Subject, Target, UserState, Watch,
 };
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, Response, header};
@@ -284,6 +285,7 @@ impl Bench {
             disconnects: Mutex::default(),
             queries: Mutex::default(),
             watches: Mutex::default(),
+            bans: Mutex::default(),
             control: OnceLock::new(),
         });
         let control = Arc::new(Control::with_capacity(Box::new(FakeGateway(Arc::clone(&fake))), pending_max));

@@ -74,10 +74,23 @@ impl Gateway {
         let shares = self.shares.write_ms();
         let departures = self.presence.next_ms();
         let limiting = self.limiting.next_ms();
-        [limiting, departures, self.offline.next_wake(), lazily, retry, reads, freed, drains, notices, answers, restores, shares]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            limiting,
+            departures,
+            self.offline.next_wake(),
+            lazily,
+            retry,
+            reads,
+            freed,
+            drains,
+            notices,
+            answers,
+            restores,
+            shares,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn expire_offline<D: Driver>(&mut self, core: &mut Core<D>) {

@@ -91,7 +91,8 @@ pub(crate) struct Limiting {
 impl Limiting {
     pub(super) fn new(settings: &Settings, hash: KeyedHash) -> Self {
         let defence = &settings.limits.defence;
-        let watches = defence.enforce != Enforce::Off && (defence.publishes.is_some() || defence.publish_bytes.is_some());
+        let watches =
+            defence.enforce != Enforce::Off && (defence.publishes.is_some() || defence.publish_bytes.is_some());
         let part = |rate: Rate| Rate { per_second: rate.per_second.div_ceil(u32::from(settings.shards)), ..rate };
         Self {
             hash,
@@ -188,10 +189,9 @@ impl Gateway {
             }
         }
         // As many as are free: one source has half of them at most, two have two thirds, and somebody else finds room.
-        let guests = core.guests();
         let key = limiting.hash.of(&Prefix::source(address));
         let has = limiting.guests_of.get(&key).copied().unwrap_or_default() as usize;
-        if has >= core.settings().guests_max.saturating_sub(guests) {
+        if has > 0 && has >= core.guest_room() {
             limiting.refused_handshakes += 1;
             return false;
         }

@@ -71,6 +71,4 @@ mod websocket;
 
 pub use handle::Handle;
 pub use launch::{Data, Running, StartError, start};
-pub use settings::{
-    Defence, Enforce, HistoryRule, Limits, OverPublish, Settings, SlowPolicy, SlowRule, TopicRules,
-};
+pub use settings::{Defence, Enforce, HistoryRule, Limits, OverPublish, Settings, SlowPolicy, SlowRule, TopicRules};

@@ -243,7 +243,8 @@ impl Gateway {
 
     /// A message whose id would tell its client a position does not wait: later ones would tell a later position first.
     fn slow_policy(&self, id: SessionId, message: &Message, place: Place) -> SlowPolicy {
-        let may_wait = place.is_none() || self.directory.get(id).is_some_and(|session| session.protocol().acknowledges());
+        let may_wait =
+            place.is_none() || self.directory.get(id).is_some_and(|session| session.protocol().acknowledges());
         if may_wait { self.settings.topics.slow(&message.topic) } else { SlowPolicy::DropNewest }
     }
 
@@ -340,9 +341,14 @@ mod tests {
     #[test]
     fn the_newest_of_each_key_takes_the_place_of_the_one_that_waits() {
         let mut slow = Slow::default();
-        for (topic, key, bytes) in
-            [("t", None, 1), ("t", Some("a"), 2), ("u", None, 3), ("t", None, 4), ("t", Some("a"), 5), ("t", Some("b"), 6)]
-        {
+        for (topic, key, bytes) in [
+            ("t", None, 1),
+            ("t", Some("a"), 2),
+            ("u", None, 3),
+            ("t", None, 4),
+            ("t", Some("a"), 5),
+            ("t", Some("b"), 6),
+        ] {
             slow.push(7, waiting(&message(topic, key, bytes), true), usize::MAX);
         }
         assert_eq!((slow.messages(), slow.bytes()), (4, 4 + 5 + 3 + 6 + 4));

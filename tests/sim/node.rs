@@ -128,7 +128,11 @@ impl Node {
             rights: Default::default(),
             server_reference: None,
             sys_users: Vec::new(),
-            topics: TopicRules { history: self.kept.clone(), presence: vec!["rooms/+".into()], ..TopicRules::default() },
+            topics: TopicRules {
+                history: self.kept.clone(),
+                presence: vec!["rooms/+".into()],
+                ..TopicRules::default()
+            },
             origins: Default::default(),
             hash_key: random.bits(),
             random_seed: random.bits(),
