@@ -118,6 +118,8 @@ impl Notices {
 }
 
 #[cfg(test)]
+mod bans_tests;
+#[cfg(test)]
 mod fake;
 #[cfg(test)]
 mod figures_tests;
