@@ -5,7 +5,7 @@ use super::World;
 use kittiwake::base::ids::{ConnectionId, Qos, Seq, SessionId};
 use kittiwake::base::message::Message;
 use kittiwake::session::core::subscriptions::matches;
-use kittiwake::session::{Claim, Fate, GrantedFilter, Offer, Session};
+use kittiwake::session::{Claim, DeliveryId, Fate, Flight, GrantedFilter, LoggedAt, Offer, Session};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -165,14 +165,30 @@ impl World {
         self.shelf.retain(&Arc::new(message));
     }
 
-    /// A live message was offered: nothing older may follow it.
+    /// A live message was offered: nothing older may follow it. At QoS 0 it may overtake what is being recorded.
     pub fn note_live(&mut self, id: SessionId, message: &Message, offer: Option<Offer>) {
         let Some(Offer::Send(_) | Offer::SendOnce | Offer::AfterCommit | Offer::Behind) = offer else { return };
+        if offer == Some(Offer::SendOnce) && self.is_recording(id, &message.topic) {
+            return;
+        }
         let Some(session) = self.directory.get_mut(id) else { return };
         if session.is_replaying() {
-            assert!(session.note_live(&message.topic), "there are few topics");
+            let qos = if offer == Some(Offer::SendOnce) { Qos::AtMostOnce } else { message.qos };
+            assert!(session.note_live(message, qos), "there are few topics");
         }
         self.shelf.live.entry(id.index).or_default().insert(Arc::clone(&message.topic));
+    }
+
+    /// A retained message of this topic is on its way to the session, and waits for its record.
+    fn is_recording(&self, id: SessionId, topic: &Arc<str>) -> bool {
+        let Some(session) = self.directory.get(id) else { return false };
+        // The low bits of a ticket are an identifier; what they are not a delivery's for is told apart by its state.
+        let own = self.commits.iter().filter(|(whose, _)| *whose == id);
+        let mut flights = own.filter_map(|(_, ticket)| session.in_flight(DeliveryId((ticket.0 & 0xFFFF) as u16)));
+        flights.any(|flight| {
+            let is_waiting = flight.state == Flight::Committing && matches!(flight.at, Some(LoggedAt::Retained(_)));
+            is_waiting && flight.message.as_ref().is_some_and(|message| message.topic == *topic)
+        })
     }
 
     /// The homes answer a read, perhaps with less than there is.

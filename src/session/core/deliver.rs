@@ -324,7 +324,7 @@ impl Session {
         if qos > Qos::AtMostOnce && !self.has_room() {
             return false;
         }
-        if !self.note_live(&message.topic) {
+        if !self.note_live(message, qos) {
             effects.count(Counter::RetainedUnnoted);
         }
         let place = (entry.epoch, entry.offset);
