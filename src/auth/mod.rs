@@ -17,7 +17,7 @@ mod token;
 
 pub use bans::{Author, Ban, BanRule, BanSet, Bans, NoRoom, Subject};
 pub use keys::{Algorithm, Key, KeyApps, KeyError, KeySet};
-pub use rates::{Bucket, Entry, Later, Rate, Table, Weight};
+pub use rates::{Entry, Table, Weight};
 pub use rights::{Lists, NotAPattern, Pattern, Rights, Who};
 pub use sign::{Signing, Wanted, sign};
 pub use template::{TemplateError, UserTemplate};

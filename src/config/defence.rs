@@ -2,7 +2,8 @@
 
 use super::ConfigError;
 use super::layers::{Values, one_line};
-use crate::auth::{BanRule, Rate};
+use crate::auth::BanRule;
+use crate::base::bucket::Rate;
 use crate::base::prefix::Prefix;
 use crate::limits::{ALLOWED_RANGES_MAX, PUBLISH_BURST_SECONDS, RATE_BURST_SECONDS};
 use crate::shard::{Defence, Enforce, OverPublish};

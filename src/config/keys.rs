@@ -94,6 +94,12 @@ pub const KEYS: &[Key] = &[
     key("api.listen", Kind::Text, Default::Text("127.0.0.1:7700"), "address of the API: HTTP with JSON, and gRPC"),
     key("api.keys", Kind::List, Default::List(&[]), "bearer keys of the API, each APPS:KEY with apps joined by + or *"),
     key(
+        "api.push_rate",
+        integer(0, limits::RATE_MAX as u64),
+        Default::Integer(0),
+        "messages a second that one app may push, a list counting each user, ten times as many at once; 0: any",
+    ),
+    key(
         "node.shards",
         integer(0, limits::SHARDS_MAX as u64),
         Default::Integer(0),

@@ -108,6 +108,8 @@ pub struct Config {
     pub api_listen: SocketAddr,
     /// Who may use the API; none: whoever reaches it.
     pub api_keys: Vec<ApiKey>,
+    /// Messages a second that each app may push; none: any.
+    pub push_rate: Option<u32>,
     /// Shards; `None`: one per core.
     pub shards: Option<usize>,
     /// How shards wait on sockets.
@@ -259,6 +261,7 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
     let apps = apps(values.list("node.apps"))?;
     Ok(Config {
         edge_listen,
+        push_rate: whole(values, "api.push_rate").and_then(|rate| u32::try_from(rate).ok()),
         api_keys: api_keys::parse(values.list("api.keys"), &apps)?,
         origins: origins(values.list("edge.origins"))?,
         api_listen: address("api.listen (--api)", values.text("api.listen"))?,

@@ -124,9 +124,8 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
                 return;
             }
             let share = self.even_share();
-            let Some(worst) = self.sample_outboxes().filter(|&index| self.outboxes.at(index).bytes() > share) else {
-                return;
-            };
+            let worst = self.sample_outboxes();
+            let Some(worst) = worst.filter(|&index| self.outboxes.at(index).bytes() > share) else { continue };
             let owner = self.outboxes.at(worst).owner;
             self.totals.shed += 1;
             self.terminate(owner, CloseCause::Shed);

@@ -1,4 +1,4 @@
-//! `/v1/bans` against a fake data plane, and what `collapse` means to a key.
+//! `/v1/bans` and `api.push_rate` against a fake data plane, and what `collapse` means to a key.
 
 use super::fake::{Behaviour, Bench, NOW_MS, answer, to_alice};
 use super::*;
@@ -110,4 +110,21 @@ async fn a_key_stands_for_the_collapse_of_its_push_too() {
         hashes.push(pushed.key.expect("it has one").1);
     }
     assert!(hashes[0] != hashes[1] && hashes[1] != hashes[2] && hashes[1] == hashes[3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_app_that_pushes_more_than_it_may_is_told_to_come_back() {
+    let bench = Bench::with_push_rate(10);
+    let users: Vec<String> = (0..150).map(|number| number.to_string()).collect();
+    let list = json!({ "to": { "users": users }, "payload": "x" });
+    assert_eq!(bench.push(&list).await.0, 200, "a list is taken whole, though a hundred is the burst");
+    let (status, problem) = bench.push(&to_alice(json!("x"))).await;
+    assert_eq!(status, 429, "{problem}");
+    let mut other = to_alice(json!("x"));
+    other["app"] = json!("shop");
+    assert_eq!(bench.push(&other).await.0, 200, "another app has its own");
+    tokio::time::advance(core::time::Duration::from_millis(4_900)).await;
+    assert_eq!(bench.push(&to_alice(json!("x"))).await.0, 429);
+    tokio::time::advance(core::time::Duration::from_millis(100)).await;
+    assert_eq!(bench.push(&to_alice(json!("x"))).await.0, 200, "what was owed has flowed in");
 }

@@ -278,6 +278,14 @@ impl Bench {
     }
 
     pub(super) fn with_keys(is_loopback: bool, pending_max: usize, keys: ApiKeys) -> Self {
+        Self::build(is_loopback, pending_max, keys, None)
+    }
+
+    pub(super) fn with_push_rate(per_second: u32) -> Self {
+        Self::build(true, limits::PENDING_COMMANDS_MAX, ApiKeys::default(), Some(per_second))
+    }
+
+    fn build(is_loopback: bool, pending_max: usize, keys: ApiKeys, push_rate: Option<u32>) -> Self {
         let fake = Arc::new(Fake {
             behaviour: Mutex::new(Behaviour::Answer),
             healthy: Mutex::new(true),
@@ -293,7 +301,7 @@ impl Bench {
         let apps = vec!["default".to_owned(), "shop".to_owned()];
         let rules = Rules { apps: apps.clone(), packet_bytes: PACKET_BYTES };
         let sources = Sources { wall_ms: || NOW_MS, new_id: || ID, epoch: 0xe };
-        let api = Api::new(Arc::clone(&control), rules, sources, keys, is_loopback);
+        let api = Api::new(Arc::clone(&control), rules, sources, keys, is_loopback).with_push_rate(push_rate);
         let notices = api.notices();
         let router = api.router(admin::router(Arc::clone(&control), apps));
         Self { fake, control, router, notices }

@@ -17,6 +17,7 @@ mod http_reads;
 mod keys;
 mod operations;
 mod problem;
+mod quota;
 mod request;
 
 pub use control::{Control, Gateway};
@@ -53,6 +54,7 @@ pub struct Api {
     rules: Rules,
     sources: Sources,
     keys: ApiKeys,
+    push_rates: quota::PushRates,
     loopback_only: bool,
     bodies: guard::Bodies,
     calls: grpc::Calls,
@@ -66,7 +68,14 @@ impl Api {
         let calls = grpc::Calls::new(&bodies);
         let events = Arc::new(events::Hub::new(Epoch(sources.epoch)));
         let loopback_only = is_loopback && keys.is_empty();
-        Self { control, rules, sources, keys, loopback_only, bodies, calls, events }
+        let push_rates = quota::PushRates::new(None);
+        Self { control, rules, sources, keys, push_rates, loopback_only, bodies, calls, events }
+    }
+
+    /// Lets each app push so many messages a second; none: any.
+    #[must_use]
+    pub fn with_push_rate(self, per_second: Option<u32>) -> Self {
+        Self { push_rates: quota::PushRates::new(per_second), ..self }
     }
 
     /// Where notices of the shards go.

@@ -14,7 +14,8 @@
 use super::gateway::{Core, Gateway};
 use super::letter::Letter;
 use super::settings::{Defence, Enforce, OverPublish, Settings};
-use crate::auth::{BanSet, Bucket, Rate, Subject, Table};
+use crate::auth::{BanSet, Subject, Table};
+use crate::base::bucket::{Bucket, Rate};
 use crate::base::clock::Now;
 use crate::base::hash::KeyedHash;
 use crate::base::ids::{AppId, ConnectionId, SessionId, ShardId};

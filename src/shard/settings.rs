@@ -1,6 +1,7 @@
 //! What the data plane is told at start: validated plain data.
 
-use crate::auth::{BanRule, Rate, Rights, UserTemplate};
+use crate::auth::{BanRule, Rights, UserTemplate};
+use crate::base::bucket::Rate;
 use crate::base::filter;
 use crate::base::prefix::Prefix;
 use crate::io::probe::Choice;
