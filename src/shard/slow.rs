@@ -374,8 +374,7 @@ mod tests {
 
     #[test]
     fn what_waits_in_a_shard_is_bounded_over_all_clients() {
-        let mut slow = Slow::default();
-        slow.messages = SLOW_MESSAGES_MAX - 1;
+        let mut slow = Slow { messages: SLOW_MESSAGES_MAX - 1, ..Slow::default() };
         assert!(!slow.push(1, waiting(&message("t", None, 1), true), usize::MAX).newest);
         assert!(slow.push(2, waiting(&message("t", None, 1), true), usize::MAX).newest);
         assert!(!slow.has(2), "nothing of it is left");
