@@ -162,10 +162,10 @@ impl Bans {
         let mut set = BanSet::default();
         for (subject, ban) in self.in_force(now) {
             match subject {
-                Subject::Source(prefix) if prefix.is_source() => drop(set.sources.insert(*prefix, ban.until_ms)),
-                Subject::Source(prefix) => set.ranges.push((*prefix, ban.until_ms)),
+                Subject::Source(prefix) if prefix.is_source() => drop(set.sources.insert(*prefix, Term::of(ban))),
+                Subject::Source(prefix) => set.ranges.push((*prefix, Term::of(ban))),
                 Subject::User(app, user) => {
-                    set.users.entry(*app).or_default().insert(Arc::clone(user), ban.until_ms);
+                    set.users.entry(*app).or_default().insert(Arc::clone(user), Term::of(ban));
                 }
             }
         }
@@ -176,9 +176,35 @@ impl Bans {
 /// Who is not let in: an immutable copy for those who do. A ban that is over is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BanSet {
-    sources: HashMap<Prefix, u64>,
-    ranges: Vec<(Prefix, u64)>,
-    users: HashMap<AppId, HashMap<Arc<str>, u64>>,
+    sources: HashMap<Prefix, Term>,
+    ranges: Vec<(Prefix, Term)>,
+    users: HashMap<AppId, HashMap<Arc<str>, Term>>,
+}
+
+/// Until when, and by whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Term {
+    until_ms: u64,
+    by: By,
+}
+
+/// Whose ban it is. An operator's is the stronger one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum By {
+    /// The node's.
+    Node,
+    /// An operator's.
+    Operator,
+}
+
+impl Term {
+    fn of(ban: &Ban) -> Self {
+        Self { until_ms: ban.until_ms, by: if ban.is_manual() { By::Operator } else { By::Node } }
+    }
+
+    fn at(self, now: Now) -> Option<By> {
+        (self.until_ms > now.wall_ms).then_some(self.by)
+    }
 }
 
 impl BanSet {
@@ -187,17 +213,16 @@ impl BanSet {
         self.sources.is_empty() && self.ranges.is_empty() && self.users.is_empty()
     }
 
-    /// Whether whoever comes from an address is banned.
-    pub fn bans_source(&self, address: IpAddr, now: Now) -> bool {
+    /// Who bans whoever comes from an address.
+    pub fn bans_source(&self, address: IpAddr, now: Now) -> Option<By> {
         let exact = (!self.sources.is_empty()).then(|| self.sources.get(&Prefix::source(address))).flatten();
-        exact.is_some_and(|until_ms| *until_ms > now.wall_ms)
-            || self.ranges.iter().any(|(range, until_ms)| *until_ms > now.wall_ms && range.contains(address))
+        let ranges = self.ranges.iter().filter(|(range, _)| range.contains(address)).map(|(_, term)| term);
+        exact.into_iter().chain(ranges).filter_map(|term| term.at(now)).max()
     }
 
-    /// Whether a user is banned.
-    pub fn bans_user(&self, app: AppId, user: &str, now: Now) -> bool {
-        let until_ms = self.users.get(&app).and_then(|users| users.get(user));
-        until_ms.is_some_and(|until_ms| *until_ms > now.wall_ms)
+    /// Who bans a user.
+    pub fn bans_user(&self, app: AppId, user: &str, now: Now) -> Option<By> {
+        self.users.get(&app)?.get(user)?.at(now)
     }
 }
 
@@ -233,9 +258,10 @@ mod tests {
             assert!(!bans.offend(&abuser, 1_000, at(now_s)), "who is banned is banned");
             let (set, _) = bans.publish(at(now_s)).expect("it has changed");
             for (after, banned) in [(0, true), (seconds - 1, true), (seconds, false)] {
-                assert_eq!(set.bans_source(address("192.0.2.1"), at(now_s + after)), banned, "after {after} s");
+                let by = banned.then_some(By::Node);
+                assert_eq!(set.bans_source(address("192.0.2.1"), at(now_s + after)), by, "after {after} s");
             }
-            assert!(!set.bans_source(address("192.0.2.2"), at(now_s)));
+            assert_eq!(set.bans_source(address("192.0.2.2"), at(now_s)), None);
             now_s += seconds + 1;
         }
         now_s += 25 * 3_600;
@@ -260,9 +286,10 @@ mod tests {
         let abuser = Subject::User(AppId(1), "mallory".into());
         assert!(bans.offend(&abuser, 100, at(0)));
         let (set, _) = bans.publish(at(0)).expect("it has changed");
-        assert!(set.bans_user(AppId(1), "mallory", at(1)) && !set.bans_user(AppId(1), "mallory", at(60)));
-        assert!(!set.bans_user(AppId(0), "mallory", at(1)) && !set.bans_user(AppId(1), "alice", at(1)));
-        assert!(!set.bans_source(address("192.0.2.1"), at(1)));
+        assert_eq!(set.bans_user(AppId(1), "mallory", at(1)), Some(By::Node));
+        assert_eq!(set.bans_user(AppId(1), "mallory", at(60)), None);
+        assert_eq!(set.bans_user(AppId(0), "mallory", at(1)).or(set.bans_user(AppId(1), "alice", at(1))), None);
+        assert_eq!(set.bans_source(address("192.0.2.1"), at(1)), None);
     }
 
     #[test]
@@ -272,8 +299,10 @@ mod tests {
         bans.add(source("2001:db8::/32"), operator(u64::MAX)).expect("there is room");
         bans.add(source("10.0.0.0/8"), operator(at(10).wall_ms)).expect("there is room");
         let (set, ended) = bans.publish(at(0)).expect("it has changed");
-        assert!(set.bans_source(address("2001:db8:1::1"), at(1_000_000)) && ended.is_empty());
-        assert!(set.bans_source(address("10.1.2.3"), at(9)) && !set.bans_source(address("10.1.2.3"), at(10)));
+        assert_eq!(set.bans_source(address("2001:db8:1::1"), at(1_000_000)), Some(By::Operator));
+        assert!(ended.is_empty());
+        assert_eq!(set.bans_source(address("10.1.2.3"), at(9)), Some(By::Operator));
+        assert_eq!(set.bans_source(address("10.1.2.3"), at(10)), None);
         assert!(bans.lift(&source("2001:db8::/32"), at(20)).is_some());
         assert!(bans.lift(&source("2001:db8::/32"), at(20)).is_none());
         let (set, ended) = bans.publish(at(20)).expect("it has changed");

@@ -15,7 +15,7 @@ mod template;
 mod tests;
 mod token;
 
-pub use bans::{Author, Ban, BanRule, BanSet, Bans, NoRoom, Subject};
+pub use bans::{Author, Ban, BanRule, BanSet, Bans, By, NoRoom, Subject};
 pub use keys::{Algorithm, Key, KeyApps, KeyError, KeySet};
 pub use rates::{Entry, Table, Weight};
 pub use rights::{Lists, NotAPattern, Pattern, Rights, Who};

@@ -14,7 +14,7 @@ use super::letter::Letter;
 use super::limiting::{REGISTRAR, is_allowed};
 use super::log_port::Waiting;
 use super::settings::Enforce;
-use crate::auth::{Author, Ban, BanSet, Subject};
+use crate::auth::{Author, Ban, BanSet, By, Subject};
 use crate::base::bytes::Reader;
 use crate::base::clock::Now;
 use crate::base::ids::{AppId, SessionId};
@@ -54,8 +54,7 @@ impl Gateway {
     /// Other people are banned from now on.
     pub(super) fn on_banned(&mut self, set: Arc<BanSet>) {
         self.limiting.banned = set;
-        let is_enforced = self.settings.limits.defence.enforce == Enforce::Refuse;
-        self.limiting.sweep = (is_enforced && !self.limiting.banned.is_empty()).then_some(0);
+        self.limiting.sweep = (!self.limiting.banned.is_empty()).then_some(0);
     }
 
     /// Closes connections of those who are banned, a share of the sessions a turn; true while there are more.
@@ -77,9 +76,10 @@ impl Gateway {
     fn is_banned<D: Driver>(&self, core: &Core<D>, id: SessionId, now: Now) -> bool {
         let Some(session) = self.directory.get(id) else { return false };
         let Some(peer) = session.connection().and_then(|connection| core.peer(connection)) else { return false };
-        let banned = &self.limiting.banned;
-        banned.bans_user(session.app(), session.user(), now)
-            || banned.bans_source(peer.ip(), now) && !is_allowed(&self.settings.limits.defence, peer.ip())
+        let (banned, defence) = (&self.limiting.banned, &self.settings.limits.defence);
+        let source = banned.bans_source(peer.ip(), now).filter(|_| !is_allowed(defence, peer.ip()));
+        let by = banned.bans_user(session.app(), session.user(), now).max(source);
+        by == Some(By::Operator) || by.is_some() && defence.enforce == Enforce::Refuse
     }
 
     /// An operator's wish. A ban holds at once, and is answered when it is on record.

@@ -14,7 +14,7 @@
 use super::gateway::{Core, Gateway};
 use super::letter::Letter;
 use super::settings::{Defence, Enforce, OverPublish, Settings};
-use crate::auth::{BanSet, Subject, Table};
+use crate::auth::{BanSet, By, Subject, Table};
 use crate::base::bucket::{Bucket, Rate};
 use crate::base::clock::Now;
 use crate::base::hash::KeyedHash;
@@ -133,6 +133,18 @@ impl Limiting {
         is_refused
     }
 
+    /// The same of a ban. An operator's holds whatever becomes of the node's own.
+    fn refuses_banned(&mut self, defence: &Defence, by: Option<By>, why: Why) -> bool {
+        match by {
+            None => false,
+            Some(By::Operator) => {
+                self.refused[why as usize] += 1;
+                true
+            }
+            Some(By::Node) => defence.enforce != Enforce::Off && self.refuses(defence, why),
+        }
+    }
+
     /// The session is over; its index may be another's.
     pub(super) fn forget_session(&mut self, id: SessionId) {
         if let Some(buckets) = self.publishes.get_mut(id.index as usize).filter(|buckets| **buckets != [0; 2]) {
@@ -174,10 +186,11 @@ impl Gateway {
             return true;
         }
         let limiting = &mut self.limiting;
+        let by = limiting.banned.bans_source(address, now);
+        if limiting.refuses_banned(defence, by, Why::BannedSource) {
+            return false;
+        }
         if defence.enforce != Enforce::Off {
-            if limiting.banned.bans_source(address, now) && limiting.refuses(defence, Why::BannedSource) {
-                return false;
-            }
             let source = Prefix::source(address);
             let entry = limiting.sources.entry(limiting.hash.of(&source), now);
             entry.weight.add(1.0, now);
@@ -238,9 +251,8 @@ impl Gateway {
     /// Whether a user is banned, and refused for it.
     pub(super) fn refuses_banned(&mut self, app: AppId, user: &str, now: Now) -> bool {
         let defence = &self.settings.limits.defence;
-        defence.enforce != Enforce::Off
-            && self.limiting.banned.bans_user(app, user, now)
-            && self.limiting.refuses(defence, Why::BannedUser)
+        let by = self.limiting.banned.bans_user(app, user, now);
+        self.limiting.refuses_banned(defence, by, Why::BannedUser)
     }
 
     /// At a user's home: whether it comes more often than it may, and is refused for it.

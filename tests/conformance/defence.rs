@@ -339,6 +339,7 @@ fn in_alert_mode_everything_is_counted_and_nobody_is_refused() {
     for name in ["refused_source_rate", "refused_banned_source", "refused_user_rate", "slowed_publish_rate"] {
         assert_eq!(node.counter(name), 0, "{name}");
     }
+    an_operators_ban_holds(&node);
 }
 
 #[test]
@@ -349,6 +350,14 @@ fn with_enforcement_off_nobody_is_counted() {
     });
     assert_eq!(flood(&node, ABUSER, 150), 0);
     assert_eq!((node.counter("alerts_source_rate"), node.counter("refused_source_rate")), (0, 0));
+    an_operators_ban_holds(&node);
+}
+
+fn an_operators_ban_holds(node: &Node) {
+    let mut there = connect_from(node, "192.0.2.99", &Hello::v5("there"));
+    add(node, source("192.0.2.99"), u64::MAX);
+    there.expect_goodbye(0x98);
+    assert_eq!(flood(node, "192.0.2.99", 1), 1);
 }
 
 const SECRET: &[u8] = b"a secret of the tests, long enough for all";
