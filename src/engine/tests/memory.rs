@@ -29,7 +29,7 @@ fn with_memory_short_qos_0_gives_way_first_then_those_with_most() {
     assert_eq!(core.pressure(), Pressure::None);
     // One takes all it may, which leaves less than 6/16; an even share is then what two may have.
     fill(core, ids[0], Room::Data, 8 << 20);
-    fill(core, ids[1], Room::Spare, 1_200_000);
+    fill(core, ids[1], Room::Spare, 1_400_000);
     assert_eq!(core.pressure(), Pressure::Spare);
     assert_eq!(core.write_bytes(ids[0], Room::Spare, b"x"), Err(Refused::Full), "it has more than an even share");
     core.write_bytes(ids[2], Room::Spare, b"x").expect("who has little is served");
