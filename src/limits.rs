@@ -363,6 +363,11 @@ pub const TOPIC_ENTRIES_MAX: usize = 10_000;
 /// Least retention of a topic's stream and of `everyone`, age: as long as a session may be away, also where
 /// `limits.session_expiry_max` is longer.
 pub const TOPIC_AGE_MAX: Duration = SESSION_EXPIRY_MAX;
+/// Default retention of what is stored for an app's backends, entries. The oldest go first, and a consumer group that
+/// has not read them is told how many.
+pub const UPSTREAM_ENTRIES_MAX: usize = 1_000_000;
+/// Default retention of the same, age.
+pub const UPSTREAM_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// An inbox that has been empty this long is forgotten; the next push begins a new epoch. Longer than any session lives.
 pub const INBOX_FORGET_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Topic streams of an app that are forgotten and whose last entries retention took: a store still tells that
@@ -424,9 +429,17 @@ pub const HELD_PUBLISHES_MAX: usize = 1_024;
 /// Answers of all shards that the control plane has not taken yet, in a queue that is allocated once. Beyond it they
 /// wait in their shard, which takes no letters meanwhile.
 pub const EVENTS_MAX: usize = 1_024;
-/// What shards tell watchers and the control plane has not taken yet, in a queue that is allocated once. Full: it is
-/// dropped, and whoever watches is told how many; no shard waits for a watcher.
-pub const NOTICES_MAX: usize = 4_096;
+/// Hints that a commit has brought something for backends, which the control plane has not taken yet, in a queue that is
+/// allocated once. Full: they are missed, and consumers look by themselves (`EVENTS_LOOK_INTERVAL`).
+pub const NOTICES_MAX: usize = 1_024;
+/// Requests of the control plane that the log has not answered yet, for which the same queue has room of their own.
+/// Full: the next ones wait.
+pub const UPSTREAM_REQUESTS_MAX: usize = 1_024;
+/// Things that happened to a shard's devices, besides publishes, that wait for the log or are with it: some 200 bytes
+/// each. Full: the next ones are dropped, counted, and backends are told how many (64 turns' worth of acknowledgements).
+pub const UPSTREAM_WAITING_MAX: usize = 65_536;
+/// Of these, in one request to the log.
+pub const UPSTREAM_APPEND_MAX: usize = 1_024;
 /// Devices that one shard's pushes with `wait: delivered` wait for. Full: 429; what was committed meanwhile is answered
 /// without waiting, counted.
 pub const DELIVERY_WAITS_MAX: usize = 65_536;

@@ -228,8 +228,8 @@ pub struct DisconnectReply {
 pub struct EventsRequest {
     #[prost(string, tag = "1")]
     pub app: ::prost::alloc::string::String,
-    /// Consumer group: 1 to 256 bytes; at most 64 groups of an app. One that nobody reads or acknowledges for an hour is
-    /// forgotten.
+    /// Consumer group: 1 to 256 bytes; not beginning with `$`; at most 64 groups of an app. One that nobody reads or
+    /// acknowledges for 7 days is forgotten.
     #[prost(string, tag = "2")]
     pub group: ::prost::alloc::string::String,
     /// Tell of devices that connect and disconnect.
@@ -239,7 +239,7 @@ pub struct EventsRequest {
     /// a wildcard does not match topics that begin with `$`.
     #[prost(string, repeated, tag = "4")]
     pub publishes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Tell of messages that devices acknowledge.
+    /// Tell what becomes of messages at devices: acknowledged, refused, over their time, or taken by retention.
     #[prost(bool, tag = "5")]
     pub receipts: bool,
     /// Read from behind this position instead of behind what the group has acknowledged.
@@ -276,7 +276,7 @@ pub struct Gap {
     /// Read on behind this.
     #[prost(message, optional, tag = "1")]
     pub position: ::core::option::Option<Position>,
-    /// How many at least; 0: nobody knows, because the node was started anew.
+    /// How many at least; 0: nobody knows, because the store has lost something or was replaced.
     #[prost(uint64, tag = "2")]
     pub events: u64,
 }
@@ -306,7 +306,7 @@ pub mod event {
         #[prost(message, tag = "7")]
         Published(super::Published),
         #[prost(message, tag = "8")]
-        Received(super::Received),
+        Receipt(super::Receipt),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -336,18 +336,21 @@ pub struct Published {
     #[prost(string, tag = "5")]
     pub content_type: ::prost::alloc::string::String,
 }
-/// A device has acknowledged a message (PUBACK, or PUBREC at QoS 2).
+/// What has become of a message at a device.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Received {
-    /// As the device sees it: a topic, or `$inbox/LABEL`.
+pub struct Receipt {
+    /// As the device sees it: a topic, or `$inbox/LABEL`. Empty where many messages are meant.
     #[prost(string, tag = "1")]
     pub topic: ::prost::alloc::string::String,
     /// Offset in the user's inbox, with its epoch; absent for topics and everyone.
     #[prost(message, optional, tag = "2")]
     pub inbox: ::core::option::Option<Position>,
-    /// The device refused it, with a reason of 0x80 or above.
-    #[prost(bool, tag = "3")]
-    pub refused: bool,
+    #[prost(enumeration = "Outcome", tag = "3")]
+    pub outcome: i32,
+    /// How many messages it is about, this one and those before it: more than 1 only for OUTCOME_TRIMMED; 0 there: nobody
+    /// knows how many.
+    #[prost(uint64, tag = "4")]
+    pub messages: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AckEventsRequest {
@@ -531,6 +534,45 @@ impl Wait {
         }
     }
 }
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Outcome {
+    Unspecified = 0,
+    /// The device has acknowledged it (PUBACK, or PUBREC at QoS 2).
+    Delivered = 1,
+    /// The device refused it, with a reason of 0x80 or above.
+    Refused = 2,
+    /// Its time was over before it was sent.
+    Expired = 3,
+    /// Retention took it before the device had read it.
+    Trimmed = 4,
+}
+impl Outcome {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "OUTCOME_UNSPECIFIED",
+            Self::Delivered => "OUTCOME_DELIVERED",
+            Self::Refused => "OUTCOME_REFUSED",
+            Self::Expired => "OUTCOME_EXPIRED",
+            Self::Trimmed => "OUTCOME_TRIMMED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "OUTCOME_UNSPECIFIED" => Some(Self::Unspecified),
+            "OUTCOME_DELIVERED" => Some(Self::Delivered),
+            "OUTCOME_REFUSED" => Some(Self::Refused),
+            "OUTCOME_EXPIRED" => Some(Self::Expired),
+            "OUTCOME_TRIMMED" => Some(Self::Trimmed),
+            _ => None,
+        }
+    }
+}
 /// Generated client implementations.
 #[cfg(test)]
 pub mod gateway_client {
@@ -708,13 +750,15 @@ pub mod gateway_client {
                 .insert(GrpcMethod::new("kittiwake.v1.Gateway", "Disconnect"));
             self.inner.unary(req, path, codec).await
         }
-        /// What happens to an app's devices, as a stream that belongs to a consumer group. Events are kept in memory for as
-        /// long as the process lives and the group is used: at most 65536 of an app, and 67108864 bytes of them. A consumer
-        /// that reads more slowly is told of the gap; it never slows a device.
+        /// What happens to an app's devices, as a stream that belongs to a consumer group. From the group's first call on it is
+        /// stored: a client's publish that the group wants is committed before the client has its acknowledgement, and both
+        /// outlive the process. By default 1000000 events of an app are kept, for 7 days (`events.keep`, `events.keep_age`);
+        /// a consumer that has not read them by then is told of the gap. It never slows a device.
         ///
-        /// A group reads on behind what it has acknowledged with AckEvents, so an event comes at least once while the node
-        /// lives. A new group begins with what happens from now on. One consumer reads for a group at a time: another one
-        /// that comes ends the first with ABORTED.
+        /// A group reads on behind what it has acknowledged with AckEvents, so an event comes at least once. A new group begins
+        /// with what happens from now on. One consumer reads for a group at a time: another one that comes ends the first with
+        /// ABORTED. Publishes of one topic come in its order, connects and disconnects of one device in theirs; between the two
+        /// there is no order. Plain polling and long-polling (`/poll`) is not told as connects and disconnects.
         pub async fn events(
             &mut self,
             request: impl tonic::IntoRequest<super::EventsRequest>,
@@ -739,7 +783,7 @@ pub mod gateway_client {
                 .insert(GrpcMethod::new("kittiwake.v1.Gateway", "Events"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Acknowledges, for a group, all events up to a position.
+        /// Acknowledges, for a group, all events up to a position. It is stored when this is answered.
         pub async fn ack_events(
             &mut self,
             request: impl tonic::IntoRequest<super::AckEventsRequest>,
@@ -856,18 +900,20 @@ pub mod gateway_server {
             >
             + std::marker::Send
             + 'static;
-        /// What happens to an app's devices, as a stream that belongs to a consumer group. Events are kept in memory for as
-        /// long as the process lives and the group is used: at most 65536 of an app, and 67108864 bytes of them. A consumer
-        /// that reads more slowly is told of the gap; it never slows a device.
+        /// What happens to an app's devices, as a stream that belongs to a consumer group. From the group's first call on it is
+        /// stored: a client's publish that the group wants is committed before the client has its acknowledgement, and both
+        /// outlive the process. By default 1000000 events of an app are kept, for 7 days (`events.keep`, `events.keep_age`);
+        /// a consumer that has not read them by then is told of the gap. It never slows a device.
         ///
-        /// A group reads on behind what it has acknowledged with AckEvents, so an event comes at least once while the node
-        /// lives. A new group begins with what happens from now on. One consumer reads for a group at a time: another one
-        /// that comes ends the first with ABORTED.
+        /// A group reads on behind what it has acknowledged with AckEvents, so an event comes at least once. A new group begins
+        /// with what happens from now on. One consumer reads for a group at a time: another one that comes ends the first with
+        /// ABORTED. Publishes of one topic come in its order, connects and disconnects of one device in theirs; between the two
+        /// there is no order. Plain polling and long-polling (`/poll`) is not told as connects and disconnects.
         async fn events(
             &self,
             request: tonic::Request<super::EventsRequest>,
         ) -> std::result::Result<tonic::Response<Self::EventsStream>, tonic::Status>;
-        /// Acknowledges, for a group, all events up to a position.
+        /// Acknowledges, for a group, all events up to a position. It is stored when this is answered.
         async fn ack_events(
             &self,
             request: tonic::Request<super::AckEventsRequest>,

@@ -47,7 +47,7 @@ pub struct Properties {
     pub user: Vec<(Box<str>, Box<str>)>,
 }
 
-/// An ordered log: an inbox, a topic, or the app's `everyone`.
+/// An ordered log: an inbox, a topic, the app's `everyone`, or what backends are told of its devices.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum StreamKey {
     /// A user's own stream.
@@ -56,6 +56,18 @@ pub enum StreamKey {
     Topic(AppId, Arc<str>),
     /// What reaches every session of the app with an `$inbox` filter.
     Everyone(AppId),
+    /// What happens to the app's devices, for the consumer groups of its backends. No session reads it.
+    Upstream(AppId),
+}
+
+impl StreamKey {
+    /// The app in whose topics its entries are also found by seq; none for inboxes and what is for backends.
+    pub fn topics_of(&self) -> Option<AppId> {
+        match self {
+            Self::Inbox(..) | Self::Upstream(_) => None,
+            Self::Topic(app, _) | Self::Everyone(app) => Some(*app),
+        }
+    }
 }
 
 /// A committed entry of the log.

@@ -10,6 +10,7 @@ pub mod keys;
 mod layers;
 pub mod token_keys;
 mod topics;
+mod webhook;
 
 use crate::auth::{Lists, Pattern, Rules, UserTemplate};
 use crate::base::ids::AppId;
@@ -95,6 +96,10 @@ pub struct Limits {
     pub retained_bytes: usize,
     /// Bytes on their way in or out; `None`: so many a shard.
     pub buffer_bytes: Option<usize>,
+    /// Events that an app's backends may still read.
+    pub events_keep: usize,
+    /// How long they may.
+    pub events_keep_age: Duration,
 }
 
 /// Everything `serve` needs to know.
@@ -132,6 +137,8 @@ pub struct Config {
     pub accept_loss: bool,
     /// What is kept and shown of topics.
     pub topics: TopicRules,
+    /// Where events are sent by HTTP; none: nowhere.
+    pub webhook: Option<crate::push::webhook::Settings>,
     /// Template of the user's name.
     pub user_template: UserTemplate,
     /// How tokens are checked; none: nobody is asked for one.
@@ -250,6 +257,8 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         retained_messages: size(values, "limits.retained_messages"),
         retained_bytes: size(values, "limits.retained_bytes"),
         buffer_bytes: whole(values, "limits.buffer_bytes"),
+        events_keep: size(values, "events.keep"),
+        events_keep_age: values.duration("events.keep_age"),
     };
     if limits.outbox_bytes < limits.packet_bytes {
         return Err(ConfigError::new(
@@ -283,6 +292,7 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
             values.list("topics.presence"),
             values.list("topics.slow"),
         )?,
+        webhook: webhook::parse(values, &apps)?,
         user_template: user_template(values.text("auth.user"))?,
         tokens: tokens(values, &apps)?,
         rights: Lists { publish: patterns(values, "auth.publish")?, subscribe: patterns(values, "auth.subscribe")? },

@@ -54,18 +54,41 @@ pub const GRPC_CALLS_MAX: usize = 4_096;
 pub const PUSH_STREAM_IN_FLIGHT_MAX: usize = 4_000;
 /// Replies of a stream that wait for its client to read. Full: the stream waits.
 pub const GRPC_REPLIES_WAITING_MAX: usize = 8;
-/// Events kept of one app, for all its consumer groups. Full: the oldest go, and who has not read them is told.
-pub const EVENTS_KEPT_MAX: usize = 65_536;
+/// The newest events of one app that are kept in memory for consumers that keep up. Full: the oldest go, and who has not
+/// read them reads them from the store.
+pub const EVENTS_RECENT_MAX: usize = 4_096;
 /// Bytes of those.
-pub const EVENTS_KEPT_BYTES_MAX: usize = 64 << 20;
+pub const EVENTS_RECENT_BYTES_MAX: usize = 16 << 20;
 /// Consumer groups of one app. Full: RESOURCE_EXHAUSTED.
 pub const EVENTS_GROUPS_MAX: usize = 64;
 /// Filters of one consumer group.
 pub const EVENTS_FILTERS_MAX: usize = 64;
 /// A consumer group that nobody reads or acknowledges for this long is forgotten.
-pub const EVENTS_GROUP_IDLE: Duration = Duration::from_secs(3600);
+pub const EVENTS_GROUP_IDLE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How often groups are looked at for that.
+pub const EVENTS_GROUPS_INTERVAL: Duration = Duration::from_secs(60);
+/// A consumer without a hint looks into the store after this long: a hint may have been missed.
+pub const EVENTS_LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// A consumer asks a busy store again after this long.
+pub const EVENTS_RETRY: Duration = Duration::from_millis(50);
+/// How long a request of the control plane waits for the log's answer. Longer: 503.
+pub const EVENTS_LOG_TIMEOUT: Duration = Duration::from_secs(10);
 /// Events a consumer takes at a time.
 pub const EVENTS_READ_MAX: usize = 256;
+/// Events of one request of the webhook, by default and at most: what a consumer takes at a time.
+pub const WEBHOOK_EVENTS_MAX: usize = EVENTS_READ_MAX;
+/// Bytes after which a request of the webhook takes no further event.
+pub const WEBHOOK_BYTES_MAX: usize = 1 << 20;
+/// Bytes of its answer that are read; nobody looks at them. Longer: the connection is closed.
+pub const WEBHOOK_ANSWER_BYTES_MAX: usize = 64 << 10;
+/// How long a backend has for its answer, unless configured.
+pub const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Before a request is tried again, at first; twice as long after each failure.
+pub const WEBHOOK_RETRY_MIN: Duration = Duration::from_millis(200);
+/// And at most.
+pub const WEBHOOK_RETRY_MAX: Duration = Duration::from_secs(60);
+/// How often in a row a backend may find one event's content wrong before it is passed over, counted.
+pub const WEBHOOK_REFUSALS_MAX: u32 = 5;
 /// How often a health watcher's answer is looked at again.
 pub const HEALTH_WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Connections of the API. Full: new ones wait in the kernel's backlog.

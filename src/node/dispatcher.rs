@@ -35,8 +35,8 @@ pub(super) fn spawn(
     Ok((thread, progress))
 }
 
-/// Starts the thread that carries what is watched to those who watch. It has a queue of its own, so that watching never
-/// holds up an answer. It ends when all shards have dropped their side of `from`.
+/// Starts the thread that carries what the log tells to those who wait for it. It has a queue of its own, so that neither
+/// holds up the other. It ends when the log has dropped its side of `from`.
 pub(super) fn spawn_notices(notices: Notices, from: Receiver<Notice>) -> io::Result<JoinHandle<()>> {
     let carry = move || from.iter().for_each(|notice| notices.take(notice));
     std::thread::Builder::new().name("kittiwake-notices".to_owned()).spawn(carry)

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::push::Gateway;
 use crate::shard::command::{BanCommand, CommandError, CommandToken, ConnectionQuery, HistoryQuery, Push, Watch};
 use crate::shard::{Handle, Limits, Settings};
+use crate::store::{Request, RequestToken, StoreError};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::io;
 use std::sync::Arc;
@@ -46,6 +47,8 @@ pub(super) fn settings(config: &Config, shards: u16, capacity: Capacity) -> io::
             retained_bytes: limits.retained_bytes,
             buffer_bytes: limits.buffer_bytes,
             defence: config.defence.clone(),
+            events_entries: limits.events_keep,
+            events_age: limits.events_keep_age,
         },
     })
 }
@@ -98,6 +101,10 @@ impl Gateway for Handle {
 
     fn watch(&self, watch: &Arc<Watch>) -> Result<(), CommandError> {
         Self::watch(self, watch)
+    }
+
+    fn ask_log(&self, request: Request, token: RequestToken) -> Result<(), StoreError> {
+        Self::ask_log(self, request, token)
     }
 
     fn drain(&self) {

@@ -82,6 +82,11 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let api = api(config, api_address, &control).map_err(runtime_failure)?;
     let notices_thread = dispatcher::spawn_notices(api.notices(), running.notices.clone()).map_err(runtime_failure)?;
+    tokio::spawn(api.keep_groups(config.webhook.as_ref().map(|webhook| webhook.app)));
+    if let Some(webhook) = &config.webhook {
+        let random = || plane::random().unwrap_or_default();
+        tokio::spawn(api.webhook(webhook.clone(), random).map_err(runtime_failure)?);
+    }
     let router = api.router(admin::router(Arc::clone(&control), config.apps.clone()));
     let listener = Bounded::new(listener, limits::API_CONNECTIONS_MAX);
     let api = tokio::spawn(api_server::serve(listener, router, api_stopped));
@@ -128,7 +133,7 @@ fn shards(config: &Config) -> u16 {
 fn api(config: &Config, address: SocketAddr, control: &Arc<Control>) -> io::Result<Api> {
     let rules = Rules { apps: config.apps.clone(), packet_bytes: config.limits.packet_bytes };
     let new_id = || PushId(uuid::Uuid::now_v7().as_u128());
-    let sources = Sources { wall_ms, new_id, epoch: plane::random()? };
+    let sources = Sources { wall_ms, new_id };
     let is_loopback = address.ip().to_canonical().is_loopback();
     let keys = ApiKeys::new(config.api_keys.clone());
     Ok(Api::new(Arc::clone(control), rules, sources, keys, is_loopback).with_push_rate(config.push_rate))

@@ -1,11 +1,12 @@
 //! Commands to the data plane and their answers: a bounded table of who waits for what.
 
-use crate::base::ids::AppId;
+use crate::base::ids::{AppId, Qos};
 use crate::limits;
 use crate::shard::command::{
     BanAnswer, BanCommand, CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, HistoryPage,
     HistoryQuery, Present, Push, Pushed, ShardStats, UserState, Watch,
 };
+use crate::store::handle::{Request, RequestToken, StoreError};
 use core::time::Duration;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,6 +39,8 @@ pub trait Gateway: Send + Sync {
     fn bans(&self, command: BanCommand, token: CommandToken) -> Result<(), CommandError>;
     /// Has the shards tell of these and nothing else, from the next command that they answer at the latest.
     fn watch(&self, watch: &Arc<Watch>) -> Result<(), CommandError>;
+    /// Asks the log itself; its answer comes as [`crate::shard::command::Notice::Answered`].
+    fn ask_log(&self, request: Request, token: RequestToken) -> Result<(), StoreError>;
     /// Starts closing everything; each shard says [`Event::Drained`].
     fn drain(&self);
     /// Shards there are.
@@ -212,7 +215,9 @@ struct Counters {
     unawaited_push_failures: AtomicU64,
     late_answers: AtomicU64,
     notices: AtomicU64,
-    events_dropped: AtomicU64,
+    webhook_posts: AtomicU64,
+    webhook_failures: AtomicU64,
+    webhook_refused: AtomicU64,
 }
 
 impl Control {
@@ -229,6 +234,7 @@ impl Control {
     /// Hands a push over; the reply says what came of it.
     pub fn push(&self, push: Push) -> Result<Reply<Result<Pushed, CommandError>>, Failure> {
         self.refuse_when_draining()?;
+        self.refuse_when_store_fails(&push)?;
         let (to, from) = oneshot::channel();
         let entry = self.pending.insert(Waiter::Push(to)).inspect_err(|_| self.count_refusal())?;
         self.submit(push, CommandToken(entry.token))?;
@@ -238,6 +244,7 @@ impl Control {
     /// Hands a push over and waits for nothing. A later failure is counted.
     pub fn push_unawaited(&self, push: Push) -> Result<(), Failure> {
         self.refuse_when_draining()?;
+        self.refuse_when_store_fails(&push)?;
         self.submit(push, CommandToken(self.pending.token() | UNAWAITED))
     }
 
@@ -290,6 +297,11 @@ impl Control {
     /// Has the shards tell of these and nothing else, from the next command that they answer at the latest.
     pub fn watch(&self, watch: &Arc<Watch>) -> Result<(), Failure> {
         self.gateway.watch(watch).map_err(Failure::Refused)
+    }
+
+    /// Asks the log itself.
+    pub(super) fn ask_log(&self, request: Request, token: RequestToken) -> Result<(), StoreError> {
+        self.gateway.ask_log(request, token)
     }
 
     /// Whether the store can write and every shard answers.
@@ -438,7 +450,7 @@ impl Control {
     }
 
     /// What the control plane itself counts and holds, by name.
-    pub fn own_stats(&self) -> [(&'static str, u64); 7] {
+    pub fn own_stats(&self) -> [(&'static str, u64); 9] {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("commands_pending", self.pending.lock().len() as u64),
@@ -447,7 +459,9 @@ impl Control {
             ("unawaited_push_failures", load(&self.counters.unawaited_push_failures)),
             ("late_answers", load(&self.counters.late_answers)),
             ("notices", load(&self.counters.notices)),
-            ("events_dropped", load(&self.counters.events_dropped)),
+            ("webhook_posts", load(&self.counters.webhook_posts)),
+            ("webhook_failures", load(&self.counters.webhook_failures)),
+            ("webhook_refused", load(&self.counters.webhook_refused)),
         ]
     }
 
@@ -459,14 +473,39 @@ impl Control {
         Ok(())
     }
 
+    /// What has to be stored is not taken in while the store fails, or hangs in a commit: nobody knows when that ends, and
+    /// waiting would only tell its caller the same later.
+    fn refuse_when_store_fails(&self, push: &Push) -> Result<(), Failure> {
+        let is_stored = push.qos() > Qos::AtMostOnce || push.key.is_some();
+        if is_stored && !self.store_healthy() {
+            self.count_refusal();
+            return Err(Failure::Refused(CommandError::StoreFailed));
+        }
+        Ok(())
+    }
+
     fn count_refusal(&self) {
         self.counters.push_refusals.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts something that shards told of, and the events that had to go for it.
-    pub(super) fn count_notice(&self, dropped: u64) {
+    /// Counts something that the log told of.
+    pub(super) fn count_notice(&self) {
         self.counters.notices.fetch_add(1, Ordering::Relaxed);
-        self.counters.events_dropped.fetch_add(dropped, Ordering::Relaxed);
+    }
+
+    /// Counts a request of the webhook.
+    pub(super) fn count_webhook_post(&self) {
+        self.counters.webhook_posts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts one that was not taken.
+    pub(super) fn count_webhook_failure(&self) {
+        self.counters.webhook_failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an event that the backend refused for good.
+    pub(super) fn count_webhook_refused(&self) {
+        self.counters.webhook_refused.fetch_add(1, Ordering::Relaxed);
     }
 
     fn count_late(&self) {

@@ -7,9 +7,10 @@ use crate::base::log::StreamHead;
 use crate::base::message::{Entry, Message, Properties};
 use crate::shard::command::{
     Author, Ban, BanAnswer, BanCommand, CommandError, CommandToken, ConnectionFigures, ConnectionName, ConnectionQuery,
-    DeviceState, Event, HistoryPage, HistoryQuery, Missing, NamedBan, Present, Push, PushResult, Pushed, ShardStats,
-    Subject, Target, UserState, Watch,
+    DeviceState, Event, Happening, HistoryPage, HistoryQuery, Missing, NamedBan, Notice, Present, Push, PushResult,
+    Pushed, ShardStats, Subject, Target, UserState, Watch, upstream,
 };
+use crate::store::handle::{self as store, InMemory, NewEntry, RequestToken, StoreError};
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, Response, header};
 use serde_json::{Value, json};
@@ -46,6 +47,9 @@ pub(super) struct Fake {
     pub(super) queries: Mutex<Vec<HistoryQuery>>,
     pub(super) watches: Mutex<Vec<Arc<Watch>>>,
     pub(super) bans: Mutex<Vec<NamedBan>>,
+    /// A real log, which commits at once and tells what it says.
+    pub(super) log: Mutex<InMemory>,
+    notices: Mutex<Option<Arc<Notices>>>,
     pub(super) control: OnceLock<Arc<Control>>,
 }
 
@@ -64,6 +68,11 @@ impl Fake {
         let count = answers.len();
         answers.into_iter().for_each(|connections| self.dispatch(Event::Connections { token, connections }));
         Ok(count)
+    }
+
+    fn tell(&self, notice: Notice) {
+        let notices = self.notices.lock().expect("not poisoned").clone().expect("set before the first command");
+        notices.take(notice);
     }
 
     fn behave(&self) -> Behaviour {
@@ -246,6 +255,15 @@ impl Gateway for FakeGateway {
         Ok(())
     }
 
+    fn ask_log(&self, request: store::Request, token: RequestToken) -> Result<(), StoreError> {
+        if let Behaviour::Refuse(_) = self.0.behave() {
+            return Err(StoreError::Busy);
+        }
+        let done = self.0.log.lock().expect("not poisoned").ask(request, token)?;
+        self.0.tell(Notice::Answered(done));
+        Ok(())
+    }
+
     fn drain(&self) {}
 
     fn shards(&self) -> usize {
@@ -265,7 +283,8 @@ pub(super) struct Bench {
     pub(super) fake: Arc<Fake>,
     pub(super) control: Arc<Control>,
     pub(super) router: axum::Router,
-    pub(super) notices: Notices,
+    pub(super) notices: Arc<Notices>,
+    hub: Arc<events::Hub>,
 }
 
 impl Bench {
@@ -294,17 +313,64 @@ impl Bench {
             queries: Mutex::default(),
             watches: Mutex::default(),
             bans: Mutex::default(),
+            log: Mutex::new(InMemory::new(NOW_MS)),
+            notices: Mutex::default(),
             control: OnceLock::new(),
         });
         let control = Arc::new(Control::with_capacity(Box::new(FakeGateway(Arc::clone(&fake))), pending_max));
         assert!(fake.control.set(Arc::clone(&control)).is_ok());
         let apps = vec!["default".to_owned(), "shop".to_owned()];
         let rules = Rules { apps: apps.clone(), packet_bytes: PACKET_BYTES };
-        let sources = Sources { wall_ms: || NOW_MS, new_id: || ID, epoch: 0xe };
+        let sources = Sources { wall_ms: || NOW_MS, new_id: || ID };
         let api = Api::new(Arc::clone(&control), rules, sources, keys, is_loopback).with_push_rate(push_rate);
-        let notices = api.notices();
+        let (notices, hub) = (Arc::new(api.notices()), Arc::clone(&api.events));
+        *fake.notices.lock().expect("not poisoned") = Some(Arc::clone(&notices));
         let router = api.router(admin::router(Arc::clone(&control), apps));
-        Self { fake, control, router, notices }
+        Self { fake, control, router, notices, hub }
+    }
+
+    /// What a sink of events needs besides its settings.
+    pub(super) fn around(&self) -> webhook::Around {
+        let (control, hub) = (Arc::clone(&self.control), Arc::clone(&self.hub));
+        webhook::Around { control, hub, app_name: "default".to_owned(), wall_ms: || NOW_MS, random: || 0 }
+    }
+
+    pub(super) fn hub(&self) -> Arc<events::Hub> {
+        Arc::clone(&self.hub)
+    }
+
+    /// Another process over the same log.
+    pub(super) fn restart(&mut self) {
+        self.restart_at(|| NOW_MS);
+    }
+
+    /// The same, with a clock of its own.
+    pub(super) fn restart_at(&mut self, wall_ms: fn() -> u64) {
+        self.hub = Arc::new(events::Hub::new(LogDesk::new(Arc::clone(&self.control)), wall_ms));
+        self.notices = Arc::new(Notices { control: Arc::clone(&self.control), events: Arc::clone(&self.hub) });
+        *self.fake.notices.lock().expect("not poisoned") = Some(Arc::clone(&self.notices));
+    }
+
+    /// Things happen to devices, in one commit: user, device, what.
+    pub(super) fn happen(&self, app: AppId, all: &[(&str, &str, Happening)]) {
+        let entry = |(user, device, what): &(&str, &str, Happening)| upstream::entry(app, user, device, what, NOW_MS);
+        self.append(all.iter().map(entry).collect());
+    }
+
+    /// What happens meanwhile comes into the log, and no hint of it arrives.
+    pub(super) fn unheard(&self, happens: impl FnOnce()) {
+        let deaf = Arc::new(events::Hub::new(LogDesk::new(Arc::clone(&self.control)), || NOW_MS));
+        let deaf = Arc::new(Notices { control: Arc::clone(&self.control), events: deaf });
+        let swap = |notices| self.fake.notices.lock().expect("not poisoned").replace(notices);
+        let hears = swap(deaf).expect("it was set");
+        happens();
+        swap(hears);
+    }
+
+    /// Entries come into the log, as from a shard.
+    pub(super) fn append(&self, entries: Vec<NewEntry>) {
+        let batch = self.fake.log.lock().expect("not poisoned").append(entries);
+        self.fake.tell(Notice::Written(batch));
     }
 
     pub(super) fn behave(&self, behaviour: Behaviour) {

@@ -1,11 +1,11 @@
 //! Owns: the API that backends call: requests → [`crate::shard::command::Push`]es, answers → replies.
-//! In: HTTP and gRPC requests; events and notices of the shards. Out: commands through a [`Gateway`]; replies and problems.
+//! In: HTTP and gRPC requests; events of the shards, answers and notices of the log. Out: commands through a [`Gateway`]; replies and problems.
 //! Must not: know a session, a topic's subscribers or the store; open a listener (the node does).
 //! Invariants: a command is answered once or its caller is told that it may still happen; every table and body is
 //! bounded and says 429 when full; nothing invalid reaches a shard.
 //!
 //! `operations` is what can be asked for; `http`, `http_reads`, `bans` and `grpc` only translate. `request` checks, `control` brings commands
-//! to the data plane and answers back, `events` keeps what happens to devices, `guard` and `keys` decide who may ask.
+//! to the data plane and answers back, `log_desk` questions to the log, `events` reads what happens to devices, `webhook` brings it to backends, `guard` and `keys` decide who may ask.
 
 mod bans;
 pub mod control;
@@ -15,10 +15,12 @@ mod guard;
 mod http;
 mod http_reads;
 mod keys;
+mod log_desk;
 mod operations;
 mod problem;
 mod quota;
 mod request;
+pub mod webhook;
 
 pub use control::{Control, Gateway};
 pub use keys::{ApiKey, ApiKeys, Apps};
@@ -27,7 +29,7 @@ pub use request::Rules;
 
 pub(crate) use http::json;
 
-use crate::base::ids::{Epoch, PushId};
+use crate::base::ids::{AppId, PushId};
 use crate::limits;
 use crate::shard::command::Notice;
 use axum::Router;
@@ -35,6 +37,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
+use log_desk::LogDesk;
+use std::io;
 use std::sync::Arc;
 
 /// What the API cannot compute: the clock and the ids, given by the node.
@@ -44,8 +48,6 @@ pub struct Sources {
     pub wall_ms: fn() -> u64,
     /// A unique, time-ordered id.
     pub new_id: fn() -> PushId,
-    /// 64 random bits, drawn when the process started: the life of what is kept in memory only.
-    pub epoch: u64,
 }
 
 /// The API's state.
@@ -66,7 +68,7 @@ impl Api {
     pub fn new(control: Arc<Control>, rules: Rules, sources: Sources, keys: ApiKeys, is_loopback: bool) -> Self {
         let bodies = guard::Bodies::new(limits::API_BODY_BYTES_TOTAL_MAX);
         let calls = grpc::Calls::new(&bodies);
-        let events = Arc::new(events::Hub::new(Epoch(sources.epoch)));
+        let events = Arc::new(events::Hub::new(LogDesk::new(Arc::clone(&control)), sources.wall_ms));
         let loopback_only = is_loopback && keys.is_empty();
         let push_rates = quota::PushRates::new(None);
         Self { control, rules, sources, keys, push_rates, loopback_only, bodies, calls, events }
@@ -78,9 +80,30 @@ impl Api {
         Self { push_rates: quota::PushRates::new(per_second), ..self }
     }
 
-    /// Where notices of the shards go.
+    /// Where what the log tells goes.
     pub fn notices(&self) -> Notices {
-        Notices { control: Arc::clone(&self.control), events: Arc::clone(&self.events), wall_ms: self.sources.wall_ms }
+        Notices { control: Arc::clone(&self.control), events: Arc::clone(&self.events) }
+    }
+
+    /// Looks after the consumer groups, for as long as it is polled. `webhook`: the app that has one.
+    pub fn keep_groups(&self, webhook: Option<AppId>) -> impl Future<Output = ()> + Send + use<> {
+        operations::keep_groups(Arc::clone(&self.control), Arc::clone(&self.events), webhook)
+    }
+
+    /// Brings events to a backend by HTTP, for as long as it is polled. `random` spreads the retries of many nodes.
+    ///
+    /// # Errors
+    /// The system's certificates cannot be read.
+    pub fn webhook(
+        &self,
+        settings: webhook::Settings,
+        random: fn() -> u64,
+    ) -> io::Result<impl Future<Output = ()> + Send + use<>> {
+        let client = webhook::Client::new(settings.url.clone(), settings.timeout)?;
+        let app_name = self.rules.apps[usize::from(settings.app.0)].clone();
+        let (control, hub) = (Arc::clone(&self.control), Arc::clone(&self.events));
+        let around = webhook::Around { control, hub, app_name, wall_ms: self.sources.wall_ms, random };
+        Ok(webhook::run(settings, around, client))
     }
 
     /// All routes of the port: those for backends, and `beside` (health and figures), behind the same checks.
@@ -109,20 +132,17 @@ impl Api {
     }
 }
 
-/// The way of notices from the shards to those who read them.
+/// The way of what the log tells to those who wait for it.
 pub struct Notices {
     control: Arc<Control>,
     events: Arc<events::Hub>,
-    wall_ms: fn() -> u64,
 }
 
 impl Notices {
-    /// Takes one in. Now and then the shards are told that less is wanted.
+    /// Takes one in.
     pub fn take(&self, notice: Notice) {
-        let dropped = self.events.take(notice, (self.wall_ms)());
-        self.control.count_notice(dropped);
-        // A full mailbox only means that a shard tells of more than is wanted for a while.
-        let _told_later = operations::tell_watch(&self.control, &self.events);
+        self.control.count_notice();
+        self.events.take(notice);
     }
 }
 

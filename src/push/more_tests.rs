@@ -2,7 +2,7 @@
 
 use super::fake::{Behaviour, Bench, NOW_MS, answer, post, to_alice};
 use super::*;
-use crate::base::ids::{AppId, Offset};
+use crate::base::ids::{AppId, Epoch, Offset};
 use crate::base::message::StreamKey;
 use crate::shard::command::{CommandError, HistoryQuery, Place};
 use axum::body::Body;
@@ -171,4 +171,23 @@ async fn a_key_speaks_for_its_apps_and_nobody_else() {
     assert_eq!(ask(Some("key-to-everything"), "/v1/stats", None).await, 200);
     assert_eq!(ask(Some("key-to-default-app"), "/v2/anything", None).await, 403);
     assert_eq!(ask(None, "/readyz", None).await, 200);
+}
+
+#[tokio::test]
+async fn a_store_that_hangs_or_has_failed_is_503_at_once_for_what_has_to_be_stored() {
+    let bench = Bench::new();
+    *bench.fake.healthy.lock().expect("not poisoned") = false;
+    // It would say nothing: the log hangs.
+    bench.behave(Behaviour::Silent);
+    let stored = json!({ "to": { "user": "alice" }, "payload": "x", "qos": 1 });
+    let keyed = json!({ "to": { "user": "alice" }, "payload": "x", "qos": 0, "key": "k" });
+    for push in [stored, keyed] {
+        let (status, problem) = bench.push(&push).await;
+        assert_eq!(status, 503, "{problem}");
+    }
+    bench.behave(Behaviour::Answer);
+    let unlogged = json!({ "to": { "user": "alice" }, "payload": "x", "qos": 0 });
+    assert_eq!(bench.push(&unlogged).await.0, 200);
+    *bench.fake.healthy.lock().expect("not poisoned") = true;
+    assert_eq!(bench.push(&to_alice("x".into())).await.0, 200);
 }

@@ -6,6 +6,7 @@ use super::events::{Consumer, Hub, Position};
 use super::keys::Caller;
 use super::problem::Problem;
 use super::request::{self, Accepted, Asking, Draft, WaitFor};
+use super::webhook;
 use crate::base::ids::{AppId, PushId};
 use crate::base::message::StreamKey;
 use crate::limits;
@@ -15,6 +16,7 @@ use crate::shard::command::{
 use axum::http::StatusCode;
 use core::time::Duration;
 use smallvec::SmallVec;
+use std::sync::Arc;
 use tokio::time::Instant;
 
 /// What came of a push.
@@ -155,12 +157,23 @@ impl Api {
         wants: AppWatch,
         after: Option<Position>,
     ) -> Result<Consumer, Problem> {
-        let consumer = self.events.subscribe(app, group, wants, after)?;
-        tell_watch(&self.control, &self.events)?;
-        // A shard takes letters in their order: whoever answers this has taken the watch in.
-        self.control.stats()?.wait(limits::STATS_TIMEOUT).await?;
-        Ok(consumer)
+        consume((&self.control, &self.events), app, group, wants, after).await
     }
+}
+
+/// As [`Api::read_events`].
+pub(super) async fn consume(
+    (control, events): (&Control, &Arc<Hub>),
+    app: AppId,
+    group: &str,
+    wants: AppWatch,
+    after: Option<Position>,
+) -> Result<Consumer, Problem> {
+    let consumer = events.subscribe(app, group, wants, after).await?;
+    tell_watch(control, events)?;
+    // A shard takes letters in their order: whoever answers this has taken the watch in.
+    control.stats()?.wait(limits::STATS_TIMEOUT).await?;
+    Ok(consumer)
 }
 
 /// Tells the shards what is wanted, if that has changed. What could not be told is told the next time.
@@ -168,6 +181,19 @@ pub(super) fn tell_watch(control: &Control, events: &Hub) -> Result<(), Failure>
     match events.changed_watch() {
         Some(watch) => control.watch(&watch).inspect_err(|_| events.not_told()),
         None => Ok(()),
+    }
+}
+
+/// Forgets consumer groups that nobody uses, those of webhooks that are configured no more among them, and has the shards
+/// tell of no more than the others want.
+pub(super) async fn keep_groups(control: Arc<Control>, events: Arc<Hub>, webhook: Option<AppId>) {
+    loop {
+        // What could not be done or told now is the next time.
+        let looked = events.look_after().await;
+        if looked.is_ok() && events.forget_but(webhook::GROUP, webhook).await.is_ok() {
+            let _told_later = tell_watch(&control, &events);
+        }
+        tokio::time::sleep(limits::EVENTS_GROUPS_INTERVAL).await;
     }
 }
 

@@ -96,6 +96,13 @@ pub enum Effect {
         /// It did not take it.
         refused: bool,
     },
+    /// An entry's time was over when the session read it. Told where [`Effects::tells_received`].
+    Expired {
+        /// Where it stands in the log.
+        at: LoggedAt,
+        /// As the device would have seen it.
+        topic: Arc<str>,
+    },
     /// Retention removed entries before the session read them: send the `$inbox/$gap` notice if a filter covers it,
     /// mark the next message, and count it.
     Gap(Gap),

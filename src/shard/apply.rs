@@ -1,6 +1,6 @@
 //! Carrying out what sessions ask for, in their order.
 
-use super::command::CommandError;
+use super::command::{CommandError, Receipt};
 use super::gateway::{Core, Gateway};
 use super::letter::{Origin, Publish, PublishOutcome};
 use super::log_port::Waiting;
@@ -28,7 +28,7 @@ impl Gateway {
                 (Effect::Frames(range), _) => self.write_control(core, connection, &control[range]),
                 (Effect::Close(reason), _) => {
                     self.counters.closed(reason);
-                    self.notice_close(session, reason);
+                    self.notice_close(session, reason, core.now());
                     if let Some(connection) = connection {
                         self.hang_up(core, connection, reason);
                     }
@@ -74,6 +74,9 @@ impl Gateway {
             }
             Effect::Ask { question, to } => self.ask(core, session, *question, to),
             Effect::Received { at, topic, refused } => self.on_received(core, session, at, topic, refused),
+            Effect::Expired { at, topic } => {
+                self.notice_receipt(session, Some(at), &topic, (Receipt::Expired, 1), core.now());
+            }
             Effect::Gap(gap) => self.deliver_gap(core, session, &gap),
             Effect::Locate { topic, after } => self.locate(session, topic, after),
             Effect::Opened => self.opened(core, session),
@@ -84,9 +87,9 @@ impl Gateway {
                 if !self.paces(core, session, &message) {
                     return;
                 }
-                self.notice_publish(session, &message);
+                let upstream = self.upstream_of(session, &message, core.now());
                 self.throttle_if_congested(core, session, &message);
-                self.publish(core, Publish { message, origin, records, key: None });
+                self.publish(core, Publish { message, origin, records, key: None, upstream, is_told: false });
             }
             Effect::Subscribe { ticket, filters } => {
                 self.ask_for_inbox(session, &filters);

@@ -1,5 +1,7 @@
 //! What the control plane asks of shards, and what they answer: plain values, no channel types.
 
+pub use super::upstream;
+
 use super::launch::StartError;
 pub use crate::auth::{Author, Ban, Subject};
 use crate::auth::{Fault, Grant};
@@ -7,10 +9,12 @@ use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, PushId, Qos, ShardId}
 use crate::base::log::StreamHead;
 use crate::base::message::{Entry, Message, StreamKey};
 use crate::base::secret::Secret;
+use crate::store::{Batch, Done};
 use core::fmt;
 use core::str::FromStr;
 use core::time::Duration;
 use smallvec::SmallVec;
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -205,32 +209,57 @@ pub struct Watch {
     pub apps: Vec<(AppId, AppWatch)>,
 }
 
-/// What shards tell whoever watches. It has a queue of its own, and what finds no room there is dropped and counted: who
-/// watches slowly must not hold up anybody's messages.
+impl Watch {
+    /// Adds what somebody else wants of an app.
+    pub fn add(&mut self, app: AppId, wants: &AppWatch) {
+        let at = self.apps.iter().position(|(other, _)| *other == app).unwrap_or_else(|| {
+            self.apps.push((app, AppWatch::default()));
+            self.apps.len() - 1
+        });
+        let all = &mut self.apps[at].1;
+        all.connections |= wants.connections;
+        all.receipts |= wants.receipts;
+        for filter in &wants.publishes {
+            if !all.publishes.contains(filter) {
+                all.publishes.push(Arc::clone(filter));
+            }
+        }
+    }
+}
+
+/// What the log tells the control plane.
 #[derive(Debug)]
 pub enum Notice {
+    /// A commit brought something for backends. A hint: it may be missed, for the log can be read.
+    Written(Arc<Batch>),
+    /// The answer to a request of the control plane.
+    Answered(Done),
+}
+
+/// What an entry for backends says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
     /// Something happened to a device.
-    Happened {
-        /// Tenant.
-        app: AppId,
-        /// Its user.
-        user: Arc<str>,
-        /// The device.
-        device: Arc<str>,
-        /// What.
-        what: Happening,
-    },
-    /// So many notices of this app found no room before what comes next.
-    Missed {
-        /// Tenant.
-        app: AppId,
-        /// How many.
-        count: u64,
-    },
+    Happened(Happened),
+    /// So many things that happened found no room before this one, in memory.
+    Missed(u64),
+}
+
+/// One thing that happened to a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Happened {
+    /// When, wall-clock milliseconds.
+    pub at_ms: u64,
+    /// The device's user.
+    pub user: Arc<str>,
+    /// The device.
+    pub device: Arc<str>,
+    /// What.
+    pub what: Happening,
 }
 
 /// What can happen to a device.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Happening {
     /// It has a connection.
     Connected {
@@ -240,19 +269,42 @@ pub enum Happening {
     /// It has none any more.
     Disconnected {
         /// A word for why.
-        reason: &'static str,
+        reason: Cow<'static, str>,
     },
     /// It publishes this.
     Published(Arc<Message>),
-    /// It has acknowledged a message.
-    Received {
-        /// As it saw it.
+    /// What became of a message.
+    Receipt {
+        /// As the device sees it.
         topic: Arc<str>,
         /// Its place in the user's inbox, if it was one of that.
         inbox: Option<(Epoch, Offset)>,
-        /// It did not take it.
-        refused: bool,
+        /// What.
+        receipt: Receipt,
+        /// Of so many messages, up to that place; 0: nobody knows of how many.
+        count: u64,
     },
+}
+
+/// What becomes of a message at a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Receipt {
+    /// The device has it: PUBACK, or PUBREC at QoS 2.
+    Delivered = 0,
+    /// The device does not take it: a reason of 0x80 or above.
+    Refused = 1,
+    /// Its time was over before it was sent.
+    Expired = 2,
+    /// Retention took it before the device had read it.
+    Trimmed = 3,
+}
+
+impl Receipt {
+    /// By its number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        [Self::Delivered, Self::Refused, Self::Expired, Self::Trimmed].get(usize::from(number)).copied()
+    }
 }
 
 /// Why a command was not carried out.
@@ -483,6 +535,15 @@ pub struct Pushed {
     pub duplicate: bool,
     /// Of the push, or of the first one under its key.
     pub id: PushId,
+}
+
+/// Whether somebody who wants these is to be told of this.
+pub fn is_wanted(wants: &AppWatch, what: &Happening) -> bool {
+    match what {
+        Happening::Connected { .. } | Happening::Disconnected { .. } => wants.connections,
+        Happening::Receipt { .. } => wants.receipts,
+        Happening::Published(message) => wants.publishes.iter().any(|filter| filter_matches(filter, &message.topic)),
+    }
 }
 
 /// Whether a text can be one of [`AppWatch::publishes`].

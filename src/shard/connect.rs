@@ -150,7 +150,7 @@ impl Gateway {
         let opened = protocol::open(&mut self.directory, &identity, request, id, at, &mut effects);
         if let Some(session) = opened {
             core.set_tag(id, session.index);
-            self.notice_connected(session, was_there);
+            self.notice_connected(session, was_there, now);
             core.set_deadline(id, now.monotonic_ms + keep_alive_ms);
             self.end_with_token(core, session, ends_ms);
             // What was known of its inbox may have been lost with the process.

@@ -27,6 +27,7 @@ impl Gateway {
                     self.counters.failed_writes += 1;
                 }
             }
+            Waiting::Upstream { count } => self.watching.answered(count, result.is_ok()),
             Waiting::Commit { session, ticket } => {
                 let result = result.map(|_| ());
                 self.tell_session(core, session, |state, effects| {

@@ -60,11 +60,12 @@ impl GapNotes {
 impl Gateway {
     /// Tells a device what retention took from it.
     pub(super) fn deliver_gap<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, gap: &Gap) {
-        let Some(session) = self.directory.get(id) else { return };
         match gap {
             Gap::Inbox { entries, .. } => self.counters.gaps += entries,
             Gap::Topics(_) => self.counters.topic_gaps += 1,
         }
+        self.notice_trimmed(id, gap, core.now());
+        let Some(session) = self.directory.get(id) else { return };
         if !session.protocol().acknowledges() {
             return self.tell_session(core, id, |session, effects| protocol::on_gap(session, gap, effects));
         }
@@ -100,7 +101,7 @@ fn said(gap: &Gap) -> String {
                 let topic = serde_json::Value::from(&**topic);
                 format!("{{\"topic\":{topic},\"kept_from\":{}}}", gap.kept_from)
             }
-            StreamKey::Everyone(_) | StreamKey::Inbox(..) => {
+            StreamKey::Everyone(_) | StreamKey::Inbox(..) | StreamKey::Upstream(_) => {
                 format!("{{\"everyone\":true,\"kept_from\":{}}}", gap.kept_from)
             }
         },

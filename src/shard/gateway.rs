@@ -2,7 +2,7 @@
 //! after the event.
 
 use super::authenticate::Asking;
-use super::command::{Event, Notice, Question};
+use super::command::{Event, Question};
 use super::committing::Committing;
 use super::connect::Moving;
 use super::connections::Survey;
@@ -61,7 +61,6 @@ pub(crate) struct GatewaySettings {
     pub(crate) settings: Arc<Settings>,
     pub(crate) store: store::Handle,
     pub(crate) events: Sender<Event>,
-    pub(crate) notices: Sender<Notice>,
     pub(crate) questions: Sender<Question>,
 }
 
@@ -177,7 +176,7 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn new(start: GatewaySettings) -> Self {
-        let GatewaySettings { shard, homes, hash, settings, store, events, notices, questions } = start;
+        let GatewaySettings { shard, homes, hash, settings, store, events, questions } = start;
         let sessions_max = settings.sessions_per_shard();
         Self {
             shard,
@@ -225,7 +224,7 @@ impl Gateway {
             polls: Vec::new(),
             unread: Slab::new(),
             waits: Waits::default(),
-            watching: Watching::new(notices),
+            watching: Watching::default(),
             dirty: VecDeque::new(),
             dirty_due: 0,
             dirty_since_ms: 0,

@@ -87,7 +87,7 @@ impl Handle {
         let home = match &query.stream {
             StreamKey::Inbox(app, user) => self.inner.homes.user(*app, user),
             StreamKey::Topic(app, topic) => self.inner.homes.topic(*app, topic),
-            StreamKey::Everyone(_) => self.coordinator(),
+            StreamKey::Everyone(_) | StreamKey::Upstream(_) => self.coordinator(),
         };
         self.send(home, Letter::History { query: Box::new(query), token })
     }
@@ -124,6 +124,15 @@ impl Handle {
     /// some shards may have been told already; come again.
     pub fn watch(&self, watch: &Arc<Watch>) -> Result<(), CommandError> {
         self.inner.homes.all().try_for_each(|shard| self.send(shard, Letter::Watch(Arc::clone(watch))))
+    }
+
+    /// Asks the log itself; answered by [`Notice::Answered`](super::command::Notice::Answered). At most
+    /// `UPSTREAM_REQUESTS_MAX` may be without an answer.
+    ///
+    /// # Errors
+    /// `Busy`: its queue is full. `Failed`: it has ended.
+    pub fn ask_log(&self, request: store::Request, token: store::RequestToken) -> Result<(), store::StoreError> {
+        self.inner.store.try_submit(store::Address::Control, token, request).map_err(|(_, error)| error)
     }
 
     /// Stops accepting and closes everybody politely; each shard answers `Event::Drained`.

@@ -140,7 +140,7 @@ impl Gateway {
         self.forget_lagging(session);
         let (now, position) = (core.now(), self.position());
         let mut effects = self.take_effects();
-        self.notice_lost(session);
+        self.notice_lost(session, now);
         let state = self.directory.get_mut(session).expect("it was just found");
         state.on_connection_closed(Close::Lost, now, position, &mut effects);
         self.apply(core, Some(session), None, &mut effects);

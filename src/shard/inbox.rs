@@ -198,7 +198,7 @@ impl Gateway {
         let entries: Vec<Entry> = batches
             .iter()
             .flat_map(|batch| &batch.entries)
-            .filter(|entry| entry.seq > after && !matches!(entry.stream, StreamKey::Inbox(..)))
+            .filter(|entry| entry.seq > after && entry.stream.topics_of().is_some())
             .take(crate::limits::READ_ENTRIES_MAX)
             .cloned()
             .collect();

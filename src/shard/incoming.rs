@@ -133,6 +133,7 @@ impl Gateway {
             }
             StreamKey::Topic(app, name) => topic(*app, name, self),
             StreamKey::Everyone(app) => topic(*app, EVERYONE, self),
+            StreamKey::Upstream(_) => Taken::Yes,
         }
     }
 

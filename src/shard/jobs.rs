@@ -30,7 +30,7 @@ impl Gateway {
         self.expire_offline(core);
         let more_waits = self.expire_waits(core);
         let more_departures = self.tell_departures(core);
-        self.watching.tell_missed();
+        self.tell_upstream(core);
         self.write_lazily(core);
         let more_drain = self.drain_some(core);
         self.go_on_limiting(core);
@@ -68,7 +68,8 @@ impl Gateway {
         let freed = (!self.freed.is_empty()).then_some(self.turn_ms);
         // A turn frees connections after its jobs, and nothing else may happen when the last one is gone.
         let drains = (self.draining && !self.drained).then_some(self.turn_ms + RETRY_MS);
-        let notices = self.watching.misses().then_some(self.turn_ms + RETRY_MS);
+        // What happens after the jobs of a turn goes to the log in the next one.
+        let notices = (self.watching.has_work() && !self.log.congested()).then_some(self.turn_ms);
         let answers = self.waits.next_ms();
         let restores = self.restoring.retry_ms();
         let shares = self.shares.write_ms();

@@ -8,14 +8,17 @@ use super::letter::Letter;
 use super::settings::Settings;
 use crate::base::hash::KeyedHash;
 use crate::base::ids::ShardId;
+use crate::base::message::StreamKey;
 use crate::engine::Engine;
 use crate::engine::mail::{Mailbox, Post};
 use crate::io::probe::{self, Chosen};
 use crate::io::{self, Driver};
-use crate::limits::{AUTH_QUESTIONS_MAX, EVENTS_MAX, GIVE_BACK_INTERVAL, MAILBOX_LETTERS_MAX, NOTICES_MAX};
+use crate::limits::{
+    AUTH_QUESTIONS_MAX, EVENTS_MAX, GIVE_BACK_INTERVAL, MAILBOX_LETTERS_MAX, NOTICES_MAX, UPSTREAM_REQUESTS_MAX,
+};
 use crate::store::durable::{OpenError, Opening};
 use crate::store::{self, Address, Batch, Deliver, Done, DurableStore, Log, LogThread, MemoryStore, Store};
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::fmt;
 use std::io as io_error;
 use std::net::SocketAddr;
@@ -96,7 +99,7 @@ pub struct Assembly {
     pub handle: Handle,
     /// Answers out.
     pub events: Receiver<Event>,
-    /// What is watched.
+    /// What the log tells the control plane.
     pub notices: Receiver<Notice>,
     /// Tokens to check.
     pub questions: Receiver<Question>,
@@ -120,7 +123,7 @@ impl Assembly {
         let mailboxes: Vec<Mailbox<Letter>> = (0..settings.shards).map(open).collect();
         let posts: Vec<Post<Letter>> = mailboxes.iter().map(Mailbox::post).collect();
         let (events_in, events) = bounded(EVENTS_MAX);
-        let (notices_in, notices) = bounded(NOTICES_MAX);
+        let (notices_in, notices) = bounded(NOTICES_MAX + UPSTREAM_REQUESTS_MAX);
         let (questions_in, questions) = bounded(AUTH_QUESTIONS_MAX);
         let seat = |mailbox: Mailbox<Letter>| Seat {
             gateway: GatewaySettings {
@@ -130,7 +133,6 @@ impl Assembly {
                 settings: Arc::clone(settings),
                 store: store.clone(),
                 events: events_in.clone(),
-                notices: notices_in.clone(),
                 questions: questions_in.clone(),
             },
             mailbox,
@@ -139,13 +141,15 @@ impl Assembly {
         };
         let seats = mailboxes.into_iter().map(seat).collect();
         let handle = Handle::new(posts.clone(), homes, store.clone());
-        Self { handle, events, notices, questions, seats, mail: LogMail { posts } }
+        Self { handle, events, notices, questions, seats, mail: LogMail { posts, notices: notices_in } }
     }
 }
 
-/// Brings the log's commits to the shards' mailboxes. It may wait there: shards never wait for it.
+/// Brings the log's commits to the shards' mailboxes. It may wait there: shards never wait for it. It waits for nobody of
+/// the control plane.
 pub struct LogMail {
     posts: Vec<Post<Letter>>,
+    notices: Sender<Notice>,
 }
 
 impl LogMail {
@@ -161,6 +165,11 @@ impl Deliver for LogMail {
             // A shard that has ended misses nothing.
             let _gone = post.send_blocking(Letter::Batch(Arc::clone(batch)));
         }
+        let is_for_backends = batch.entries.iter().any(|entry| matches!(entry.stream, StreamKey::Upstream(_)));
+        // A hint that finds no room is missed: whoever reads looks again by himself. The rest is for answers.
+        if is_for_backends && self.notices.len() < NOTICES_MAX {
+            let _gone = self.notices.try_send(Notice::Written(Arc::clone(batch)));
+        }
     }
 
     fn done(&mut self, to: Address, done: Done) {
@@ -168,7 +177,11 @@ impl Deliver for LogMail {
             Address::Shard(shard) => {
                 let _gone = self.posts[usize::from(shard.0)].send_blocking(Letter::Done(done));
             }
-            Address::Control => unreachable!("the control plane asks shards, not the log"),
+            Address::Control => match self.notices.try_send(Notice::Answered(done)) {
+                // Without a control plane nobody wants to know.
+                Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+                Err(TrySendError::Full(_)) => unreachable!("the control plane has no more requests than answers fit"),
+            },
         }
     }
 }
@@ -179,7 +192,7 @@ pub struct Running {
     pub handle: Handle,
     /// Answers out.
     pub events: Receiver<Event>,
-    /// What is watched.
+    /// What the log tells the control plane.
     pub notices: Receiver<Notice>,
     /// Tokens to check.
     pub questions: Receiver<Question>,

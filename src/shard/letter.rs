@@ -17,7 +17,7 @@ use crate::engine::Departure;
 use crate::router::interest::Level;
 use crate::session::protocol::Request;
 use crate::session::{Identity, ReplyTo, Ticket};
-use crate::store::{Batch, Done, Position, RecordChange};
+use crate::store::{Batch, Done, NewEntry, Position, RecordChange};
 use crate::wire::websocket::Carrier;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -113,6 +113,10 @@ pub(crate) struct Publish {
     pub(crate) records: Vec<RecordChange>,
     /// Idempotency key and body hash, from pushes.
     pub(crate) key: Option<(Box<str>, u64)>,
+    /// Committed with the message, for backends.
+    pub(crate) upstream: Option<Box<NewEntry>>,
+    /// That is on its way to the log.
+    pub(crate) is_told: bool,
 }
 
 /// Who waits to hear what became of a publish.

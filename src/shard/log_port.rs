@@ -54,6 +54,8 @@ pub(crate) enum Waiting {
     UnreadPage { index: usize },
     /// An operator's ban, or its end.
     Ban { token: CommandToken, answer: BanAnswer },
+    /// What is for backends; so many entries.
+    Upstream { count: usize },
     /// Lazily written positions and the removal of ended sessions: nobody waits.
     Nobody,
 }

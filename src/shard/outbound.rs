@@ -1,6 +1,7 @@
 //! Messages into outboxes. What a turn brings a connection is copied, one frame behind the other, into the block that
 //! the turn flushes.
 
+use super::command::Receipt;
 use super::flavours::{Dialect, Frame, Layout, Own, encode_frame, is_expired};
 use super::gateway::{Core, Gateway};
 use crate::base::ids::{ConnectionId, Epoch, Offset, Qos, SessionId};
@@ -189,7 +190,12 @@ impl Gateway {
         delivery: DeliveryId,
         why: Counter,
     ) {
-        let at = self.directory.get(id).and_then(|session| session.in_flight(delivery)?.at);
+        let flight = self.directory.get(id).and_then(|session| session.in_flight(delivery));
+        let at = flight.and_then(|flight| flight.at);
+        let topic = flight.and_then(|flight| flight.message.as_ref()).map(|message| Arc::clone(&message.topic));
+        if let Some(topic) = topic.filter(|_| why == Counter::DroppedExpired) {
+            self.notice_receipt(id, at, &topic, (Receipt::Expired, 1), core.now());
+        }
         self.tell_session(core, id, |session, effects| {
             protocol::settle_unsent(session, delivery, why, effects);
         });

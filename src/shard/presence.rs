@@ -170,7 +170,14 @@ impl Gateway {
             publisher: None,
             properties: None,
         };
-        let publish = Publish { message: Arc::new(message), origin: Origin::Nobody, records: Vec::new(), key: None };
+        let publish = Publish {
+            message: Arc::new(message),
+            origin: Origin::Nobody,
+            records: Vec::new(),
+            key: None,
+            upstream: None,
+            is_told: false,
+        };
         self.publish(core, publish);
     }
 

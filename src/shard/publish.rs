@@ -47,12 +47,20 @@ impl Gateway {
         self.log_or_hand_over(core, publish, owed);
     }
 
-    /// Its turn has come.
+    /// Its turn has come. What backends are told of it is in its commit, and so before the publisher's acknowledgement; at
+    /// QoS 0, where that is none and nobody is owed anything, in a commit of its own.
     pub(super) fn log_or_hand_over<D: Driver>(&mut self, core: &mut Core<D>, mut publish: Publish, owed: bool) {
+        let waits_for_acknowledgement = publish.message.qos >= Qos::AtLeastOnce;
+        if !owed
+            && !waits_for_acknowledgement
+            && let Some(entry) = publish.upstream.take()
+        {
+            self.log.submit(Request::Append { key: None, entries: vec![*entry], records: Vec::new() }, Waiting::Nobody);
+        }
         let message = &publish.message;
-        let waits_for_acknowledgement = message.qos >= Qos::AtLeastOnce;
         let must_not_overtake = waits_for_acknowledgement && self.committing.is_under_way(message);
-        if !owed && !must_not_overtake && publish.records.is_empty() && publish.key.is_none() {
+        let needs_commit = owed || !publish.records.is_empty() || publish.key.is_some() || publish.upstream.is_some();
+        if !needs_commit && !must_not_overtake {
             return self.hand_over(core, &publish);
         }
         self.committing.begin(message);
@@ -60,7 +68,10 @@ impl Gateway {
             self.turning.submit();
         }
         let stream = StreamKey::Topic(message.app, message.topic.clone());
-        let entries = if owed { vec![NewEntry { stream, message: message.clone() }] } else { Vec::new() };
+        let entry = owed.then(|| NewEntry { stream, message: message.clone() });
+        let upstream = publish.upstream.take();
+        publish.is_told = upstream.is_some();
+        let entries = entry.into_iter().chain(upstream.map(|entry| *entry)).collect();
         let (app, id) = (publish.message.app, publish.origin.push());
         let key = publish.key.take().map(|(key, body_hash)| IdempotencyKey { app, key, body_hash, id });
         if publish.message.retain {
@@ -111,7 +122,9 @@ impl Gateway {
                 }
             }
         }
-        self.answer(core, publish.origin, Ok((None, !interested.shards.is_empty())), None);
+        // A consumer group is somebody who listens.
+        let reached = publish.is_told || !interested.shards.is_empty();
+        self.answer(core, publish.origin, Ok((None, reached)), None);
     }
 
     pub(super) fn answer<D: Driver>(

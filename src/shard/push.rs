@@ -48,7 +48,14 @@ impl Gateway {
         }
         if let Target::Topic(_) = push.target {
             let Push { message, key, id, .. } = *push;
-            let publish = Publish { message, origin: Origin::Control(token, id), records: Vec::new(), key };
+            let publish = Publish {
+                message,
+                origin: Origin::Control(token, id),
+                records: Vec::new(),
+                key,
+                upstream: None,
+                is_told: false,
+            };
             return self.publish(core, publish);
         }
         let deliver_by_ms = push.deliver_within.map(|within| core.now().deadline(within));

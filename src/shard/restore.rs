@@ -10,6 +10,7 @@ use super::gateway::{Core, Gateway};
 use super::launch::StartError;
 use super::letter::Letter;
 use super::log_port::Waiting;
+use super::upstream;
 use crate::base::clock::Now;
 use crate::base::ids::{AppId, Seq, SessionId};
 use crate::io::Driver;
@@ -36,6 +37,8 @@ pub(crate) enum Restoring {
 pub(crate) enum Next {
     /// Where the log stands.
     Position,
+    /// The records of consumer groups behind this key.
+    Groups(Box<[u8]>),
     /// The records of sessions behind this key.
     Sessions(Box<[u8]>),
     /// Those of retained messages.
@@ -96,6 +99,7 @@ impl Gateway {
     fn read_next(&mut self, what: Next) {
         let (prefix, after, limit) = match &what {
             Next::Position => return self.restore(),
+            Next::Groups(after) => (upstream::GROUPS, after.clone(), READ_RECORDS_MAX),
             Next::Sessions(after) => (record::PREFIX, after.clone(), READ_RECORDS_MAX),
             Next::Retained(after) => (record::RETAINED_PREFIX, after.clone(), RETAINED_RECORDS_PAGE),
             Next::Bans(after) => (banning::PREFIX, after.clone(), READ_RECORDS_MAX),
@@ -115,16 +119,26 @@ impl Gateway {
         let Ok(Answer::Topics { through, .. }) = result else { return self.try_again(core, Next::Position) };
         self.seq = self.seq.max(through);
         self.offered = self.offered.max(through);
-        self.read_next(Next::Sessions(Box::default()));
+        self.read_next(Next::Groups(Box::default()));
     }
 
     /// One page of records, in key order. Each shard reads all and keeps its own: homes may have changed since.
     pub(super) fn on_records<D: Driver>(&mut self, core: &mut Core<D>, what: Next, result: Result<Answer, StoreError>) {
         let Ok(Answer::Records(page)) = result else { return self.try_again(core, what) };
         match what {
+            Next::Groups(_) => self.on_group_records(&page),
             Next::Retained(_) => self.on_retained_records(core, &page),
             Next::Bans(_) => self.on_ban_records(core, &page),
             _ => self.on_session_records(core, page),
+        }
+    }
+
+    /// What consumer groups want: nothing happens to a device before all shards know it.
+    fn on_group_records(&mut self, page: &[Record]) {
+        self.counters.unreadable_records += self.watching.restore(page);
+        match page.last().filter(|_| page.len() == READ_RECORDS_MAX) {
+            Some((last, _)) => self.read_next(Next::Groups(last.clone())),
+            None => self.read_next(Next::Sessions(Box::default())),
         }
     }
 

@@ -144,6 +144,10 @@ pub struct Limits {
     pub retained_messages: usize,
     /// Bytes of their topics, payloads and properties.
     pub retained_bytes: usize,
+    /// Events that an app's backends may still read.
+    pub events_entries: usize,
+    /// How long they may.
+    pub events_age: Duration,
     /// Bytes of blocks and payloads that are on their way in or out, of the whole process; none: `POOL_BYTES_MAX` a shard.
     pub buffer_bytes: Option<usize>,
     /// Rates and bans.
@@ -267,6 +271,8 @@ impl Settings {
         let mut retentions = Retentions::default();
         retentions.inbox.entries = self.limits.inbox_entries;
         retentions.inbox.age = self.limits.inbox_age;
+        retentions.upstream.entries = self.limits.events_entries;
+        retentions.upstream.age = self.limits.events_age;
         let away = self.limits.session_expiry;
         retentions.inbox.forget_after = retentions.inbox.forget_after.max(self.limits.inbox_age).max(away);
         for topics in [&mut retentions.topic, &mut retentions.everyone] {
@@ -303,6 +309,8 @@ impl Default for Limits {
             retained_bytes: limits::RETAINED_BYTES_MAX,
             buffer_bytes: None,
             defence: Defence::default(),
+            events_entries: limits::UPSTREAM_ENTRIES_MAX,
+            events_age: limits::UPSTREAM_AGE_MAX,
         }
     }
 }

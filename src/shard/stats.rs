@@ -146,6 +146,7 @@ impl Gateway {
             ("share_groups", self.shares.groups() as u64),
             ("share_messages", self.shares.held() as u64),
             ("presence", self.presence.entries() as u64),
+            ("events_waiting", self.watching.len() as u64),
             ("unread_counts", self.unread.len() as u64),
             ("dirty_records", self.dirty.len() as u64),
             ("orphan_records", self.orphans.len() as u64),
@@ -162,7 +163,7 @@ impl Gateway {
             ("refused_rights", self.asking.refused_rights),
         ]);
         counters.extend(self.limiting.counters());
-        counters.extend([("delivery_waits_refused", self.waits.refused), ("notices_dropped", self.watching.dropped)]);
+        counters.extend([("delivery_waits_refused", self.waits.refused), ("events_unstored", self.watching.dropped)]);
         let stats = ShardStats { shard: self.shard.0, driver: core.driver().name(), gauges, counters };
         self.tell(Event::Stats { token, stats: Box::new(stats) });
     }

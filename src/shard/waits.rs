@@ -9,7 +9,7 @@
 //! A wait begins when the log's answer is here; the entry may have been offered, and even acknowledged, before. So a
 //! session is asked where the entry stands for it, and what it was skipped for in the last moments is remembered.
 
-use super::command::{CommandToken, Event, Pushed};
+use super::command::{CommandToken, Event, Pushed, Receipt};
 use super::gateway::{Core, Gateway};
 use super::letter::Counted;
 use crate::base::ids::{Offset, SessionId, ShardId};
@@ -234,7 +234,8 @@ impl Gateway {
         topic: Arc<str>,
         refused: bool,
     ) {
-        self.notice_received(id, at, topic, refused);
+        let receipt = if refused { Receipt::Refused } else { Receipt::Delivered };
+        self.notice_receipt(id, at, &topic, (receipt, 1), core.now());
         if let Some(at) = at {
             self.settled_for(core, id, at, !refused);
         }

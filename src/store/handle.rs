@@ -1,6 +1,15 @@
 //! How shards and the control plane ask the log: mail that never blocks.
 
-use super::{Counters, Request, RequestToken, Stats, StoreError, StoreFault};
+#[cfg(test)]
+mod in_memory;
+
+#[cfg(test)]
+pub(crate) use in_memory::InMemory;
+
+// What is asked and answered: the words of whoever has a handle.
+pub use super::{Answer, Batch, Done, NewEntry, Request, RequestToken, StoreError};
+
+use super::{Counters, Stats, StoreFault};
 use crate::base::clock::Now;
 use crate::base::ids::{Epoch, ShardId};
 use crate::limits::COMMIT_STALL_MAX;

@@ -15,7 +15,7 @@ use crate::base::ids::{AppId, Epoch, Offset, Seq};
 use crate::base::message::{Entry, Message, StreamKey};
 use crate::limits::{
     FORGOTTEN_GAPS_MAX, INBOX_AGE_MAX, INBOX_ENTRIES_MAX, INBOX_FORGET_AFTER, KEYS_MAX, READ_BYTES_MAX,
-    STORE_SWEEP_STREAMS_MAX, TOPIC_AGE_MAX, TOPIC_ENTRIES_MAX,
+    STORE_SWEEP_STREAMS_MAX, TOPIC_AGE_MAX, TOPIC_ENTRIES_MAX, UPSTREAM_AGE_MAX, UPSTREAM_ENTRIES_MAX,
 };
 use core::time::Duration;
 use hashbrown::HashTable;
@@ -48,6 +48,8 @@ pub struct Retentions {
     pub topic: Retention,
     /// Of each app's `everyone`.
     pub everyone: Retention,
+    /// Of what each app's backends are told.
+    pub upstream: Retention,
     /// Idempotency keys remembered over all apps, at least 1; beyond it the oldest go, counted.
     pub keys: usize,
 }
@@ -60,6 +62,8 @@ impl Default for Retentions {
             topic,
             history: Vec::new(),
             everyone: Retention { forget_after: Duration::MAX, ..topic },
+            // Its epoch lasts: a group whose position were of another one could not be told how much it has lost.
+            upstream: Retention { entries: UPSTREAM_ENTRIES_MAX, age: UPSTREAM_AGE_MAX, forget_after: Duration::MAX },
             keys: KEYS_MAX,
         }
     }
@@ -75,13 +79,14 @@ impl Retentions {
                 rule.map_or(self.topic, |(_, retention)| *retention)
             }
             StreamKey::Everyone(_) => self.everyone,
+            StreamKey::Upstream(_) => self.upstream,
         }
     }
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = Retention> {
         let history = self.history.iter().map(|(_, retention)| *retention);
-        [self.inbox, self.topic, self.everyone].into_iter().chain(history)
+        [self.inbox, self.topic, self.everyone, self.upstream].into_iter().chain(history)
     }
 }
 
@@ -210,7 +215,7 @@ impl MemoryStore {
         assert!(entry.offset.0 == stream.first + stream.entries.len() as u64, "the log assigns offsets without gaps");
         stream.entries.push_back(Stored { seq: entry.seq, at_ms: now.wall_ms, message: entry.message.clone() });
         stream.touched_ms = now.wall_ms;
-        if let Some(app) = topics_of(&entry.stream) {
+        if let Some(app) = entry.stream.topics_of() {
             let place = Place { stream: index, offset: entry.offset.0 };
             self.topics.entry(app).or_default().by_seq.insert(entry.seq, place);
         }
@@ -232,7 +237,7 @@ impl MemoryStore {
     fn trim(&mut self, index: usize, now: Now) {
         let stream = &mut self.streams[index];
         let retention = self.retentions.of(&stream.key);
-        let topics = topics_of(&stream.key);
+        let topics = stream.key.topics_of();
         let trimmed_before = stream.trimmed;
         while let Some(front) = stream.entries.front() {
             if stream.entries.len() <= retention.entries && !is_over(front.at_ms, retention.age, now) {
@@ -273,7 +278,7 @@ impl MemoryStore {
             let found = self.by_key.find_entry(hash, |found| *found == index);
             found.expect("every stream is in the table").remove();
             let stream = self.streams.remove(index);
-            if let Some(topics) = topics_of(&stream.key).and_then(|app| self.topics.get_mut(&app)) {
+            if let Some(topics) = stream.key.topics_of().and_then(|app| self.topics.get_mut(&app)) {
                 topics.forget(stream);
             }
         }
@@ -390,14 +395,6 @@ fn page(entries: impl Iterator<Item = Entry>) -> Vec<Entry> {
         has_room
     };
     entries.take_while(has_room).collect()
-}
-
-/// The app in whose topics a stream's entries are also found by seq; none for an inbox.
-pub(super) fn topics_of(stream: &StreamKey) -> Option<AppId> {
-    match stream {
-        StreamKey::Inbox(..) => None,
-        StreamKey::Topic(app, _) | StreamKey::Everyone(app) => Some(*app),
-    }
 }
 
 pub(super) fn is_over(at_ms: u64, age: Duration, now: Now) -> bool {

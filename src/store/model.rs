@@ -78,7 +78,7 @@ impl Model {
             (Request::Head { stream }, Answer::Head(head)) => self.head(stream, head),
             (Request::ReadTopics { app, after, limit }, Answer::Topics { entries, through, .. }) => {
                 let is_kept = |entry: &&Entry| self.kept(&entry.stream).any(|kept| kept.seq == entry.seq);
-                let is_topic = |entry: &&Entry| !matches!(entry.stream, StreamKey::Inbox(..)) && *app == APP;
+                let is_topic = |entry: &&Entry| entry.stream.topics_of() == Some(*app);
                 let mut expected: Vec<_> =
                     self.entries.iter().filter(is_topic).filter(is_kept).filter(|entry| entry.seq > *after).collect();
                 let is_cut = expected.len() >= *limit;
@@ -108,6 +108,7 @@ fn a_stream() -> impl Strategy<Value = StreamKey> {
         (0..3u8).prop_map(|user| inbox(&format!("u{user}"))),
         (0..3u8).prop_map(|name| topic(&format!("t{name}"))),
         Just(StreamKey::Everyone(APP)),
+        Just(StreamKey::Upstream(APP)),
     ]
 }
 
@@ -145,7 +146,14 @@ fn groups() -> impl Strategy<Value = Vec<(Vec<Request>, bool)>> {
 
 fn model_retentions() -> Retentions {
     let retention = Retention { entries: KEPT, age: Duration::MAX, forget_after: Duration::MAX };
-    Retentions { inbox: retention, topic: retention, everyone: retention, history: Vec::new(), keys: 100 }
+    Retentions {
+        inbox: retention,
+        topic: retention,
+        everyone: retention,
+        upstream: retention,
+        history: Vec::new(),
+        keys: 100,
+    }
 }
 
 /// `restart` makes the log anew over what its store has committed.
@@ -196,7 +204,14 @@ fn steps() -> impl Strategy<Value = Vec<(u64, Vec<Request>)>> {
 fn small_retentions() -> Retentions {
     let age = Duration::from_secs(5);
     let retention = Retention { entries: KEPT, age, forget_after: age * 2 };
-    Retentions { inbox: retention, topic: retention, everyone: retention, history: Vec::new(), keys: 4 }
+    Retentions {
+        inbox: retention,
+        topic: retention,
+        everyone: retention,
+        upstream: retention,
+        history: Vec::new(),
+        keys: 4,
+    }
 }
 
 proptest! {

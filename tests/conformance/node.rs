@@ -11,13 +11,15 @@ use kittiwake::io::probe::Choice;
 use kittiwake::io::sim::{Faults, SimDriver, SimNet};
 use kittiwake::shard::command::{
     AppWatch, BanAnswer, BanCommand, CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event,
-    HistoryPage, HistoryQuery, Notice, Place, Present, Push, Pushed, Question, ShardStats, Target, UserState, Watch,
+    HistoryPage, HistoryQuery, Notice, Place, Present, Push, Pushed, Question, ShardStats, Target, Told, UserState,
+    Watch,
 };
 use kittiwake::shard::handle::Handle;
 use kittiwake::shard::launch::{Assembly, LogMail, Seat, Shard};
 use kittiwake::shard::settings::{Limits, Settings};
+use kittiwake::shard::upstream;
 use kittiwake::store::thread::Desk;
-use kittiwake::store::{Log, MemoryStore, Retentions, Store, thread};
+use kittiwake::store::{Log, MemoryStore, RecordChange, Request, RequestToken, Retentions, Store, thread};
 use kittiwake::wire::http::Origins;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -325,10 +327,25 @@ impl Node {
         self.run();
     }
 
-    /// What was told since this was last asked.
-    pub fn notices(&self) -> Vec<Notice> {
+    /// Puts a record into the store, as the control plane does.
+    pub fn record(&self, record: RecordChange) {
+        let records = vec![record];
+        let request = Request::Append { key: None, entries: Vec::new(), records };
+        self.handle().ask_log(request, RequestToken(0)).expect("there is room");
         self.run();
-        self.0.plane.borrow().notices.try_iter().collect()
+    }
+
+    /// What was stored for backends since this was last asked.
+    pub fn told(&self) -> Vec<Told> {
+        self.run();
+        let notices: Vec<Notice> = self.0.plane.borrow().notices.try_iter().collect();
+        let batches = notices.iter().map(|notice| match notice {
+            Notice::Written(batch) => batch,
+            Notice::Answered(done) => panic!("{done:?} answers nobody"),
+        });
+        let entries = batches.flat_map(|batch| &batch.entries);
+        let ours = entries.filter(|entry| matches!(entry.stream, StreamKey::Upstream(_)));
+        ours.map(|entry| upstream::parse(&entry.message).expect("it was just written")).collect()
     }
 
     /// What came of a push, once.

@@ -1,26 +1,28 @@
-//! What the control plane is told of devices when it watches.
+//! What backends are told of devices.
 
 use crate::client::{Got, Hello};
 use crate::node::Node;
-use kittiwake::base::ids::{Offset, Qos};
-use kittiwake::limits::NOTICES_MAX;
-use kittiwake::shard::command::{AppWatch, Happening, Notice, Target};
-use kittiwake::wire::mqtt::AckKind;
+use kittiwake::base::ids::{AppId, Epoch, Offset, Qos};
+use kittiwake::shard::command::{AppWatch, Happened, Happening, Push, Target, Told};
+use kittiwake::shard::upstream::{self, Group};
+use kittiwake::wire::mqtt::{Ack, AckKind, PacketId, Reason};
+use std::sync::Arc;
 
 fn connections() -> AppWatch {
     AppWatch { connections: true, ..AppWatch::default() }
 }
 
 fn told(node: &Node) -> Vec<String> {
-    let told = node.notices().into_iter().map(|notice| match notice {
-        Notice::Missed { count, .. } => format!("missed {count}"),
-        Notice::Happened { user, device, what, .. } => match what {
+    let told = node.told().into_iter().map(|told| match told {
+        Told::Missed(count) => format!("missed {count}"),
+        Told::Happened(Happened { user, device, what, .. }) => match what {
             Happening::Connected { session_present } => format!("{user}/{device} connected {session_present}"),
             Happening::Disconnected { reason } => format!("{user}/{device} {reason}"),
             Happening::Published(message) => format!("{user}/{device} publishes {}", message.topic),
-            Happening::Received { topic, inbox, refused } => {
+            Happening::Receipt { topic, inbox, receipt, count } => {
                 let offset = inbox.map_or(Offset(0), |(_, offset)| offset);
-                format!("{user}/{device} has {topic} {offset}{}", if refused { " refused" } else { "" })
+                let count = if count == 1 { String::new() } else { format!(" {count}") };
+                format!("{user}/{device} {receipt:?} {topic} {offset}{count}")
             }
         },
     });
@@ -80,26 +82,97 @@ fn acknowledgements_are_told_with_the_place_in_the_inbox() {
     node.push_topic("t", b"three", Qos::AtLeastOnce);
     client.expect_and_ack("three");
     node.push_user("a", b"not acknowledged by anybody", Qos::AtMostOnce);
-    assert_eq!(told(&node), ["a/a has $inbox/push 2", "a/a has $inbox/push 3", "a/a has t 0"]);
+    assert_eq!(told(&node), ["a/a Delivered $inbox/push 2", "a/a Delivered $inbox/push 3", "a/a Delivered t 0"]);
 }
 
 #[test]
-fn a_watcher_that_does_not_read_costs_notices_and_is_told_how_many() {
+fn a_publish_that_a_group_wants_is_acknowledged_when_that_is_stored() {
+    for (qos, ack) in [(Qos::AtLeastOnce, Got::PubAck(7, 0)), (Qos::ExactlyOnce, Got::PubRec(7, 0))] {
+        let node = Node::with_shards(2);
+        node.watch(AppWatch { publishes: vec!["t".into()], ..AppWatch::default() });
+        let mut client = node.connect("a");
+        node.hold_commits();
+        client.publish("t", b"x", qos, 7);
+        node.run();
+        client.expect_nothing();
+        node.release_commits();
+        // Backends are somebody who listens.
+        client.expect(&ack);
+        assert_eq!(told(&node), ["a/a publishes t"]);
+    }
+}
+
+#[test]
+fn what_a_group_wants_is_told_after_a_restart_without_anybody_saying_so() {
+    let node = Node::with_shards(2);
+    let group = Group {
+        wants: AppWatch { connections: true, publishes: vec!["t".into()], ..AppWatch::default() },
+        acknowledged: (Epoch(0), Offset(0)),
+        used_ms: 0,
+    };
+    node.record(upstream::record(AppId(0), "g", &group));
+    node.restart();
+    let mut client = node.connect("a");
+    client.publish("t", b"x", Qos::ExactlyOnce, 7);
+    node.run();
+    client.expect(&Got::PubRec(7, 0));
+    assert_eq!(told(&node), ["a/a connected false", "a/a publishes t"]);
+}
+
+#[test]
+fn a_qos2_publish_that_is_sent_again_is_told_once() {
     let node = Node::new();
     node.watch(AppWatch { publishes: vec!["t".into()], ..AppWatch::default() });
-    let mut client = node.connect("a");
-    for over in [0, 5] {
-        for _ in 0..NOTICES_MAX + over {
-            client.publish("t", b"x", Qos::AtMostOnce, 0);
-        }
-        node.run();
-        let told = told(&node);
-        assert_eq!(told.len(), NOTICES_MAX, "{over}");
-        assert!(told.iter().all(|line| line == "a/a publishes t"));
-        node.advance(10);
-        let then = self::told(&node);
-        assert_eq!(then, if over == 0 { Vec::new() } else { vec![format!("missed {over}")] });
+    let lasting = Hello::lasting("a");
+    let mut client = node.hello(&lasting);
+    client.publish("t", b"x", Qos::ExactlyOnce, 7);
+    node.run();
+    client.expect(&Got::PubRec(7, 0));
+    client.vanish();
+    let mut client = node.hello(&lasting);
+    client.publish("t", b"x", Qos::ExactlyOnce, 7);
+    node.run();
+    client.expect(&Got::PubRec(7, 0));
+    assert_eq!(told(&node), ["a/a publishes t"]);
+}
+
+#[test]
+fn what_is_refused_or_over_its_time_or_taken_by_retention_is_told() {
+    let node = Node::with_retention(1, |limits| limits.inbox_entries = 3, |_| {});
+    node.watch(AppWatch { receipts: true, ..AppWatch::default() });
+    let hello = Hello::lasting("a");
+    let mut client = node.hello(&hello);
+    client.subscribe(&[("$inbox/#", Qos::AtLeastOnce)]);
+    node.push_user("a", b"one", Qos::AtLeastOnce);
+    let message = client.expect_text("one");
+    let id = PacketId::new(message.id).expect("it is one");
+    client.send_packet(&Ack { reason: Reason::QuotaExceeded, ..Ack::success(AckKind::PubAck, id) });
+    client.bye();
+    let expires_ms = Some(node.net().now().wall_ms + 1_000);
+    let target = || Target::User("a".into());
+    let dies = |push: &mut Push| Arc::make_mut(&mut push.message).expires_ms = expires_ms;
+    node.push_with(target(), b"two", Qos::AtLeastOnce, dies).expect("it is stored");
+    node.advance(2_000);
+    node.hello(&hello).bye();
+    assert_eq!(told(&node), ["a/a Refused $inbox/push 1", "a/a Expired $inbox/push 2"]);
+    for text in ["3", "4", "5", "6", "7"] {
+        node.push_user("a", text.as_bytes(), Qos::AtLeastOnce);
     }
-    assert_eq!(node.counter("notices_dropped"), 5);
-    client.expect_pong();
+    let mut client = node.hello(&hello);
+    client.expect_text(r#"{"first":3,"entries":2}"#);
+    client.expect_text("5");
+    assert_eq!(told(&node), ["a/a Trimmed  4 2"]);
+}
+
+#[test]
+fn a_poll_is_no_coming_and_going() {
+    let node = Node::new();
+    node.watch(connections());
+    let mut page = node.dial();
+    page.send(b"GET /poll?inbox=1&user=a&device=d&timeout_ms=0 HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    node.run();
+    let answer = String::from_utf8_lossy(&page.take_bytes()).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    node.connect("b").bye();
+    assert_eq!(told(&node), ["b/b connected false", "b/b client_disconnect"]);
 }

@@ -283,7 +283,11 @@ impl Client {
                     self.ledger.tell(|facts| {
                         facts.publishes += 1;
                         facts.progress += 1;
-                        facts.owed.entry(payload).or_default().extend(["a/1", "b/1"].map(str::to_owned));
+                        facts
+                            .owed
+                            .entry(payload)
+                            .or_default()
+                            .extend(["a/1", "b/1", crate::backend::NAME].map(str::to_owned));
                     });
                 }
                 link.send(Ack::success(AckKind::PubRel, packet_id))?;

@@ -185,6 +185,41 @@ fn a_byte_changed_in_an_old_commit_is_refused() {
     assert_eq!((code, said.lines().count()), (Some(1), 1), "{said}");
 }
 
+/// A journal is sealed at 64 MB, and goes when all of it is in tables: so the process is killed as soon as there are two,
+/// and its end is damaged. If that was in a table already, all must be there.
+#[test]
+fn a_byte_changed_in_a_sealed_journal_is_refused_or_makes_no_difference() {
+    const PAYLOAD_BYTES: usize = 200_000;
+    const WRITTEN_BYTES_MAX: usize = 512 << 20;
+    let folder = folder();
+    let place = Place::new(&folder.path().join("data"));
+    let mut gateway = start(&place);
+    let large = "x".repeat(PAYLOAD_BYTES);
+    let is_journal = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "jnl");
+    let journals = || files(&place.data).into_iter().filter(is_journal);
+    let mut last = 0;
+    while journals().count() < 2 {
+        last += 1;
+        assert_eq!(stored(&place, "alice", &format!("number {last} {large}")).0, last);
+        assert!(last as usize * PAYLOAD_BYTES < WRITTEN_BYTES_MAX, "no journal is sealed");
+    }
+    gateway.kill();
+    let number = |path: &PathBuf| path.file_stem().and_then(|name| name.to_str()?.parse::<u64>().ok());
+    let sealed = journals().min_by_key(number).expect("there are journals");
+    let mut bytes = fs::read(&sealed).expect("it is readable");
+    let at = bytes.iter().rposition(|&byte| byte == b'x').expect("payloads are stored as they are");
+    bytes[at - 1_000] ^= 1;
+    fs::write(&sealed, bytes).expect("it is writable");
+    match place.start(&Start::default()) {
+        None => {
+            let (code, said) = place.fails(&Start::default());
+            assert_eq!((code, said.lines().count()), (Some(1), 1), "{said}");
+            assert!(said.contains("lost") || said.contains("damaged"), "{said}");
+        }
+        Some(_gateway) => assert_eq!(stored(&place, "alice", "next").0, last + 1),
+    }
+}
+
 #[test]
 fn a_qos2_delivery_in_flight_outlives_retention_and_a_kill() {
     use crate::client::raw;

@@ -39,6 +39,10 @@ pub struct Facts {
     /// Payload → receivers.
     pub owed: HashMap<String, Vec<String>>,
     pub receipts: BTreeMap<String, Receipts>,
+    /// Payload of a publish → positions under which the backend was told of it.
+    pub positions: BTreeMap<String, BTreeSet<String>>,
+    /// Connects and disconnects that the backend was told of.
+    pub comings: u64,
     pub pushes: u64,
     pub publishes: u64,
     pub duplicates_answered: u64,
@@ -145,6 +149,9 @@ pub fn check(facts: &Facts, is_exactly_once: impl Fn(&str, &str) -> bool) {
         offsets.sort_unstable();
         let expected: Vec<u64> = (1..=offsets.len() as u64).collect();
         assert_eq!(*offsets, expected, "{stream}: each message has one offset, and there is none between");
+    }
+    for (payload, positions) in &facts.positions {
+        assert_eq!(positions.len(), 1, "a backend was told of {payload} as of several: {positions:?}");
     }
     for (receiver, receipts) in &facts.receipts {
         let mut last: BTreeMap<String, u64> = BTreeMap::new();

@@ -1,20 +1,22 @@
 //! The real process, killed: everything that was acknowledged is there afterwards, once and in order.
 //!
 //! Clients over real sockets receive, publish and come and go while backends push with idempotency keys and push again
-//! whatever was not answered. The process dies again and again, by kill -9 from outside at a random moment or by its own
+//! whatever was not answered, and one is told of the publishes by webhook. The process dies again and again, by kill -9 from outside at a random moment or by its own
 //! hand at a durable point (`src/shard/failpoint.rs`), and is started again with another number of shards.
 //!
 //! `DURABILITY_KILLS=50 DURABILITY_SEED=7 cargo test --test durability -- --nocapture` is a long run. A seed repeats all
 //! decisions; how threads and sockets interleave is the machine's.
 
+mod backend;
 mod client;
 mod damage;
 mod gateway;
 mod ledger;
 mod random;
 
-use client::{Client, Habits};
-use gateway::{PATIENCE, Place, Start};
+use backend::Backend;
+use client::{Client, Habits, raw};
+use gateway::{PATIENCE, Place, Start, eventually};
 use kittiwake::base::ids::Qos;
 use ledger::{Facts, Ledger, check};
 use random::Random;
@@ -134,7 +136,12 @@ fn habits() -> Vec<(&'static str, Habits)> {
 }
 
 /// One process after the other, each but the last killed. How often each point was met.
-fn kill_again_and_again(place: &Place, ledger: &Ledger, kills: u64, random: &mut Random) -> BTreeMap<String, u64> {
+fn kill_again_and_again(
+    (place, backend): (&Place, Backend),
+    ledger: &Ledger,
+    kills: u64,
+    random: &mut Random,
+) -> BTreeMap<String, u64> {
     let mut met = BTreeMap::new();
     for kill in 0..=kills {
         let is_last = kill == kills;
@@ -142,10 +149,12 @@ fn kill_again_and_again(place: &Place, ledger: &Ledger, kills: u64, random: &mut
             let point = POINTS[(kill * 2 / 3) as usize % POINTS.len()];
             format!("{point}:{}", 1 + random.below(20))
         });
+        let mut environment = backend.environment();
+        environment.push(("KITTIWAKE_LIMITS_INBOX_ENTRIES", "100000".to_owned()));
         let start = Start {
             shards: 1 + random.below(3) as usize,
             failpoint: failpoint.clone(),
-            environment: vec![("KITTIWAKE_LIMITS_INBOX_ENTRIES", "100000".to_owned())],
+            environment,
             ..Start::default()
         };
         let Some(mut gateway) = place.start(&start) else {
@@ -153,6 +162,13 @@ fn kill_again_and_again(place: &Place, ledger: &Ledger, kills: u64, random: &mut
             *met.entry(point_of(&failpoint).to_owned()).or_default() += 1;
             continue;
         };
+        if kill == 0 {
+            // What happens before the backend's group is on record is not owed to it.
+            eventually("the backend is told", || {
+                drop(raw::connect(place, "probe", "1"));
+                ledger.lock().comings > 0
+            });
+        }
         let from = ledger.tell(|facts| {
             facts.generation += 1;
             facts.is_up = true;
@@ -233,18 +249,25 @@ fn what_was_acknowledged_survives_kill_9_once_and_in_order() {
             })
         })
         .into();
-    let met = kill_again_and_again(&place, &ledger, kills, &mut random);
+    let backend = Backend::start(&ledger, Random(random.bits()));
+    let met = kill_again_and_again((&place, backend), &ledger, kills, &mut random);
     for thread in producers.into_iter().chain(clients) {
         thread.join().expect("no thread panics");
     }
     let facts = ledger.lock();
     // What the last publishes of a device were is complete by now, so all of it is owed.
-    check(&facts, |receiver, payload| receiver != "d/1" && !payload.contains(" q1 "));
+    check(&facts, |receiver, payload| !["d/1", backend::NAME].contains(&receiver) && !payload.contains(" q1 "));
     let delivered: usize = facts.receipts.values().map(|receipts| receipts.order.len()).sum();
     println!(
         "seed {seed}: {kills} kills {met:?}; {} pushes and {} publishes acknowledged, {delivered} deliveries, {} repeated \
-         at QoS 1, {} sessions resumed, {} keys answered as duplicates",
-        facts.pushes, facts.publishes, facts.redelivered, facts.sessions_resumed, facts.duplicates_answered
+         at QoS 1 or to the backend, which was told of {} publishes under one position each, {} sessions resumed, {} keys \
+         answered as duplicates",
+        facts.pushes,
+        facts.publishes,
+        facts.redelivered,
+        facts.positions.len(),
+        facts.sessions_resumed,
+        facts.duplicates_answered
     );
     assert_eq!(met.values().sum::<u64>(), kills);
     let lacking: Vec<_> = POINTS[..8].iter().filter(|point| !met.contains_key(**point)).collect();

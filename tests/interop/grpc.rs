@@ -45,7 +45,7 @@ print("push", result.user, result.position.offset, result.online, *result.delive
 print("got", *got.result(30), flush=True)
 print("event", *event()[:3], flush=True)
 kind, user, name, e = event()
-print("event", kind, user, name, e.received.topic, e.received.inbox.offset, flush=True)
+print("event", kind, user, name, e.receipt.topic, e.receipt.inbox.offset, flush=True)
 device.publish("said/hello", b"hi", qos=1)
 kind, user, name, e = event()
 print("event", kind, user, name, e.published.topic, e.published.payload, pb.Qos.Name(e.published.qos), flush=True)
@@ -110,7 +110,7 @@ fn a_stock_grpc_client_pushes_watches_and_is_told_what_is_wrong() {
             "push alice 1 1 phone",
             "got $inbox/orders/7 b'\\x00\\xff'",
             "event connected alice phone",
-            "event received alice phone $inbox/orders/7 1",
+            "event receipt alice phone $inbox/orders/7 1",
             "event published alice phone said/hello b'hi' QOS_AT_LEAST_ONCE",
             "acked 3",
             "user [('phone', True, 1)]",

@@ -92,6 +92,29 @@ impl Backend {
         self.call(handle, push, id, key_at, false);
     }
 
+    /// Pushes something that lasts to a user.
+    pub fn push_to(&mut self, user: &str, handle: &Handle, wall_ms: u64) {
+        let (aim, topic) = (Aim::Users(vec![user.to_owned()]), LABELS[0]);
+        let (id, payload) = self.ledger.borrow_mut().begin(Author::Backend, aim, topic, Qos::AtLeastOnce, 0);
+        let message = Message {
+            app: AppId(0),
+            topic: topic.into(),
+            only_device: None,
+            payload: payload.into(),
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            created_ms: wall_ms,
+            expires_ms: None,
+            publisher: None,
+            properties: None,
+        };
+        let target = Target::User(user.into());
+        let push =
+            Push { app: AppId(0), target, message: Arc::new(message), key: None, id: PushId(0), deliver_within: None };
+        self.ledger.borrow_mut().sent(id);
+        self.call(handle, push, id, None, false);
+    }
+
     fn aim(&self, random: &mut Random) -> (Aim, Target, &'static str) {
         let label = LABELS[random.below(LABELS.len() as u64) as usize];
         let user = self.users[random.below(self.users.len() as u64) as usize].clone();

@@ -88,6 +88,12 @@ seen! {
     WillDueAfterDelay,
     WillCancelled,
     WillDroppedByGoodbye,
+    /// Backends.
+    PublishTold,
+    PublishToldAfterCrash,
+    ReceiptTold,
+    PresenceTold,
+    UnreadTold,
     /// The operator.
     Drained,
     ClockForward,

@@ -3,6 +3,7 @@
 use crate::coverage::{Coverage, Seen};
 use crate::kept::Kept;
 use crate::share::{Member, Shares};
+use crate::upstream::Upstream;
 use crate::wills::Wills;
 use kittiwake::base::clock::Now;
 use kittiwake::base::ids::{Epoch, Offset, Qos, Seq};
@@ -41,6 +42,8 @@ pub struct Message {
     /// Sent so often by its author; above 1, a QoS 1 message may be logged more than once.
     pub sends: u32,
     pub acked: bool,
+    /// It is sent without a payload.
+    pub is_blank: bool,
     /// It was called for again under its key: nobody knows which call was the first to be heard.
     is_repeated: bool,
     /// Sessions that had their SUBACK before it was sent: client, life.
@@ -113,6 +116,7 @@ pub struct Ledger {
     /// The last step at which the node was killed or stopped.
     pub died_at: Option<usize>,
     pub wills: Wills,
+    pub upstream: Upstream,
     /// The last time at which the wall clock was set.
     pub wall_stepped_ms: Option<u64>,
 }
@@ -147,6 +151,7 @@ impl Ledger {
             bytes: payload.len(),
             sends: 0,
             acked: false,
+            is_blank: false,
             is_repeated: false,
             owed,
             entries: Vec::new(),
@@ -229,11 +234,14 @@ impl Ledger {
     /// Its author has been told that it is safe.
     pub fn acked(&mut self, id: MessageId) {
         self.message(id).acked = true;
+        self.acked_upstream(id);
     }
 
     /// It is sent without a payload: nobody keeps account of who gets it.
     pub fn empties(&mut self, id: MessageId) {
-        self.message(id).owed.clear();
+        let message = self.message(id);
+        message.owed.clear();
+        message.is_blank = true;
     }
 
     fn message(&mut self, id: MessageId) -> &mut Message {
@@ -249,6 +257,9 @@ impl Ledger {
 
     /// The store has an entry.
     pub fn committed(&mut self, entry: &Entry, now: Now) {
+        if let StreamKey::Upstream(_) = entry.stream {
+            return self.told_upstream(entry);
+        }
         if entry.message.payload.is_empty() {
             return;
         }
@@ -351,7 +362,7 @@ impl Ledger {
         for (seq, stream, _, offset, id) in &self.log {
             let is_between = match stream {
                 StreamKey::Inbox(_, user) => **user == *life.user && *offset > old.1 && *offset <= new.1,
-                StreamKey::Topic(..) | StreamKey::Everyone(_) => *seq > old.0 && *seq <= new.0,
+                StreamKey::Topic(..) | StreamKey::Everyone(_) | StreamKey::Upstream(_) => *seq > old.0 && *seq <= new.0,
             };
             let message = &self.messages[id];
             let is_kept = self.first_kept.get(stream).is_none_or(|first| first <= offset);
@@ -450,6 +461,16 @@ impl Life {
     fn granted(&self, topic: &str, confirmed: bool) -> Option<Qos> {
         let matching = |sub: &&Subscription| (sub.acked || !confirmed) && matches(&sub.filter, topic);
         self.subscriptions.iter().filter(matching).map(|sub| sub.qos).max()
+    }
+
+    /// Whether it has a confirmed subscription of just this filter.
+    pub fn has_by_name(&self, filter: &str) -> bool {
+        self.subscriptions.iter().any(|subscription| subscription.acked && subscription.filter == filter)
+    }
+
+    /// Whether the node may have such a subscription: one that nobody has confirmed counts, or may have been taken back.
+    pub fn may_have_by_name(&self, filter: &str) -> bool {
+        self.has_unsubscribed || self.subscriptions.iter().any(|subscription| subscription.filter == filter)
     }
 
     /// Whether a message fits in what the client takes.

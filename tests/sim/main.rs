@@ -3,6 +3,7 @@
 //! A failing seed is printed with the line that repeats it; `KITTIWAKE_STORY=1` has it told. `KITTIWAKE_SEEDS=N` runs
 //! N seeds instead of 1,000, `KITTIWAKE_FIRST_SEED=N` others. `KITTIWAKE_NARROW=1` has them mean what they meant to the first clients, who did less.
 
+mod asked;
 mod backend;
 mod client;
 mod client_state;
@@ -15,6 +16,7 @@ mod node;
 mod page;
 mod share;
 mod store;
+mod upstream;
 mod wills;
 mod world;
 

@@ -5,12 +5,14 @@ use crate::ledger::Ledger;
 use crate::store::{Flaky, Write};
 use crossbeam_channel::Receiver;
 use kittiwake::base::hash::KeyedHash;
-use kittiwake::base::ids::ShardId;
+use kittiwake::base::ids::{Seq, ShardId};
 use kittiwake::io::sim::{Random, SimDriver, SimNet};
 use kittiwake::shard::command::{CommandToken, Event};
 use kittiwake::shard::launch::{Assembly, LogMail, Shard};
 use kittiwake::shard::{Handle, HistoryRule, Limits, Settings, SlowPolicy, SlowRule, TopicRules};
-use kittiwake::store::{Address, Batch, Deliver, Desk, Done, Log, MemoryStore, Retention, Retentions, thread};
+use kittiwake::store::{
+    Address, Batch, Deliver, Desk, Done, Group, Log, MemoryStore, Retention, Retentions, Store, thread,
+};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -59,6 +61,8 @@ pub struct Node {
     last_shards: u16,
     /// Letters a mailbox holds in this run.
     letters_max: usize,
+    /// Messages an inbox keeps in this run.
+    pub inbox_entries: usize,
     /// Topics whose history is kept in this run.
     kept: Vec<HistoryRule>,
 }
@@ -85,7 +89,14 @@ impl Node {
         };
         let kept = if keeps { vec![rule("rooms/+"), rule("news")] } else { Vec::new() };
         retentions.history = kept.iter().map(|rule| (rule.filter.clone(), retentions.topic)).collect();
-        let inner = MemoryStore::new(retentions, KeyedHash::new(random.bits()));
+        let inbox_entries = retentions.inbox.entries;
+        let mut inner = MemoryStore::new(retentions, KeyedHash::new(random.bits()));
+        if ledger.borrow().upstream.is_wanted {
+            // The group of an earlier process.
+            let records = [crate::upstream::group()];
+            let group = Group { entries: &[], records: &records, keys: &[], seq: Seq(0) };
+            inner.append_many(group, net.now()).expect("memory does not fail");
+        }
         let flaky = Flaky { inner, next_write: Write::Works, reads_fail: Cell::new(false), ledger: Rc::clone(ledger) };
         let log = Log::open(flaky, random.bits()).expect("memory opens");
         let (store, desk) = thread::open(log);
@@ -101,6 +112,7 @@ impl Node {
             log_at_ms: 0,
             last_shards: 0,
             letters_max,
+            inbox_entries,
             kept,
         }
     }

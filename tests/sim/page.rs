@@ -86,6 +86,15 @@ impl Page {
         self.ledger = Rc::clone(ledger);
     }
 
+    /// Its life in the ledger.
+    pub fn life(&self) -> usize {
+        self.life
+    }
+
+    pub fn is_polling(&self) -> bool {
+        self.polls.is_some()
+    }
+
     pub fn device(&self) -> (String, String) {
         (self.user.clone(), self.device.clone())
     }

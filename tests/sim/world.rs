@@ -20,7 +20,7 @@ pub struct Outcome {
 }
 
 /// Virtual time within which everything must have arrived once nothing is broken any more.
-const HEALED_WITHIN_MS: u64 = 120_000;
+pub const HEALED_WITHIN_MS: u64 = 120_000;
 /// The wall clock is set by at most an hour at a time.
 const WALL_STEP_MS_MAX: i64 = 3_600_000;
 /// Steps of one run, healing included: more than ever needed, so that a shard that spins shows.
@@ -37,20 +37,22 @@ pub enum Breadth {
 
 pub struct World {
     breadth: Breadth,
-    net: SimNet,
+    pub net: SimNet,
     random: Random,
     /// A stream of its own, so that freezing changes nothing else that is drawn.
     freezes: Option<Random>,
-    ledger: Rc<RefCell<Ledger>>,
-    node: Node,
-    clients: Vec<Client>,
-    pages: Vec<Page>,
+    pub ledger: Rc<RefCell<Ledger>>,
+    pub node: Node,
+    pub clients: Vec<Client>,
+    pub pages: Vec<Page>,
     /// A stream of its own: a run without pages is the same as if there were none.
     page_random: Random,
-    backend: Backend,
+    pub backend: Backend,
     restart_at_ms: u64,
     steps: usize,
     stats: Vec<ShardStats>,
+    /// What was answered to who asked.
+    pub answers: Vec<Event>,
     /// Is owed every will, so that all are in the log, and away.
     watcher: Option<Client>,
     /// The node is being drained since then; so many shards have said that they are.
@@ -65,6 +67,10 @@ pub fn run(seed: u64, freezes: bool, breadth: Breadth) -> Outcome {
     world.set_watch();
     world.wild_time();
     world.heal();
+    if breadth == Breadth::Wide {
+        world.check_presence();
+        world.check_unread();
+    }
     world.end();
     let mut coverage = world.ledger.borrow().coverage.clone();
     coverage.marks = world.net.marks();
@@ -135,6 +141,9 @@ impl World {
         let backend = Backend::new(&ledger, devices.collect(), is_wide);
         let watcher = is_wide.then(|| Self::watcher(count + pages.len(), &net, address, &ledger));
         let keeps = is_wide && page_random.below(3) == 0;
+        // A stream of its own, as for pages.
+        let has_group = is_wide && Random::new(seed ^ 0x6e6e).below(2) == 0;
+        ledger.borrow_mut().upstream.is_wanted = has_group;
         let mut node = Node::new(&net, address, &ledger, &mut random, keeps);
         node.start(&mut random);
         let freezes = freezes.then(|| Random::new(!seed));
@@ -154,6 +163,7 @@ impl World {
             restart_at_ms,
             steps,
             stats,
+            answers: Vec::new(),
             watcher,
             draining,
             wall_offset_ms,
@@ -190,11 +200,11 @@ impl World {
         self.watcher = Some(watcher);
     }
 
-    fn now_ms(&self) -> u64 {
+    pub fn now_ms(&self) -> u64 {
         self.net.now().monotonic_ms
     }
 
-    fn hit(&self, seen: Seen) {
+    pub fn hit(&self, seen: Seen) {
         self.ledger.borrow_mut().coverage.hit(seen);
     }
 
@@ -274,13 +284,14 @@ impl World {
         self.draining = None;
         self.ledger.borrow_mut().died_at = Some(self.steps);
         self.ledger.borrow_mut().wills.node_died(self.now_ms());
+        self.ledger.borrow_mut().upstream_died();
         self.node.crash();
         self.backend.node_died();
         self.restart_at_ms = self.now_ms() + self.random.below(1_500);
     }
 
     /// One of those who could do something does it, or time passes.
-    fn step(&mut self, mood: Mood) {
+    pub fn step(&mut self, mood: Mood) {
         self.steps += 1;
         self.ledger.borrow_mut().step = self.steps;
         assert!(self.steps < STEPS_MAX, "somebody spins");
@@ -316,6 +327,7 @@ impl World {
                     let (_, shards) = self.draining.as_mut().expect("it was asked for");
                     *shards += 1;
                 }
+                answer @ (Event::User { .. } | Event::Presence { .. }) => self.answers.push(answer),
                 other => panic!("nobody asked for {other:?}"),
             }
         }
@@ -456,6 +468,7 @@ impl World {
             }
         }
         self.ledger.borrow_mut().count_proofs();
+        self.ledger.borrow().check_upstream();
     }
 
     /// Everybody leaves for good; nothing may be left of them.
@@ -488,7 +501,15 @@ impl World {
     }
 
     /// Lets the node do what it has to do, then time pass.
-    fn rest(&mut self) {
+    pub fn rest(&mut self) {
+        self.rest_briefly();
+        let limit = self.now_ms() + 1_000;
+        let next = [self.net.next_due_ms(), self.node.log_due_ms()].into_iter().flatten().min().unwrap_or(limit);
+        self.net.advance_to(next.max(self.now_ms() + 1).min(limit));
+    }
+
+    /// Lets the node do what it has to do now.
+    pub fn rest_briefly(&mut self) {
         loop {
             let due = self.due_shards();
             due.iter().for_each(|&index| self.turn(index));
@@ -504,9 +525,6 @@ impl World {
                 break;
             }
         }
-        let limit = self.now_ms() + 1_000;
-        let next = [self.net.next_due_ms(), self.node.log_due_ms()].into_iter().flatten().min().unwrap_or(limit);
-        self.net.advance_to(next.max(self.now_ms() + 1).min(limit));
     }
 
     fn check_nothing_is_left(&mut self) {

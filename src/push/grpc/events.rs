@@ -55,6 +55,7 @@ async fn serve(consumer: &mut Consumer, started: Reply, replies: &Replies) -> St
             Ok(read) => read.into_iter().map(reply).collect(),
             Err(Ended::Replaced) => return Status::aborted("another consumer reads for this group"),
             Err(Ended::Forgotten) => return Status::aborted("the group was forgotten"),
+            Err(Ended::Failed) => return Status::unavailable("the store cannot be read"),
         };
     }
 }
@@ -73,7 +74,7 @@ fn reply(read: Read) -> Reply {
 }
 
 /// Acknowledges up to a position.
-pub(super) fn acknowledge(
+pub(super) async fn acknowledge(
     api: &Api,
     call: &Call,
     request: &pb::AckEventsRequest,
@@ -81,12 +82,15 @@ pub(super) fn acknowledge(
     let (app, group) = group(api, call, &request.app, &request.group).map_err(status::of)?;
     let position = request.position.ok_or_else(|| status::of(Problem::field("position", "is missing")))?;
     let position = (Epoch(position.epoch), Offset(position.offset));
-    let acknowledged = api.events.acknowledge(app, &group, position).map_err(status::of)?;
+    let acknowledged = api.events.acknowledge(app, &group, position).await.map_err(status::of)?;
     Ok(pb::AckEventsReply { position: Some(translate::position(acknowledged)) })
 }
 
 fn group(api: &Api, call: &Call, app: &str, group: &str) -> Result<(AppId, Arc<str>), Problem> {
     let asking = api.asking(&call.caller, call.app.as_deref());
+    if group.starts_with('$') {
+        return Err(Problem::field("group", "begins with `$`: such groups are the node's own"));
+    }
     Ok((asking.app(translate::given(app))?, request::identity("group", group)?))
 }
 

@@ -102,7 +102,7 @@ impl Gateway for Service {
 
     async fn ack_events(&self, request: Request<pb::AckEventsRequest>) -> Result<Response<pb::AckEventsReply>, Status> {
         let call = Call::of(&request)?;
-        events::acknowledge(&self.api, &call, &request.into_inner()).map(Response::new)
+        events::acknowledge(&self.api, &call, &request.into_inner()).await.map(Response::new)
     }
 
     async fn get_history(&self, request: Request<pb::GetHistoryRequest>) -> Result<Response<pb::History>, Status> {

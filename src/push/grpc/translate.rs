@@ -153,7 +153,7 @@ pub(super) fn happening(what: &command::Happening) -> pb::event::Event {
             pb::event::Event::Connected(pb::Connected { session_present: *session_present })
         }
         Happening::Disconnected { reason } => {
-            pb::event::Event::Disconnected(pb::Disconnected { reason: (*reason).to_owned() })
+            pb::event::Event::Disconnected(pb::Disconnected { reason: reason.clone().into_owned() })
         }
         Happening::Published(message) => {
             let content_type = message.properties.as_ref().and_then(|properties| properties.content_type.as_deref());
@@ -165,10 +165,20 @@ pub(super) fn happening(what: &command::Happening) -> pb::event::Event {
                 content_type: content_type.unwrap_or_default().to_owned(),
             })
         }
-        Happening::Received { topic, inbox, refused } => pb::event::Event::Received(pb::Received {
+        Happening::Receipt { topic, inbox, receipt, count } => pb::event::Event::Receipt(pb::Receipt {
             topic: topic.to_string(),
             inbox: inbox.map(position),
-            refused: *refused,
+            outcome: outcome(*receipt).into(),
+            messages: *count,
         }),
+    }
+}
+
+fn outcome(receipt: command::Receipt) -> pb::Outcome {
+    match receipt {
+        command::Receipt::Delivered => pb::Outcome::Delivered,
+        command::Receipt::Refused => pb::Outcome::Refused,
+        command::Receipt::Expired => pb::Outcome::Expired,
+        command::Receipt::Trimmed => pb::Outcome::Trimmed,
     }
 }

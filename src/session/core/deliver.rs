@@ -325,6 +325,9 @@ impl Session {
         let Some(effective) = self.effective_from(&message.topic, message.publisher, since) else { return true };
         if is_expired(message, now) {
             effects.count(Counter::DroppedExpired);
+            if effects.tells_received && effective.qos.min(message.qos) > Qos::AtMostOnce {
+                effects.push(Effect::Expired { at, topic: Arc::clone(&message.topic) });
+            }
             return true;
         }
         let qos = self.taking(effective.qos.min(message.qos));

@@ -63,7 +63,7 @@ impl Session {
                 let mut inbox = self.subscriptions.iter().filter(|subscription| is_inbox(&subscription.text));
                 inbox.any(|subscription| subscription.since < gap.trimmed)
             }
-            StreamKey::Inbox(..) => false,
+            StreamKey::Inbox(..) | StreamKey::Upstream(_) => false,
         }
     }
 }

@@ -148,6 +148,7 @@ impl Shard {
                     self.trace.push("end".into());
                     self.directory.remove(id);
                 }
+                Effect::Expired { topic, .. } => self.trace.push(format!("expired {topic}")),
                 Effect::Gap(Gap::Inbox { first, entries }) => self.trace.push(format!("gap {first} {entries}")),
                 Effect::Gap(Gap::Topics(gap)) => self.trace.push(format!("gap {:?} {}", gap.stream, gap.kept_from)),
                 Effect::Close(reason) => self.trace.push(format!("close {reason:?}")),

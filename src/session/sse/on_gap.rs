@@ -36,7 +36,7 @@ pub fn on_gap(session: &mut Session, at: LoggedAt, missing: Option<Missing>, eff
 pub fn on_topics_gap(session: &mut Session, gap: &StreamGap, effects: &mut Effects) {
     let (stream, topic) = match &gap.stream {
         StreamKey::Topic(_, topic) => (Stream::Topics, Some(&**topic)),
-        StreamKey::Everyone(_) | StreamKey::Inbox(..) => (Stream::Everyone, None),
+        StreamKey::Everyone(_) | StreamKey::Inbox(..) | StreamKey::Upstream(_) => (Stream::Everyone, None),
     };
     tell(session, &Gap { stream, topic, why: Lost::Trimmed(None) }, effects);
 }

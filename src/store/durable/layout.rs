@@ -4,7 +4,7 @@
 //! ```text
 //!   g group                    the state after a commit; the numbers follow each other without a hole
 //!   s kind app name            a stream's head
-//!   e id offset                an inbox entry: seq, age, message or the number of a shared one
+//!   e id offset                an entry of an inbox or for backends: seq, age, message or the number of a shared one
 //!   o id offset                where a topic entry is: seq, age, bytes
 //!   t app seq                  a topic or everyone entry, whole: readers of topics go along these
 //!   d app seq                  the stream of which retention took this seq as the newest
@@ -38,6 +38,7 @@ pub(super) const KEY_NUMBER: u8 = b'q';
 const KIND_INBOX: u8 = 0;
 const KIND_TOPIC: u8 = 1;
 const KIND_EVERYONE: u8 = 2;
+const KIND_UPSTREAM: u8 = 3;
 
 /// How a topic entry names its stream.
 const NAME_IS_THE_TOPIC: u8 = 0;
@@ -95,6 +96,7 @@ fn put_name(out: &mut Vec<u8>, stream: &StreamKey) {
         StreamKey::Inbox(app, user) => (KIND_INBOX, app, &**user),
         StreamKey::Topic(app, topic) => (KIND_TOPIC, app, &**topic),
         StreamKey::Everyone(app) => (KIND_EVERYONE, app, ""),
+        StreamKey::Upstream(app) => (KIND_UPSTREAM, app, ""),
     };
     out.u8(kind);
     out.u16(app.0);
@@ -109,6 +111,7 @@ fn name(bytes: &[u8]) -> Option<StreamKey> {
         KIND_INBOX => Some(StreamKey::Inbox(app, name.into())),
         KIND_TOPIC => Some(StreamKey::Topic(app, name.into())),
         KIND_EVERYONE => Some(StreamKey::Everyone(app)),
+        KIND_UPSTREAM => Some(StreamKey::Upstream(app)),
         _ => None,
     }
 }
@@ -242,6 +245,7 @@ pub(super) fn write_topic_entry(entry: &Entry, made_epoch: u64, out: &mut Vec<u8
     match &entry.stream {
         StreamKey::Topic(_, topic) if *topic == entry.message.topic => out.u8(NAME_IS_THE_TOPIC),
         StreamKey::Everyone(_) => out.u8(NAME_IS_EVERYONE),
+        StreamKey::Upstream(_) => unreachable!("what is for backends is no topic's"),
         StreamKey::Topic(_, topic) | StreamKey::Inbox(_, topic) => {
             out.u8(NAME_FOLLOWS);
             out.text(topic);

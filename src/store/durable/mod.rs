@@ -19,7 +19,7 @@ mod trim;
 #[cfg(test)]
 pub(super) mod tests;
 
-use super::memory::{Retentions, topics_of};
+use super::memory::Retentions;
 use super::{Group, KnownKey, Record, RecordChange, Store, StoreFault, StreamGap, StreamHead, Usage};
 use crate::base::bytes::Write;
 use crate::base::clock::Now;
@@ -167,7 +167,7 @@ impl DurableStore {
     fn put_entry(&mut self, entry: &Entry, id: u64, made_epoch: u64, front: Front) {
         let Self { draft, scratch, .. } = self;
         scratch.clear();
-        match topics_of(&entry.stream) {
+        match entry.stream.topics_of() {
             None => {
                 layout::write_inbox_entry(entry, front.at_ms, front.shared, scratch);
                 draft.put(&layout::placed(layout::INBOX_ENTRY, id, entry.offset), scratch);

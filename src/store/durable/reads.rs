@@ -6,7 +6,6 @@ use super::{DurableStore, fault, parse_message, unreadable};
 use crate::base::ids::{AppId, Epoch, Offset, Seq};
 use crate::base::message::{Entry, Message, StreamKey};
 use crate::limits::{READ_BYTES_MAX, STORE_SHARED_MESSAGES_MAX};
-use crate::store::memory::topics_of;
 use crate::store::{Record, StoreFault, StreamGap};
 use fjall::Guard;
 use std::collections::VecDeque;
@@ -56,7 +55,7 @@ impl DurableStore {
         if from > head.last {
             return Ok(Vec::new());
         }
-        let topics = topics_of(stream);
+        let topics = stream.topics_of();
         let kind = if topics.is_some() { TOPIC_OFFSET } else { INBOX_ENTRY };
         let range = layout::placed(kind, head.id, Offset(from))..=layout::placed(kind, head.id, Offset(head.last));
         let epoch = Epoch(self.state.epoch(head.made_epoch));

@@ -77,7 +77,14 @@ fn files(below: &Path, found: &mut Vec<PathBuf>) {
 
 fn kept() -> Retentions {
     let retention = Retention { entries: 50, age: Duration::MAX, forget_after: Duration::MAX };
-    Retentions { inbox: retention, topic: retention, everyone: retention, history: Vec::new(), keys: 100 }
+    Retentions {
+        inbox: retention,
+        topic: retention,
+        everyone: retention,
+        upstream: retention,
+        history: Vec::new(),
+        keys: 100,
+    }
 }
 
 /// Something of everything, in several commits.

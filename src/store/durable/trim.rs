@@ -11,7 +11,7 @@ use crate::limits::{
     FORGOTTEN_GAPS_MAX, STORE_FRONTS_MAX, STORE_SWEEP_ENTRIES_MAX, STORE_SWEEP_STREAMS_MAX, STORE_TRIM_ENTRIES_MAX,
 };
 use crate::store::StoreFault;
-use crate::store::memory::{Retention, is_over, topics_of};
+use crate::store::memory::{Retention, is_over};
 
 /// Whether retention has anything to take of a stream now.
 pub(super) fn has_excess(head: &Head, retention: Retention, now: Now) -> bool {
@@ -43,7 +43,7 @@ impl DurableStore {
     /// `STORE_TRIM_ENTRIES_MAX`. How many went.
     pub(super) fn trim(&mut self, stream: &StreamKey, most: usize, now: Now) -> Result<usize, StoreFault> {
         let retention = self.retentions.of(stream);
-        let topics = topics_of(stream);
+        let topics = stream.topics_of();
         let mut head = self.heads.get_mut().find(stream).expect("it is at hand").head;
         let before = head.trimmed;
         let mut gone = 0;
@@ -109,7 +109,7 @@ impl DurableStore {
 
     /// Some of the oldest entries: those of earlier commits, then those of this one.
     fn read_fronts(&self, stream: &StreamKey, head: &Head) -> Result<std::collections::VecDeque<Front>, StoreFault> {
-        let is_inbox = topics_of(stream).is_none();
+        let is_inbox = stream.topics_of().is_none();
         let kind = if is_inbox { INBOX_ENTRY } else { TOPIC_OFFSET };
         let parse = |value: &[u8]| {
             let parsed = if is_inbox { layout::parse_inbox_front(value) } else { layout::parse_topic_offset(value) };
@@ -194,7 +194,7 @@ impl DurableStore {
         self.draft.remove(&layout::stream_key(stream));
         self.heads.get_mut().remove(stream);
         self.state.streams -= 1;
-        let Some(app) = topics_of(stream).filter(|_| head.trimmed != Seq(0)) else { return Ok(()) };
+        let Some(app) = stream.topics_of().filter(|_| head.trimmed != Seq(0)) else { return Ok(()) };
         self.draft.remove(&layout::sequenced(GAP, app, head.trimmed));
         self.draft.put(&layout::sequenced(FORGOTTEN, app, head.trimmed), &layout::gap_value(stream));
         let forgotten = self.forgotten.entry(app).or_default();

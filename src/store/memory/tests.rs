@@ -8,7 +8,14 @@ const AGE_MS: u64 = 10_000;
 fn small() -> Retentions {
     let age = Duration::from_millis(AGE_MS);
     let retention = Retention { entries: 3, age, forget_after: age * 2 };
-    Retentions { inbox: retention, topic: retention, everyone: retention, history: Vec::new(), keys: 4 }
+    Retentions {
+        inbox: retention,
+        topic: retention,
+        everyone: retention,
+        upstream: retention,
+        history: Vec::new(),
+        keys: 4,
+    }
 }
 
 fn log() -> Log<MemoryStore> {

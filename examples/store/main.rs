@@ -1,11 +1,15 @@
 //! How fast the durable store is on a disk: messages a second, CPU and commit latency by the number of messages that one
-//! commit holds, beside a file that gets the same bytes with one fdatasync a commit, and beside the store in memory.
+//! commit holds, beside a file that gets the same bytes with one fdatasync a commit, and beside the store in memory. Then, with
+//! the gateway itself: the time of a start with many sessions that are away, their memory, and how fast they come back.
 //!
 //! ```text
-//! cargo run --release --example store -- DIR [MESSAGES]
+//! cargo build --release && cargo run --release --example store -- DIR [MESSAGES [SESSIONS [RESUMED]]]
 //! ```
+//! Without numbers: 400,000 messages a row, 1,000,000 sessions, of which 100,000 come back with 10 messages each.
 //! A message has 200 bytes and goes to one of 100,000 inboxes, so each commit touches as many streams as it has messages.
 //! CPU is that of all threads of the process, the database's own among them.
+
+mod sessions;
 
 use kittiwake::base::clock::Now;
 use kittiwake::base::hash::KeyedHash;
@@ -147,6 +151,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let directory = arguments.next().ok_or("which directory?")?;
     let messages = arguments.next().map_or(Ok(400_000), |text| text.parse())?;
+    let sessions = arguments.next().map_or(Ok(1_000_000), |text| text.parse())?;
+    let resumed = arguments.next().map_or(Ok(100_000.min(sessions)), |text| text.parse())?;
+    if sessions == 0 || resumed > sessions {
+        return Err("no more sessions can come back than there are, and there is one at least".into());
+    }
     let directory = Path::new(&directory);
     fs::create_dir_all(directory)?;
 
@@ -170,5 +179,5 @@ fn main() -> Result<(), Box<dyn Error>> {
     let began = Instant::now();
     drop(open(&directory.join("data"))?);
     println!("opened   again in {:.0} ms", began.elapsed().as_secs_f64() * 1_000.0);
-    Ok(())
+    Ok(sessions::measure(&directory.join("gateway"), sessions, resumed).map_err(|error| error.to_string())?)
 }
