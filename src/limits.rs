@@ -4,12 +4,14 @@
 //! Nothing in the product grows without one of these beside it, and every full thing says what then happens.
 
 mod control;
+mod defence;
 #[cfg(test)]
 mod tests;
 
 use core::time::Duration;
 
 pub use control::*;
+pub use defence::*;
 
 // --- the turn -------------------------------------------------------------------------------------------------
 

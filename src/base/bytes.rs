@@ -99,6 +99,7 @@ impl<'a> Reader<'a> {
             response_topic: self.option(|reader| reader.text().map(Into::into))?,
             correlation_data: self.option(|reader| reader.binary().map(Into::into))?,
             user: self.list(|reader| Some((reader.text()?.into(), reader.text()?.into())))?,
+            collapse: None,
         })
     }
 }

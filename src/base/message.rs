@@ -29,7 +29,7 @@ pub struct Message {
     pub properties: Option<Box<Properties>>,
 }
 
-/// MQTT 5 PUBLISH properties that a server passes on unaltered.
+/// MQTT 5 PUBLISH properties that a server passes on unaltered, and what of a push has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Properties {
     /// Payload Format Indicator 1: UTF-8.
@@ -40,6 +40,9 @@ pub struct Properties {
     pub response_topic: Option<Box<str>>,
     /// Correlation Data.
     pub correlation_data: Option<Box<[u8]>>,
+    /// What makes messages of one topic replace each other where they wait for a slow client. It is not stored: what is
+    /// logged waits in the log.
+    pub collapse: Option<Box<str>>,
     /// User Properties in order.
     pub user: Vec<(Box<str>, Box<str>)>,
 }

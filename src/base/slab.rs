@@ -28,12 +28,13 @@ pub struct Slab<T> {
     entries: slab::Slab<Entry<T>>,
     generation: u32,
     max: u32,
+    end: u32,
 }
 
 impl<T> Slab<T> {
     /// Reserves address space for `max` values.
     pub fn new(max: u32) -> Self {
-        Self { entries: slab::Slab::with_capacity(max as usize), generation: 0, max }
+        Self { entries: slab::Slab::with_capacity(max as usize), generation: 0, max, end: 0 }
     }
 
     /// Puts a value in; the value itself when the slab is full.
@@ -44,6 +45,7 @@ impl<T> Slab<T> {
         self.generation = if self.generation == GENERATION_MAX { 1 } else { self.generation + 1 };
         let index = self.entries.insert(Entry { generation: self.generation, value });
         let index = u32::try_from(index).expect("indexes stay below the maximum, a u32");
+        self.end = self.end.max(index + 1);
         Ok(Key { index, generation: self.generation })
     }
 
@@ -93,6 +95,11 @@ impl<T> Slab<T> {
             let index = u32::try_from(index).expect("indexes stay below the maximum, a u32");
             (Key { index, generation: e.generation }, &e.value)
         })
+    }
+
+    /// One past the highest index that was ever used.
+    pub fn end(&self) -> u32 {
+        self.end
     }
 
     /// Values inside.

@@ -94,6 +94,12 @@ pub const KEYS: &[Key] = &[
     key("api.listen", Kind::Text, Default::Text("127.0.0.1:7700"), "address of the API: HTTP with JSON, and gRPC"),
     key("api.keys", Kind::List, Default::List(&[]), "bearer keys of the API, each APPS:KEY with apps joined by + or *"),
     key(
+        "api.push_rate",
+        integer(0, limits::RATE_MAX as u64),
+        Default::Integer(0),
+        "messages a second that one app may push, a list counting each user, ten times as many at once; 0: any",
+    ),
+    key(
         "node.shards",
         integer(0, limits::SHARDS_MAX as u64),
         Default::Integer(0),
@@ -136,6 +142,12 @@ pub const KEYS: &[Key] = &[
         Kind::List,
         Default::List(&[]),
         "topics of which is told who subscribes to them by name, as filters",
+    ),
+    key(
+        "topics.slow",
+        Kind::List,
+        Default::List(&[]),
+        "what becomes of messages of QoS 0 for a client that reads slowly, each FILTER=POLICY such as ticks/#=conflate; the first that matches decides, without one it is drop_newest",
     ),
     key(
         "store.data_dir",
@@ -300,6 +312,72 @@ pub const KEYS: &[Key] = &[
         integer(0, 1 << 40),
         Default::Integer(limits::RETAINED_BYTES_MAX as u64),
         "bytes of their topics, payloads and properties, likewise",
+    ),
+    key(
+        "limits.buffer_bytes",
+        integer(0, 1 << 40),
+        Default::Integer(0),
+        "bytes on their way in or out, shared out among the shards, at least 16 MiB each; 0: 256 MiB a shard",
+    ),
+    key(
+        "limits.enforce",
+        Kind::Choice(&["refuse", "alert", "off"]),
+        Default::Text("refuse"),
+        "what happens to whoever is over a rate or banned; alert: it is let in and counted",
+    ),
+    key(
+        "limits.allow",
+        Kind::List,
+        Default::List(&["127.0.0.0/8", "::1"]),
+        "addresses and ranges that are never refused for a rate or a ban of their address",
+    ),
+    key(
+        "limits.connect_rate",
+        integer(0, limits::RATE_MAX as u64),
+        Default::Integer(limits::CONNECT_RATE as u64),
+        "connections a second of one address (IPv6: one /64), ten times as many at once; 0: any",
+    ),
+    key(
+        "limits.user_connect_rate",
+        integer(0, limits::RATE_MAX as u64),
+        Default::Integer(limits::USER_CONNECT_RATE as u64),
+        "connections a second of one user, likewise",
+    ),
+    key(
+        "limits.publish_rate",
+        integer(0, limits::RATE_MAX as u64),
+        Default::Integer(0),
+        "publishes a second of one device, as many at once; 0: any",
+    ),
+    key(
+        "limits.publish_bytes",
+        integer(0, limits::RATE_MAX as u64),
+        Default::Integer(0),
+        "bytes a second of those, likewise",
+    ),
+    key(
+        "limits.publish_over",
+        Kind::Choice(&["pause", "close"]),
+        Default::Text("pause"),
+        "what happens to whoever publishes more: it is read more slowly, or closed with 0x96",
+    ),
+    key(
+        "limits.ban_weight",
+        integer(0, limits::RATE_MAX as u64),
+        Default::Integer(limits::BAN_WEIGHT as u64),
+        "weight of recent offences from which on an address or a user is banned; 0: nobody is",
+    ),
+    key(
+        "limits.ban_time",
+        duration(SECOND, YEAR),
+        Default::Duration(limits::BAN_TIME),
+        "how long the first ban lasts; each further one lasts twice as long",
+    ),
+    key(
+        "limits.ban_time_max",
+        duration(SECOND, YEAR),
+        Default::Duration(limits::BAN_TIME_MAX),
+        "how long a ban lasts at most",
     ),
 ];
 

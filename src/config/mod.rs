@@ -5,6 +5,7 @@
 //! which beats the file, which beats the default; a [`Config`] that exists can be served.
 
 mod api_keys;
+mod defence;
 pub mod keys;
 mod layers;
 pub mod token_keys;
@@ -16,7 +17,7 @@ use crate::base::ids::AppId;
 use crate::io::probe::Choice;
 use crate::limits;
 use crate::push::ApiKey;
-use crate::shard::TopicRules;
+use crate::shard::{Defence, TopicRules};
 use crate::wire::http::{OriginError, Origins};
 use core::fmt;
 use core::time::Duration;
@@ -93,6 +94,8 @@ pub struct Limits {
     pub retained_messages: usize,
     /// Bytes of their topics, payloads and properties.
     pub retained_bytes: usize,
+    /// Bytes on their way in or out; `None`: so many a shard.
+    pub buffer_bytes: Option<usize>,
     /// Events that an app's backends may still read.
     pub events_keep: usize,
     /// How long they may.
@@ -110,6 +113,8 @@ pub struct Config {
     pub api_listen: SocketAddr,
     /// Who may use the API; none: whoever reaches it.
     pub api_keys: Vec<ApiKey>,
+    /// Messages a second that each app may push; none: any.
+    pub push_rate: Option<u32>,
     /// Shards; `None`: one per core.
     pub shards: Option<usize>,
     /// How shards wait on sockets.
@@ -142,6 +147,8 @@ pub struct Config {
     pub rights: Lists,
     /// Bounds.
     pub limits: Limits,
+    /// Rates and bans.
+    pub defence: Defence,
 }
 
 /// `auth.mode = "jwt"`.
@@ -249,6 +256,7 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         inbox_age: values.duration("limits.inbox_age"),
         retained_messages: size(values, "limits.retained_messages"),
         retained_bytes: size(values, "limits.retained_bytes"),
+        buffer_bytes: whole(values, "limits.buffer_bytes"),
         events_keep: size(values, "events.keep"),
         events_keep_age: values.duration("events.keep_age"),
     };
@@ -262,6 +270,7 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
     let apps = apps(values.list("node.apps"))?;
     Ok(Config {
         edge_listen,
+        push_rate: whole(values, "api.push_rate").and_then(|rate| u32::try_from(rate).ok()),
         api_keys: api_keys::parse(values.list("api.keys"), &apps)?,
         origins: origins(values.list("edge.origins"))?,
         api_listen: address("api.listen (--api)", values.text("api.listen"))?,
@@ -278,13 +287,18 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         sys_users: values.list("auth.sys_users").to_vec(),
         data_dir: Some(values.text("store.data_dir")).filter(|text| !text.is_empty()).map(PathBuf::from),
         accept_loss: false,
-        topics: topics::parse(values.list("topics.history"), values.list("topics.presence"))?,
+        topics: topics::parse(
+            values.list("topics.history"),
+            values.list("topics.presence"),
+            values.list("topics.slow"),
+        )?,
         webhook: webhook::parse(values, &apps)?,
         user_template: user_template(values.text("auth.user"))?,
         tokens: tokens(values, &apps)?,
         rights: Lists { publish: patterns(values, "auth.publish")?, subscribe: patterns(values, "auth.subscribe")? },
         apps,
         limits,
+        defence: defence::parse(values)?,
     })
 }
 

@@ -100,7 +100,10 @@ fn a_list_in_the_environment_is_separated_by_commas() {
 
 #[test]
 fn unknown_keys_are_errors_wherever_they_come_from() {
-    assert_eq!(line_of(from_file("[api]\nport = 1")), "api.port: there is no such key; allowed: api.listen, api.keys",);
+    assert_eq!(
+        line_of(from_file("[api]\nport = 1")),
+        "api.port: there is no such key; allowed: api.listen, api.keys, api.push_rate",
+    );
     assert_eq!(
         line_of(from_file("[nodes]")),
         "nodes: there is no such key; allowed: [edge], [api], [node], [topics], [store], [events], [webhook], [auth], [limits]",

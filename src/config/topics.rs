@@ -1,17 +1,18 @@
-//! `topics.history` and `topics.presence`: what is kept and shown of topics, by filter.
+//! `topics.history`, `topics.presence` and `topics.slow`: what is kept and shown of topics, and what becomes of their
+//! messages for slow readers, by filter.
 
 use super::ConfigError;
 use super::keys::parse_duration;
 use super::layers::one_line;
 use crate::limits::{HISTORY_ENTRIES_MAX, TOPIC_RULES_MAX};
 use crate::router::filter::check_filter;
-use crate::shard::{HistoryRule, TopicRules};
+use crate::shard::{HistoryRule, SlowPolicy, SlowRule, TopicRules};
 use core::time::Duration;
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Reads both lists.
-pub(super) fn parse(history: &[String], presence: &[String]) -> Result<TopicRules, ConfigError> {
+/// Reads all lists.
+pub(super) fn parse(history: &[String], presence: &[String], slow: &[String]) -> Result<TopicRules, ConfigError> {
     let history = of("topics.history", history, HISTORY, |entry| {
         // A filter may hold `=`, a count and an age do not.
         let (filter, keep) = entry.rsplit_once('=')?;
@@ -21,11 +22,27 @@ pub(super) fn parse(history: &[String], presence: &[String]) -> Result<TopicRule
         Some(HistoryRule { filter: filter_of(filter)?, entries, age })
     })?;
     let presence = of("topics.presence", presence, PRESENCE, filter_of)?;
-    Ok(TopicRules { history, presence })
+    let slow = of("topics.slow", slow, SLOW, |entry| {
+        let (filter, policy) = entry.rsplit_once('=')?;
+        let policy = match policy {
+            "drop_newest" => SlowPolicy::DropNewest,
+            "drop_oldest" => SlowPolicy::DropOldest,
+            "conflate" => SlowPolicy::Conflate,
+            "close" => SlowPolicy::Close,
+            _ => return None,
+        };
+        // An inbox's messages have rules of their own topic: `$inbox/LABEL`.
+        let is_inbox = filter.starts_with("$inbox/") && check_filter(filter).is_ok();
+        let filter = if is_inbox { filter.into() } else { filter_of(filter)? };
+        Some(SlowRule { filter, policy })
+    })?;
+    Ok(TopicRules { history, presence, slow })
 }
 
 const HISTORY: &str = "FILTER=COUNT/AGE, such as rooms/+=100/24h: a topic filter that does not begin with $, 1 to 10000000 \
      messages, 1s to 365d";
+const SLOW: &str = "FILTER=POLICY, such as ticks/#=conflate: a topic filter that does not begin with $, or one of $inbox/; \
+     drop_newest, drop_oldest, conflate or close";
 const PRESENCE: &str = "topic filters that do not begin with $, such as rooms/+";
 
 fn of<T>(
@@ -53,7 +70,7 @@ mod tests {
 
     fn history(entries: &[&str]) -> Result<TopicRules, ConfigError> {
         let entries: Vec<String> = entries.iter().map(|&entry| entry.to_owned()).collect();
-        parse(&entries, &[])
+        parse(&entries, &[], &[])
     }
 
     #[test]
@@ -74,7 +91,24 @@ mod tests {
             let error = history(&[filter]).expect_err("it is no filter").to_string();
             assert!(error.starts_with("topics.history: ") && !error.contains('\n'), "{error}");
         }
-        assert!(parse(&[], &["$inbox/#".to_owned()]).is_err() && parse(&[], &["rooms/+".to_owned()]).is_ok());
+        let presence = |entry: &str| parse(&[], &[entry.to_owned()], &[]);
+        assert!(presence("$inbox/#").is_err() && presence("rooms/+").is_ok());
+    }
+
+    #[test]
+    fn a_topics_slow_readers_are_dealt_with_in_one_of_four_ways() {
+        let slow = |entry: &str| parse(&[], &[], &[entry.to_owned()]).map(|rules| rules.slow[0].policy);
+        for (entry, policy) in [
+            ("a/+=drop_newest", SlowPolicy::DropNewest),
+            ("a=b=drop_oldest", SlowPolicy::DropOldest),
+            ("$inbox/ticks=conflate", SlowPolicy::Conflate),
+            ("#=close", SlowPolicy::Close),
+        ] {
+            assert_eq!(slow(entry), Ok(policy), "{entry}");
+        }
+        for entry in ["", "a", "a=", "a=drop", "=close", "$SYS/#=close", "a/#/b=close"] {
+            assert!(slow(entry).is_err(), "{entry}");
+        }
     }
 
     #[test]

@@ -224,6 +224,13 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
         if listener.closing {
             return;
         }
+        let listener_id = listener.id;
+        if !self.handler.admits(core, listener_id, peer) {
+            // Dropped, and so closed, before it has cost an entry, a watch or a byte.
+            core.totals.turned_away += 1;
+            return;
+        }
+        let listener = &mut core.listeners[number as usize];
         if has_room && listener.lobby.is_empty() {
             let listener = listener.id;
             self.admit(listener, socket, peer);

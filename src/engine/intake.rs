@@ -156,7 +156,7 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
 
     /// A block for bytes that stay: leaves room for control frames and receives.
     pub(super) fn take_data_block(&mut self, bytes: usize) -> Option<Block> {
-        self.pool.take_leaving(bytes, self.pool_reserve)
+        self.pool.take_leaving(bytes, self.pool_reserve + self.payloads.bytes())
     }
 
     pub(super) fn insert_held(&mut self, held: Held) -> u32 {

@@ -7,7 +7,7 @@
 //!
 //! # Files
 //! [`turn`](Engine::turn) the order of everything · `table` the hot entry and its states · `admission` listeners,
-//! guests, moving, connecting · `intake` bytes in · `outbox` bytes out · `lifecycle` terminate, join, close · [`mail`].
+//! guests, moving, connecting · `memory` what is on its way, and what is left · `intake` bytes in · `outbox` bytes out · `lifecycle` terminate, join, close · [`mail`].
 //!
 //! # Transforms
 //! A connection may have a [`Transform`], which the handler sets. It stands in two places alone: in `Engine::offer`,
@@ -23,6 +23,7 @@ mod admission;
 mod intake;
 mod lifecycle;
 pub mod mail;
+mod memory;
 mod outbox;
 mod table;
 #[cfg(test)]
@@ -30,6 +31,7 @@ mod tests;
 mod turn;
 
 pub use admission::{ConnectRefused, Departure};
+pub use memory::Pressure;
 pub use outbox::{Refused, Room};
 
 use crate::base::block::BlockPool;
@@ -43,6 +45,7 @@ use crate::limits;
 use admission::Listener;
 use intake::Held;
 use mail::{Mailbox, Mailer, Post, Undelivered};
+use memory::Payloads;
 use outbox::{Outbox, Queued};
 use std::collections::VecDeque;
 use std::io;
@@ -119,6 +122,8 @@ pub enum CloseCause {
     Lingered,
     /// No block was left for what it sent.
     OutOfBlocks,
+    /// Memory was short, and it had more than others waiting.
+    Shed,
     /// The driver had no room to install it: an errno.
     NotInstalled(i32),
 }
@@ -139,6 +144,16 @@ pub trait Handler<D: Driver>: Sized {
 
     /// What may stand between a connection and its socket; [`Plain`] when nothing ever does.
     type Transform: Transform;
+
+    /// A socket has come, and may have to wait for room. `false` closes it before anything else is done for it.
+    fn admits(
+        &mut self,
+        _core: &mut Core<D, Self::Letter, Self::Transform>,
+        _listener: ListenerId,
+        _peer: SocketAddr,
+    ) -> bool {
+        true
+    }
 
     /// A guest has come; its handshake deadline is set. Its tag is 0 until [`Core::set_tag`].
     fn on_accept(
@@ -238,6 +253,10 @@ pub struct Core<D, L, T = Plain> {
     transforms: Slab<T>,
     outboxes: Slab<Outbox>,
     segments: Slab<Queued>,
+    /// Payloads that segments share.
+    payloads: Payloads,
+    /// The outbox to look at next when memory is short.
+    shed_next: u32,
     listeners: Vec<Listener>,
     guests: usize,
     /// Connections to read from, or to offer held bytes of.
@@ -261,6 +280,10 @@ pub struct Totals {
     pub turns: u64,
     /// Connections accepted.
     pub accepted: u64,
+    /// Sockets that came and were closed because the handler does not admit them.
+    pub turned_away: u64,
+    /// Connections closed because memory was short.
+    pub shed: u64,
     /// Times accepting paused for want of room.
     pub accept_pauses: u64,
     /// Connections opened by us.
@@ -312,6 +335,8 @@ pub struct Counts {
     pub outboxes: usize,
     /// Segments queued in them.
     pub segments: usize,
+    /// Bytes on their way in or out.
+    pub memory: usize,
     /// Deadlines.
     pub timers: usize,
     /// Letters not yet posted.
@@ -342,6 +367,12 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
     /// The driver, to ask its name or what only it knows. Its connections belong to the engine.
     pub fn driver(&self) -> &D {
         &self.driver
+    }
+
+    /// Guests there may be besides those there are.
+    pub fn guest_room(&self) -> usize {
+        let connections = self.table.max() as usize - self.table.len();
+        self.settings.guests_max.saturating_sub(self.guests).min(connections)
     }
 
     /// The handler's number for a connection; none when the id is stale.
@@ -453,6 +484,7 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
             transforms: self.transforms.len(),
             outboxes: self.outboxes.len(),
             segments: self.segments.len(),
+            memory: self.memory_used(),
             timers: self.wheel.len(),
             mail_waiting: self.mailer.waiting(),
             listeners: self.listeners.iter().filter(|listener| listener.is_open()).count(),

@@ -26,6 +26,8 @@ const BLOCK_BYTES_MAX: usize = BLOCK_CLASSES[BLOCK_CLASSES.len() - 1];
 pub enum Room {
     /// Messages: refused when the outbox is full.
     Data,
+    /// Messages of QoS 0: when memory is short they are refused first, where much is waiting already.
+    Spare,
     /// Acknowledgements, pings, disconnects: have their own room. A peer that leaves even that full is closed.
     Control,
 }
@@ -55,11 +57,18 @@ pub(super) struct Outbox {
     transform: u32,
     /// unless that is to leave as it is.
     raw: bool,
+    /// Whose it is.
+    pub owner: ConnectionId,
 }
 
 impl Outbox {
-    fn new(transform: u32) -> Self {
-        Self { filling: None, filled: 0, first: NONE, last: NONE, bytes: 0, transform, raw: false }
+    fn new(transform: u32, owner: ConnectionId) -> Self {
+        Self { filling: None, filled: 0, first: NONE, last: NONE, bytes: 0, transform, raw: false, owner }
+    }
+
+    /// What waits in it.
+    pub fn bytes(&self) -> usize {
+        self.bytes as usize
     }
 
     /// The connection has a transform from now on; what was written before leaves as it is.
@@ -120,7 +129,7 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
         }
         let index = self.outbox_with_room(id, room, payload.len())?;
         // One place each for what is filled raw, for the filling block, and for the payload.
-        if self.segments.max() as usize - self.segments.len() < 3 {
+        if self.segments.max() as usize - self.segments.len() < 3 || !self.has_memory_for(room, payload) {
             return Err(self.refuse(id, room));
         }
         let outbox = self.outboxes.at(index);
@@ -128,6 +137,7 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
             self.make_room(id, index, room, 0)?;
         }
         self.queue_filling(index, payload.len());
+        self.payloads.take(payload);
         self.queue_segment(index, Segment::Shared(payload.clone()));
         self.outboxes.at_mut(index).bytes += payload.len() as u32;
         self.totals.writes += 1;
@@ -169,6 +179,16 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
         self.settings.outbox_bytes_max.saturating_sub(self.outbox_bytes(id))
     }
 
+    /// Whether so many bytes would be within the bound of its outbox.
+    pub fn has_outbox_room(&self, id: ConnectionId, room: Room, bytes: usize) -> bool {
+        self.outbox_bytes(id) + bytes <= self.outbox_bytes_max(room)
+    }
+
+    /// Whether a head of so many bytes and the payload behind it would be taken.
+    pub fn has_room_for(&self, id: ConnectionId, room: Room, head: usize, payload: &Bytes) -> bool {
+        self.has_outbox_room(id, room, head + payload.len()) && self.has_memory_for(room, payload)
+    }
+
     /// Asks for one [`Handler::on_drained`], when the outbox is low and less than now is in it: what was refused may be
     /// large. `false`: it is empty already, nothing will be told.
     pub fn ask_drained(&mut self, id: ConnectionId) -> bool {
@@ -186,7 +206,7 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
         if connection.outbox == NONE {
             let outbox = self
                 .outboxes
-                .insert(Outbox::new(connection.transform))
+                .insert(Outbox::new(connection.transform, id))
                 .expect("there is an outbox for each connection");
             connection.outbox = outbox.index;
         }
@@ -194,11 +214,7 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
         if !connection.has(flag::SENDING) && connection.newly(flag::DIRTY) {
             self.dirty.push_back(id);
         }
-        let bytes_max = match room {
-            Room::Data => self.settings.outbox_bytes_max,
-            Room::Control => self.settings.outbox_bytes_max + self.settings.outbox_control_bytes_max,
-        };
-        if self.outboxes.at(index).bytes as usize + len > bytes_max {
+        if self.outboxes.at(index).bytes as usize + len > self.outbox_bytes_max(room) {
             return Err(self.refuse(id, room));
         }
         Ok(index)
@@ -208,7 +224,7 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
     #[cold]
     fn refuse(&mut self, id: ConnectionId, room: Room) -> Refused {
         match room {
-            Room::Data => {
+            Room::Data | Room::Spare => {
                 self.totals.refused += 1;
                 Refused::Full
             }
@@ -280,10 +296,11 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
 
     /// Bytes of the pool that a write leaves to others.
     fn left_by(&self, room: Room) -> usize {
-        match room {
-            Room::Data => self.pool_reserve,
-            Room::Control => self.pool_reserve / 2,
-        }
+        self.payloads.bytes()
+            + match room {
+                Room::Data | Room::Spare => self.pool_reserve,
+                Room::Control => self.pool_reserve / 2,
+            }
     }
 
     /// Moves the filling block to the end of the queue. `followers` are the bytes that come behind it under one head.
@@ -434,7 +451,7 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
     pub(super) fn give_segment(&mut self, segment: Segment) {
         match segment {
             Segment::Block { block, .. } => self.pool.give(block),
-            Segment::Shared(payload) => drop(payload),
+            Segment::Shared(payload) => self.payloads.give(&payload),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The turn: what a shard does, in order, for ever.
 
 use super::mail::{Mailbox, Mailer, Post};
+use super::memory::Payloads;
 use super::table::{Purpose, key, parse};
 use super::{Core, Engine, Handler, MoreWork, Settings, Totals};
 use crate::base::block::BlockPool;
@@ -40,6 +41,8 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
             transforms: Slab::new(max),
             outboxes: Slab::new(max),
             segments: Slab::new(SEGMENTS_MAX),
+            payloads: Payloads::default(),
+            shed_next: 0,
             listeners: Vec::new(),
             guests: 0,
             ready: VecDeque::new(),
@@ -64,6 +67,7 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
         let jobs = self.handler.run_jobs(&mut self.core);
         self.read_ready();
         self.handler.on_turn_end(&mut self.core);
+        self.core.relieve();
         self.end_connections();
         self.admit_waiting();
         self.core.mailer.post_all();

@@ -60,6 +60,12 @@ fn the_readme_says_the_limits_that_users_meet() {
         ("LAGGING_MESSAGES_MAX", LAGGING_MESSAGES_MAX.to_string()),
         ("LAGGING_BYTES_MAX", LAGGING_BYTES_MAX.to_string()),
         ("LOG_QUEUE_MAX", LOG_QUEUE_MAX.to_string()),
+        ("SLOW_SESSION_MESSAGES_MAX", SLOW_SESSION_MESSAGES_MAX.to_string()),
+        ("COLLAPSE_BYTES_MAX", COLLAPSE_BYTES_MAX.to_string()),
+        ("BANS_MAX", BANS_MAX.to_string()),
+        ("BANNED_RANGES_MAX", BANNED_RANGES_MAX.to_string()),
+        ("BAN_REASON_BYTES_MAX", BAN_REASON_BYTES_MAX.to_string()),
+        ("ALLOWED_RANGES_MAX", ALLOWED_RANGES_MAX.to_string()),
     ];
     for (name, value) in &rows {
         assert!(readme.contains(&format!("\n| `{name}` | {value} | ")), "README lacks {name}, {value}");

@@ -5,7 +5,7 @@ use crate::auth::{Lists, Rights};
 use crate::base::ids::AppId;
 use crate::config::Config;
 use crate::push::Gateway;
-use crate::shard::command::{CommandError, CommandToken, ConnectionQuery, HistoryQuery, Push, Watch};
+use crate::shard::command::{BanCommand, CommandError, CommandToken, ConnectionQuery, HistoryQuery, Push, Watch};
 use crate::shard::{Handle, Limits, Settings};
 use crate::store::{Request, RequestToken, StoreError};
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -45,6 +45,8 @@ pub(super) fn settings(config: &Config, shards: u16, capacity: Capacity) -> io::
             inbox_age: limits.inbox_age,
             retained_messages: limits.retained_messages,
             retained_bytes: limits.retained_bytes,
+            buffer_bytes: limits.buffer_bytes,
+            defence: config.defence.clone(),
             events_entries: limits.events_keep,
             events_age: limits.events_keep_age,
         },
@@ -91,6 +93,10 @@ impl Gateway for Handle {
 
     fn presence(&self, app: AppId, topic: Arc<str>, token: CommandToken) -> Result<(), CommandError> {
         Self::presence(self, app, topic, token)
+    }
+
+    fn bans(&self, command: BanCommand, token: CommandToken) -> Result<(), CommandError> {
+        Self::bans(self, command, token)
     }
 
     fn watch(&self, watch: &Arc<Watch>) -> Result<(), CommandError> {

@@ -136,7 +136,7 @@ fn api(config: &Config, address: SocketAddr, control: &Arc<Control>) -> io::Resu
     let sources = Sources { wall_ms, new_id };
     let is_loopback = address.ip().to_canonical().is_loopback();
     let keys = ApiKeys::new(config.api_keys.clone());
-    Ok(Api::new(Arc::clone(control), rules, sources, keys, is_loopback))
+    Ok(Api::new(Arc::clone(control), rules, sources, keys, is_loopback).with_push_rate(config.push_rate))
 }
 
 fn sys(config: &Config) -> admin::sys::Publishing {

@@ -3,8 +3,8 @@
 use crate::base::ids::{AppId, Qos};
 use crate::limits;
 use crate::shard::command::{
-    CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, HistoryPage, HistoryQuery, Present, Push,
-    Pushed, ShardStats, UserState, Watch,
+    BanAnswer, BanCommand, CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, HistoryPage,
+    HistoryQuery, Present, Push, Pushed, ShardStats, UserState, Watch,
 };
 use crate::store::handle::{Request, RequestToken, StoreError};
 use core::time::Duration;
@@ -35,6 +35,8 @@ pub trait Gateway: Send + Sync {
     fn history(&self, query: HistoryQuery, token: CommandToken) -> Result<(), CommandError>;
     /// Asks who subscribes to a topic; [`Event::Presence`] answers.
     fn presence(&self, app: AppId, topic: Arc<str>, token: CommandToken) -> Result<(), CommandError>;
+    /// Lists, adds or lifts bans; [`Event::Bans`] answers.
+    fn bans(&self, command: BanCommand, token: CommandToken) -> Result<(), CommandError>;
     /// Has the shards tell of these and nothing else, from the next command that they answer at the latest.
     fn watch(&self, watch: &Arc<Watch>) -> Result<(), CommandError>;
     /// Asks the log itself; its answer comes as [`crate::shard::command::Notice::Answered`].
@@ -69,6 +71,7 @@ enum Waiter {
     User(oneshot::Sender<Result<UserState, CommandError>>),
     History(oneshot::Sender<Result<HistoryPage, CommandError>>),
     Presence(oneshot::Sender<Option<Present>>),
+    Bans(oneshot::Sender<Result<BanAnswer, CommandError>>),
     Stats(Gathering<ShardStats>),
     Connections(Gathering<Vec<ConnectionFigures>>),
 }
@@ -109,9 +112,12 @@ impl Waiter {
         match self {
             Self::Stats(gathering) => gathering.finish(),
             Self::Connections(gathering) => gathering.finish(),
-            Self::Push(_) | Self::Disconnect(_) | Self::User(_) | Self::History(_) | Self::Presence(_) => {
-                unreachable!("only what gathers is finished")
-            }
+            Self::Push(_)
+            | Self::Disconnect(_)
+            | Self::User(_)
+            | Self::History(_)
+            | Self::Presence(_)
+            | Self::Bans(_) => unreachable!("only what gathers is finished"),
         }
     }
 }
@@ -280,6 +286,14 @@ impl Control {
         Ok(Reply { from, _entry: entry })
     }
 
+    /// Lists, adds or lifts bans.
+    pub fn bans(&self, command: BanCommand) -> Result<Reply<Result<BanAnswer, CommandError>>, Failure> {
+        let (to, from) = oneshot::channel();
+        let entry = self.pending.insert(Waiter::Bans(to))?;
+        self.gateway.bans(command, CommandToken(entry.token)).map_err(Failure::Refused)?;
+        Ok(Reply { from, _entry: entry })
+    }
+
     /// Has the shards tell of these and nothing else, from the next command that they answer at the latest.
     pub fn watch(&self, watch: &Arc<Watch>) -> Result<(), Failure> {
         self.gateway.watch(watch).map_err(Failure::Refused)
@@ -364,6 +378,13 @@ impl Control {
                 let waiter = self.pending.lock().remove(&token.0);
                 match waiter {
                     Some(Waiter::Presence(to)) => drop(to.send(present)),
+                    _ => self.count_late(),
+                }
+            }
+            Event::Bans { token, result } => {
+                let waiter = self.pending.lock().remove(&token.0);
+                match waiter {
+                    Some(Waiter::Bans(to)) => drop(to.send(result)),
                     _ => self.count_late(),
                 }
             }

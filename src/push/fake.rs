@@ -6,9 +6,9 @@ use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, PushId, Qos, Seq, Sha
 use crate::base::log::StreamHead;
 use crate::base::message::{Entry, Message, Properties};
 use crate::shard::command::{
-    CommandError, CommandToken, ConnectionFigures, ConnectionName, ConnectionQuery, DeviceState, Event, Happening,
-    HistoryPage, HistoryQuery, Missing, Notice, Present, Push, PushResult, Pushed, ShardStats, Target, UserState,
-    Watch, upstream,
+    Author, Ban, BanAnswer, BanCommand, CommandError, CommandToken, ConnectionFigures, ConnectionName, ConnectionQuery,
+    DeviceState, Event, Happening, HistoryPage, HistoryQuery, Missing, NamedBan, Notice, Present, Push, PushResult,
+    Pushed, ShardStats, Subject, Target, UserState, Watch, upstream,
 };
 use crate::store::handle::{self as store, InMemory, NewEntry, RequestToken, StoreError};
 use axum::body::{Body, to_bytes};
@@ -46,6 +46,7 @@ pub(super) struct Fake {
     pub(super) disconnects: Mutex<Vec<(AppId, String, Option<String>)>>,
     pub(super) queries: Mutex<Vec<HistoryQuery>>,
     pub(super) watches: Mutex<Vec<Arc<Watch>>>,
+    pub(super) bans: Mutex<Vec<NamedBan>>,
     /// A real log, which commits at once and tells what it says.
     pub(super) log: Mutex<InMemory>,
     notices: Mutex<Option<Arc<Notices>>>,
@@ -213,6 +214,39 @@ impl Gateway for FakeGateway {
         Ok(())
     }
 
+    /// Keeps what it is told, and the node has banned one user of each app itself.
+    fn bans(&self, command: BanCommand, token: CommandToken) -> Result<(), CommandError> {
+        let mut bans = self.0.bans.lock().expect("not poisoned");
+        let answer = match command {
+            BanCommand::List => {
+                let node = |app| NamedBan {
+                    subject: Subject::User(AppId(app), "eve".into()),
+                    ban: Ban { since_ms: 1, until_ms: 2, author: Author::Node { before: 1 } },
+                };
+                BanAnswer::List(bans.iter().cloned().chain([node(0), node(1)]).collect())
+            }
+            BanCommand::Add { subject, until_ms, reason } => {
+                let ban = Ban { since_ms: NOW_MS, until_ms, author: Author::Operator(reason) };
+                bans.push(NamedBan { subject, ban });
+                BanAnswer::Added(Box::new(bans.last().expect("just added").clone()))
+            }
+            BanCommand::Remove(subject) => {
+                let before = bans.len();
+                bans.retain(|ban| ban.subject != subject);
+                BanAnswer::Removed(bans.len() < before)
+            }
+        };
+        drop(bans);
+        let result = match self.0.behave() {
+            Behaviour::Refuse(error) => return Err(error),
+            Behaviour::Fail(error) => Err(error),
+            Behaviour::Answer => Ok(answer),
+            Behaviour::Silent => return Ok(()),
+        };
+        self.0.dispatch(Event::Bans { token, result });
+        Ok(())
+    }
+
     fn watch(&self, watch: &Arc<Watch>) -> Result<(), CommandError> {
         if let Behaviour::Refuse(error) = self.0.behave() {
             return Err(error);
@@ -263,6 +297,14 @@ impl Bench {
     }
 
     pub(super) fn with_keys(is_loopback: bool, pending_max: usize, keys: ApiKeys) -> Self {
+        Self::build(is_loopback, pending_max, keys, None)
+    }
+
+    pub(super) fn with_push_rate(per_second: u32) -> Self {
+        Self::build(true, limits::PENDING_COMMANDS_MAX, ApiKeys::default(), Some(per_second))
+    }
+
+    fn build(is_loopback: bool, pending_max: usize, keys: ApiKeys, push_rate: Option<u32>) -> Self {
         let fake = Arc::new(Fake {
             behaviour: Mutex::new(Behaviour::Answer),
             healthy: Mutex::new(true),
@@ -270,6 +312,7 @@ impl Bench {
             disconnects: Mutex::default(),
             queries: Mutex::default(),
             watches: Mutex::default(),
+            bans: Mutex::default(),
             log: Mutex::new(InMemory::new(NOW_MS)),
             notices: Mutex::default(),
             control: OnceLock::new(),
@@ -279,7 +322,7 @@ impl Bench {
         let apps = vec!["default".to_owned(), "shop".to_owned()];
         let rules = Rules { apps: apps.clone(), packet_bytes: PACKET_BYTES };
         let sources = Sources { wall_ms: || NOW_MS, new_id: || ID };
-        let api = Api::new(Arc::clone(&control), rules, sources, keys, is_loopback);
+        let api = Api::new(Arc::clone(&control), rules, sources, keys, is_loopback).with_push_rate(push_rate);
         let (notices, hub) = (Arc::new(api.notices()), Arc::clone(&api.events));
         *fake.notices.lock().expect("not poisoned") = Some(Arc::clone(&notices));
         let router = api.router(admin::router(Arc::clone(&control), apps));

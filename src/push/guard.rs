@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, TryAcquireError};
 /// What anybody may ask: those who look after the process have no key.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
 /// What is about an app, which the handlers compare with the caller's. All other paths are about the whole node.
-const OF_AN_APP: [&str; 3] = ["/v1/push", "/v1/users/", "/v1/topics/"];
+const OF_AN_APP: [&str; 4] = ["/v1/push", "/v1/users/", "/v1/topics/", "/v1/bans"];
 
 /// Without keys the API trusts whoever can reach it. A browser on this machine can, on behalf of any web page, so on
 /// loopback the `Host` must be a loopback name (against DNS rebinding), and a POST must be JSON or gRPC, which a page of

@@ -4,9 +4,10 @@
 //! Invariants: a command is answered once or its caller is told that it may still happen; every table and body is
 //! bounded and says 429 when full; nothing invalid reaches a shard.
 //!
-//! `operations` is what can be asked for; `http`, `http_reads` and `grpc` only translate. `request` checks, `control` brings commands
+//! `operations` is what can be asked for; `http`, `http_reads`, `bans` and `grpc` only translate. `request` checks, `control` brings commands
 //! to the data plane and answers back, `log_desk` questions to the log, `events` reads what happens to devices, `webhook` brings it to backends, `guard` and `keys` decide who may ask.
 
+mod bans;
 pub mod control;
 mod events;
 pub mod grpc;
@@ -17,6 +18,7 @@ mod keys;
 mod log_desk;
 mod operations;
 mod problem;
+mod quota;
 mod request;
 pub mod webhook;
 
@@ -54,6 +56,7 @@ pub struct Api {
     rules: Rules,
     sources: Sources,
     keys: ApiKeys,
+    push_rates: quota::PushRates,
     loopback_only: bool,
     bodies: guard::Bodies,
     calls: grpc::Calls,
@@ -67,7 +70,14 @@ impl Api {
         let calls = grpc::Calls::new(&bodies);
         let events = Arc::new(events::Hub::new(LogDesk::new(Arc::clone(&control)), sources.wall_ms));
         let loopback_only = is_loopback && keys.is_empty();
-        Self { control, rules, sources, keys, loopback_only, bodies, calls, events }
+        let push_rates = quota::PushRates::new(None);
+        Self { control, rules, sources, keys, push_rates, loopback_only, bodies, calls, events }
+    }
+
+    /// Lets each app push so many messages a second; none: any.
+    #[must_use]
+    pub fn with_push_rate(self, per_second: Option<u32>) -> Self {
+        Self { push_rates: quota::PushRates::new(per_second), ..self }
     }
 
     /// Where what the log tells goes.
@@ -107,6 +117,7 @@ impl Api {
             .route("/v1/topics/{topic}/history", get(http_reads::history))
             .route("/v1/topics/{topic}/presence", get(http_reads::presence))
             .route("/v1/users/{user}/disconnect", post(http::disconnect))
+            .route("/v1/bans", get(bans::list).post(bans::add).delete(bans::remove))
             .with_state(Arc::clone(&api))
             .merge(grpc::router(&api, &api.control))
             .merge(beside)
@@ -135,6 +146,8 @@ impl Notices {
     }
 }
 
+#[cfg(test)]
+mod bans_tests;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]

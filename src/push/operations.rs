@@ -11,7 +11,7 @@ use crate::base::ids::{AppId, PushId};
 use crate::base::message::StreamKey;
 use crate::limits;
 use crate::shard::command::{
-    AppWatch, CommandError, HistoryPage, HistoryQuery, Place, Present, PushResult, Pushed, UserState,
+    AppWatch, CommandError, HistoryPage, HistoryQuery, Place, Present, PushResult, Pushed, Target, UserState,
 };
 use axum::http::StatusCode;
 use core::time::Duration;
@@ -72,6 +72,8 @@ impl Api {
     /// Checks a push and hands it over.
     pub(super) fn start_push(&self, draft: Draft<'_>, asking: &Asking<'_>) -> Result<Started, Problem> {
         let Accepted { mut push, wait, timeout } = request::check(draft, asking)?;
+        let receivers = if let Target::Users(users) = &push.target { users.len() } else { 1 };
+        self.push_rates.take(push.app, receivers)?;
         let id = (self.sources.new_id)();
         push.id = id;
         let (reply, patience) = match wait {

@@ -57,6 +57,14 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// 429: the app pushes more than it may.
+    pub fn over_rate() -> Self {
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        Self::new(status, "the app pushes more than api.push_rate allows, try again later")
+    }
+}
+
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
         match failure {

@@ -122,6 +122,11 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// The name of an app.
+    pub(super) fn name(&self, app: AppId) -> &str {
+        self.apps.get(usize::from(app.0)).map_or("", String::as_str)
+    }
+
     /// The app of this name.
     fn app(&self, name: &str) -> Result<AppId, Problem> {
         let index = self.apps.iter().position(|app| app == name);
@@ -182,7 +187,7 @@ pub(super) fn check(draft: Draft<'_>, asking: &Asking<'_>) -> Result<Accepted, P
         created_ms: wall_ms,
         expires_ms: ttl_ms.map(|ttl| wall_ms.saturating_add(ttl)),
         publisher: None,
-        properties: properties(content_type)?,
+        properties: properties(content_type, draft.collapse)?,
     };
     let key = key(draft.key, &target, &message, ttl_ms)?;
     let timeout = timeout(draft.timeout_ms)?;
@@ -200,9 +205,6 @@ pub(super) fn check(draft: Draft<'_>, asking: &Asking<'_>) -> Result<Accepted, P
 }
 
 fn check_availability(draft: &Draft<'_>) -> Result<(), Problem> {
-    if draft.collapse.is_some() {
-        return Err(Problem::field("collapse", "is not available yet"));
-    }
     if draft.retain && !matches!(draft.to, To::Topic(_)) {
         return Err(Problem::field("retain", "is for topics; an inbox keeps what is pushed to it"));
     }
@@ -370,15 +372,22 @@ fn timeout(timeout_ms: Option<u64>) -> Result<Duration, Problem> {
     Ok(timeout)
 }
 
-fn properties(content_type: Option<&str>) -> Result<Option<Box<Properties>>, Problem> {
-    let Some(content_type) = content_type else {
+fn properties(content_type: Option<&str>, collapse: Option<&str>) -> Result<Option<Box<Properties>>, Problem> {
+    if content_type.is_none() && collapse.is_none() {
         return Ok(None);
-    };
-    if content_type.len() > limits::CONTENT_TYPE_BYTES_MAX || content_type.contains('\0') {
+    }
+    if collapse.is_some_and(|key| key.is_empty() || key.len() > limits::COLLAPSE_BYTES_MAX) {
+        let detail = format!("allowed: 1 to {} bytes", limits::COLLAPSE_BYTES_MAX);
+        return Err(Problem::field("collapse", detail));
+    }
+    if let Some(content_type) = content_type
+        && (content_type.len() > limits::CONTENT_TYPE_BYTES_MAX || content_type.contains('\0'))
+    {
         let detail = format!("allowed: at most {} bytes without U+0000", limits::CONTENT_TYPE_BYTES_MAX);
         return Err(Problem::field("content_type", detail));
     }
-    Ok(Some(Box::new(Properties { content_type: Some(Box::from(content_type)), ..Properties::default() })))
+    let (content_type, collapse) = (content_type.map(Box::from), collapse.map(Box::from));
+    Ok(Some(Box::new(Properties { content_type, collapse, ..Properties::default() })))
 }
 
 fn key(
@@ -413,6 +422,9 @@ fn body_hash(target: &Target, message: &Message, ttl_ms: Option<u64>) -> u64 {
         .part(&[message.qos as u8])
         .part(content_type.unwrap_or_default().as_bytes())
         .part(&ttl_ms.unwrap_or_default().to_le_bytes());
+    if let Some(collapse) = message.properties.as_ref().and_then(|properties| properties.collapse.as_deref()) {
+        hash.part(b"collapse").part(collapse.as_bytes());
+    }
     if message.retain {
         // Only then, so that keys of other pushes stand for what they did before there was such a thing.
         hash.part(b"retain");

@@ -151,7 +151,8 @@ async fn a_wrong_field_is_named() {
         (json!({ "to": user, "payload": "", "timeout_ms": 0 }), "timeout_ms"),
         (json!({ "to": { "topic": "t" }, "payload": "", "wait": "delivered" }), "wait"),
         (json!({ "to": { "everyone": true }, "payload": "", "wait": "delivered" }), "wait"),
-        (json!({ "to": user, "payload": "", "collapse": "c" }), "collapse"),
+        (json!({ "to": user, "payload": "", "collapse": "" }), "collapse"),
+        (json!({ "to": user, "payload": "", "collapse": "c".repeat(257) }), "collapse"),
         (json!({ "to": user, "payload": "", "retain": true }), "retain"),
     ];
     for (body, field) in cases {

@@ -331,11 +331,15 @@ pub enum CloseReason {
     NotAuthorized,
     /// A poll has its answer.
     Answered,
+    /// It or its address is banned.
+    Banned,
+    /// It publishes more than it may.
+    MessageRate,
 }
 
 impl CloseReason {
     /// All, in order: the index of each is its number.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::ClientDisconnect,
         Self::ProtocolError,
         Self::TakenOver,
@@ -351,6 +355,8 @@ impl CloseReason {
         Self::TokenEnded,
         Self::NotAuthorized,
         Self::Answered,
+        Self::Banned,
+        Self::MessageRate,
     ];
 
     /// Its name in figures.
@@ -371,6 +377,8 @@ impl CloseReason {
             Self::TokenEnded => "closed_token_ended",
             Self::NotAuthorized => "closed_not_authorized",
             Self::Answered => "closed_answered",
+            Self::Banned => "closed_banned",
+            Self::MessageRate => "closed_message_rate",
         }
     }
 }

@@ -84,6 +84,9 @@ impl Gateway {
                 let origin =
                     receipt.map_or(Origin::Nobody, |receipt| Origin::Client { shard: self.shard, session, receipt });
                 self.counters.published(message.qos);
+                if !self.paces(core, session, &message) {
+                    return;
+                }
                 let upstream = self.upstream_of(session, &message, core.now());
                 self.throttle_if_congested(core, session, &message);
                 self.publish(core, Publish { message, origin, records, key: None, upstream, is_told: false });
@@ -123,6 +126,8 @@ impl Gateway {
                 records.extend(served.and_then(|served| self.directory.read_mark_moved(session, served)));
                 self.offline.clear(session.index);
                 self.unsent.forget(session.index);
+                self.forget_slow(session);
+                self.limiting.forget_session(session);
                 self.reads.forget(session.index);
                 self.gap_notes.forget(session.index);
                 self.forget_lagging(session);

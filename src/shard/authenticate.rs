@@ -15,9 +15,9 @@ use super::gateway::{Core, Gateway};
 use crate::auth::{Fault, Grant, Rights};
 use crate::base::ids::{AppId, ConnectionId};
 use crate::base::secret::Secret;
-use crate::engine::Room;
+use crate::engine::{Pressure, Room};
 use crate::io::Driver;
-use crate::limits::TOKEN_BYTES_MAX;
+use crate::limits::{OFFENCE_HANDSHAKE, TOKEN_BYTES_MAX};
 use crate::session::mqtt::{self, Refusal};
 use crate::session::protocol::Request;
 use crate::session::{CloseReason, Identity};
@@ -150,6 +150,10 @@ impl Gateway {
         if self.draining {
             return self.refuse_request(core, id, &request, Refusal::Unavailable);
         }
+        if core.pressure() >= Pressure::Guests {
+            self.limiting.refused_memory += 1;
+            return self.refuse_request(core, id, &request, Refusal::Busy);
+        }
         if !self.settings.tokens {
             if request.by_method() {
                 return self.refuse_request(core, id, &request, Refusal::AuthenticationMethod);
@@ -222,8 +226,10 @@ impl Gateway {
             return self.refuse_request(core, id, &request, Refusal::Unavailable);
         }
         let Ok(Grant { app, user, ends_ms, lists }) = verdict else {
+            self.guest_offends(id, OFFENCE_HANDSHAKE);
             return self.refuse_request(core, id, &request, Refusal::BadCredentials);
         };
+        self.guest_is_proven(id, core.now());
         self.name_device(&mut request);
         if !lists.is_empty() {
             request.grant(Arc::new(Rights { node: Arc::clone(&self.settings.rights.node), own: lists }));
@@ -275,6 +281,9 @@ impl Gateway {
         }
         if let Some(shared) = self.settings.shared_rights() {
             request.grant_if_none(shared);
+        }
+        if self.refuses_banned(app, user, core.now()) {
+            return self.refuse_request(core, id, &request, Refusal::Banned);
         }
         let identity = Identity { app, user: user.into(), device: Arc::from(request.device()) };
         if !request.is_within_rights(&identity) {

@@ -3,6 +3,7 @@
 pub use super::upstream;
 
 use super::launch::StartError;
+pub use crate::auth::{Author, Ban, Subject};
 use crate::auth::{Fault, Grant};
 use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, PushId, Qos, ShardId};
 use crate::base::log::StreamHead;
@@ -414,6 +415,44 @@ impl ConnectionFigures {
     }
 }
 
+/// What operators want of bans.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BanCommand {
+    /// All that are in force.
+    List,
+    /// Bans somebody, in place of an earlier ban.
+    Add {
+        /// Whom.
+        subject: Subject,
+        /// Until when, wall-clock milliseconds; `u64::MAX`: until it is lifted.
+        until_ms: u64,
+        /// Why, at most `BAN_REASON_BYTES_MAX` bytes.
+        reason: Box<str>,
+    },
+    /// Lifts a ban, whoever made it, and forgets the offences.
+    Remove(Subject),
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BanAnswer {
+    /// By subject.
+    List(Vec<NamedBan>),
+    /// It holds.
+    Added(Box<NamedBan>),
+    /// Whether there was one in force.
+    Removed(bool),
+}
+
+/// A ban and whom it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedBan {
+    /// Whom.
+    pub subject: Subject,
+    /// The ban.
+    pub ban: Ban,
+}
+
 /// What shards tell the control plane.
 #[derive(Debug)]
 pub enum Event {
@@ -472,6 +511,13 @@ pub enum Event {
         token: CommandToken,
         /// None: no rule shows it.
         present: Option<Present>,
+    },
+    /// What came of a command about bans.
+    Bans {
+        /// The command's.
+        token: CommandToken,
+        /// The answer, or why not. A ban that is not on record holds all the same until the node ends.
+        result: Result<BanAnswer, CommandError>,
     },
     /// A shard has closed its last connection after a drain was asked for.
     Drained {

@@ -13,6 +13,7 @@ use super::letter::{Arrival, Letter};
 use crate::base::ids::{AppId, ConnectionId};
 use crate::engine::{Close, CloseCause, Departure, Room};
 use crate::io::Driver;
+use crate::limits::OFFENCE_HANDSHAKE;
 use crate::session::mqtt::{self, Greeting, OpenAt, Refusal};
 use crate::session::protocol::{self, Request};
 use crate::session::{CloseReason, Identity};
@@ -48,6 +49,7 @@ impl Gateway {
                 consumed
             }
             Greeting::Refuse { frames, reason } => {
+                self.guest_offends(id, OFFENCE_HANDSHAKE);
                 self.refuse(core, id, &frames, reason);
                 bytes.len()
             }
@@ -113,6 +115,9 @@ impl Gateway {
             // It was on its way when the drain began, so nobody would close it.
             return self.refuse_request(core, id, &request, Refusal::Unavailable);
         }
+        if self.refuses_user_rate(&identity, core.now()) {
+            return self.refuse_request(core, id, &request, Refusal::RateExceeded);
+        }
         let keep_alive_ms = self.keep_alive_ms(&request);
         let (now, seq) = (core.now(), self.position());
         let old = self.directory.find(identity.app, &identity.user, &identity.device);
@@ -128,6 +133,7 @@ impl Gateway {
                 self.gap_notes.forget(old.index);
             }
             // What waits unlogged was for the old connection.
+            self.forget_slow(old);
             self.forget_lagging(old);
         }
         let was_there = self.watching.any()

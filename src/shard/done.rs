@@ -62,6 +62,7 @@ impl Gateway {
             Waiting::History(read) => self.on_history_read(core, *read, result),
             Waiting::UnreadMark { index } => self.on_unread_mark(index, result),
             Waiting::UnreadPage { index } => self.on_unread_page(index, now.wall_ms, result),
+            Waiting::Ban { token, answer } => self.on_ban_recorded(token, answer, result),
             Waiting::Restore(what) => self.on_records(core, what, result),
         }
     }

@@ -156,7 +156,7 @@ impl Gateway {
         let Some(connection) = session.connection().filter(|_| session.is_open()) else {
             return self.pass_by(core, id, visit);
         };
-        let is_own = self.gap_notes.has(id.index) || session.protocol() == Protocol::Poll;
+        let is_own = self.gap_notes.has(id.index) || self.slow.has(id.index) || session.protocol() == Protocol::Poll;
         let is_simple = visit.lists.len() == 1 && visit.topic != EVERYONE && !visit.options.no_local() && !is_own;
         if is_simple && session.subscriptions().iter().all(|subscription| subscription.identifier == 0) {
             return self.visit_simple(core, id, connection, visit);
@@ -199,7 +199,7 @@ impl Gateway {
             && !session.is_replaying()
             && visit.messages.iter().all(|parcel| parcel.at.is_none())
             && flavour.bytes.len() <= frame_bytes_max;
-        if is_plain && core.write_bytes(connection, Room::Data, &flavour.bytes).is_ok() {
+        if is_plain && core.write_bytes(connection, Room::Spare, &flavour.bytes).is_ok() {
             self.counters.sent_many(Qos::AtMostOnce, flavour.frames.len());
             return;
         }
@@ -230,11 +230,14 @@ impl Gateway {
                 (None, None) => {
                     let session = self.directory.get(id).expect("it is visited");
                     let waits = self.must_not_pass(id.index, session, parcel.place());
+                    if self.waits_behind(core, id, &parcel.message, parcel.place()) {
+                        continue;
+                    }
                     let stamp = self.stamp(id, &layout, None);
                     if !waits && self.write_flavour(core, connection, (kind, index), stamp) {
                         self.counters.sent(Qos::AtMostOnce);
                     } else {
-                        self.counters.dropped_outbox_full += 1;
+                        self.found_no_room(core, id, &parcel.message, parcel.place());
                     }
                 }
                 (Some((delivery, dup)), None) => {

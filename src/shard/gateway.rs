@@ -13,6 +13,7 @@ use super::home::Homes;
 use super::incoming::{HotRing, Incoming};
 use super::lagging::Lagging;
 use super::letter::Letter;
+use super::limiting::Limiting;
 use super::log_port::LogPort;
 use super::presence::Showing;
 use super::push::ListPush;
@@ -20,6 +21,7 @@ use super::restore::Restoring;
 use super::retained::RetainedReads;
 use super::settings::Settings;
 use super::share::Shares;
+use super::slow::Slow;
 use super::stats::Counters;
 use super::subscribe::Installing;
 use super::turning::Turning;
@@ -27,6 +29,7 @@ use super::unread::UnreadCount;
 use super::unsent::Unsent;
 use super::waits::Waits;
 use super::watching::Watching;
+use crate::auth::Bans;
 use crate::base::hash::KeyedHash;
 use crate::base::ids::{ConnectionId, Seq, SessionId, ShardId};
 use crate::base::wheel::Wheel;
@@ -76,6 +79,9 @@ pub(crate) struct Gateway {
     /// Deadlines of sessions without a connection, by session index; of those with one, the end of their token.
     pub(super) offline: Wheel,
     pub(super) asking: Asking,
+    pub(super) limiting: Limiting,
+    /// All bans, at the one shard that keeps them.
+    pub(super) bans: Bans,
     /// CONNECTs whose connection is about to move, by the tag of the connection.
     pub(super) moving: Slab<Moving>,
     /// Server-assigned client identifiers so far.
@@ -99,6 +105,7 @@ pub(crate) struct Gateway {
     pub(super) passing: Passing,
     pub(super) lagging: Lagging,
     pub(super) unsent: Unsent,
+    pub(super) slow: Slow,
     /// Sessions whose window has room again because something could not be sent, with unlogged messages waiting for it.
     /// Worked off each turn.
     pub(super) freed: Vec<SessionId>,
@@ -179,6 +186,8 @@ impl Gateway {
             directory: Directory::new(hash.clone(), sessions_max, settings.limits.devices_per_user),
             offline: Wheel::new(u32::try_from(sessions_max).expect("sessions are numbered with 32 bits"), 0),
             asking: Asking::new(questions),
+            limiting: Limiting::new(&settings, hash.clone()),
+            bans: Bans::new(settings.limits.defence.bans, hash.clone()),
             moving: Slab::new(),
             assigned: 0,
             subscribers: Subscribers::new(hash.clone()),
@@ -194,6 +203,7 @@ impl Gateway {
             passing: Passing::default(),
             lagging: Lagging::default(),
             unsent: Unsent::default(),
+            slow: Slow::default(),
             freed: Vec::new(),
             gap_notes: GapNotes::default(),
             incoming: Incoming::default(),
@@ -292,7 +302,12 @@ impl<D: Driver> Handler<D> for Gateway {
     type Letter = Letter;
     type Transform = Carrier;
 
-    fn on_accept(&mut self, core: &mut Core<D>, id: ConnectionId, _listener: ListenerId, _peer: SocketAddr) {
+    fn admits(&mut self, core: &mut Core<D>, _listener: ListenerId, peer: SocketAddr) -> bool {
+        self.admits_source(core, peer)
+    }
+
+    fn on_accept(&mut self, core: &mut Core<D>, id: ConnectionId, _listener: ListenerId, peer: SocketAddr) {
+        self.count_guest(id, peer);
         self.guest_arrived(core, id);
     }
 
@@ -302,6 +317,7 @@ impl<D: Driver> Handler<D> for Gateway {
 
     fn on_departed(&mut self, core: &mut Core<D>, id: ConnectionId, departure: Departure<Carrier>) {
         let tag = core.tag(id).expect("the id is valid in this call");
+        self.uncount_guest(id);
         self.departed(core, tag, departure);
     }
 
@@ -319,6 +335,7 @@ impl<D: Driver> Handler<D> for Gateway {
 
     fn on_closed(&mut self, core: &mut Core<D>, id: ConnectionId, cause: CloseCause) {
         let tag = core.tag(id).expect("the id is valid in this call");
+        self.uncount_guest(id);
         self.closed(core, id, tag, cause);
     }
 
@@ -358,6 +375,9 @@ impl<D: Driver> Handler<D> for Gateway {
                 self.answer_presence(core, session, &to, present.as_deref());
             }
             Letter::Presence(letter) => self.on_presence(core, *letter),
+            Letter::Offences(offences) => self.on_offences(core, &offences),
+            Letter::Banned(set) => self.on_banned(set),
+            Letter::Ban { command, token } => self.on_ban_command(core, *command, token),
             Letter::Watch(watch) => self.watching.set(watch),
             Letter::Drain => self.on_drain(core),
             Letter::Stop => self.stopped = true,

@@ -1,7 +1,7 @@
 //! The control plane's end: commands in. Answers come as [`Event`](super::command::Event)s.
 
 use super::command::{
-    CommandError, CommandToken, ConnectionQuery, HistoryQuery, Push, QuestionToken, Target, Verdict, Watch,
+    BanCommand, CommandError, CommandToken, ConnectionQuery, HistoryQuery, Push, QuestionToken, Target, Verdict, Watch,
 };
 use super::home::Homes;
 use super::letter::Letter;
@@ -96,6 +96,11 @@ impl Handle {
     pub fn presence(&self, app: AppId, topic: Arc<str>, token: CommandToken) -> Result<(), CommandError> {
         let home = self.inner.homes.topic(app, &topic);
         self.send(home, Letter::Present { app, topic, asker: Asker::Control(token) })
+    }
+
+    /// Lists, adds or lifts bans; answered by `Event::Bans`.
+    pub fn bans(&self, command: BanCommand, token: CommandToken) -> Result<(), CommandError> {
+        self.send(super::limiting::REGISTRAR, Letter::Ban { command: Box::new(command), token })
     }
 
     /// Lists and everyone have no home.

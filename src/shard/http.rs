@@ -4,6 +4,7 @@ use super::gateway::{Core, Gateway};
 use crate::base::ids::ConnectionId;
 use crate::engine::{Close, CloseCause, Room};
 use crate::io::Driver;
+use crate::limits::OFFENCE_HANDSHAKE;
 use crate::session::sse;
 use crate::wire::detect::{Detected, detect};
 use crate::wire::http::{Head, Problem, Status, parse};
@@ -50,6 +51,7 @@ impl Gateway {
     /// A request that leads nowhere is told so; the connection ends.
     pub(super) fn decline<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, problem: &Problem<'_>) {
         self.counters.refused_http += 1;
+        self.guest_offends(id, OFFENCE_HANDSHAKE);
         let mut bytes = Vec::new();
         problem.encode(&mut bytes);
         let how = match core.write_bytes(id, Room::Control, &bytes) {

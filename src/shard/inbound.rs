@@ -6,6 +6,7 @@ use super::gateway::{Core, Gateway};
 use crate::base::ids::{ConnectionId, SessionId};
 use crate::engine::{Close as CloseHow, CloseCause};
 use crate::io::Driver;
+use crate::limits::OFFENCE_HANDSHAKE;
 use crate::session::{Close, CloseReason, mqtt, protocol};
 use crate::wire::mqtt::{FrameLen, frame_len};
 
@@ -63,18 +64,30 @@ impl Gateway {
 
     /// Any packet counts for the keep alive.
     fn extend_deadline<D: Driver>(&self, core: &mut Core<D>, id: ConnectionId, session: SessionId) {
+        self.extend_deadline_from(core, id, session, core.now().monotonic_ms);
+    }
+
+    /// The same, as if it were later.
+    pub(super) fn extend_deadline_from<D: Driver>(
+        &self,
+        core: &mut Core<D>,
+        id: ConnectionId,
+        session: SessionId,
+        from_ms: u64,
+    ) {
         let seconds = self.directory.get(session).map_or(0, |session| session.keep_alive());
         let ms = match seconds {
             0 => u64::try_from(self.settings.limits.idle_timeout.as_millis()).unwrap_or(u64::MAX),
             seconds => u64::from(seconds) * 1500,
         };
-        core.set_deadline(id, core.now().monotonic_ms + ms);
+        core.set_deadline(id, from_ms.saturating_add(ms));
     }
 
     /// Nothing came for too long.
     pub(super) fn deadline<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId) {
         let tag = core.tag(id).unwrap_or(GUEST);
         if tag == GUEST || tag & MOVING != 0 {
+            self.guest_offends(id, OFFENCE_HANDSHAKE);
             self.counters.closed(CloseReason::HandshakeTimeout);
             return core.close(id, CloseHow::Now, CloseCause::Local);
         }
@@ -122,6 +135,7 @@ impl Gateway {
         }
         let Some(session) = self.session_of(id, tag) else { return };
         self.unsent.forget(session.index);
+        self.forget_slow(session);
         self.reads.forget(session.index);
         self.forget_lagging(session);
         let (now, position) = (core.now(), self.position());

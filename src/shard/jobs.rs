@@ -33,6 +33,8 @@ impl Gateway {
         self.tell_upstream(core);
         self.write_lazily(core);
         let more_drain = self.drain_some(core);
+        self.go_on_limiting(core);
+        let more_bans = self.sweep_banned(core);
         let more_surveys = self.go_on_surveying(core);
         let more_held = self.end_rounds(core);
         let log_waits = !self.log.flush() || self.turning.is_full();
@@ -45,6 +47,7 @@ impl Gateway {
             || more_waits
             || more_departures
             || more_surveys
+            || more_bans
             || more_held
             || more_fanout
             || more_reads
@@ -71,10 +74,24 @@ impl Gateway {
         let restores = self.restoring.retry_ms();
         let shares = self.shares.write_ms();
         let departures = self.presence.next_ms();
-        [departures, self.offline.next_wake(), lazily, retry, reads, freed, drains, notices, answers, restores, shares]
-            .into_iter()
-            .flatten()
-            .min()
+        let limiting = self.limiting.next_ms();
+        [
+            limiting,
+            departures,
+            self.offline.next_wake(),
+            lazily,
+            retry,
+            reads,
+            freed,
+            drains,
+            notices,
+            answers,
+            restores,
+            shares,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn expire_offline<D: Driver>(&mut self, core: &mut Core<D>) {

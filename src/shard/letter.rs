@@ -5,11 +5,12 @@
 //! arrival ([`super::incoming`]); so whoever sends an unlogged message after a `Done` knows that it will not overtake.
 
 use super::command::{
-    CommandError, CommandToken, ConnectionQuery, HistoryQuery, Present, Push, QuestionToken, Verdict, Watch,
+    BanCommand, CommandError, CommandToken, ConnectionQuery, HistoryQuery, Present, Push, QuestionToken, Verdict, Watch,
 };
 use super::presence::{Asker, PresenceLetter};
 use super::retained::{RetainedFound, RetainedRead};
 use super::share::ShareLetter;
+use crate::auth::{BanSet, Subject};
 use crate::base::ids::{AppId, PushId, SessionId, ShardId};
 use crate::base::message::Message;
 use crate::engine::Departure;
@@ -76,6 +77,12 @@ pub(crate) enum Letter {
     Presented { session: SessionId, to: Box<ReplyTo>, present: Option<Box<Present>> },
     /// For the topic's home: a device begins or ends a subscription to a topic that is shown.
     Presence(Box<PresenceLetter>),
+    /// For the registrar of bans: who has offended in the last second, and how badly.
+    Offences(Box<[(Subject, u32)]>),
+    /// From it: who is banned from now on.
+    Banned(Arc<BanSet>),
+    /// For it: the control plane's wish.
+    Ban { command: Box<BanCommand>, token: CommandToken },
     /// Tell of these from now on.
     Watch(Arc<Watch>),
     /// Stop accepting and close everybody politely.

@@ -4,7 +4,7 @@
 //! `congested` and reads from no publisher, so what waits is bounded by one request per connection and per letter
 //! already taken.
 
-use super::command::{CommandToken, Push};
+use super::command::{BanAnswer, CommandToken, Push};
 use super::history::HistoryRead;
 use super::letter::Publish;
 use super::restore::Next;
@@ -52,6 +52,8 @@ pub(crate) enum Waiting {
     UnreadMark { index: usize },
     /// See above.
     UnreadPage { index: usize },
+    /// An operator's ban, or its end.
+    Ban { token: CommandToken, answer: BanAnswer },
     /// What is for backends; so many entries.
     Upstream { count: usize },
     /// Lazily written positions and the removal of ended sessions: nobody waits.

@@ -7,11 +7,11 @@
 //!
 //! # Files, in the order in which a message passes them
 //! `launch` threads and mailboxes · `gateway` the engine's calls and letters, dispatched · `http` a guest's first bytes
-//! and requests · `websocket` its beginning and end · `authenticate` tokens · `connect` from accept to an open session · `inbound` bytes to
+//! and requests · `limiting`, `banning` who may come in and how much it may say · `websocket` its beginning and end · `authenticate` tokens · `connect` from accept to an open session · `inbound` bytes to
 //! frames to sessions · `apply` what sessions ask for · `publish` a topic's home · `turning` its order ·
 //! `push` the control plane's messages · `log_port`, `done` requests to the log and their answers · `incoming` what came
 //! for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound` frames into outboxes · `gaps` what retention
-//! took · `lagging`, `unsent` what waits for a window or an outbox · `waits` pushes that wait for devices · `subscribe`
+//! took · `lagging`, `unsent`, `slow` what waits for a window or an outbox · `waits` pushes that wait for devices · `subscribe`
 //! interest · `retained` what is kept for who subscribes · `share`, `share_member`, `share_record` share groups · `jobs`
 //! the rest of the turn · `restore` at start · `event_stream`, `poll` what only they need · `admin`, `connections`,
 //! `stats` the operator · `watching`, `upstream` what backends are told of devices · `history`, `unread` what streams hold for who
@@ -21,6 +21,7 @@
 mod admin;
 mod apply;
 mod authenticate;
+mod banning;
 pub mod command;
 mod committing;
 mod connect;
@@ -44,6 +45,7 @@ mod jobs;
 mod lagging;
 pub mod launch;
 mod letter;
+mod limiting;
 mod log_port;
 mod outbound;
 mod poll;
@@ -57,6 +59,7 @@ pub mod settings;
 mod share;
 mod share_member;
 mod share_record;
+mod slow;
 mod stats;
 mod subscribe;
 mod turning;
@@ -69,4 +72,4 @@ mod websocket;
 
 pub use handle::Handle;
 pub use launch::{Data, Running, StartError, start};
-pub use settings::{HistoryRule, Limits, Settings, TopicRules};
+pub use settings::{Defence, Enforce, HistoryRule, Limits, OverPublish, Settings, SlowPolicy, SlowRule, TopicRules};

@@ -35,12 +35,13 @@ pub(super) fn write_frame<D: Driver>(
     stamp: Stamp,
 ) -> Result<(), Refused> {
     let head = &bytes[frame.start..frame.end];
+    let room = if frame.qos == Qos::AtMostOnce { Room::Spare } else { Room::Data };
     if let Some(payload) = &frame.payload
-        && core.outbox_room(connection) < head.len() + payload.len()
+        && !core.has_room_for(connection, room, head.len(), payload)
     {
         return Err(Refused::Full);
     }
-    core.write(connection, Room::Data, head.len(), |out| {
+    core.write(connection, room, head.len(), |out| {
         out.copy_from_slice(head);
         match (&frame.layout, stamp) {
             (Layout::Mqtt(layout), Stamp::Delivery(delivery, dup)) => {
@@ -54,11 +55,21 @@ pub(super) fn write_frame<D: Driver>(
     })?;
     if let Some(payload) = &frame.payload {
         // A head without its payload would make nonsense of all that follows.
-        if core.write_shared(connection, Room::Data, payload).is_err() {
+        if core.write_shared(connection, room, payload).is_err() {
             core.close(connection, Close::Now, CloseCause::OutOfBlocks);
         }
     }
     Ok(())
+}
+
+/// What became of a message that is sent once or not at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    Yes,
+    /// Nothing is counted yet.
+    NoRoom,
+    /// For a reason that is counted.
+    Dropped,
 }
 
 /// What a delivery says besides its message.
@@ -204,7 +215,40 @@ impl Gateway {
         message: &Arc<Message>,
         place: Option<(Epoch, Offset)>,
     ) -> bool {
-        let Some(session) = self.directory.get(id) else { return false };
+        if self.waits_behind(core, id, message, place) {
+            return false;
+        }
+        if self.is_without_room(core, id, message) {
+            self.found_no_room(core, id, message, place);
+            return false;
+        }
+        match self.send_live(core, id, message, place) {
+            Sent::Yes => return true,
+            Sent::NoRoom => self.found_no_room(core, id, message, place),
+            Sent::Dropped => {}
+        }
+        false
+    }
+
+    /// Sends a message that has waited for room; false: it waits on.
+    pub(super) fn send_waiting<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: SessionId,
+        message: &Arc<Message>,
+        place: Option<(Epoch, Offset)>,
+    ) -> bool {
+        self.send_live(core, id, message, place) != Sent::NoRoom
+    }
+
+    fn send_live<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: SessionId,
+        message: &Arc<Message>,
+        place: Option<(Epoch, Offset)>,
+    ) -> Sent {
+        let Some(session) = self.directory.get(id) else { return Sent::Dropped };
         let manner = Manner { place, ..Manner::live(session, message) };
         self.send_once(core, id, message, &manner)
     }
@@ -217,7 +261,7 @@ impl Gateway {
         message: &Arc<Message>,
         identifier: u32,
     ) {
-        let _dropped_is_counted = self.send_once(core, id, message, &Manner::retained(identifier));
+        self.send_or_drop(core, id, message, &Manner::retained(identifier));
     }
 
     /// As [`Gateway::deliver_once`], for a shared subscription of this mark.
@@ -228,7 +272,13 @@ impl Gateway {
         message: &Arc<Message>,
         mark: u32,
     ) {
-        let _dropped_is_counted = self.send_once(core, id, message, &Manner::shared(message, mark));
+        self.send_or_drop(core, id, message, &Manner::shared(message, mark));
+    }
+
+    fn send_or_drop<D: Driver>(&mut self, core: &mut Core<D>, id: SessionId, message: &Arc<Message>, manner: &Manner) {
+        if self.send_once(core, id, message, manner) == Sent::NoRoom {
+            self.counters.dropped_outbox_full += 1;
+        }
     }
 
     fn send_once<D: Driver>(
@@ -237,20 +287,19 @@ impl Gateway {
         id: SessionId,
         message: &Arc<Message>,
         manner: &Manner,
-    ) -> bool {
+    ) -> Sent {
         let wall_ms = core.now().wall_ms;
-        let Some(session) = self.directory.get(id) else { return false };
-        let Some(connection) = session.connection() else { return false };
+        let Some(session) = self.directory.get(id) else { return Sent::Dropped };
+        let Some(connection) = session.connection() else { return Sent::Dropped };
         if is_expired(message, wall_ms) {
             self.counters.session(Counter::DroppedExpired);
-            return false;
+            return Sent::Dropped;
         }
         if session.protocol() == Protocol::Poll {
-            return self.gather_once(core, id, message, manner.place);
+            return if self.gather_once(core, id, message, manner.place) { Sent::Yes } else { Sent::Dropped };
         }
         if self.must_not_pass(id.index, session, manner.place) {
-            self.counters.dropped_outbox_full += 1;
-            return false;
+            return Sent::NoRoom;
         }
         let mut bytes = std::mem::take(&mut self.scratch);
         let encoded = self.encode_for(id, message, manner, wall_ms, &mut bytes);
@@ -260,15 +309,18 @@ impl Gateway {
         });
         self.scratch = bytes;
         match encoded {
-            None => self.counters.session(Counter::DroppedTooLarge),
+            None => {
+                self.counters.session(Counter::DroppedTooLarge);
+                Sent::Dropped
+            }
             Some((_, naming, names_gaps)) if is_written => {
                 self.counters.sent(Qos::AtMostOnce);
                 self.named(id, message, naming);
                 self.gaps_told(id, names_gaps);
+                Sent::Yes
             }
-            Some(_) => self.counters.dropped_outbox_full += 1,
+            Some(_) => Sent::NoRoom,
         }
-        is_written
     }
 
     /// A message has left under this name: an alias it introduced may be used from now on.
@@ -319,7 +371,9 @@ impl Gateway {
             })
         };
         // What is too long with the gaps goes without them, and they with a later one.
-        let noted = self.gap_notes.noted(id.index, message).and_then(|noted| encode(&noted));
+        let noted = self.gap_notes.noted(id.index, message);
+        let noted = self.slow.noted(id.index, noted.as_ref().unwrap_or(message)).or(noted);
+        let noted = noted.and_then(|noted| encode(&noted));
         match noted {
             Some((frame, naming)) => Some((frame, naming, true)),
             None => encode(message).map(|(frame, naming)| (frame, naming, false)),
@@ -329,6 +383,7 @@ impl Gateway {
     fn gaps_told(&mut self, id: SessionId, names_gaps: bool) {
         if names_gaps {
             self.gap_notes.forget(id.index);
+            self.slow.told(id.index);
         }
     }
 
@@ -357,6 +412,9 @@ impl Gateway {
                 self.unsent.push(session.index, delivery, dup);
                 waiting.drain(..).for_each(|(delivery, dup)| self.unsent.push(session.index, delivery, dup));
             }
+        }
+        if !self.unsent.has(session.index) {
+            self.send_slow(core, session);
         }
         // Who does not acknowledge has room in its window by that.
         self.catch_up(core, session);

@@ -4,6 +4,7 @@
 //! Nobody is let in, at any shard, before all shards are this far: a publish would not be logged for an absent session
 //! whose interest its topic's home does not know yet, and a device would be given a new session in place of its own.
 
+use super::banning;
 use super::command::Event;
 use super::gateway::{Core, Gateway};
 use super::launch::StartError;
@@ -42,6 +43,8 @@ pub(crate) enum Next {
     Sessions(Box<[u8]>),
     /// Those of retained messages.
     Retained(Box<[u8]>),
+    /// Those of bans, at the shard that keeps them.
+    Bans(Box<[u8]>),
 }
 
 impl Restoring {
@@ -99,6 +102,7 @@ impl Gateway {
             Next::Groups(after) => (upstream::GROUPS, after.clone(), READ_RECORDS_MAX),
             Next::Sessions(after) => (record::PREFIX, after.clone(), READ_RECORDS_MAX),
             Next::Retained(after) => (record::RETAINED_PREFIX, after.clone(), RETAINED_RECORDS_PAGE),
+            Next::Bans(after) => (banning::PREFIX, after.clone(), READ_RECORDS_MAX),
         };
         let request = Request::ReadRecords { prefix: prefix.into(), after, limit };
         self.log.submit(request, Waiting::Restore(what));
@@ -124,6 +128,7 @@ impl Gateway {
         match what {
             Next::Groups(_) => self.on_group_records(&page),
             Next::Retained(_) => self.on_retained_records(core, &page),
+            Next::Bans(_) => self.on_ban_records(core, &page),
             _ => self.on_session_records(core, page),
         }
     }
@@ -141,6 +146,15 @@ impl Gateway {
         self.restore_retained(page, core.now().wall_ms);
         match page.last().filter(|_| page.len() == RETAINED_RECORDS_PAGE) {
             Some((last, _)) => self.read_next(Next::Retained(last.clone())),
+            None if self.is_registrar() => self.read_next(Next::Bans(Box::default())),
+            None => self.restoring = Restoring::Read,
+        }
+    }
+
+    fn on_ban_records<D: Driver>(&mut self, core: &mut Core<D>, page: &[Record]) {
+        self.restore_bans(core, page);
+        match page.last().filter(|_| page.len() == READ_RECORDS_MAX) {
+            Some((last, _)) => self.read_next(Next::Bans(last.clone())),
             None => self.restoring = Restoring::Read,
         }
     }

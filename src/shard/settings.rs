@@ -1,7 +1,9 @@
 //! What the data plane is told at start: validated plain data.
 
-use crate::auth::{Rights, UserTemplate};
+use crate::auth::{BanRule, Rights, UserTemplate};
+use crate::base::bucket::Rate;
 use crate::base::filter;
+use crate::base::prefix::Prefix;
 use crate::io::probe::Choice;
 use crate::limits;
 use crate::router::retained::Capacity;
@@ -52,6 +54,31 @@ pub struct TopicRules {
     pub history: Vec<HistoryRule>,
     /// Topics of which is shown who subscribes to them.
     pub presence: Vec<Box<str>>,
+    /// What becomes of messages for a client that reads slowly. The first rule that matches decides.
+    pub slow: Vec<SlowRule>,
+}
+
+/// What becomes of messages of these topics for a client that reads slowly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlowRule {
+    /// Which topics.
+    pub filter: Box<str>,
+    /// What.
+    pub policy: SlowPolicy,
+}
+
+/// What becomes of a message of QoS 0 that finds no room in its receiver's outbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SlowPolicy {
+    /// It is dropped.
+    #[default]
+    DropNewest,
+    /// It waits, and the oldest that waits for this receiver is dropped when there are too many.
+    DropOldest,
+    /// It waits in place of the one that waits with the same key.
+    Conflate,
+    /// The receiver's connection is closed.
+    Close,
 }
 
 /// How much of a topic is kept, for whoever asks and for sessions that are away.
@@ -70,6 +97,12 @@ impl TopicRules {
     #[inline]
     pub(super) fn keep(&self, topic: &str) -> bool {
         self.history.iter().any(|rule| filter::matches(&rule.filter, topic))
+    }
+
+    /// What becomes of a topic's messages for a client that reads slowly.
+    pub(super) fn slow(&self, topic: &str) -> SlowPolicy {
+        let rule = self.slow.iter().find(|rule| filter::matches(&rule.filter, topic));
+        rule.map_or(SlowPolicy::DropNewest, |rule| rule.policy)
     }
 
     /// Whether it is shown who subscribes to a topic.
@@ -115,6 +148,69 @@ pub struct Limits {
     pub events_entries: usize,
     /// How long they may.
     pub events_age: Duration,
+    /// Bytes of blocks and payloads that are on their way in or out, of the whole process; none: `POOL_BYTES_MAX` a shard.
+    pub buffer_bytes: Option<usize>,
+    /// Rates and bans.
+    pub defence: Defence,
+}
+
+/// Rates and bans. A rate that is none is not watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Defence {
+    /// What happens to whoever is over a rate, or banned.
+    pub enforce: Enforce,
+    /// Addresses that are never refused.
+    pub allow: Vec<Prefix>,
+    /// Connections of a source.
+    pub connects: Option<Rate>,
+    /// Connections of a user.
+    pub user_connects: Option<Rate>,
+    /// Publishes of a connection.
+    pub publishes: Option<Rate>,
+    /// Bytes of those.
+    pub publish_bytes: Option<Rate>,
+    /// What happens to whoever publishes more.
+    pub over_publish: OverPublish,
+    /// When somebody is banned.
+    pub bans: BanRule,
+}
+
+/// What happens to whoever is over a rate, or banned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Enforce {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// It is let in, and counted.
+    Alert,
+    /// Nobody looks.
+    Off,
+}
+
+/// What happens to a connection that publishes more than it may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OverPublish {
+    /// It is not read until it may again.
+    #[default]
+    Pause,
+    /// It is closed, with 0x96.
+    Close,
+}
+
+impl Default for Defence {
+    fn default() -> Self {
+        let rate = |per_second| Some(Rate { per_second, burst_seconds: limits::RATE_BURST_SECONDS });
+        Self {
+            enforce: Enforce::Refuse,
+            allow: Vec::new(),
+            connects: rate(limits::CONNECT_RATE),
+            user_connects: rate(limits::USER_CONNECT_RATE),
+            publishes: None,
+            publish_bytes: None,
+            over_publish: OverPublish::Pause,
+            bans: BanRule { weight: limits::BAN_WEIGHT, time: limits::BAN_TIME, time_max: limits::BAN_TIME_MAX },
+        }
+    }
 }
 
 impl Settings {
@@ -147,6 +243,10 @@ impl Settings {
     pub(super) fn engine(&self) -> crate::engine::Settings {
         crate::engine::Settings {
             connections_max: u32::try_from(self.connections_per_shard()).unwrap_or(limits::CONNECTIONS_MAX),
+            pool_bytes_max: match self.limits.buffer_bytes {
+                Some(bytes) => (bytes / usize::from(self.shards)).max(limits::POOL_BYTES_MIN),
+                None => limits::POOL_BYTES_MAX,
+            },
             frame_bytes_max: self.limits.packet_bytes,
             outbox_bytes_max: self.limits.outbox_bytes,
             handshake_timeout: self.limits.handshake_timeout,
@@ -207,6 +307,8 @@ impl Default for Limits {
             inbox_age: limits::INBOX_AGE_MAX,
             retained_messages: limits::RETAINED_MESSAGES_MAX,
             retained_bytes: limits::RETAINED_BYTES_MAX,
+            buffer_bytes: None,
+            defence: Defence::default(),
             events_entries: limits::UPSTREAM_ENTRIES_MAX,
             events_age: limits::UPSTREAM_AGE_MAX,
         }

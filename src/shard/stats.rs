@@ -14,6 +14,10 @@ use crate::session::{CloseReason, Counter};
 pub(crate) struct Counters {
     pub(crate) frames_in: u64,
     pub(crate) dropped_outbox_full: u64,
+    pub(crate) dropped_oldest: u64,
+    pub(crate) dropped_conflated: u64,
+    pub(crate) dropped_waiting: u64,
+    pub(crate) bans: u64,
     pub(crate) throttled: u64,
     pub(crate) held: u64,
     pub(crate) refused_full: u64,
@@ -76,6 +80,10 @@ impl Counters {
             ("sent_qos1", self.sent[1]),
             ("sent_qos2", self.sent[2]),
             ("dropped_outbox_full", self.dropped_outbox_full),
+            ("dropped_oldest", self.dropped_oldest),
+            ("dropped_conflated", self.dropped_conflated),
+            ("dropped_waiting_closed", self.dropped_waiting),
+            ("bans", self.bans),
             ("throttled", self.throttled),
             ("publishes_held", self.held),
             ("refused_full", self.refused_full),
@@ -118,6 +126,11 @@ impl Gateway {
             ("hot_ring", self.hot.len() as u64),
             ("lagging_sessions", self.lagging.sessions() as u64),
             ("unsent_sessions", self.unsent.sessions() as u64),
+            ("slow_sessions", self.slow.sessions() as u64),
+            ("slow_messages", self.slow.messages() as u64),
+            ("slow_bytes", self.slow.bytes() as u64),
+            ("paced_connections", self.limiting.paced() as u64),
+            ("bans_in_force", if self.is_registrar() { self.bans.in_force(core.now()).count() as u64 } else { 0 }),
             ("gap_notes", self.gap_notes.sessions() as u64),
             ("log_requests", self.log.outstanding() as u64),
             ("committing_topics", self.committing.topics() as u64),
@@ -149,6 +162,7 @@ impl Gateway {
             ("token_checked_in_vain", self.asking.stale),
             ("refused_rights", self.asking.refused_rights),
         ]);
+        counters.extend(self.limiting.counters());
         counters.extend([("delivery_waits_refused", self.waits.refused), ("events_unstored", self.watching.dropped)]);
         let stats = ShardStats { shard: self.shard.0, driver: core.driver().name(), gauges, counters };
         self.tell(Event::Stats { token, stats: Box::new(stats) });
@@ -166,6 +180,7 @@ fn engine_gauges(counts: &Counts) -> Vec<(&'static str, u64)> {
         transforms,
         outboxes,
         segments,
+        memory,
         timers,
         mail_waiting,
         listeners,
@@ -180,6 +195,7 @@ fn engine_gauges(counts: &Counts) -> Vec<(&'static str, u64)> {
         ("websockets", transforms),
         ("outboxes", outboxes),
         ("segments", segments),
+        ("buffer_bytes", memory),
         ("timers", timers),
         ("mail_waiting", mail_waiting),
         ("listeners", listeners),
@@ -194,7 +210,9 @@ fn engine_counters(totals: &Totals) -> Vec<(&'static str, u64)> {
     vec![
         ("turns", totals.turns),
         ("accepted", totals.accepted),
+        ("turned_away", totals.turned_away),
         ("accept_pauses", totals.accept_pauses),
+        ("closed_memory_short", totals.shed),
         ("adopted", totals.adopted),
         ("departed", totals.departed),
         ("closed", totals.closed),

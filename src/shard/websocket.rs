@@ -68,6 +68,8 @@ fn close_code(reason: CloseReason) -> CloseCode {
         | CloseReason::SlowConsumer
         | CloseReason::TokenEnded
         | CloseReason::NotAuthorized
+        | CloseReason::Banned
+        | CloseReason::MessageRate
         | CloseReason::Administrative => CloseCode::POLICY,
         CloseReason::Draining => CloseCode::GOING_AWAY,
         CloseReason::StoreFailed => CloseCode::INTERNAL,

@@ -18,6 +18,7 @@ use kittiwake::wire::mqtt::{
 use kittiwake::wire::websocket::Opcode;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
 
 /// A CONNECT under construction.
 #[derive(Clone, Copy)]
@@ -161,7 +162,15 @@ pub struct Client {
 
 impl Client {
     pub fn dial(node: &Node) -> Self {
-        let peer = Peer::connect(node.net(), node.address());
+        Self::over(node, Peer::connect(node.net(), node.address()))
+    }
+
+    /// From that address.
+    pub fn dial_from(node: &Node, from: IpAddr) -> Self {
+        Self::over(node, Peer::connect_from(node.net(), SocketAddr::new(from, 0), node.address()))
+    }
+
+    fn over(node: &Node, peer: Peer) -> Self {
         node.run();
         Self {
             node: node.clone(),

@@ -10,8 +10,9 @@ use kittiwake::base::message::{Message, StreamKey};
 use kittiwake::io::probe::Choice;
 use kittiwake::io::sim::{Faults, SimDriver, SimNet};
 use kittiwake::shard::command::{
-    AppWatch, CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, HistoryPage, HistoryQuery, Notice,
-    Place, Present, Push, Pushed, Question, ShardStats, Target, Told, UserState, Watch,
+    AppWatch, BanAnswer, BanCommand, CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event,
+    HistoryPage, HistoryQuery, Notice, Place, Present, Push, Pushed, Question, ShardStats, Target, Told, UserState,
+    Watch,
 };
 use kittiwake::shard::handle::Handle;
 use kittiwake::shard::launch::{Assembly, LogMail, Seat, Shard};
@@ -249,6 +250,11 @@ impl Node {
         Client::dial(self)
     }
 
+    /// The same, from an address of its own.
+    pub fn dial_from(&self, from: &str) -> Client {
+        Client::dial_from(self, from.parse().expect("an address"))
+    }
+
     /// An MQTT 5 client: clean start, no expiry, device and user of the same name.
     pub fn connect(&self, name: &str) -> Client {
         self.hello(&Hello::v5(name))
@@ -449,6 +455,17 @@ impl Node {
             _ => unreachable!("the partition is of connections"),
         });
         lists.flatten().collect()
+    }
+
+    /// What comes of an operator's wish.
+    pub fn ban(&self, command: BanCommand) -> Result<BanAnswer, CommandError> {
+        let token = self.token();
+        self.handle().bans(command, token).expect("there is room for a question");
+        self.run();
+        match self.take_event(|event| matches!(event, Event::Bans { token: other, .. } if *other == token)) {
+            Event::Bans { result, .. } => result,
+            other => unreachable!("{other:?} was not asked for"),
+        }
     }
 
     /// Session records in the store.

@@ -4,6 +4,7 @@
 //! `clients/package.json` names, curl and Chromium; `.ci/run` installs them.
 
 mod events;
+mod flood;
 mod gateway;
 mod grpc;
 mod matrix;

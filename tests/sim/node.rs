@@ -9,7 +9,7 @@ use kittiwake::base::ids::{Seq, ShardId};
 use kittiwake::io::sim::{Random, SimDriver, SimNet};
 use kittiwake::shard::command::{CommandToken, Event};
 use kittiwake::shard::launch::{Assembly, LogMail, Shard};
-use kittiwake::shard::{Handle, HistoryRule, Limits, Settings, TopicRules};
+use kittiwake::shard::{Handle, HistoryRule, Limits, Settings, SlowPolicy, SlowRule, TopicRules};
 use kittiwake::store::{
     Address, Batch, Deliver, Desk, Done, Group, Log, MemoryStore, Retention, Retentions, Store, thread,
 };
@@ -130,6 +130,9 @@ impl Node {
             outbox_bytes: if random.below(3) == 0 { 16_384 } else { 65_536 },
             ..Limits::default()
         };
+        let policies = [SlowPolicy::DropNewest, SlowPolicy::DropOldest, SlowPolicy::Conflate, SlowPolicy::Close];
+        let policy = policies[random.below(4) as usize];
+        let slow = ["#", "$inbox/#"].map(|filter| SlowRule { filter: filter.into(), policy }).into();
         let settings = Arc::new(Settings {
             shards,
             driver: Default::default(),
@@ -140,7 +143,7 @@ impl Node {
             rights: Default::default(),
             server_reference: None,
             sys_users: Vec::new(),
-            topics: TopicRules { history: self.kept.clone(), presence: vec!["rooms/+".into()] },
+            topics: TopicRules { history: self.kept.clone(), presence: vec!["rooms/+".into()], slow },
             origins: Default::default(),
             hash_key: random.bits(),
             random_seed: random.bits(),

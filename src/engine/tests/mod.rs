@@ -4,6 +4,7 @@
 
 mod intake;
 mod lifecycle;
+mod memory;
 mod moving;
 mod outbox;
 mod transform;

@@ -117,6 +117,7 @@ fn will_request(will: &Will<'_>) -> WillRequest {
         response_topic: given.response_topic.map(Into::into),
         correlation_data: given.correlation_data.map(Into::into),
         user: given.user.iter().map(|(name, value)| (name.into(), value.into())).collect(),
+        ..Properties::default()
     };
     WillRequest {
         topic: will.topic.into(),
@@ -165,7 +166,11 @@ pub fn refuse(request: &ConnectRequest, why: Refusal, server_reference: Option<&
         (Refusal::ClientIdentifier, _) => Reason::ClientIdentifierNotValid,
         (Refusal::QuotaExceeded, true) => Reason::QuotaExceeded,
         (Refusal::RateExceeded, true) => Reason::ConnectionRateExceeded,
-        (Refusal::QuotaExceeded | Refusal::RateExceeded | Refusal::Unavailable, _) => Reason::ServerUnavailable,
+        (Refusal::Busy, true) => Reason::ServerBusy,
+        (Refusal::Banned, _) => Reason::Banned,
+        (Refusal::QuotaExceeded | Refusal::RateExceeded | Refusal::Busy | Refusal::Unavailable, _) => {
+            Reason::ServerUnavailable
+        }
     };
     let version = if request.mqtt5 { Version::V5 } else { Version::V311 };
     let reference = server_reference.filter(|_| reason == Reason::UseAnotherServer);

@@ -126,6 +126,10 @@ pub enum Refusal {
     Unavailable,
     /// 0x9F / 0x03.
     RateExceeded,
+    /// 0x89 / 0x03.
+    Busy,
+    /// 0x8A / 0x05.
+    Banned,
     /// 0x85 / 0x02.
     ClientIdentifier,
 }

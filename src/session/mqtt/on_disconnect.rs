@@ -41,6 +41,9 @@ pub fn disconnect(session: &mut Session, close: CloseReason, server_reference: O
         CloseReason::StoreFailed => (Reason::ImplementationSpecific, Some("the store failed")),
         CloseReason::TokenEnded => (Reason::MaximumConnectTime, Some("the token has ended")),
         CloseReason::NotAuthorized => (Reason::NotAuthorized, None),
+        // 0x8A is for CONNACK alone (§3.14.2.1).
+        CloseReason::Banned => (Reason::AdministrativeAction, Some("the user or its address is banned")),
+        CloseReason::MessageRate => (Reason::MessageRateTooHigh, Some("the client publishes more than it may")),
     };
     frame::close_with(session, reason, close, why, effects);
 }

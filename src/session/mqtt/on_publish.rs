@@ -161,6 +161,7 @@ fn made(session: &Session, topic: Arc<str>, publish: &Publish<'_>, now: Now) -> 
             response_topic: given.response_topic.map(Into::into),
             correlation_data: given.correlation_data.map(Into::into),
             user: given.user.iter().map(|(name, value)| (name.into(), value.into())).collect(),
+            ..Properties::default()
         })
     });
     Message {

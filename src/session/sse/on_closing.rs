@@ -16,7 +16,9 @@ pub fn refuse(why: Refusal, out: &mut Vec<u8>) {
         Refusal::NotAuthorized | Refusal::AuthenticationMethod => (Status::FORBIDDEN, "this is not allowed", &[]),
         Refusal::ClientIdentifier => (Status::BAD_REQUEST, "user or device is empty or longer than allowed", &[]),
         Refusal::QuotaExceeded => (Status::UNAVAILABLE, "the user has as many devices as allowed", LATER),
-        Refusal::RateExceeded => (Status::UNAVAILABLE, "too many connections in a short time", LATER),
+        Refusal::RateExceeded => (Status::TOO_MANY_REQUESTS, "too many connections in a short time", LATER),
+        Refusal::Banned => (Status::FORBIDDEN, "the user or its address is banned", &[]),
+        Refusal::Busy => (Status::UNAVAILABLE, "there is no memory to spare now", LATER),
         Refusal::Unavailable => (Status::UNAVAILABLE, "there is no room now", LATER),
     };
     Problem { headers, ..Problem::new(status, detail) }.encode(out);
@@ -31,6 +33,7 @@ pub fn disconnect(session: &mut Session, close: CloseReason, effects: &mut Effec
             let why = match close {
                 CloseReason::TakenOver => "taken_over",
                 CloseReason::Administrative => "administrative",
+                CloseReason::Banned => "banned",
                 CloseReason::Draining => "draining",
                 CloseReason::SlowConsumer => "slow_consumer",
                 CloseReason::StoreFailed => "store_failed",
@@ -42,6 +45,7 @@ pub fn disconnect(session: &mut Session, close: CloseReason, effects: &mut Effec
                 | CloseReason::NotAuthorized
                 | CloseReason::PacketTooLarge
                 | CloseReason::ReceiveMaximum
+                | CloseReason::MessageRate
                 | CloseReason::Answered => "refused",
             };
             send(effects, |out| encode_farewell(Farewell(why), out));

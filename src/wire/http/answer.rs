@@ -21,6 +21,8 @@ impl Status {
     pub const URI_TOO_LONG: Self = Self(414);
     /// 426; goes with `Upgrade`.
     pub const UPGRADE_REQUIRED: Self = Self(426);
+    /// 429; goes with `Retry-After`.
+    pub const TOO_MANY_REQUESTS: Self = Self(429);
     /// 431.
     pub const HEADERS_TOO_LARGE: Self = Self(431);
     /// 503; goes with `Retry-After`.
@@ -43,6 +45,7 @@ impl Status {
             405 => "Method Not Allowed",
             414 => "URI Too Long",
             426 => "Upgrade Required",
+            429 => "Too Many Requests",
             431 => "Request Header Fields Too Large",
             503 => "Service Unavailable",
             505 => "HTTP Version Not Supported",
@@ -112,6 +115,7 @@ mod tests {
             Status::METHOD_NOT_ALLOWED,
             Status::URI_TOO_LONG,
             Status::UPGRADE_REQUIRED,
+            Status::TOO_MANY_REQUESTS,
             Status::HEADERS_TOO_LARGE,
             Status::UNAVAILABLE,
             Status::VERSION_NOT_SUPPORTED,
