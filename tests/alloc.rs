@@ -108,6 +108,8 @@ impl House {
             shards: 1,
             driver: Choice::Auto,
             listen: Vec::new(),
+            doors: Vec::new(),
+            tls: None,
             apps: vec!["default".into()],
             user: UserTemplate::default(),
             tokens: false,

@@ -12,6 +12,7 @@ pub mod hash;
 pub mod ids;
 pub mod log;
 pub mod message;
+pub mod prefix;
 pub mod secret;
 pub mod slab;
 pub mod text;

@@ -14,6 +14,7 @@ mod doctor;
 mod listener;
 mod plane;
 mod push_client;
+mod secured;
 mod serve;
 mod sub;
 mod sub_websocket;

@@ -7,6 +7,7 @@ use super::cli::Failure;
 use super::dispatcher::{self, Progress};
 use super::listener::Bounded;
 use super::plane;
+use super::secured::{self, Keyring};
 use super::verifier::{self, Verifier};
 use crate::admin;
 use crate::base::ids::PushId;
@@ -50,6 +51,14 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
             Some((tokens.keys.clone(), Arc::new(Verifier::new(keys, tokens.rules.clone()))))
         }
     };
+    let tls = match &config.tls {
+        None => None,
+        Some(files) => {
+            let ring = Keyring::new().map_err(runtime_failure)?;
+            let server = secured::read(files, &ring).map_err(|error| Failure::Usage(error.to_string()))?;
+            Some((files.clone(), ring, server))
+        }
+    };
     // The API's address and the signals come first: where they fail, no shard has to be stopped again.
     let listener = TcpListener::bind(config.api_listen)
         .await
@@ -57,12 +66,14 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
     let api_address = listener.local_addr().map_err(runtime_failure)?;
     let mut signals = Signals::new().map_err(runtime_failure)?;
     let hangup = signal(SignalKind::hangup()).map_err(runtime_failure)?;
+    let hangup_for_tls = signal(SignalKind::hangup()).map_err(runtime_failure)?;
     let machine = capacity::survey();
     let shards = shards(config);
     // The data plane probes again for itself; here it decides how many connections to count on. An error is its to tell.
     let io_uring = matches!(probe::choose(config.driver), Ok(Choosing { chosen: Chosen::Uring, .. }));
     let capacity = capacity::estimate(machine, io_uring, usize::from(shards), config.limits.max_connections);
-    let settings = plane::settings(config, shards, capacity).map_err(runtime_failure)?;
+    let (tls, server) = tls.map_or((None, None), |(files, ring, server)| (Some((files, ring)), Some(server)));
+    let settings = plane::settings(config, shards, capacity, server).map_err(runtime_failure)?;
     let data = config.data_dir.as_deref().map(|path| shard::Data { path, accept_loss: config.accept_loss });
     let running = shard::start(settings, data, give_back).map_err(|error| start_failure(config, &error))?;
 
@@ -76,6 +87,7 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
         }
     };
     tokio::spawn(verifier::keep_current(verifier, hangup));
+    tokio::spawn(secured::keep_current(tls, running.handle.clone(), hangup_for_tls));
     tokio::spawn(admin::sys::publish(Arc::clone(&control), sys(config)));
     let (stop_teller, teller_stopped) = oneshot::channel::<()>();
     let teller = tokio::spawn(tell_of_store_fault(running.handle.clone(), teller_stopped));

@@ -17,7 +17,7 @@ use crate::router::interest::Level;
 use crate::session::protocol::Request;
 use crate::session::{Identity, ReplyTo, Ticket};
 use crate::store::{Batch, Done, Position, RecordChange};
-use crate::wire::websocket::Carrier;
+use crate::wire::tls::{self, Layers};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -78,6 +78,8 @@ pub(crate) enum Letter {
     Presence(Box<PresenceLetter>),
     /// Tell of these from now on.
     Watch(Arc<Watch>),
+    /// TLS is this from now on; connections there are stay as they are.
+    Tls(tls::Server),
     /// Stop accepting and close everybody politely.
     Drain,
     /// End the thread.
@@ -88,7 +90,7 @@ pub(crate) enum Letter {
 #[derive(Debug)]
 pub(crate) struct Arrival {
     /// The socket with its unread bytes.
-    pub(crate) departure: Departure<Carrier>,
+    pub(crate) departure: Departure<Layers>,
     /// Who.
     pub(crate) identity: Identity,
     /// What it asked for.

@@ -100,6 +100,8 @@ impl Node {
             shards,
             driver: Choice::default(),
             listen: vec![address],
+            doors: Vec::new(),
+            tls: None,
             apps: vec!["default".into()],
             user: UserTemplate::default(),
             tokens: false,

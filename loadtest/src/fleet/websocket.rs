@@ -85,7 +85,7 @@ impl Transform for Carrier {
     }
 
     /// A head alone cannot mask what is behind it, so frames are written whole, as raw bytes.
-    fn head(&self, _: usize, _: &mut [u8; transform::HEAD_BYTES_MAX]) -> usize {
+    fn head(&mut self, _: usize, _: &mut [u8; transform::HEAD_BYTES_MAX]) -> usize {
         unreachable!("the fleet says all it says on a WebSocket by its voice, which writes raw bytes")
     }
 }
