@@ -15,8 +15,9 @@ use core::fmt;
 pub const HEAD_BYTES_MAX: usize = 14;
 /// Longest reply.
 pub const REPLY_BYTES_MAX: usize = 160;
-/// Most incoming bytes that a transform leaves unread because more must come first.
-pub const TAIL_BYTES_MAX: usize = 160;
+/// Most incoming bytes that a transform leaves unread because more must come first: a control frame of WebSocket, and a
+/// record of TLS 1.2 (RFC 5246 §6.2.3: 2^14 + 2,048 bytes and its head).
+pub const TAIL_BYTES_MAX: usize = 160 + (1 << 14) + 2_048 + 5;
 
 /// One connection's.
 pub trait Transform: fmt::Debug + Send + Sized {

@@ -11,9 +11,12 @@ const NAME: &str = "edge.listen (--listen)";
 
 /// Reads the list: addresses, and as many doors.
 pub(super) fn parse(entries: &[String]) -> Result<(Vec<SocketAddr>, Vec<Door>), ConfigError> {
-    if entries.is_empty() || entries.len() > LISTENERS_MAX {
-        let wrong = if entries.is_empty() { "it is empty" } else { "there are too many" };
-        return Err(ConfigError::new("edge.listen", wrong, format!("1 to {LISTENERS_MAX} entries")));
+    if entries.is_empty() {
+        return Err(ConfigError::new("edge.listen", "it is empty", "at least one IP:PORT"));
+    }
+    if entries.len() > LISTENERS_MAX {
+        let wrong = format!("{} are too many", entries.len());
+        return Err(ConfigError::new("edge.listen", wrong, format!("at most {LISTENERS_MAX}")));
     }
     let entries: Result<Vec<_>, _> = entries.iter().map(|entry| entry_of(entry)).collect();
     Ok(entries?.into_iter().unzip())

@@ -387,11 +387,15 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
         let Some(connection) = self.table.get_mut(key(id)).filter(|c| c.state == State::Open) else { return };
         assert!(connection.transform != NONE && connection.held == NONE, "what is held would be turned twice");
         let (transform, outbox) = (connection.transform, connection.outbox);
-        connection.set(flag::CHANGED);
-        change(self.transforms.at_mut(transform));
-        if outbox != NONE {
-            self.outboxes.at_mut(outbox).transformed_by(transform);
+        if outbox != NONE && self.segments.is_full() {
+            return self.terminate(id, CloseCause::OutOfBlocks);
         }
+        connection.set(flag::CHANGED);
+        if outbox != NONE {
+            // Its head is what it was until now.
+            self.queue_filling(outbox, 0);
+        }
+        change(self.transforms.at_mut(transform));
     }
 
     /// Its transform, to ask it something; see [`Core::change_transform`].

@@ -299,7 +299,7 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
     }
 
     /// Moves the filling block to the end of the queue. `followers` are the bytes that come behind it under one head.
-    fn queue_filling(&mut self, index: u32, followers: usize) {
+    pub(super) fn queue_filling(&mut self, index: u32, followers: usize) {
         if let Some(segment) = self.seal(index, followers) {
             self.queue_segment(index, segment);
         }

@@ -17,6 +17,7 @@ mod push_client;
 mod secured;
 mod serve;
 mod sub;
+mod sub_stream;
 mod sub_websocket;
 mod subscriber;
 mod token;

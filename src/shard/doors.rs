@@ -196,7 +196,7 @@ impl Gateway {
         };
         self.securing.handshakes += 1;
         core.set_tag(id, Guest { stage: Stage::Handshake, ..guest }.tag());
-        core.set_transform(id, Layers::from(session));
+        core.set_transform(id, Layers::secured(session));
         0
     }
 

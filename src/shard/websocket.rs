@@ -39,9 +39,9 @@ impl Gateway {
         match core.write_bytes(id, Room::Control, &answer) {
             Ok(()) => {
                 if core.has_transform(id) {
-                    core.change_transform(id, Layers::carry_websocket);
+                    core.change_transform(id, |layers| layers.carry(Carrier::default()));
                 } else {
-                    core.set_transform(id, Layers::from(Carrier::default()));
+                    core.set_transform(id, Layers::WebSocket(Carrier::default()));
                 }
                 self.token_of(head).into_iter().for_each(|token| self.asking.bring(id, token));
             }

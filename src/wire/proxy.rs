@@ -243,7 +243,8 @@ mod tests {
         let sum = crc32c(&head, at..at + 4).to_be_bytes();
         head[at..at + 4].copy_from_slice(&sum);
         assert_eq!(parse(&head), Ok(Some(Head { bytes: head.len(), source: source("192.0.2.1:54321") })));
-        for index in V2_FIXED_BYTES..head.len() {
+        // But for the byte that says that there is one.
+        for index in (V2_FIXED_BYTES..head.len()).filter(|&index| index != at - 3) {
             let mut changed = head.clone();
             changed[index] ^= 0x10;
             assert!(parse(&changed) != parse(&head), "changed at {index}");

@@ -2,8 +2,13 @@
 
 #[path = "client/got.rs"]
 mod got;
+#[path = "client/secure.rs"]
+mod secure;
+#[path = "client/wire.rs"]
+mod wire;
 
 pub use got::{Arrived, Got, Welcome};
+pub use secure::ends;
 
 use crate::node::Node;
 use crate::websocket::{self, WebSocket};
@@ -18,6 +23,7 @@ use kittiwake::wire::mqtt::{
 use kittiwake::wire::websocket::Opcode;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
+use wire::Wire;
 
 /// A CONNECT under construction.
 #[derive(Clone, Copy)]
@@ -145,7 +151,7 @@ pub fn with_alias<'a>(mut publish: Publish<'a>, alias: u16) -> Publish<'a> {
 /// A connection and what came over it.
 pub struct Client {
     node: Node,
-    peer: Peer,
+    peer: Wire,
     version: Version,
     unread: Vec<u8>,
     /// Its packets come and go inside of one.
@@ -163,6 +169,11 @@ impl Client {
     pub fn dial(node: &Node) -> Self {
         let peer = Peer::connect(node.net(), node.address());
         node.run();
+        let wire = Wire::plain(peer);
+        Self::over(node, if node.secures_all() { wire.secure(node, &ends().1) } else { wire })
+    }
+
+    fn over(node: &Node, peer: Wire) -> Self {
         Self {
             node: node.clone(),
             peer,

@@ -12,39 +12,39 @@ use crate::base::transform::{HEAD_BYTES_MAX, Inbound, Passage, Reply, Shield, Tr
 use crate::wire::websocket::Carrier;
 use core::fmt;
 
-/// One connection's.
+/// One connection's; `W` is the WebSocket of its end.
 #[derive(Debug)]
-pub enum Layers {
+pub enum Layers<W = Carrier> {
     /// WebSocket on a plain connection.
-    WebSocket(Carrier),
+    WebSocket(W),
     /// TLS, and what it carries.
-    Tls(Secured),
+    Tls(Secured<W>),
 }
 
 /// TLS, in a box whose address needs no alignment of eight, so that a plain WebSocket does not pay for it.
 #[repr(Rust, packed(4))]
-pub struct Secured(Option<Box<Stack>>);
+pub struct Secured<W>(Option<Box<Stack<W>>>);
 
 #[derive(Debug)]
-struct Stack {
+struct Stack<W> {
     session: Session,
-    websocket: Option<Carrier>,
+    websocket: Option<W>,
     clear: usize,
     /// Bytes behind the clear ones that mean nothing. None between two calls but for a reply.
     gap: usize,
 }
 
 // The promise of `wire::websocket`: an idle connection costs 16 bytes, its generation in the slab included.
-const _: () = assert!(size_of::<Layers>() == 12);
+const _: () = assert!(size_of::<Layers<Carrier>>() == 12);
 
-impl fmt::Debug for Secured {
+impl<W> fmt::Debug for Secured<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secured")
     }
 }
 
-impl Secured {
-    fn with<R>(&mut self, act: impl FnOnce(&mut Stack) -> R) -> R {
+impl<W> Secured<W> {
+    fn with<R>(&mut self, act: impl FnOnce(&mut Stack<W>) -> R) -> R {
         // A field of a packed struct is moved, not borrowed.
         let Self(stack) = core::mem::replace(self, Self(None));
         let mut stack = stack.expect("it is put back after each use");
@@ -54,29 +54,22 @@ impl Secured {
     }
 }
 
-impl From<Session> for Layers {
-    fn from(session: Session) -> Self {
+impl<W: Transform> Layers<W> {
+    /// TLS alone.
+    pub fn secured(session: Session) -> Self {
         Self::Tls(Secured(Some(Box::new(Stack { session, websocket: None, clear: 0, gap: 0 }))))
     }
-}
 
-impl From<Carrier> for Layers {
-    fn from(websocket: Carrier) -> Self {
-        Self::WebSocket(websocket)
-    }
-}
-
-impl Layers {
     /// Puts WebSocket upon TLS.
     ///
     /// # Panics
     /// It has one already.
-    pub fn carry_websocket(&mut self) {
+    pub fn carry(&mut self, websocket: W) {
         match self {
             Self::WebSocket(_) => unreachable!("a WebSocket does not become one"),
             Self::Tls(secured) => secured.with(|stack| {
                 assert!(stack.websocket.is_none(), "a WebSocket does not become one");
-                stack.websocket = Some(Carrier::default());
+                stack.websocket = Some(websocket);
             }),
         }
     }
@@ -111,8 +104,8 @@ impl Layers {
     }
 }
 
-impl Transform for Layers {
-    const HEAD_BYTES: usize = Carrier::HEAD_BYTES;
+impl<W: Transform> Transform for Layers<W> {
+    const HEAD_BYTES: usize = W::HEAD_BYTES;
 
     fn inbound(&mut self, bytes: &mut [u8], at: &mut Passage, reply: &mut Reply) -> Inbound {
         match self {
@@ -173,7 +166,7 @@ impl Transform for Layers {
     }
 }
 
-impl Stack {
+impl<W: Transform> Stack<W> {
     fn inbound(&mut self, bytes: &mut [u8], at: &mut Passage, reply: &mut Reply) -> Inbound {
         let Some(websocket) = &mut self.websocket else {
             let heard = self.session.read(bytes, at, &mut reply.records);

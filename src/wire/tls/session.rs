@@ -20,8 +20,6 @@ const PLAIN_BYTES_MAX: usize = 1 << 14;
 const OVERHEAD_BYTES_MAX: usize = HEAD_BYTES + 8 + 16 + 1;
 /// A key update that rustls puts in front of what it encrypts.
 const KEY_UPDATE_BYTES_MAX: usize = OVERHEAD_BYTES_MAX + 5;
-/// Chunks that rustls still has to say when a peer has broken the rules: an alert, and what it had before.
-const LAST_CHUNKS_MAX: usize = 8;
 
 /// What reading has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,6 +211,7 @@ fn whole_records(bytes: &[u8], mut start: usize) -> usize {
 trait Steps {
     type Data;
     fn step<'c, 'i>(&'c mut self, bytes: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+    fn common(&self) -> &CommonState;
 }
 
 impl Steps for UnbufferedServerConnection {
@@ -220,12 +219,18 @@ impl Steps for UnbufferedServerConnection {
     fn step<'c, 'i>(&'c mut self, bytes: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(bytes)
     }
+    fn common(&self) -> &CommonState {
+        self
+    }
 }
 
 impl Steps for UnbufferedClientConnection {
     type Data = ClientConnectionData;
     fn step<'c, 'i>(&'c mut self, bytes: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(bytes)
+    }
+    fn common(&self) -> &CommonState {
+        self
     }
 }
 
@@ -255,7 +260,7 @@ fn read<S: Steps>(end: &mut S, bytes: &mut [u8], at: &mut Passage, records: &mut
             // Early data is refused in the handshake; what else there may be is unknown.
             Ok(_) => Asks::Done(Heard::Broken),
             Err(_) => {
-                last_words(end, &mut bytes[at.read..], records);
+                last_words(end, records);
                 return Heard::Broken;
             }
         };
@@ -303,10 +308,11 @@ fn encode<D>(chunk: &mut EncodeTlsData<'_, D>, records: &mut Vec<u8>) {
     assert!(matches!(encoded, Ok(bytes) if bytes == required_size), "it takes the room that it asks for");
 }
 
-/// The alert that tells the peer what it did. The bytes are those in which it did it: rustls looks at them again.
-fn last_words<S: Steps>(end: &mut S, bytes: &mut [u8], records: &mut Vec<u8>) {
-    for _ in 0..LAST_CHUNKS_MAX {
-        match end.step(bytes).state {
+/// The alert that tells the peer what it did. rustls gives what it has to say before it looks at anything; once there is
+/// no more it may not be asked again, for it would judge the peer a second time.
+fn last_words<S: Steps>(end: &mut S, records: &mut Vec<u8>) {
+    while end.common().wants_write() {
+        match end.step(&mut []).state {
             Ok(ConnectionState::EncodeTlsData(mut chunk)) => encode(&mut chunk, records),
             _ => return,
         }

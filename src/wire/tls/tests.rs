@@ -1,6 +1,7 @@
 //! A client and a server over bytes, with no socket between them.
 
 use super::*;
+use crate::wire::websocket::Carrier;
 use crate::base::transform::{Inbound, Passage, Reply, Shield, Transform};
 use rcgen::{CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::ServerName;
@@ -172,12 +173,11 @@ fn a_certificate_names_its_user_and_others_are_not_let_in() {
         Client::new(&Trust::Roots(trust.as_bytes()), true, Some(chain)).expect("they belong together")
     };
     let (chain, key) = users.issue(&["phone.ann.example"], "ann");
-    let ann = showing(&chain, &key);
-    let (chain, key) = strangers.issue(&[], "ann");
-    let stranger = showing(&chain, &key);
+    let (other_chain, other_key) = strangers.issue(&[], "ann");
     for (required, from, user) in [(false, NameFrom::CommonName, "ann"), (true, NameFrom::Dns, "phone.ann.example")] {
         let peers = Peers::from_pem(users.pem().as_bytes(), required, from).expect("it is a root");
         let server = serving(vec![servers.pair(&["edge"])], Some(peers), false);
+        let (ann, stranger) = (showing(&chain, &key), showing(&other_chain, &other_key));
         for is_resumed in [false, true] {
             let both = Both::open(&ann, &server, "edge");
             assert_eq!(both.server.session.user(), Some(user));
@@ -354,8 +354,8 @@ fn layers_take_websocket_off_what_tls_has_turned_wherever_the_bytes_are_cut() {
             let records_here = if piece == usize::MAX { records.clone() } else { std::mem::take(&mut other.client.out) };
             let session = if piece == usize::MAX { &mut both.server } else { &mut other.server };
             let session = std::mem::replace(&mut session.session, Session::server(&server).expect("it was made by us"));
-            let mut layers = Layers::from(session);
-            layers.carry_websocket();
+            let mut layers = Layers::secured(session);
+            layers.carry(Carrier::default());
             assert!(layers.has_websocket() && layers.shield() == Shield::Up && !layers.is_costly());
             let (mut unread, mut plain, mut pongs) = (Vec::new(), Vec::new(), 0);
             let mut last = Inbound::Done;
@@ -387,11 +387,11 @@ fn what_a_handler_leaves_is_websockets_once_it_is_agreed_on() {
     both.client.says(b"GET\x82\x82\0\0\0\0ab\x82\x81\0");
     both.client.says(b"\0\0\0c");
     let mut unread = std::mem::take(&mut both.client.out);
-    let mut layers = Layers::from(both.server.session);
+    let mut layers = Layers::secured(both.server.session);
     let (mut at, mut reply) = (Passage::default(), Reply::default());
     assert_eq!(layers.inbound(&mut unread, &mut at, &mut reply), Inbound::Done);
     assert_eq!((at.write, at.read), (18, unread.len()));
-    layers.carry_websocket();
+    layers.carry(Carrier::default());
     // Three bytes were the request; the others are unread again, as the engine has it.
     let mut unread = unread[3..18].to_vec();
     layers.put_back(15);
@@ -404,7 +404,7 @@ fn what_a_handler_leaves_is_websockets_once_it_is_agreed_on() {
 fn an_idle_connection_keeps_less_than_four_kilobytes() {
     // The parts that this crate adds; with rustls' own it is measured by `loadtest hold --tls`.
     assert!(size_of::<Session>() < 2_048, "{}", size_of::<Session>());
-    assert_eq!(size_of::<Layers>(), 12);
+    assert_eq!(size_of::<Layers<Carrier>>(), 12);
 }
 
 #[test]
