@@ -376,5 +376,8 @@ fn files_of_tls_that_cannot_be_used_exit_with_2() {
     assert!(line.starts_with("tls.client_ca: ") && line.contains("there is no PEM certificate"), "{line}");
     let secret = write("tickets", &format!("{}\n{}\n", "0".repeat(96), "1".repeat(95)));
     let line = serve(&[("KITTIWAKE_TLS_CERTIFICATES", &good), ("KITTIWAKE_TLS_TICKET_KEYS", &secret)]);
-    assert!(line.starts_with("tls.ticket_keys: ") && line.contains("line 2 is no key") && !line.contains("111"), "{line}");
+    assert!(
+        line.starts_with("tls.ticket_keys: ") && line.contains("line 2 is no key") && !line.contains("111"),
+        "{line}"
+    );
 }

@@ -78,7 +78,12 @@ const fn duration(min: Duration, max: Duration) -> Kind {
 
 /// All keys, in the order of README's table. A key's place is its index in the loader's values.
 pub const KEYS: &[Key] = &[
-    key("edge.listen", Kind::List, Default::List(&["127.0.0.1:1883"]), "addresses that devices connect to, each with what is spoken there, see below"),
+    key(
+        "edge.listen",
+        Kind::List,
+        Default::List(&["127.0.0.1:1883"]),
+        "addresses that devices connect to, each with what is spoken there, see below",
+    ),
     key(
         "edge.origins",
         Kind::List,

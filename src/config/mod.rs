@@ -445,7 +445,9 @@ fn check_exposure(config: &Config) -> Result<(), ConfigError> {
                 format!("{address} is reachable from other hosts and nobody is authenticated"),
                 match key {
                     "api.listen (--api)" => "a loopback address, api.keys, or --insecure",
-                    _ => "a loopback address, auth.mode jwt, tls=true with tls.client_certificates required, or --insecure",
+                    _ => {
+                        "a loopback address, auth.mode jwt, tls=true with tls.client_certificates required, or --insecure"
+                    }
                 },
             ));
         }

@@ -1,8 +1,8 @@
 //! `tls.*`: what the edge shows, whom it asks for certificates, and the keys of its tickets.
 
+use super::ConfigError;
 use super::layers::{Values, one_line};
 use super::token_keys::read_file;
-use super::ConfigError;
 use crate::limits::{TLS_CERTIFICATES_MAX, TLS_TICKET_KEYS_MAX};
 use crate::wire::tls::{Identity, IdentityError, NameFrom, Pair, Peers, TICKET_KEY_BYTES, TicketKey};
 use std::path::{Path, PathBuf};
@@ -109,7 +109,8 @@ impl TlsFiles {
             None => None,
             Some(path) => {
                 let allowed = "a PEM file with the certificates that clients' certificates lead to";
-                let wrong = |why: String| ConfigError::new(CLIENT_CA, one_line(&format!("{}: {why}", show(path))), allowed);
+                let wrong =
+                    |why: String| ConfigError::new(CLIENT_CA, one_line(&format!("{}: {why}", show(path))), allowed);
                 let pem = read_file(path).map_err(|why| wrong(why.to_string()))?;
                 let peers = Peers::from_pem(&pem, self.requires_client, self.name_from);
                 Some(peers.map_err(|why| wrong(why.to_string()))?)

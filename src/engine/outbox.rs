@@ -473,7 +473,8 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
 #[inline]
 fn take_outbox(outboxes: &mut Slab<Outbox>, connection: &mut Connection) -> u32 {
     if connection.outbox == NONE {
-        let outbox = outboxes.insert(Outbox::new(connection.transform)).expect("there is an outbox for each connection");
+        let outbox =
+            outboxes.insert(Outbox::new(connection.transform)).expect("there is an outbox for each connection");
         connection.outbox = outbox.index;
     }
     connection.outbox

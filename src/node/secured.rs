@@ -1,8 +1,8 @@
 //! TLS of the edge: read at start, and again when a file changes or somebody asks; ticket keys that are drawn here.
 
+use super::verifier::marks;
 use crate::config::ConfigError;
 use crate::config::tls::TlsFiles;
-use super::verifier::marks;
 use crate::limits::{AUTH_RELOAD_INTERVAL, TLS_TICKET_ROTATION};
 use crate::shard::Handle;
 use crate::wire::tls::{Server, TICKET_KEY_BYTES, TicketKey};

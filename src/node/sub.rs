@@ -15,7 +15,9 @@ pub(super) fn run(arguments: &SubArguments) -> Result<(), Failure> {
     let url = Url::parse(&arguments.url).map_err(Failure::Usage)?;
     let authority = &url.authority;
     if arguments.ca.is_some() && !url.secure {
-        return Err(Failure::Usage("--ca: the URL is not of TLS; allowed: mqtts://HOST:PORT, wss://HOST:PORT/PATH".into()));
+        return Err(Failure::Usage(
+            "--ca: the URL is not of TLS; allowed: mqtts://HOST:PORT, wss://HOST:PORT/PATH".into(),
+        ));
     }
     let client = url.secure.then(|| sub_stream::client(arguments.ca.as_deref())).transpose();
     let client = client.map_err(Failure::Usage)?;

@@ -123,13 +123,7 @@ impl Gateway {
         }
     }
 
-    fn balancer_spoke<D: Driver>(
-        &mut self,
-        core: &mut Core<D>,
-        id: ConnectionId,
-        guest: Guest,
-        bytes: &[u8],
-    ) -> usize {
+    fn balancer_spoke<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, guest: Guest, bytes: &[u8]) -> usize {
         let head = match proxy::parse(bytes) {
             Ok(Some(head)) => head,
             Ok(None) => return 0,
@@ -184,7 +178,9 @@ impl Gateway {
     /// A ClientHello has begun. It is the transform's from its first byte on.
     fn handshake<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, guest: Guest, bytes: &[u8]) -> usize {
         let session = match &self.securing.server {
-            Some(server) if self.securing.handshakes < self.settings.limits.tls_handshakes => Session::server(server).ok(),
+            Some(server) if self.securing.handshakes < self.settings.limits.tls_handshakes => {
+                Session::server(server).ok()
+            }
             _ => None,
         };
         let Some(session) = session else {

@@ -257,14 +257,21 @@ mod tests {
             let filler = "x".repeat(bytes - "PROXY UNKNOWN \r\n".len());
             format!("PROXY UNKNOWN {filler}\r\n").into_bytes()
         };
-        for (bytes, taken) in [(PROXY_V1_BYTES_MAX - 1, true), (PROXY_V1_BYTES_MAX, true), (PROXY_V1_BYTES_MAX + 1, false)] {
+        for (bytes, taken) in
+            [(PROXY_V1_BYTES_MAX - 1, true), (PROXY_V1_BYTES_MAX, true), (PROXY_V1_BYTES_MAX + 1, false)]
+        {
             assert_eq!(parse(&v1(bytes)), if taken { Ok(Some(Head { bytes, source: None })) } else { Err(Wrong) });
         }
         let v2 = |bytes: usize| {
             v2(1, 0x11, &[&TCP4[..], &tlv(4, &vec![0; bytes - V2_FIXED_BYTES - TCP4.len() - 3])].concat())
         };
-        for (bytes, taken) in [(PROXY_V2_BYTES_MAX - 1, true), (PROXY_V2_BYTES_MAX, true), (PROXY_V2_BYTES_MAX + 1, false)] {
-            assert_eq!(parse(&v2(bytes)).map(|head| head.map(|head| head.bytes)), if taken { Ok(Some(bytes)) } else { Err(Wrong) });
+        for (bytes, taken) in
+            [(PROXY_V2_BYTES_MAX - 1, true), (PROXY_V2_BYTES_MAX, true), (PROXY_V2_BYTES_MAX + 1, false)]
+        {
+            assert_eq!(
+                parse(&v2(bytes)).map(|head| head.map(|head| head.bytes)),
+                if taken { Ok(Some(bytes)) } else { Err(Wrong) }
+            );
         }
     }
 

@@ -134,7 +134,8 @@ impl Node {
         let (tokens, holding) = (Cell::new(0), Cell::new(false));
         let keys = RefCell::new(None);
         let all_secured = all_secured && settings.doors.is_empty();
-        let node = Self(Rc::new(Parts { net, address, settings, store, handle, plane, tokens, holding, keys, all_secured }));
+        let node =
+            Self(Rc::new(Parts { net, address, settings, store, handle, plane, tokens, holding, keys, all_secured }));
         node.listen();
         node
     }

@@ -166,7 +166,9 @@ fn whatever_is_said_within_tls_or_instead_of_it_leaves_nothing() {
     let node = node(1, Door::OPEN);
     let mut bystander = node.connect("bystander");
     bystander.subscribe(&[("a", Qos::AtMostOnce)]);
-    for garbage in [&b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00"[..], b"\x16\x03\x01\x40\x00\x01\xff\xff\xff", b"\x16\x02"] {
+    for garbage in
+        [&b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00"[..], b"\x16\x03\x01\x40\x00\x01\xff\xff\xff", b"\x16\x02"]
+    {
         let mut client = Client::dial(&node);
         client.send(garbage);
         drop(client);

@@ -136,16 +136,21 @@ fn openssl(edge: SocketAddr, arguments: &[&str]) -> String {
 #[test]
 fn openssl_gets_the_names_certificate_in_either_version_and_takes_up_its_sessions() {
     let files = Files::new();
-    let (first, second) = (files.issue("one.example", &["one.example"]), files.issue("two.example", &["*.two.example"]));
+    let (first, second) =
+        (files.issue("one.example", &["one.example"]), files.issue("two.example", &["*.two.example"]));
     let keys = files.path("tickets");
     std::fs::write(&keys, format!("{}\n", "5a".repeat(48))).expect("the folder is ours");
     let certificates = format!("{},{}", text(&first), text(&second));
-    let environment = [("KITTIWAKE_TLS_CERTIFICATES", certificates.as_str()), ("KITTIWAKE_TLS_TICKET_KEYS", text(&keys))];
-    let gateways = [("epoll", 1), ("io_uring", 2)].map(|(driver, shards)| Gateway::start_with(driver, shards, &environment));
+    let environment =
+        [("KITTIWAKE_TLS_CERTIFICATES", certificates.as_str()), ("KITTIWAKE_TLS_TICKET_KEYS", text(&keys))];
+    let gateways =
+        [("epoll", 1), ("io_uring", 2)].map(|(driver, shards)| Gateway::start_with(driver, shards, &environment));
     let ca = files.ca();
     for gateway in &gateways {
         for version in ["-tls1_2", "-tls1_3"] {
-            for (name, common_name) in [("one.example", "one.example"), ("x.two.example", "two.example"), ("else", "one.example")] {
+            for (name, common_name) in
+                [("one.example", "one.example"), ("x.two.example", "two.example"), ("else", "one.example")]
+            {
                 let said = openssl(gateway.edge, &[version, "-servername", name, "-CAfile", text(&ca)]);
                 assert!(said.contains(&format!("CN = {common_name}")), "{version} {name}: {said}");
                 assert!(said.contains("Verify return code: 0 (ok)"), "{said}");
@@ -178,7 +183,8 @@ fn a_certificate_is_swapped_under_traffic_and_nobody_notices() {
     let server = files.issue("before", &["localhost"]);
     let gateway = Gateway::start_with("epoll", 2, &[("KITTIWAKE_TLS_CERTIFICATES", text(&server))]);
     let ca = files.ca();
-    let arguments = ["-t", "$inbox/#", "-u", "alice", "-i", "m", "-q", "1", "-v", "--cafile", text(&ca), "-h", "localhost"];
+    let arguments =
+        ["-t", "$inbox/#", "-u", "alice", "-i", "m", "-q", "1", "-v", "--cafile", text(&ca), "-h", "localhost"];
     let before = gateway.mosquitto_sub(&arguments);
     gateway.wait_for_gauge("subscriptions", 1);
     let common_name = || openssl(gateway.edge, &["-servername", "localhost", "-CAfile", text(&ca)]);

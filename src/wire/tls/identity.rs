@@ -146,8 +146,11 @@ impl Server {
     /// # Errors
     /// The library does not take it.
     pub fn new(identity: &Identity, keys: &[TicketKey]) -> Result<Self, IdentityError> {
-        let versions: &[_] =
-            if identity.only_1_3 { &[&rustls::version::TLS13] } else { &[&rustls::version::TLS13, &rustls::version::TLS12] };
+        let versions: &[_] = if identity.only_1_3 {
+            &[&rustls::version::TLS13]
+        } else {
+            &[&rustls::version::TLS13, &rustls::version::TLS12]
+        };
         let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions)?;
         let builder = match &identity.peers {
             None => builder.with_no_client_auth(),

@@ -1,8 +1,8 @@
 //! A client and a server over bytes, with no socket between them.
 
 use super::*;
-use crate::wire::websocket::Carrier;
 use crate::base::transform::{Inbound, Passage, Reply, Shield, Transform};
+use crate::wire::websocket::Carrier;
 use rcgen::{CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::ServerName;
 
@@ -247,7 +247,9 @@ fn what_breaks_the_rules_is_told_by_an_alert_and_nothing_is_said_after_it() {
     assert!(both.server.session.is_broken() && both.server.session.write(b"x", &mut [0; 99]).is_none());
     both.settle(usize::MAX);
     assert_eq!(both.client.heard, Heard::Broken, "it was told");
-    for garbage in [&b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00"[..], b"\x16\x03\x01\xff\xff", b"GET / HTTP/1.1\r\n\r\n"] {
+    for garbage in
+        [&b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00"[..], b"\x16\x03\x01\xff\xff", b"GET / HTTP/1.1\r\n\r\n"]
+    {
         let mut side = Side::new(Session::server(&server).expect("it was made by us"), Vec::new());
         side.takes(garbage);
         assert_eq!(side.heard, Heard::Broken, "{garbage:x?}");
@@ -351,7 +353,8 @@ fn layers_take_websocket_off_what_tls_has_turned_wherever_the_bytes_are_cut() {
         for piece in [1, 2, 29, 64, usize::MAX] {
             let mut other = Both::open(&authority.trusted(false), &server, "edge");
             stream.chunks(step).for_each(|piece| other.client.says(piece));
-            let records_here = if piece == usize::MAX { records.clone() } else { std::mem::take(&mut other.client.out) };
+            let records_here =
+                if piece == usize::MAX { records.clone() } else { std::mem::take(&mut other.client.out) };
             let session = if piece == usize::MAX { &mut both.server } else { &mut other.server };
             let session = std::mem::replace(&mut session.session, Session::server(&server).expect("it was made by us"));
             let mut layers = Layers::secured(session);

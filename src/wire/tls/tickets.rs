@@ -69,7 +69,8 @@ impl Tickets {
     pub fn new(keys: &[TicketKey], scope: &[u8], lifetime_seconds: u32) -> Self {
         let sealer = |TicketKey(bytes): &TicketKey| {
             let (name, secret) = bytes.split_at(NAME_BYTES);
-            let key = RandomizedNonceKey::new(&AES_256_GCM_SIV, secret).expect("the key is as long as its cipher wants");
+            let key =
+                RandomizedNonceKey::new(&AES_256_GCM_SIV, secret).expect("the key is as long as its cipher wants");
             Sealer { name: name.try_into().expect("it was cut to this length"), key }
         };
         Self { sealers: keys.iter().map(sealer).collect(), scope: scope.into(), lifetime_seconds }
