@@ -127,9 +127,10 @@ pub const TLS_HANDSHAKES_MAX: usize = GUESTS_MAX / 4;
 /// Tickets for resumption that a TLS 1.3 client is given. It may use each once; those that are not taken up are
 /// replaced by the next handshake's.
 pub const TLS_TICKETS_PER_HANDSHAKE: usize = 1;
-/// How long a ticket says that it lives. Keys that were drawn here live as long, and a seventh at most longer.
+/// How long a ticket says that it lives.
 pub const TLS_TICKET_LIFETIME: Duration = Duration::from_secs(12 * 3_600);
-/// How often a node without a file of ticket keys draws one. The one before still opens what it sealed.
+/// How often a node without a file of ticket keys draws one. The one before still opens what it sealed, so a key opens for
+/// twice as long.
 pub const TLS_TICKET_ROTATION: Duration = TLS_TICKET_LIFETIME;
 /// Keys in a file of ticket keys; the first seals, all open.
 pub const TLS_TICKET_KEYS_MAX: usize = 16;

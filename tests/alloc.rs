@@ -225,7 +225,7 @@ fn ends() -> &'static (tls::Server, tls::Client) {
         let made = rcgen::generate_simple_self_signed(vec!["edge".to_owned()]).expect("it signs");
         let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
         let pair = tls::Pair::from_pem(chain.as_bytes(), key.as_bytes()).expect("they belong together");
-        let identity = tls::Identity { pairs: vec![pair], peers: None, only_1_3: false };
+        let identity = tls::Identity { pairs: vec![pair], peers: None, only_1_3: false, protocols: &[] };
         let client = tls::Client::new(&tls::Trust::Anybody, false, None).expect("it needs nothing");
         (tls::Server::new(&identity, &[]).expect("it is complete"), client)
     })

@@ -82,7 +82,7 @@ pub const KEYS: &[Key] = &[
         "edge.listen",
         Kind::List,
         Default::List(&["127.0.0.1:1883"]),
-        "addresses that devices connect to, each with what is spoken there, see below",
+        "addresses that devices connect to, each with what is spoken there, see TLS",
     ),
     key(
         "edge.origins",
@@ -123,6 +123,18 @@ pub const KEYS: &[Key] = &[
         "file with the keys of resumption tickets, for nodes to share; none: drawn here, anew every 12 hours",
     ),
     key("api.listen", Kind::Text, Default::Text("127.0.0.1:7700"), "address of the API: HTTP with JSON, and gRPC"),
+    key(
+        "api.tls",
+        Kind::Bool,
+        Default::Bool(false),
+        "the API speaks TLS, with the certificates of tls.certificates, and nothing else",
+    ),
+    key(
+        "api.client_ca",
+        Kind::Text,
+        Default::Text(""),
+        "PEM file with the certificates that those of callers lead to; with one, nobody calls without a certificate",
+    ),
     key("api.keys", Kind::List, Default::List(&[]), "bearer keys of the API, each APPS:KEY with apps joined by + or *"),
     key(
         "node.shards",

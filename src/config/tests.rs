@@ -101,7 +101,10 @@ fn a_list_in_the_environment_is_separated_by_commas() {
 
 #[test]
 fn unknown_keys_are_errors_wherever_they_come_from() {
-    assert_eq!(line_of(from_file("[api]\nport = 1")), "api.port: there is no such key; allowed: api.listen, api.keys",);
+    assert_eq!(
+        line_of(from_file("[api]\nport = 1")),
+        "api.port: there is no such key; allowed: api.listen, api.tls, api.client_ca, api.keys",
+    );
     assert_eq!(
         line_of(from_file("[nodes]")),
         "nodes: there is no such key; allowed: [edge], [tls], [api], [node], [topics], [store], [auth], [limits]",

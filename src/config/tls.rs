@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 const CERTIFICATES: &str = "tls.certificates";
 const CLIENT_CA: &str = "tls.client_ca";
+const API_CLIENT_CA: &str = "api.client_ca";
 const TICKET_KEYS: &str = "tls.ticket_keys";
 
 /// Where everything is. Files are read with [`TlsFiles::read`], as often as it is asked for.
@@ -22,6 +23,8 @@ pub struct TlsFiles {
     pub requires_client: bool,
     name_from: NameFrom,
     ticket_keys: Option<PathBuf>,
+    /// The API speaks TLS, too, and asks its callers for certificates that lead to one of these.
+    api: Option<Option<PathBuf>>,
 }
 
 /// Reads the section; none where there is no certificate.
@@ -41,8 +44,12 @@ pub(super) fn parse(values: &Values) -> Result<Option<TlsFiles>, ConfigError> {
         }
         _ => {}
     }
+    let (api, api_client_ca) = (values.bool("api.tls"), path(API_CLIENT_CA));
+    if !api && api_client_ca.is_some() {
+        return Err(ConfigError::new(API_CLIENT_CA, "the API does not speak TLS", "api.tls true"));
+    }
     if entries.is_empty() {
-        let lonely = [(CLIENT_CA, client_ca.is_some()), (TICKET_KEYS, ticket_keys.is_some())];
+        let lonely = [(CLIENT_CA, client_ca.is_some()), (TICKET_KEYS, ticket_keys.is_some()), ("api.tls", api)];
         return match lonely.into_iter().find(|(_, is_set)| *is_set) {
             Some((name, _)) => Err(ConfigError::new(name, "there is no certificate to speak TLS with", CERTIFICATES)),
             None => Ok(None),
@@ -63,6 +70,7 @@ pub(super) fn parse(values: &Values) -> Result<Option<TlsFiles>, ConfigError> {
             _ => NameFrom::CommonName,
         },
         ticket_keys,
+        api: api.then_some(api_client_ca),
     }))
 }
 
@@ -86,7 +94,13 @@ impl TlsFiles {
     /// All of them.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let pairs = self.pairs.iter().flat_map(|(chain, key)| [chain, key]);
-        pairs.chain(&self.client_ca).chain(&self.ticket_keys).map(PathBuf::as_path)
+        let others = [&self.client_ca, &self.ticket_keys].into_iter().flatten();
+        pairs.chain(others).chain(self.api.iter().flatten()).map(PathBuf::as_path)
+    }
+
+    /// Whether the API speaks TLS.
+    pub fn secures_api(&self) -> bool {
+        self.api.is_some()
     }
 
     /// Whether ticket keys are in a file, and not drawn here.
@@ -94,31 +108,52 @@ impl TlsFiles {
         self.ticket_keys.is_some()
     }
 
-    /// What is in them now: who the server is, and its ticket keys.
+    /// What is in them now.
     ///
     /// # Errors
     /// A file cannot be read, or is not what it should be.
-    pub fn read(&self) -> Result<(Identity, Vec<TicketKey>), ConfigError> {
+    pub fn read(&self) -> Result<Content, ConfigError> {
         let pairs = self.pairs.iter().map(|(chain, key)| {
             let pair = Pair::from_pem(&content(chain)?, &content(key)?);
             let names = if chain == key { show(chain) } else { format!("{}, {}", show(chain), show(key)) };
             pair.map_err(|why: IdentityError| error(one_line(&format!("{names}: {why}"))))
         });
-        let pairs = pairs.collect::<Result<_, _>>()?;
-        let peers = match &self.client_ca {
+        let pairs: Vec<_> = pairs.collect::<Result<_, _>>()?;
+        let peers = |name, path: &PathBuf, required| peers(name, path, required, self.name_from);
+        let edge = self.client_ca.as_ref().map(|path| peers(CLIENT_CA, path, self.requires_client)).transpose()?;
+        let api = match &self.api {
             None => None,
-            Some(path) => {
-                let allowed = "a PEM file with the certificates that clients' certificates lead to";
-                let wrong =
-                    |why: String| ConfigError::new(CLIENT_CA, one_line(&format!("{}: {why}", show(path))), allowed);
-                let pem = read_file(path).map_err(|why| wrong(why.to_string()))?;
-                let peers = Peers::from_pem(&pem, self.requires_client, self.name_from);
-                Some(peers.map_err(|why| wrong(why.to_string()))?)
+            Some(ca) => {
+                let peers = ca.as_ref().map(|path| peers(API_CLIENT_CA, path, true)).transpose()?;
+                Some(Identity {
+                    pairs: pairs.clone(),
+                    peers,
+                    only_1_3: self.only_1_3,
+                    protocols: &[b"h2", b"http/1.1"],
+                })
             }
         };
         let keys = self.ticket_keys.as_deref().map(ticket_keys).transpose()?.unwrap_or_default();
-        Ok((Identity { pairs, peers, only_1_3: self.only_1_3 }, keys))
+        Ok(Content { edge: Identity { pairs, peers: edge, only_1_3: self.only_1_3, protocols: &[] }, api, keys })
     }
+}
+
+/// What the files say.
+pub struct Content {
+    /// Who the edge is.
+    pub edge: Identity,
+    /// Who the API is; none: it does not speak TLS.
+    pub api: Option<Identity>,
+    /// Ticket keys; none in a file: empty.
+    pub keys: Vec<TicketKey>,
+}
+
+/// Whoever has a certificate that leads to one of a file's.
+fn peers(name: &str, path: &Path, required: bool, name_from: NameFrom) -> Result<Peers, ConfigError> {
+    let allowed = "a PEM file with the certificates that clients' certificates lead to";
+    let wrong = |why: String| ConfigError::new(name, one_line(&format!("{}: {why}", show(path))), allowed);
+    let pem = read_file(path).map_err(|why| wrong(why.to_string()))?;
+    Peers::from_pem(&pem, required, name_from).map_err(|why| wrong(why.to_string()))
 }
 
 fn show(path: &Path) -> String {

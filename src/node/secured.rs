@@ -2,14 +2,17 @@
 
 use super::verifier::marks;
 use crate::config::ConfigError;
-use crate::config::tls::TlsFiles;
+use crate::config::tls::{Content, TlsFiles};
 use crate::limits::{AUTH_RELOAD_INTERVAL, TLS_TICKET_ROTATION};
 use crate::shard::Handle;
-use crate::wire::tls::{Server, TICKET_KEY_BYTES, TicketKey};
+use crate::wire::tls::{Identity, Server, TICKET_KEY_BYTES, TicketKey};
 use rustix::rand::{GetRandomFlags, getrandom};
+use rustls::ServerConfig;
 use std::io;
+use std::sync::Arc;
 use std::time::Instant;
 use tokio::signal::unix::Signal;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 /// Keys that were drawn here: the one that seals, then the one before.
@@ -43,30 +46,52 @@ fn draw() -> io::Result<TicketKey> {
     Ok(bytes.into())
 }
 
-/// A server of what the files hold now.
+/// Servers of what the files hold now.
+#[derive(Clone)]
+pub(super) struct Servers {
+    pub(super) edge: Server,
+    /// None: the API does not speak TLS.
+    pub(super) api: Option<Arc<ServerConfig>>,
+}
+
+/// Reads the files.
 ///
 /// # Errors
 /// One of them cannot be read, or is not what it should be.
-pub(super) fn read(files: &TlsFiles, ring: &Keyring) -> Result<Server, ConfigError> {
-    let (identity, keys) = files.read()?;
+pub(super) fn read(files: &TlsFiles, ring: &Keyring) -> Result<Servers, ConfigError> {
+    let Content { edge, api, keys } = files.read()?;
     let keys = if files.has_ticket_keys() { &keys } else { &ring.keys };
-    Server::new(&identity, keys).map_err(|why| ConfigError {
-        key: "tls.certificates".to_owned(),
-        wrong: why.to_string(),
-        allowed: "what rustls takes".to_owned(),
-    })
+    let server = |identity: &Identity| {
+        Server::new(identity, keys).map_err(|why| ConfigError {
+            key: "tls.certificates".to_owned(),
+            wrong: why.to_string(),
+            allowed: "what rustls takes".to_owned(),
+        })
+    };
+    let api = api.map(|identity| server(&identity)).transpose()?.map(|server| server.rustls());
+    Ok(Servers { edge: server(&edge)?, api })
+}
+
+/// TLS as the node keeps it.
+pub(super) struct Kept {
+    pub(super) files: TlsFiles,
+    pub(super) ring: Keyring,
+    /// The API's, which takes what is sent there for its next connections.
+    pub(super) api: watch::Sender<Option<Arc<ServerConfig>>>,
 }
 
 /// Reads everything again and gives it to the shards. What cannot be read leaves them as they are.
-pub(super) fn renew(files: &TlsFiles, ring: &Keyring, handle: &Handle) -> Result<(), ConfigError> {
-    handle.renew_tls(&read(files, ring)?);
+fn renew(kept: &Kept, handle: &Handle) -> Result<(), ConfigError> {
+    let Servers { edge, api } = read(&kept.files, &kept.ring)?;
+    handle.renew_tls(&edge);
+    kept.api.send_replace(api);
     Ok(())
 }
 
 /// Does so on each SIGHUP, when a file has changed, and when it is time for another key. For as long as the process lives.
-pub(super) async fn keep_current(tls: Option<(TlsFiles, Keyring)>, handle: Handle, mut hangup: Signal) {
-    let Some((files, mut ring)) = tls else { return };
-    let mut last = marks(files.files());
+pub(super) async fn keep_current(tls: Option<Kept>, handle: Handle, mut hangup: Signal) {
+    let Some(mut kept) = tls else { return };
+    let mut last = marks(kept.files.files());
     let mut looks = tokio::time::interval(AUTH_RELOAD_INTERVAL);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -74,24 +99,24 @@ pub(super) async fn keep_current(tls: Option<(TlsFiles, Keyring)>, handle: Handl
             _ = hangup.recv() => true,
             _ = looks.tick() => false,
         };
-        let (files, handle, known) = (files.clone(), handle.clone(), last.clone());
+        let (handle, known) = (handle.clone(), last);
         // Files may be on a disk that hangs.
         let looked = tokio::task::spawn_blocking(move || {
-            let now = marks(files.files());
-            let drew = ring.turn(Instant::now()).unwrap_or_else(|error| {
+            let now = marks(kept.files.files());
+            let drew = kept.ring.turn(Instant::now()).unwrap_or_else(|error| {
                 warn!("TLS: the ticket key stays as it was: {error}");
                 false
             });
             if is_asked || drew || now != known {
-                match renew(&files, &ring, &handle) {
+                match renew(&kept, &handle) {
                     Ok(()) => info!("TLS: certificates and ticket keys are current"),
                     Err(error) => warn!("TLS stays as it was: {error}"),
                 }
             }
-            (now, ring)
+            (now, kept)
         });
         match looked.await {
-            Ok((now, same)) => (last, ring) = (now, same),
+            Ok((now, same)) => (last, kept) = (now, same),
             Err(error) => return warn!("TLS is not read again any more: {error}"),
         }
     }

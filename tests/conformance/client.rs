@@ -238,7 +238,7 @@ impl Client {
                 Err(_) => break,
             }
             self.node.run();
-            if bytes.is_empty() {
+            if bytes.is_empty() && self.peer.is_flushed() {
                 return;
             }
         }

@@ -70,7 +70,7 @@ fn a_handshake_that_is_not_finished_ends_with_its_deadline() {
     let node = node(1, Door::OPEN);
     let millis = u64::try_from(HANDSHAKE_TIMEOUT.as_millis()).expect("it is short");
     // Nothing, a part of the first record, all of it, and all but the last of the client's records.
-    let mut silent = [Client::dial(&node), Client::dial(&node), Client::dial(&node)];
+    let mut silent = [Client::dial_plain(&node), Client::dial_plain(&node), Client::dial_plain(&node)];
     silent[1].send(&[22, 3, 1]);
     silent[2].send(&[22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]);
     let greeted = Client::dial_greeting(&node, &ends().1);
@@ -97,7 +97,7 @@ fn so_many_handshakes_are_under_way_and_no_more() {
     });
     let under_way: Vec<Client> = (0..3).map(|_| Client::dial_greeting(&node, &ends().1)).collect();
     assert_eq!((node.gauge("tls_handshakes"), node.counter("refused_tls_busy")), (3, 0));
-    let mut refused = Client::dial(&node);
+    let mut refused = Client::dial_plain(&node);
     refused.send(&[22, 3, 1, 2, 0, 1]);
     assert_eq!(refused.take_bytes(), tls::REFUSAL);
     assert!(refused.is_closed());
@@ -169,7 +169,7 @@ fn whatever_is_said_within_tls_or_instead_of_it_leaves_nothing() {
     for garbage in
         [&b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00"[..], b"\x16\x03\x01\x40\x00\x01\xff\xff\xff", b"\x16\x02"]
     {
-        let mut client = Client::dial(&node);
+        let mut client = Client::dial_plain(&node);
         client.send(garbage);
         drop(client);
     }
@@ -197,7 +197,7 @@ fn a_listener_speaks_what_it_was_told_to() {
     let node_with = |protocols, tls| node(1, only(protocols, tls));
     let node = node_with(Protocols { poll: true, ..none }, TlsUse::Detected);
     for secured in [false, true] {
-        let dial = || if secured { Client::dial_secured(&node, &ends().1) } else { Client::dial(&node) };
+        let dial = || if secured { Client::dial_secured(&node, &ends().1) } else { Client::dial_plain(&node) };
         let mut client = dial();
         client.send(poll);
         assert!(client.take_bytes().starts_with(b"HTTP/1.1 200 "));
@@ -212,7 +212,7 @@ fn a_listener_speaks_what_it_was_told_to() {
     }
     assert_eq!(node.counter("refused_protocol"), 2);
     let node = node_with(Protocols::ALL, TlsUse::Always);
-    let mut plain = Client::dial(&node);
+    let mut plain = Client::dial_plain(&node);
     plain.send(&Hello::v5("a").frame());
     assert!(plain.take_bytes().is_empty() && plain.is_closed());
     assert_eq!(node.counter("refused_without_tls"), 1);

@@ -242,3 +242,35 @@ fn a_client_with_a_certificate_is_who_it_names_and_others_are_refused_where_one_
     assert!(!refused.expect("mosquitto-clients is installed").success());
     gateway.wait_for_gauge("tls_handshakes", 0);
 }
+
+#[test]
+fn the_api_speaks_tls_over_http_1_and_2_to_callers_with_a_certificate() {
+    let files = Files::new();
+    let (server, caller) = (files.issue("api", &["127.0.0.1"]), files.issue("caller", &[]));
+    let other = Files::new();
+    let stranger = other.issue("caller", &[]);
+    let ca = files.ca();
+    let environment = [
+        ("KITTIWAKE_TLS_CERTIFICATES", text(&server)),
+        ("KITTIWAKE_API_TLS", "true"),
+        ("KITTIWAKE_API_CLIENT_CA", text(&ca)),
+    ];
+    let gateway = Gateway::begin("epoll", 1, &environment);
+    let url = format!("https://{}/readyz", gateway.api);
+    let curl = |certificate: Option<&Path>, version: &str| {
+        let mut command = Command::new("curl");
+        command.args(["-s", version, "--cacert", text(&ca), "-o", "/dev/null", "-w", "%{http_code} %{http_version}"]);
+        if let Some(certificate) = certificate {
+            command.args(["--cert", text(certificate)]);
+        }
+        let output = command.arg(&url).output().expect("curl is installed");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    eventually("the gateway is ready", || curl(Some(&caller), "--http1.1") == "200 1.1");
+    assert_eq!(curl(Some(&caller), "--http2"), "200 2");
+    for (certificate, version) in [(None, "--http1.1"), (Some(&*stranger), "--http1.1"), (None, "--http2")] {
+        let said = curl(certificate, version);
+        assert!(said.starts_with("000"), "{said}");
+    }
+    assert!(gateway.get("/readyz").is_none(), "nothing is said without TLS");
+}

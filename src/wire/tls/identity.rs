@@ -125,6 +125,8 @@ pub struct Identity {
     pub peers: Option<Peers>,
     /// TLS 1.2 is not spoken.
     pub only_1_3: bool,
+    /// Protocols to agree on, the best first; none: nothing is said of it, which every client takes.
+    pub protocols: &'static [&'static [u8]],
 }
 
 /// A server that is ready; cheap to clone.
@@ -163,6 +165,7 @@ impl Server {
         };
         let chooser = Chooser::new(&identity.pairs).ok_or(IdentityError::NoCertificate)?;
         let mut config = builder.with_cert_resolver(Arc::new(chooser));
+        config.alpn_protocols = identity.protocols.iter().map(|protocol| protocol.to_vec()).collect();
         config.session_storage = Arc::new(NoServerSessionStorage {});
         let scope = identity.peers.as_ref().map(Peers::scope).unwrap_or_default();
         let lifetime = u32::try_from(TLS_TICKET_LIFETIME.as_secs()).expect("tickets live for days at most");

@@ -43,7 +43,7 @@ fn key(byte: u8) -> TicketKey {
 }
 
 fn serving(pairs: Vec<Pair>, peers: Option<Peers>, only_1_3: bool) -> Server {
-    Server::new(&Identity { pairs, peers, only_1_3 }, &[key(1)]).expect("it is complete")
+    Server::new(&Identity { pairs, peers, only_1_3, protocols: &[] }, &[key(1)]).expect("it is complete")
 }
 
 /// One end, with what it has not read and what it has not sent.
@@ -192,7 +192,7 @@ fn a_certificate_names_its_user_and_others_are_not_let_in() {
 #[test]
 fn a_ticket_is_taken_by_any_server_with_its_key_and_the_same_roots() {
     let authority = Authority::new();
-    let identity = |peers| Identity { pairs: vec![authority.pair(&["edge"])], peers, only_1_3: false };
+    let identity = |peers| Identity { pairs: vec![authority.pair(&["edge"])], peers, only_1_3: false, protocols: &[] };
     let server = |peers, keys: &[TicketKey]| Server::new(&identity(peers), keys).expect("it is complete");
     let resumes = |first: &Server, second: &Server| {
         let client = authority.trusted(true);

@@ -16,7 +16,7 @@ pub fn ends() -> &'static (tls::Server, tls::Client) {
         let made = rcgen::generate_simple_self_signed(vec!["edge".to_owned()]).expect("it signs");
         let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
         let pair = Pair::from_pem(chain.as_bytes(), key.as_bytes()).expect("they belong together");
-        let identity = Identity { pairs: vec![pair], peers: None, only_1_3: false };
+        let identity = Identity { pairs: vec![pair], peers: None, only_1_3: false, protocols: &[] };
         let key = TicketKey::from([7; tls::TICKET_KEY_BYTES]);
         let client = tls::Client::new(&Trust::Anybody, false, None).expect("it needs nothing");
         (tls::Server::new(&identity, &[key]).expect("it is complete"), client)
@@ -26,16 +26,19 @@ pub fn ends() -> &'static (tls::Server, tls::Client) {
 impl Client {
     /// Within TLS, agreed upon.
     pub fn dial_secured(node: &Node, client: &tls::Client) -> Self {
-        Self::dial_from(node, "10.0.0.77:0").secured(client)
+        Self::dial_plain(node).secured(client)
     }
 
-    /// Plain, from an address of its own; port 0: any.
+    /// Plain, whatever others are.
+    pub fn dial_plain(node: &Node) -> Self {
+        let peer = Peer::connect(node.net(), node.address());
+        node.run();
+        Self::over(node, Wire::plain(peer))
+    }
+
+    /// The same, from an address of its own.
     pub fn dial_from(node: &Node, from: &str) -> Self {
-        let from: std::net::SocketAddr = from.parse().expect("an address");
-        let peer = match from.port() {
-            0 => Peer::connect(node.net(), node.address()),
-            _ => Peer::connect_from(node.net(), from, node.address()),
-        };
+        let peer = Peer::connect_from(node.net(), from.parse().expect("an address"), node.address());
         node.run();
         Self::over(node, Wire::plain(peer))
     }

@@ -61,7 +61,7 @@ impl Wire {
         }
     }
 
-    /// Takes all the bytes within TLS, else as many as there is room for.
+    /// Takes as many bytes as there is room for; within TLS a record at a time, once what was taken before has left.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.flush();
         let Some(secured) = &mut self.secured else { return self.peer.write(bytes) };
@@ -72,13 +72,21 @@ impl Wire {
                 Err(io::ErrorKind::BrokenPipe.into())
             };
         }
-        for piece in bytes.chunks(16_384) {
+        // A record's worth at a time.
+        let piece = &bytes[..bytes.len().min(16_384)];
+        if !piece.is_empty() {
             let mut records = vec![0; Session::record_bytes_max(piece.len())];
             let made = secured.session.write(piece, &mut records).ok_or(io::ErrorKind::BrokenPipe)?;
             secured.out.extend_from_slice(&records[..made]);
         }
         self.flush();
-        Ok(bytes.len())
+        Ok(piece.len())
+    }
+
+    /// Whether the socket has taken all that was written, or never will.
+    pub fn is_flushed(&mut self) -> bool {
+        self.flush();
+        self.peer.state() != PeerState::Open || self.secured.as_ref().is_none_or(|secured| secured.out.is_empty())
     }
 
     /// What has come: plain bytes within TLS.
