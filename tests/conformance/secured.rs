@@ -259,7 +259,7 @@ fn a_balancer_says_for_whom_it_speaks_and_nobody_else_may() {
     drop(client);
     node.run();
     let mut client = Client::dial_from(&node, peer);
-    client.send(&vec![b'P'; PROXY_V1_BYTES_MAX]);
+    client.send(&[b'P'; PROXY_V1_BYTES_MAX]);
     assert!(client.is_closed());
     drop(client);
     // Anybody else is who it is, and may not say otherwise.
