@@ -38,6 +38,10 @@ pub const TICK: Duration = Duration::from_millis(100);
 /// borrows at once (1 MB) and keeps the blocks in use few and warm; the others wait in a queue. So many share a turn's
 /// own cost of 1 to 2 µs, some 0.03 µs each (an estimate).
 pub const RECEIVES_IN_FLIGHT_MAX: usize = 64;
+/// Steps of TLS handshakes done in one turn; the others wait for the next ones, in line. A step with a signature takes
+/// 0.1 to 0.2 ms with an elliptic curve and 0.7 ms with RSA 2048 (an estimate), so a storm of handshakes leaves the
+/// other connections of the shard a turn that is some 1 to 3 ms longer.
+pub const TURN_COSTLY_MAX: usize = 4;
 /// Connections whose waiting output is handed to the driver in one turn; the rest follow in the next.
 pub const TURN_SENDS_MAX: usize = 4096;
 /// Longest sleep of a shard that waits for nothing at all, so that a lost wake would show as a delay, not a hang.
@@ -89,6 +93,9 @@ pub const OUTBOX_CONTROL_BYTES_MAX: usize = 16 << 10;
 pub const OUTBOX_BYTES_LOW: usize = 64 << 10;
 /// A block that output is copied into grows up to this; what follows starts another one, and so another send.
 pub const COALESCE_BYTES_MAX: usize = 65_536;
+/// Bytes of which records are made at once: with what records add they fit the block of `COALESCE_BYTES_MAX`. More of a
+/// segment follows with the next send.
+pub const RECORDS_PLAIN_BYTES_MAX: usize = COALESCE_BYTES_MAX - 512;
 /// Segments waiting in all outboxes of a shard, besides the one each is filling. Full: as a full outbox.
 pub const SEGMENTS_MAX: u32 = 1 << 20;
 /// One in this many of the pool's bytes is kept for control frames, and as much again for receives, so that data
@@ -114,6 +121,29 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const LINGER: Duration = Duration::from_secs(5);
 /// Keep alive 0 still ends after this long without a byte.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// Default of `limits.tls_handshakes`: connections of one shard that speak TLS and have said nothing within it yet. Each
+/// keeps some 20 KB while it does (an estimate). Beyond it a newcomer is told by a plain alert and closed: that costs
+/// nothing, and a quarter of all guests is more than is served within a handshake's time.
+pub const TLS_HANDSHAKES_MAX: usize = GUESTS_MAX / 4;
+/// Tickets for resumption that a TLS 1.3 client is given. It may use each once; those that are not taken up are
+/// replaced by the next handshake's.
+pub const TLS_TICKETS_PER_HANDSHAKE: usize = 1;
+/// How long a ticket says that it lives.
+pub const TLS_TICKET_LIFETIME: Duration = Duration::from_secs(12 * 3_600);
+/// How often a node without a file of ticket keys draws one. The one before still opens what it sealed, so a key opens for
+/// twice as long.
+pub const TLS_TICKET_ROTATION: Duration = TLS_TICKET_LIFETIME;
+/// Keys in a file of ticket keys; the first seals, all open.
+pub const TLS_TICKET_KEYS_MAX: usize = 16;
+/// Certificates of a node. A handshake looks its own up by name.
+pub const TLS_CERTIFICATES_MAX: usize = 256;
+/// Head of the PROXY protocol, version 1: what its specification says is the longest, CR LF included.
+pub const PROXY_V1_BYTES_MAX: usize = 107;
+/// Head of the PROXY protocol, version 2: 16 bytes, the longest addresses and some TLVs. Longer: refused.
+pub const PROXY_V2_BYTES_MAX: usize = 4_096;
+/// Prefixes of addresses that a listener takes heads of the PROXY protocol from.
+pub const PROXY_SOURCES_MAX: usize = 64;
 
 // --- sockets --------------------------------------------------------------------------------------------------
 

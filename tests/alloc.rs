@@ -16,16 +16,18 @@ use kittiwake::shard::command::{CommandToken, Event, Push, Target};
 use kittiwake::shard::launch::{Assembly, Shard};
 use kittiwake::shard::{Handle, Limits, Settings};
 use kittiwake::store::{self, Log, LogThread, MemoryStore, Retentions};
+use kittiwake::wire::tls;
 use kittiwake::wire::websocket::client::Wish;
 use kittiwake::wire::websocket::{
     Event as Heard, HEAD_BYTES_MAX, Opcode, Reader, Role, Rules, apply_mask, encode_head,
 };
+use rustls::{ClientConnection, StreamOwned};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -88,6 +90,9 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
+/// Records that a message to all of [`SUBSCRIBERS`] takes at most: one out to each, and one in of each round's ping.
+const RECORDS_A_MESSAGE: f64 = 3.0 * SUBSCRIBERS as f64;
+
 /// A data plane of one shard whose allocations are counted.
 struct House {
     name: &'static str,
@@ -96,6 +101,8 @@ struct House {
     edge: SocketAddr,
     /// Whether clients that connect now do so over WebSocket.
     websocket: Cell<bool>,
+    /// Whether they do so within TLS.
+    tls: Cell<bool>,
     allocations: &'static AtomicU64,
     ending: Arc<AtomicBool>,
     shard: Option<JoinHandle<()>>,
@@ -108,6 +115,8 @@ impl House {
             shards: 1,
             driver: Choice::Auto,
             listen: Vec::new(),
+            doors: Vec::new(),
+            tls: Some(ends().0.clone()),
             apps: vec!["default".into()],
             user: UserTemplate::default(),
             tokens: false,
@@ -148,6 +157,7 @@ impl House {
             events,
             edge,
             websocket: Cell::new(false),
+            tls: Cell::new(false),
             allocations,
             ending,
             shard: Some(shard),
@@ -208,9 +218,64 @@ impl Drop for House {
     }
 }
 
+/// A server, and a client that trusts anybody.
+fn ends() -> &'static (tls::Server, tls::Client) {
+    static ENDS: OnceLock<(tls::Server, tls::Client)> = OnceLock::new();
+    ENDS.get_or_init(|| {
+        let made = rcgen::generate_simple_self_signed(vec!["edge".to_owned()]).expect("it signs");
+        let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let pair = tls::Pair::from_pem(chain.as_bytes(), key.as_bytes()).expect("they belong together");
+        let identity = tls::Identity { pairs: vec![pair], peers: None, only_1_3: false, protocols: &[] };
+        let client = tls::Client::new(&tls::Trust::Anybody, false, None).expect("it needs nothing");
+        (tls::Server::new(&identity, &[]).expect("it is complete"), client)
+    })
+}
+
+/// A client's end, plain or within TLS.
+enum Socket {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Socket {
+    fn open(socket: TcpStream, secured: bool) -> Self {
+        if !secured {
+            return Self::Plain(socket);
+        }
+        let name = "edge".try_into().expect("it is a name");
+        let connection = ClientConnection::new(ends().1.rustls(), name).expect("there is randomness");
+        Self::Tls(Box::new(StreamOwned::new(connection, socket)))
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read(into),
+            Self::Tls(stream) => stream.read(into),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
 /// An MQTT 3.1.1 client that reads exactly what it waits for.
 struct Client {
-    socket: TcpStream,
+    socket: Socket,
     /// Its packets come and go in binary messages, and what of those was not read yet.
     websocket: Option<(Reader, Vec<u8>)>,
     received: Vec<u8>,
@@ -222,6 +287,7 @@ impl Client {
         let socket = TcpStream::connect(house.edge).expect("the shard listens");
         socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
         socket.set_nodelay(true).expect("an option can be set");
+        let socket = Socket::open(socket, house.tls.get());
         let mut client = Self { socket, websocket: None, received: Vec::new(), parsed: 0 };
         if house.websocket.get() {
             client.upgrade();
@@ -492,7 +558,17 @@ fn measure(house: &House) {
         ("fan-out QoS 1 over WebSocket", fan_out(house, "topic/w1", Qos::AtLeastOnce)),
         ("user push QoS 0 over WebSocket", user_push(house, Qos::AtMostOnce, true)),
     ];
+    house.tls.set(true);
+    let websocket_within_tls = keep_alive(house);
     house.websocket.set(false);
+    // rustls allocates for each record that comes and for each that leaves.
+    let within_tls = [
+        ("keep alive within TLS", keep_alive(house), 2.0),
+        ("keep alive over WebSocket within TLS", websocket_within_tls, 2.0),
+        ("fan-out QoS 0 within TLS", fan_out(house, "topic/t0", Qos::AtMostOnce), RECORDS_A_MESSAGE),
+        ("fan-out QoS 1 within TLS", fan_out(house, "topic/t1", Qos::AtLeastOnce), 2.0 * RECORDS_A_MESSAGE),
+    ];
+    house.tls.set(false);
     // Last: the positions of sessions that outlive their connections are written a second later, whatever is measured then.
     let bounded = [
         ("publish QoS 0", publish(house, "room/zero", Qos::AtMostOnce), 2.0),
@@ -503,7 +579,7 @@ fn measure(house: &House) {
     for (what, per_message) in free.into_iter().chain(free_over_websocket) {
         assert!(per_message == 0.0, "{}: {what}: {per_message} allocations a message", house.name);
     }
-    for (what, per_message, bound) in bounded {
+    for (what, per_message, bound) in within_tls.into_iter().chain(bounded) {
         assert!(per_message <= bound, "{}: {what}: {per_message} allocations a message, not {bound}", house.name);
     }
 }

@@ -340,3 +340,44 @@ fn a_second_signal_while_draining_exits_with_1() {
         drop(stuck);
     }
 }
+
+#[test]
+fn files_of_tls_that_cannot_be_used_exit_with_2() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("the folder is ours");
+        path.to_str().expect("the folder of tests has a plain name").to_owned()
+    };
+    let made = || rcgen::generate_simple_self_signed(vec!["edge".to_owned()]).expect("it signs");
+    let (one, other) = (made(), made());
+    let (chain, key) = (write("chain", &one.cert.pem()), write("key", &one.signing_key.serialize_pem()));
+    let (wrong, text) = (write("other", &other.signing_key.serialize_pem()), write("text", "hello"));
+    let good = format!("{chain}:{key}");
+    let serve = |variables: &[(&str, &str)]| {
+        let mut command = kittiwake(&["serve", "--listen", "127.0.0.1:0", "--api", "127.0.0.1:0", "--data-dir", ""]);
+        command.envs(variables.iter().copied());
+        failure(command, 2)
+    };
+    for (certificate, why) in [
+        (format!("{chain}:{wrong}"), "the key is not the certificate's"),
+        (format!("{text}:{key}"), "there is no PEM certificate in it"),
+        (format!("{chain}:{text}"), "there is no PEM private key in it"),
+        (format!("{chain}:{chain}.nowhere"), "No such file"),
+    ] {
+        let line = serve(&[("KITTIWAKE_TLS_CERTIFICATES", &certificate)]);
+        assert!(line.starts_with("tls.certificates: ") && line.contains(why) && line.contains("allowed: "), "{line}");
+    }
+    let line = serve(&[
+        ("KITTIWAKE_TLS_CERTIFICATES", &good),
+        ("KITTIWAKE_TLS_CLIENT_CERTIFICATES", "required"),
+        ("KITTIWAKE_TLS_CLIENT_CA", &text),
+    ]);
+    assert!(line.starts_with("tls.client_ca: ") && line.contains("there is no PEM certificate"), "{line}");
+    let secret = write("tickets", &format!("{}\n{}\n", "0".repeat(96), "1".repeat(95)));
+    let line = serve(&[("KITTIWAKE_TLS_CERTIFICATES", &good), ("KITTIWAKE_TLS_TICKET_KEYS", &secret)]);
+    assert!(
+        line.starts_with("tls.ticket_keys: ") && line.contains("line 2 is no key") && !line.contains("111"),
+        "{line}"
+    );
+}

@@ -3,7 +3,9 @@
 pub mod decode;
 mod draw;
 pub mod http;
+pub mod proxy;
 pub mod session;
 pub mod shard;
+pub mod tls;
 pub mod token;
 pub mod websocket;

@@ -94,6 +94,15 @@ pub struct Common {
     /// Password of every client.
     #[arg(long, value_name = "TEXT", requires = "username")]
     pub password: Option<String>,
+    /// MQTT within TLS, with servers whose certificate leads to one of this PEM file and has their IP address.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// MQTT within TLS, with any server.
+    #[arg(long, conflicts_with = "ca")]
+    pub insecure_tls: bool,
+    /// Connections take up earlier handshakes; without it each is a whole one.
+    #[arg(long)]
+    pub tls_resume: bool,
     /// New connections a second; 0: as fast as handshakes in flight allow.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub rate: u32,

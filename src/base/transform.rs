@@ -1,9 +1,13 @@
 //! The seam between a connection's socket and its protocol: what stands there turns the bytes that come in and frames
-//! those that go out (WebSocket now). The engine knows no more of it than this trait, and a connection without one
-//! passes at no cost.
+//! those that go out (WebSocket), or makes records of all that does (TLS). The engine knows no more of it than this
+//! trait, and a connection without one passes at no cost.
 //!
 //! Layers are stacked by a transform that owns another: TLS below WebSocket decrypts in place, hands the plain bytes to
 //! the one above within the same call, and makes records of what that one has framed.
+//!
+//! Records have an order of their own, so they are made as late as there is one: when output is handed to the driver.
+//! What the layer of records says by itself ([`Reply::records`]) is a record already, and leaves before anything that
+//! is none yet.
 
 use core::fmt;
 
@@ -11,8 +15,9 @@ use core::fmt;
 pub const HEAD_BYTES_MAX: usize = 14;
 /// Longest reply.
 pub const REPLY_BYTES_MAX: usize = 160;
-/// Most incoming bytes that a transform leaves unread because more must come first.
-pub const TAIL_BYTES_MAX: usize = 160;
+/// Most incoming bytes that a transform leaves unread because more must come first: a control frame of WebSocket, and a
+/// record of TLS 1.2 (RFC 5246 §6.2.3: 2^14 + 2,048 bytes and its head).
+pub const TAIL_BYTES_MAX: usize = 160 + (1 << 14) + 2_048 + 5;
 
 /// One connection's.
 pub trait Transform: fmt::Debug + Send + Sized {
@@ -24,7 +29,54 @@ pub trait Transform: fmt::Debug + Send + Sized {
     fn inbound(&mut self, bytes: &mut [u8], at: &mut Passage, reply: &mut Reply) -> Inbound;
 
     /// The head of an output of `content_bytes`, written to the start of `into`; its length.
-    fn head(&self, content_bytes: usize, into: &mut [u8; HEAD_BYTES_MAX]) -> usize;
+    fn head(&mut self, content_bytes: usize, into: &mut [u8; HEAD_BYTES_MAX]) -> usize;
+
+    /// Whether the next [`Transform::inbound`] may take long, as a signature does: a turn makes a bounded number of such
+    /// calls.
+    fn is_costly(&mut self) -> bool {
+        false
+    }
+
+    /// The `bytes` in front of the unread ones have been turned, but their reader left them to a layer that has come
+    /// between: they are unread again.
+    fn put_back(&mut self, bytes: usize) {
+        let _ = bytes;
+    }
+
+    /// Whether all output has to be made records of.
+    fn shield(&mut self) -> Shield {
+        Shield::None
+    }
+
+    /// Room that the records of `plain_bytes` need at most.
+    fn record_bytes_max(&mut self, plain_bytes: usize) -> usize {
+        plain_bytes
+    }
+
+    /// Makes records of `plain`, which is not empty, at the start of `into`; their length. None: it cannot any more, and
+    /// the connection ends. Called while the shield is [`Shield::Up`].
+    fn make_records(&mut self, plain: &[u8], into: &mut [u8]) -> Option<usize> {
+        let _ = (plain, into);
+        None
+    }
+
+    /// Its last record, for a connection that is about to be closed. Nothing, or nothing again: there is none.
+    fn farewell(&mut self, reply: &mut Reply) {
+        let _ = reply;
+    }
+}
+
+/// What a transform does to all output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shield {
+    /// It leaves as it is.
+    None,
+    /// Records are made of it once it is agreed how; until then it waits.
+    Rising,
+    /// Records are made of it.
+    Up,
+    /// Records were made of it, and cannot be any more: what is none yet never leaves.
+    Down,
 }
 
 /// How far received bytes have been turned. Neither is ever moved back, and `write` never passes `read`.
@@ -49,23 +101,28 @@ pub enum Inbound {
         /// It is the peer's fault.
         fault: bool,
     },
+    /// The peer broke the rules of the records: the reply is to be sent at once, nothing else can be any more, and the
+    /// connection is to be closed. What is plain before it may still be used.
+    Broken,
 }
 
 /// What a transform says by itself.
 #[derive(Debug)]
 pub struct Reply {
+    /// Records, which leave as they are.
+    pub records: Vec<u8>,
     bytes: [u8; REPLY_BYTES_MAX],
     len: usize,
 }
 
 impl Default for Reply {
     fn default() -> Self {
-        Self { bytes: [0; REPLY_BYTES_MAX], len: 0 }
+        Self { records: Vec::new(), bytes: [0; REPLY_BYTES_MAX], len: 0 }
     }
 }
 
 impl Reply {
-    /// It.
+    /// What is said above records.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
@@ -77,6 +134,12 @@ impl Reply {
             self.bytes[self.len..self.len + part.len()].copy_from_slice(part);
             self.len += part.len();
         }
+    }
+
+    /// Makes it empty.
+    pub fn clear(&mut self) {
+        self.records.clear();
+        self.len = 0;
     }
 }
 
@@ -91,7 +154,7 @@ impl Transform for Plain {
         match *self {}
     }
 
-    fn head(&self, _: usize, _: &mut [u8; HEAD_BYTES_MAX]) -> usize {
+    fn head(&mut self, _: usize, _: &mut [u8; HEAD_BYTES_MAX]) -> usize {
         match *self {}
     }
 }

@@ -78,7 +78,12 @@ const fn duration(min: Duration, max: Duration) -> Kind {
 
 /// All keys, in the order of README's table. A key's place is its index in the loader's values.
 pub const KEYS: &[Key] = &[
-    key("edge.listen", Kind::List, Default::List(&["127.0.0.1:1883"]), "addresses that devices connect to"),
+    key(
+        "edge.listen",
+        Kind::List,
+        Default::List(&["127.0.0.1:1883"]),
+        "addresses that devices connect to, each with what is spoken there, see TLS",
+    ),
     key(
         "edge.origins",
         Kind::List,
@@ -91,7 +96,45 @@ pub const KEYS: &[Key] = &[
         Default::Duration(limits::SSE_HEARTBEAT),
         "an event stream that has nothing to say sends a comment this often",
     ),
+    key(
+        "tls.certificates",
+        Kind::List,
+        Default::List(&[]),
+        "certificates of the edge, each CHAIN:KEY, two PEM files, or one file with both; the first is shown to who asks for another name",
+    ),
+    key("tls.version_min", Kind::Choice(&["1.2", "1.3"]), Default::Text("1.2"), "oldest version of TLS that is spoken"),
+    key(
+        "tls.client_certificates",
+        Kind::Choice(&["none", "optional", "required"]),
+        Default::Text("none"),
+        "whether devices show a certificate; who does is the user that it names",
+    ),
+    key("tls.client_ca", Kind::Text, Default::Text(""), "PEM file with the certificates that those of devices lead to"),
+    key(
+        "tls.client_user",
+        Kind::Choice(&["cn", "dns", "uri"]),
+        Default::Text("cn"),
+        "where in a certificate the user stands: subject's common name, first DNS name or first URI",
+    ),
+    key(
+        "tls.ticket_keys",
+        Kind::Text,
+        Default::Text(""),
+        "file with the keys of resumption tickets, for nodes to share; none: drawn here, anew every 12 hours",
+    ),
     key("api.listen", Kind::Text, Default::Text("127.0.0.1:7700"), "address of the API: HTTP with JSON, and gRPC"),
+    key(
+        "api.tls",
+        Kind::Bool,
+        Default::Bool(false),
+        "the API speaks TLS, with the certificates of tls.certificates, and nothing else",
+    ),
+    key(
+        "api.client_ca",
+        Kind::Text,
+        Default::Text(""),
+        "PEM file with the certificates that those of callers lead to; with one, nobody calls without a certificate",
+    ),
     key("api.keys", Kind::List, Default::List(&[]), "bearer keys of the API, each APPS:KEY with apps joined by + or *"),
     key(
         "api.push_rate",
@@ -276,6 +319,12 @@ pub const KEYS: &[Key] = &[
         duration(SECOND, HOUR),
         Default::Duration(limits::HANDSHAKE_TIMEOUT),
         "time from accept to CONNECT",
+    ),
+    key(
+        "limits.tls_handshakes",
+        integer(1, limits::GUESTS_MAX as u64),
+        Default::Integer(limits::TLS_HANDSHAKES_MAX as u64),
+        "TLS handshakes that one shard has under way; who comes then is refused",
     ),
     key(
         "limits.idle_timeout",

@@ -8,6 +8,8 @@ mod api_keys;
 mod defence;
 pub mod keys;
 mod layers;
+mod listeners;
+pub mod tls;
 pub mod token_keys;
 mod topics;
 mod webhook;
@@ -17,13 +19,14 @@ use crate::base::ids::AppId;
 use crate::io::probe::Choice;
 use crate::limits;
 use crate::push::ApiKey;
-use crate::shard::{Defence, TopicRules};
+use crate::shard::{Defence, Door, TlsUse, TopicRules};
 use crate::wire::http::{OriginError, Origins};
 use core::fmt;
 use core::time::Duration;
 use layers::{Values, one_line};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use tls::TlsFiles;
 use token_keys::TokenKeys;
 
 /// What all our environment variables start with.
@@ -82,6 +85,8 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// Idle limit of connections with keep alive 0.
     pub idle_timeout: Duration,
+    /// TLS handshakes under way on one shard.
+    pub tls_handshakes: usize,
     /// An event stream says something at least this often.
     pub sse_heartbeat: Duration,
     /// Longest session expiry granted.
@@ -107,6 +112,10 @@ pub struct Limits {
 pub struct Config {
     /// Where devices connect.
     pub edge_listen: Vec<SocketAddr>,
+    /// What is spoken there.
+    pub doors: Vec<Door>,
+    /// Where certificates and their keys are; none: TLS is not spoken.
+    pub tls: Option<TlsFiles>,
     /// Web pages that may connect.
     pub origins: Origins,
     /// Where the API listens.
@@ -209,6 +218,7 @@ pub fn parse(
     values.lay_environment(environment)?;
     lay_flags(&mut values, flags)?;
     let config = Config { accept_loss: flags.accept_loss, ..assemble(&values)? };
+    check_doors(&config)?;
     check_exposure(&config)?;
     Ok(config)
 }
@@ -235,11 +245,7 @@ fn lay_flags(values: &mut Values, flags: &Flags) -> Result<(), ConfigError> {
 }
 
 fn assemble(values: &Values) -> Result<Config, ConfigError> {
-    let edge_listen = values.list("edge.listen").iter().map(|text| address("edge.listen (--listen)", text));
-    let edge_listen = edge_listen.collect::<Result<Vec<_>, _>>()?;
-    if edge_listen.is_empty() {
-        return Err(ConfigError::new("edge.listen", "it is empty", "at least one IP:PORT"));
-    }
+    let (edge_listen, doors) = listeners::parse(values.list("edge.listen"))?;
     let limits = Limits {
         max_connections: whole(values, "limits.max_connections"),
         packet_bytes: size(values, "limits.packet_bytes"),
@@ -250,6 +256,7 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         devices_per_user: size(values, "limits.devices_per_user"),
         handshake_timeout: values.duration("limits.handshake_timeout"),
         idle_timeout: values.duration("limits.idle_timeout"),
+        tls_handshakes: size(values, "limits.tls_handshakes"),
         sse_heartbeat: values.duration("edge.sse_heartbeat"),
         session_expiry_max: values.duration("limits.session_expiry_max"),
         inbox_entries: size(values, "limits.inbox_entries"),
@@ -271,6 +278,8 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
     Ok(Config {
         edge_listen,
         push_rate: whole(values, "api.push_rate").and_then(|rate| u32::try_from(rate).ok()),
+        doors,
+        tls: tls::parse(values)?,
         api_keys: api_keys::parse(values.list("api.keys"), &apps)?,
         origins: origins(values.list("edge.origins"))?,
         api_listen: address("api.listen (--api)", values.text("api.listen"))?,
@@ -422,6 +431,24 @@ fn user_template(text: &str) -> Result<UserTemplate, ConfigError> {
     UserTemplate::parse(text).map_err(|wrong| error(wrong.to_string()))
 }
 
+/// A listener cannot ask for what is not configured.
+fn check_doors(config: &Config) -> Result<(), ConfigError> {
+    let secured = config.edge_listen.iter().zip(&config.doors).find(|(_, door)| door.tls == TlsUse::Always);
+    match secured {
+        Some((address, _)) if config.tls.is_none() => Err(ConfigError::new(
+            "edge.listen (--listen)",
+            format!("{address} is to speak TLS, and there is no certificate"),
+            "tls=false, or a certificate in tls.certificates",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Whether nobody comes in at a listener without a certificate of its own.
+fn asks_for_certificates(config: &Config, door: &Door) -> bool {
+    door.tls == TlsUse::Always && config.tls.as_ref().is_some_and(|tls| tls.requires_client)
+}
+
 /// Who is not authenticated is served on an address that other hosts can reach only on demand: devices that show no
 /// token, and callers of an API without keys.
 fn check_exposure(config: &Config) -> Result<(), ConfigError> {
@@ -431,8 +458,9 @@ fn check_exposure(config: &Config) -> Result<(), ConfigError> {
     let edge = config
         .edge_listen
         .iter()
-        .filter(|_| config.tokens.is_none())
-        .map(|address| ("edge.listen (--listen)", address));
+        .zip(&config.doors)
+        .filter(|(_, door)| config.tokens.is_none() && !asks_for_certificates(config, door))
+        .map(|(address, _)| ("edge.listen (--listen)", address));
     let api = config.api_keys.is_empty().then_some(("api.listen (--api)", &config.api_listen));
     for (key, address) in edge.chain(api) {
         if !address.ip().to_canonical().is_loopback() {
@@ -441,7 +469,9 @@ fn check_exposure(config: &Config) -> Result<(), ConfigError> {
                 format!("{address} is reachable from other hosts and nobody is authenticated"),
                 match key {
                     "api.listen (--api)" => "a loopback address, api.keys, or --insecure",
-                    _ => "a loopback address, auth.mode jwt, or --insecure",
+                    _ => {
+                        "a loopback address, auth.mode jwt, tls=true with tls.client_certificates required, or --insecure"
+                    }
                 },
             ));
         }

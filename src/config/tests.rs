@@ -1,4 +1,5 @@
 use super::*;
+use crate::shard::Protocols;
 use std::path::Path;
 
 fn flags() -> Flags {
@@ -102,15 +103,15 @@ fn a_list_in_the_environment_is_separated_by_commas() {
 fn unknown_keys_are_errors_wherever_they_come_from() {
     assert_eq!(
         line_of(from_file("[api]\nport = 1")),
-        "api.port: there is no such key; allowed: api.listen, api.keys, api.push_rate",
+        "api.port: there is no such key; allowed: api.listen, api.tls, api.client_ca, api.keys, api.push_rate",
     );
     assert_eq!(
         line_of(from_file("[nodes]")),
-        "nodes: there is no such key; allowed: [edge], [api], [node], [topics], [store], [events], [webhook], [auth], [limits]",
+        "nodes: there is no such key; allowed: [edge], [tls], [api], [node], [topics], [store], [events], [webhook], [auth], [limits]",
     );
     assert_eq!(
         line_of(from_file("shards = 1")),
-        "shards: there is no such key; allowed: [edge], [api], [node], [topics], [store], [events], [webhook], [auth], [limits]",
+        "shards: there is no such key; allowed: [edge], [tls], [api], [node], [topics], [store], [events], [webhook], [auth], [limits]",
     );
     assert_eq!(
         line_of(parse(None, environment(&[("KITTIWAKE_NODE_SHARD", "1")]), &flags())),
@@ -285,7 +286,7 @@ fn other_hosts_are_not_served_without_authentication() {
             line_of(parse(None, [], &flags)),
             format!(
                 "edge.listen (--listen): {listen} is reachable from other hosts and nobody is authenticated; \
-                 allowed: a loopback address, auth.mode jwt, or --insecure"
+                 allowed: a loopback address, auth.mode jwt, tls=true with tls.client_certificates required, or --insecure"
             ),
         );
         assert!(parse(None, [], &Flags { insecure: true, ..flags }).is_ok());
@@ -386,4 +387,54 @@ fn origins_are_checked_by_form() {
     assert!(listed.allow(Some(b"http://localhost:3000"), None) && !listed.allow(Some(b"http://a.example"), None));
     let error = origins("a.example").expect_err("it has no scheme");
     assert_eq!((error.key.as_str(), error.wrong.as_str()), ("edge.origins", "`a.example` is not an origin"));
+}
+
+#[test]
+fn listeners_are_addresses_with_what_is_spoken_there() {
+    let flags = Flags {
+        listen: vec![
+            "127.0.0.1:1".to_owned(),
+            "127.0.0.1:2 tls=false protocols=mqtt".to_owned(),
+            " [::1]:3  proxy=10.0.0.0/8+192.0.2.1 protocols=websocket+sse+poll tls=detect".to_owned(),
+        ],
+        ..flags()
+    };
+    let config = parse(None, [], &flags).expect("valid");
+    let ports: Vec<u16> = config.edge_listen.iter().map(|address| address.port()).collect();
+    assert_eq!(ports, [1, 2, 3]);
+    let none = Protocols { mqtt: false, websocket: false, sse: false, poll: false };
+    assert_eq!(config.doors[0], Door::OPEN);
+    let plain = Door { tls: TlsUse::Never, protocols: Protocols { mqtt: true, ..none }, proxies: Vec::new() };
+    assert_eq!(config.doors[1], plain);
+    assert_eq!(config.doors[2].protocols, Protocols { mqtt: false, ..Protocols::ALL });
+    let proxies: Vec<String> = config.doors[2].proxies.iter().map(ToString::to_string).collect();
+    assert_eq!((config.doors[2].tls, proxies), (TlsUse::Detected, vec!["10.0.0.0/8".into(), "192.0.2.1".into()]));
+    let secured = "[edge]\nlisten = [\"0.0.0.0:1 tls=true\"]\n[tls]\ncertificates = [\"a.pem:b.pem\", \"c.pem\"]\n";
+    let required = "client_ca = \"d.pem\"\nclient_certificates = \"required\"\n";
+    let config = from_file(&format!("{secured}{required}")).expect("everybody shows a certificate");
+    let files = config.tls.expect("there is a certificate");
+    let files: Vec<_> = files.files().map(|path| path.display().to_string()).collect();
+    assert_eq!(files, ["a.pem", "b.pem", "c.pem", "c.pem", "d.pem"]);
+    let line = line_of(from_file(&format!("{secured}{}", required.replace("required", "optional"))));
+    assert!(line.contains("nobody is authenticated"), "{line}");
+}
+
+#[test]
+fn an_entry_of_the_listeners_that_means_nothing_is_refused() {
+    for word in ["tls", "tls=maybe", "protocols=", "protocols=mqtt+http", "proxy=10.0.0.1/8", "proxy=", "mqtt=true"] {
+        let flags = Flags { listen: vec![format!("127.0.0.1:1 {word}")], ..flags() };
+        let line = line_of(parse(None, [], &flags));
+        assert!(line.starts_with(&format!("edge.listen (--listen): 127.0.0.1:1: `{word}` is not allowed; ")), "{line}");
+    }
+    let line = line_of(from_file("[edge]\nlisten = [\"127.0.0.1:1 tls=true\"]"));
+    assert!(line.contains("there is no certificate"), "{line}");
+    for (file, key) in [
+        ("[tls]\nclient_ca = \"a\"", "tls.client_ca"),
+        ("[tls]\nticket_keys = \"a\"", "tls.ticket_keys"),
+        ("[tls]\ncertificates = [\"a\"]\nclient_certificates = \"optional\"", "tls.client_certificates"),
+        ("[tls]\ncertificates = [\"a:b:c\"]", "tls.certificates"),
+        ("[tls]\ncertificates = [\":b\"]", "tls.certificates"),
+    ] {
+        assert!(line_of(from_file(file)).starts_with(&format!("{key}: ")), "{file}");
+    }
 }

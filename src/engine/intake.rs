@@ -11,9 +11,9 @@ use super::table::{Connection, NONE, Purpose, State, flag, key, token};
 use super::{Close, CloseCause, Core, Engine, Handler, Room};
 use crate::base::block::{Block, BlockPool};
 use crate::base::ids::ConnectionId;
-use crate::base::transform::{Inbound, Passage, Reply, TAIL_BYTES_MAX, Transform};
+use crate::base::transform::{Inbound, Passage, Reply, Shield, TAIL_BYTES_MAX, Transform};
 use crate::io::{Driver, Op};
-use crate::limits::{RECEIVE_BLOCK_BYTES, RECEIVES_IN_FLIGHT_MAX};
+use crate::limits::{RECEIVE_BLOCK_BYTES, RECEIVES_IN_FLIGHT_MAX, TURN_COSTLY_MAX};
 use std::io;
 
 /// Bytes that arrived and were not used.
@@ -252,6 +252,11 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
 impl<D: Driver, H: Handler<D>> Engine<D, H> {
     /// Offers held bytes and starts receives, for those whose turn it is.
     pub(super) fn read_ready(&mut self) {
+        self.core.costly_left = TURN_COSTLY_MAX;
+        for _ in 0..self.core.costly.len().min(TURN_COSTLY_MAX) {
+            let Some(id) = self.core.costly.pop_front() else { break };
+            self.read_one(id);
+        }
         while self.core.can_receive() {
             let Some(id) = self.core.starved.pop_front() else { break };
             self.read_one(id);
@@ -329,6 +334,11 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
     fn offer(&mut self, id: ConnectionId, mut held: Held) {
         let core = &mut self.core;
         while core.table.get(key(id)).is_some_and(|c| c.state == State::Open && !c.has(flag::PAUSED)) {
+            if core.comes_later(id) {
+                core.hold(id, held);
+                core.wait_for_turn(id);
+                return;
+            }
             let had_transform = core.has_transform(id);
             let inbound = core.turn_inbound(id, &mut held);
             let Some(connection) = core.table.get_mut(key(id)).filter(|c| c.state == State::Open) else { break };
@@ -343,8 +353,14 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
                 held.plain = held.start;
                 continue;
             }
-            if let Inbound::End { fault } = inbound {
-                core.ended_by_peer(id, &mut held, fault);
+            if core.take_changed(id) {
+                core.put_back(id, &mut held);
+                continue;
+            }
+            match inbound {
+                Inbound::End { fault } => core.ended_by_peer(id, &mut held, fault),
+                Inbound::Broken => core.close(id, Close::AfterFlush, CloseCause::BadRecords),
+                Inbound::Done | Inbound::Reply => {}
             }
             break;
         }
@@ -362,15 +378,23 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
         }
         let first = held.plain as usize;
         let (mut at, mut reply) = (Passage { read: first, write: first }, Reply::default());
+        let was_rising = self.transforms.at_mut(transform).shield() == Shield::Rising;
         let inbound = loop {
             let bytes = &mut held.block.bytes_mut()[..held.end as usize];
             match self.transforms.at_mut(transform).inbound(bytes, &mut at, &mut reply) {
-                Inbound::Reply if self.write_raw(id, Room::Control, reply.bytes()).is_ok() => {}
+                Inbound::Reply if self.say(id, &mut reply) => {}
                 // It does not read, or there is no block: it has been closed.
                 Inbound::Reply => break Inbound::Done,
                 done => break done,
             }
         };
+        if inbound == Inbound::Broken {
+            // Should it not be taken, the connection has been closed without it.
+            self.say(id, &mut reply);
+        }
+        if was_rising && self.transforms.at_mut(transform).shield() == Shield::Up {
+            self.send_waiting(id);
+        }
         held.block.bytes_mut().copy_within(at.read..held.end as usize, at.write);
         held.plain = offset(at.write);
         held.end -= offset(at.read - at.write);
@@ -387,13 +411,54 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
         let bytes = &mut held.block.bytes_mut()[..held.end as usize];
         let again = self.transforms.at_mut(connection.transform).inbound(bytes, &mut at, &mut reply);
         assert!(again == Inbound::End { fault }, "an end is said until it is acted on");
-        if self.write_raw(id, Room::Control, reply.bytes()).is_ok() {
+        if self.say(id, &mut reply) {
             self.close(id, Close::AfterFlush, if fault { CloseCause::Misframed } else { CloseCause::PeerEnded });
         }
     }
 }
 
 impl<D: Driver, L, T: Transform> Core<D, L, T> {
+    /// Sends what a transform says by itself. Whether the connection is still open.
+    fn say(&mut self, id: ConnectionId, reply: &mut Reply) -> bool {
+        let records = reply.records.is_empty() || self.write_records(id, &reply.records).is_ok();
+        let said = records && (reply.bytes().is_empty() || self.write_raw(id, Room::Control, reply.bytes()).is_ok());
+        reply.clear();
+        said
+    }
+
+    /// Whether what its transform has to do next has to wait for another turn, which has done enough of it.
+    fn comes_later(&mut self, id: ConnectionId) -> bool {
+        let transform = self.table.at(id.index).transform;
+        if transform == NONE || !self.transforms.at_mut(transform).is_costly() {
+            return false;
+        }
+        let later = self.costly_left == 0;
+        self.costly_left -= usize::from(!later);
+        later
+    }
+
+    /// Comes again in the next turn, with what is held.
+    fn wait_for_turn(&mut self, id: ConnectionId) {
+        let Some(connection) = self.table.get_mut(key(id)).filter(|c| c.state == State::Open) else { return };
+        connection.set(flag::REOFFER | flag::QUEUED);
+        self.totals.costly_waits += 1;
+        self.costly.push_back(id);
+    }
+
+    /// Whether a layer was put upon its transform since this was asked.
+    fn take_changed(&mut self, id: ConnectionId) -> bool {
+        let Some(connection) = self.table.get_mut(key(id)).filter(|c| c.has(flag::CHANGED)) else { return false };
+        connection.clear(flag::CHANGED);
+        true
+    }
+
+    /// What the handler has left is turned once more, by the layer that has come between.
+    fn put_back(&mut self, id: ConnectionId, held: &mut Held) {
+        let transform = self.table.at(id.index).transform;
+        self.transforms.at_mut(transform).put_back(held.plain_len());
+        held.plain = held.start;
+    }
+
     /// Starts a receive of a connection that may have something, or waits until it may.
     fn receive(&mut self, id: ConnectionId) {
         let Some(connection) = self.table.get_mut(key(id)).filter(|c| c.state == State::Open) else { return };

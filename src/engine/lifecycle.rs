@@ -12,8 +12,11 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
     /// Closes a connection; [`Handler::on_closed`] follows, with `cause` unless something else ends it first. A stale
     /// id, or a second close, does nothing; but `Now` overtakes `AfterFlush`.
     pub fn close(&mut self, id: ConnectionId, when: Close, cause: CloseCause) {
-        let Some(connection) = self.table.get_mut(key(id)) else { return };
-        let flushes = connection.state == State::Open && connection.outbox != NONE;
+        let Some(connection) = self.table.get(key(id)) else { return };
+        let flushes = when == Close::AfterFlush
+            && connection.state == State::Open
+            && (connection.outbox != NONE || self.says_farewell(id));
+        let connection = self.table.at_mut(id.index);
         match when {
             Close::AfterFlush if connection.state == State::Flushing => {}
             Close::AfterFlush if flushes => {

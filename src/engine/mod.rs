@@ -7,13 +7,15 @@
 //!
 //! # Files
 //! [`turn`](Engine::turn) the order of everything · `table` the hot entry and its states · `admission` listeners,
-//! guests, moving, connecting · `memory` what is on its way, and what is left · `intake` bytes in · `outbox` bytes out · `lifecycle` terminate, join, close · [`mail`].
+//! guests, moving, connecting · `memory` what is on its way, and what is left · `intake` bytes in · `outbox` bytes out ·
+//! `records` what a transform makes of them · `lifecycle` terminate, join, close · [`mail`].
 //!
 //! # Transforms
 //! A connection may have a [`Transform`], which the handler sets. It stands in two places alone: in `Engine::offer`,
 //! where it turns what was received before the handler sees it, and where the outbox closes a block or hands it to the
 //! driver (`Core::seal`), in front of whose content it writes its head. So whatever a flush brings shares one head, and
-//! a handler's reads and writes are plain either way.
+//! a handler's reads and writes are plain either way. One that makes records does so where the driver is given what is to
+//! be sent, `Core::next_records`, into a block of their own; what such work costs is bounded by the turn.
 //!
 //! # Re-entrancy
 //! A handler may call any [`Core`] method from any callback. Methods never call back: what they cause is queued, and
@@ -25,6 +27,7 @@ mod lifecycle;
 pub mod mail;
 mod memory;
 mod outbox;
+mod records;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -51,7 +54,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
-use table::{Connection, NONE, State, key};
+use table::{Connection, NONE, State, flag, key};
 
 /// What an engine is told once. [`Settings::default`] is what `limits.rs` says.
 #[derive(Clone, Debug)]
@@ -112,6 +115,8 @@ pub enum CloseCause {
     PeerEnded,
     /// The peer broke the rules of the connection's [`Transform`].
     Misframed,
+    /// The peer broke the rules of the records that its [`Transform`] reads, or no more can be made for it.
+    BadRecords,
     /// The kernel reported this errno (reset by peer, timed out).
     Broken(i32),
     /// A frame longer than [`Settings::frame_bytes_max`].
@@ -263,6 +268,10 @@ pub struct Core<D, L, T = Plain> {
     ready: VecDeque<ConnectionId>,
     /// Those of them for which there was no block.
     starved: VecDeque<ConnectionId>,
+    /// Those whose transforms have something costly to do, for which the turn had no time.
+    costly: VecDeque<ConnectionId>,
+    /// How many more of it this turn does.
+    costly_left: usize,
     receives_in_flight: usize,
     /// Connections with output and no send in flight.
     dirty: VecDeque<ConnectionId>,
@@ -302,6 +311,8 @@ pub struct Totals {
     pub bytes_received: u64,
     /// Times a receive waited for a block.
     pub starved: u64,
+    /// Times something costly was left to another turn.
+    pub costly_waits: u64,
     /// Sends that took bytes.
     pub sends: u64,
     /// Bytes sent.
@@ -401,6 +412,29 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
         }
     }
 
+    /// Puts a layer upon the connection's transform, from within [`Handler::on_bytes`]: what that leaves unused is turned
+    /// again, and what was written before leaves as it would have.
+    pub fn change_transform(&mut self, id: ConnectionId, change: impl FnOnce(&mut T)) {
+        let Some(connection) = self.table.get_mut(key(id)).filter(|c| c.state == State::Open) else { return };
+        assert!(connection.transform != NONE && connection.held == NONE, "what is held would be turned twice");
+        let (transform, outbox) = (connection.transform, connection.outbox);
+        if outbox != NONE && self.segments.is_full() {
+            return self.terminate(id, CloseCause::OutOfBlocks);
+        }
+        connection.set(flag::CHANGED);
+        if outbox != NONE {
+            // Its head is what it was until now.
+            self.queue_filling(outbox, 0);
+        }
+        change(self.transforms.at_mut(transform));
+    }
+
+    /// Its transform, to ask it something; see [`Core::change_transform`].
+    pub fn transform(&mut self, id: ConnectionId) -> Option<&mut T> {
+        let transform = self.table.get(key(id)).map_or(NONE, |c| c.transform);
+        (transform != NONE).then(|| self.transforms.at_mut(transform))
+    }
+
     /// Whether it has one.
     pub fn has_transform(&self, id: ConnectionId) -> bool {
         self.table.get(key(id)).is_some_and(|c| c.transform != NONE)
@@ -409,6 +443,13 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
     /// The peer's address.
     pub fn peer(&self, id: ConnectionId) -> Option<SocketAddr> {
         self.table.get(key(id)).map(Connection::peer)
+    }
+
+    /// The peer is another than the socket's other end: somebody has passed it on.
+    pub fn set_peer(&mut self, id: ConnectionId, peer: SocketAddr) {
+        if let Some(connection) = self.table.get_mut(key(id)) {
+            connection.set_peer(peer);
+        }
     }
 
     /// Whether it can still be written to.

@@ -7,12 +7,16 @@
 //! The outbox itself is taken from a side slab at the first write and given back when all is sent. Where a connection
 //! has a transform a filling block keeps room for its head at the front, which is written when the block is sealed: then
 //! it is known how much the head is for. What the transform itself says leaves as it is, in a block of its own.
+//!
+//! Where the transform makes records (see `records`), it makes them of a segment when that is about to be sent: the order
+//! in which they are made is the order in which they leave.
 
-use super::table::{NONE, Purpose, State, flag, key, token};
+use super::table::{Connection, NONE, Purpose, State, flag, key, token};
 use super::{CloseCause, Core, Engine, Handler};
 use crate::base::block::Block;
 use crate::base::ids::ConnectionId;
-use crate::base::transform::{HEAD_BYTES_MAX, Transform};
+use crate::base::slab::Slab;
+use crate::base::transform::{HEAD_BYTES_MAX, Shield, Transform};
 use crate::io::{Driver, Op, Segment};
 use crate::limits::{BLOCK_CLASSES, COALESCE_BYTES_MAX, SHARED_SEGMENT_BYTES_MIN, TURN_SENDS_MAX};
 use bytes::Bytes;
@@ -48,13 +52,13 @@ pub(super) struct Outbox {
     filling: Option<Block>,
     filled: u32,
     /// Queued segments, by index, oldest first.
-    first: u32,
-    last: u32,
+    pub(super) first: u32,
+    pub(super) last: u32,
     /// Everything not yet known to be sent, what is in flight included.
-    bytes: u32,
+    pub(super) bytes: u32,
     /// Index of the connection's transform, or `NONE`: then its head goes in front of what is filled, where room for
     /// it is kept,
-    transform: u32,
+    pub(super) transform: u32,
     /// unless that is to leave as it is.
     raw: bool,
     /// Whose it is.
@@ -78,11 +82,21 @@ impl Outbox {
     }
 }
 
+/// What is to be sent next.
+#[derive(Debug)]
+pub(super) struct Next {
+    pub segment: Segment,
+    /// Whether more follows.
+    pub more: bool,
+}
+
 /// A segment in line.
 #[derive(Debug)]
 pub(super) struct Queued {
-    segment: Segment,
-    next: u32,
+    pub(super) segment: Segment,
+    pub(super) next: u32,
+    /// It consists of records already.
+    pub(super) is_records: bool,
 }
 
 impl<D: Driver, L, T: Transform> Core<D, L, T> {
@@ -201,16 +215,9 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
 
     /// The connection's outbox, if `len` more bytes are within its bound; marks it to be flushed.
     #[inline]
-    fn outbox_with_room(&mut self, id: ConnectionId, room: Room, len: usize) -> Result<u32, Refused> {
+    pub(super) fn outbox_with_room(&mut self, id: ConnectionId, room: Room, len: usize) -> Result<u32, Refused> {
         let connection = self.table.get_mut(key(id)).filter(|c| c.state == State::Open).ok_or(Refused::Gone)?;
-        if connection.outbox == NONE {
-            let outbox = self
-                .outboxes
-                .insert(Outbox::new(connection.transform, id))
-                .expect("there is an outbox for each connection");
-            connection.outbox = outbox.index;
-        }
-        let index = connection.outbox;
+        let index = take_outbox(&mut self.outboxes, connection, id);
         if !connection.has(flag::SENDING) && connection.newly(flag::DIRTY) {
             self.dirty.push_back(id);
         }
@@ -220,9 +227,14 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
         Ok(index)
     }
 
+    /// The connection's outbox, which it has from now on.
+    pub(super) fn outbox_of(&mut self, id: ConnectionId) -> u32 {
+        take_outbox(&mut self.outboxes, self.table.at_mut(id.index), id)
+    }
+
     /// Says no to data; a connection that has no room for control frames is closed.
     #[cold]
-    fn refuse(&mut self, id: ConnectionId, room: Room) -> Refused {
+    pub(super) fn refuse(&mut self, id: ConnectionId, room: Room) -> Refused {
         match room {
             Room::Data | Room::Spare => {
                 self.totals.refused += 1;
@@ -282,7 +294,7 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
             return Err(self.refuse(id, room));
         };
         let mut head = [0; HEAD_BYTES_MAX];
-        let head_bytes = self.transforms.at(self.outboxes.at(index).transform).head(len, &mut head);
+        let head_bytes = self.transforms.at_mut(self.outboxes.at(index).transform).head(len, &mut head);
         if let Err(refused) = self.write_raw(id, room, &head[..head_bytes]) {
             self.pool.give(block);
             return Err(refused);
@@ -295,7 +307,7 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
     }
 
     /// Bytes of the pool that a write leaves to others.
-    fn left_by(&self, room: Room) -> usize {
+    pub(super) fn left_by(&self, room: Room) -> usize {
         self.payloads.bytes()
             + match room {
                 Room::Data | Room::Spare => self.pool_reserve,
@@ -304,7 +316,7 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
     }
 
     /// Moves the filling block to the end of the queue. `followers` are the bytes that come behind it under one head.
-    fn queue_filling(&mut self, index: u32, followers: usize) {
+    pub(super) fn queue_filling(&mut self, index: u32, followers: usize) {
         if let Some(segment) = self.seal(index, followers) {
             self.queue_segment(index, segment);
         }
@@ -323,8 +335,13 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
         if outbox.transform != NONE && !raw {
             let mut head = [0; HEAD_BYTES_MAX];
             let content = end as usize - T::HEAD_BYTES + followers;
-            let bytes = self.transforms.at(outbox.transform).head(content, &mut head);
+            let bytes = self.transforms.at_mut(outbox.transform).head(content, &mut head);
             start = T::HEAD_BYTES - bytes;
+            if start == end as usize {
+                // A place for a head that there is none of.
+                self.pool.give(block);
+                return None;
+            }
             block.bytes_mut()[start..T::HEAD_BYTES].copy_from_slice(&head[..bytes]);
             outbox.bytes += bytes as u32;
         }
@@ -332,7 +349,7 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
     }
 
     fn queue_segment(&mut self, index: u32, segment: Segment) {
-        let queued = Queued { segment, next: NONE };
+        let queued = Queued { segment, next: NONE, is_records: false };
         let at = self.segments.insert(queued).expect("the caller has looked for room").index;
         let outbox = self.outboxes.at_mut(index);
         if outbox.first == NONE {
@@ -343,15 +360,15 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
         outbox.last = at;
     }
 
-    /// Takes what is to be sent next, and whether more follows.
-    fn next_segment(&mut self, index: u32) -> Option<(Segment, bool)> {
+    /// Takes what is to be sent next.
+    pub(super) fn next_segment(&mut self, index: u32) -> Option<Next> {
         let outbox = self.outboxes.at_mut(index);
         if outbox.first != NONE {
-            let Queued { segment, next } = self.segments.remove_at(outbox.first);
+            let Queued { segment, next, .. } = self.segments.remove_at(outbox.first);
             outbox.first = next;
-            return Some((segment, next != NONE || outbox.filled > 0));
+            return Some(Next { segment, more: next != NONE || outbox.filled > 0 });
         }
-        self.seal(index, 0).map(|segment| (segment, false))
+        self.seal(index, 0).map(|segment| Next { segment, more: false })
     }
 
     /// Hands the turn's output to the driver, one send a connection.
@@ -369,13 +386,24 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
             return;
         }
         let (slot, index) = (connection.open_slot(), connection.outbox);
-        match self.next_segment(index) {
-            Some((segment, more)) => {
+        let transform = self.outboxes.at(index).transform;
+        let shield = if transform == NONE { Shield::None } else { self.transforms.at_mut(transform).shield() };
+        let next = if shield == Shield::None { self.next_segment(index) } else { self.next_records(id, shield) };
+        match next {
+            Some(Next { segment, more, .. }) => {
                 self.table.at_mut(id.index).set(flag::SENDING);
                 self.driver.submit(Op::Send { slot, segment, more, token: token(Purpose::Send, id) });
             }
+            // Something waits that cannot leave yet, or the connection has been ended.
+            None if shield != Shield::None && !self.has_nothing_to_send(id) => {}
             None => self.outbox_is_empty(id),
         }
+    }
+
+    /// Whether all that was written has been handed to the driver.
+    fn has_nothing_to_send(&self, id: ConnectionId) -> bool {
+        let index = self.table.at(id.index).outbox;
+        index != NONE && self.outboxes.at(index).first == NONE && self.outboxes.at(index).filled == 0
     }
 
     /// A send has taken `count` bytes; what it left goes out next, before anything else. Whether the handler is to
@@ -425,6 +453,9 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
 
     /// Everything was sent: the outbox goes back, and whoever waited for that goes on.
     fn outbox_is_empty(&mut self, id: ConnectionId) {
+        if self.table.at(id.index).state == State::Flushing && self.says_farewell(id) {
+            return;
+        }
         self.drop_outbox(id);
         match self.table.at_mut(id.index).state {
             State::Flushing => {
@@ -442,8 +473,8 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
         if index == NONE {
             return;
         }
-        while let Some((segment, _)) = self.next_segment(index) {
-            self.give_segment(segment);
+        while let Some(next) = self.next_segment(index) {
+            self.give_segment(next.segment);
         }
         self.totals.bytes_dropped += u64::from(self.outboxes.remove_at(index).bytes);
     }
@@ -454,6 +485,16 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
             Segment::Shared(payload) => self.payloads.give(&payload),
         }
     }
+}
+
+#[inline]
+fn take_outbox(outboxes: &mut Slab<Outbox>, connection: &mut Connection, id: ConnectionId) -> u32 {
+    if connection.outbox == NONE {
+        let outbox =
+            outboxes.insert(Outbox::new(connection.transform, id)).expect("there is an outbox for each connection");
+        connection.outbox = outbox.index;
+    }
+    connection.outbox
 }
 
 impl<D: Driver, H: Handler<D>> Engine<D, H> {

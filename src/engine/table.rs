@@ -69,6 +69,8 @@ pub(super) mod flag {
     pub const TOLD_CLOSED: u16 = 1 << 12;
     /// We opened it: installed means connected.
     pub const OUTGOING: u16 = 1 << 13;
+    /// A layer was put upon its transform, and what is plain is to be turned again.
+    pub const CHANGED: u16 = 1 << 14;
 }
 
 /// A connection's hot entry.
@@ -112,6 +114,11 @@ impl Connection {
     /// The peer's address. The scope of a link-local one is not kept.
     pub fn peer(&self) -> SocketAddr {
         SocketAddr::new(self.peer_ip, self.peer_port)
+    }
+
+    /// It has another one than its socket says.
+    pub fn set_peer(&mut self, peer: SocketAddr) {
+        (self.peer_ip, self.peer_port) = (peer.ip(), peer.port());
     }
 
     #[inline]

@@ -12,7 +12,7 @@ use crate::base::wheel::Wheel;
 use crate::io::{Completion, Driver, Outcome, Wait};
 use crate::limits::{
     MAIL_RETRY, POOL_RESERVE_DIVISOR, RECEIVES_IN_FLIGHT_MAX, SEGMENTS_MAX, SLEEP_MAX, TURN_COMPLETIONS_MAX,
-    TURN_EXPIRIES_MAX, TURN_MAIL_MAX,
+    TURN_COSTLY_MAX, TURN_EXPIRIES_MAX, TURN_MAIL_MAX,
 };
 use std::collections::VecDeque;
 use std::io;
@@ -47,6 +47,8 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
             guests: 0,
             ready: VecDeque::new(),
             starved: VecDeque::new(),
+            costly: VecDeque::new(),
+            costly_left: TURN_COSTLY_MAX,
             receives_in_flight: 0,
             dirty: VecDeque::new(),
             ending: VecDeque::new(),
@@ -171,7 +173,8 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
     /// Whether connections wait for something that this shard can do at once.
     fn has_queued(&self) -> bool {
         let reads = !self.starved.is_empty() && self.can_receive()
-            || !self.ready.is_empty() && self.receives_in_flight < RECEIVES_IN_FLIGHT_MAX;
+            || !self.ready.is_empty() && self.receives_in_flight < RECEIVES_IN_FLIGHT_MAX
+            || !self.costly.is_empty();
         reads || !self.dirty.is_empty() || !self.ending.is_empty()
     }
 

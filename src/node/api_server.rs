@@ -9,8 +9,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
 use std::io;
-use tokio::sync::oneshot;
+use std::sync::Arc;
+use tokio::sync::{oneshot, watch};
+use tokio_rustls::TlsAcceptor;
 
 /// What an HTTP/2 connection begins with (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -18,14 +21,24 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const PREFACE_RETRY: Duration = Duration::from_millis(20);
 
 /// Serves until `stopped`; then the requests that are under way get their answers.
-pub(super) async fn serve(mut listener: Bounded, router: Router, mut stopped: oneshot::Receiver<()>) {
+pub(super) async fn serve(
+    mut listener: Bounded,
+    router: Router,
+    tls: watch::Receiver<Option<Arc<ServerConfig>>>,
+    mut stopped: oneshot::Receiver<()>,
+) {
     let graceful = GracefulShutdown::new();
     loop {
         let (connection, _peer) = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = &mut stopped => break,
         };
-        tokio::spawn(serve_one(connection, router.clone(), graceful.watcher()));
+        let (router, watcher) = (router.clone(), graceful.watcher());
+        let secure = tls.borrow().clone();
+        match secure {
+            None => tokio::spawn(serve_one(connection, router, watcher)),
+            Some(secure) => tokio::spawn(serve_secured(connection, secure, router, watcher)),
+        };
     }
     drop(listener);
     graceful.shutdown().await;
@@ -42,6 +55,18 @@ async fn serve_one(connection: Connection, router: Router, watcher: Watcher) {
     let builder = builder();
     let served = builder.serve_connection(TokioIo::new(connection), TowerToHyperService::new(router));
     // How a connection ends is its peer's affair; each request was answered or cut with it.
+    let _ended = watcher.watch(served).await;
+}
+
+/// Within TLS the protocol is agreed on with it.
+async fn serve_secured(connection: Connection, secure: Arc<ServerConfig>, router: Router, watcher: Watcher) {
+    let _gone = connection.stream().set_nodelay(true);
+    let handshake = TlsAcceptor::from(secure).accept(connection);
+    // Who does not finish in time, or breaks the rules, has nothing to be told over HTTP.
+    let Ok(Ok(stream)) = tokio::time::timeout(limits::API_HEAD_TIMEOUT, handshake).await else { return };
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let builder = if is_http2 { builder().http2_only() } else { builder().http1_only() };
+    let served = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let _ended = watcher.watch(served).await;
 }
 

@@ -1,6 +1,7 @@
 //! What `serve` says once it listens.
 
 use super::capacity::{Bound, Capacity};
+use crate::shard::{Door, TlsUse};
 use core::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -8,6 +9,12 @@ use std::path::Path;
 /// The facts of the start-up message.
 pub(super) struct Banner<'facts> {
     pub(super) edge: &'facts [SocketAddr],
+    /// What is spoken there, in their order.
+    pub(super) doors: &'facts [Door],
+    /// There is a certificate.
+    pub(super) tls: bool,
+    /// The API speaks TLS.
+    pub(super) api_tls: bool,
     pub(super) api: SocketAddr,
     pub(super) driver: &'facts str,
     /// Why it is not the driver that was preferred.
@@ -24,10 +31,14 @@ pub(super) struct Banner<'facts> {
 impl fmt::Display for Banner<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "kittiwake {}", env!("CARGO_PKG_VERSION"))?;
-        for address in self.edge {
-            writeln!(f, "  devices   mqtt://{address}")?;
+        for (address, tls) in self.edge.iter().zip(self.uses_of_tls()) {
+            match tls {
+                TlsUse::Never => writeln!(f, "  devices   mqtt://{address}")?,
+                TlsUse::Detected => writeln!(f, "  devices   mqtt://{address}, with TLS mqtts://{address}")?,
+                TlsUse::Always => writeln!(f, "  devices   mqtts://{address}")?,
+            }
         }
-        writeln!(f, "  API       http://{}", self.api)?;
+        writeln!(f, "  API       {}://{}", if self.api_tls { "https" } else { "http" }, self.api)?;
         write!(f, "  driver    {}, {} shard{}", self.driver, self.shards, if self.shards == 1 { "" } else { "s" })?;
         match self.notice {
             Some(reason) => writeln!(f, " ({reason})")?,
@@ -48,9 +59,11 @@ impl fmt::Display for Banner<'_> {
             writeln!(f, "  insecure  nobody is authenticated")?;
         }
         writeln!(f, "Try, in two other terminals:")?;
-        let (edge, api) = (self.edge.iter().find(|edge| edge.port() != 0), self.api);
+        let api = self.api;
+        let edge = self.edge.iter().zip(self.uses_of_tls()).find(|(edge, _)| edge.port() != 0);
         let url = match edge {
-            Some(edge) if edge.to_string() != "127.0.0.1:1883" => format!("--url mqtt://{} ", reachable(*edge)),
+            Some((edge, TlsUse::Always)) => format!("--url mqtts://{} ", reachable(*edge)),
+            Some((edge, _)) if edge.to_string() != "127.0.0.1:1883" => format!("--url mqtt://{} ", reachable(*edge)),
             _ => String::new(),
         };
         let to = if api.to_string() == "127.0.0.1:7700" {
@@ -63,7 +76,18 @@ impl fmt::Display for Banner<'_> {
         } else {
             writeln!(f, "  kittiwake sub {url}--user alice '$inbox/#'")?;
         }
+        if self.api_tls {
+            return write!(f, "  curl --cacert FILE https://{}/readyz", reachable(api));
+        }
         write!(f, "  kittiwake push {to}--user alice --qos 0 hello")
+    }
+}
+
+impl Banner<'_> {
+    /// Of each address.
+    fn uses_of_tls(&self) -> impl Iterator<Item = TlsUse> {
+        let doors = self.doors.iter().map(|door| door.tls).chain(core::iter::repeat(TlsUse::default()));
+        doors.map(|tls| if self.tls { tls } else { TlsUse::Never })
     }
 }
 
@@ -88,6 +112,9 @@ mod tests {
         let api = api.parse().expect("an address");
         Banner {
             edge,
+            doors: &[],
+            tls: false,
+            api_tls: false,
             api,
             driver: "epoll",
             notice,
@@ -117,5 +144,32 @@ mod tests {
         assert!(text.contains("epoll, 2 shards (io_uring: not permitted)\n"), "{text}");
         assert!(text.contains("sub --url mqtt://127.0.0.1:2883 --user"), "{text}");
         assert!(text.contains("push --api http://[::1]:7701 --user"), "{text}");
+    }
+
+    #[test]
+    fn where_tls_is_spoken_the_banner_says_so() {
+        let edge = ["127.0.0.1:1883", "127.0.0.1:8883", "127.0.0.1:1884"].map(|text| text.parse().expect("an address"));
+        let door = |tls| Door { tls, ..Door::OPEN };
+        let doors = [door(TlsUse::Detected), door(TlsUse::Always), door(TlsUse::Never)];
+        let capacity = Capacity { connections: 1, bound: Bound::Files };
+        let banner = |tls, edge| Banner {
+            edge,
+            doors: &doors,
+            tls,
+            api_tls: tls,
+            api: "127.0.0.1:7700".parse().expect("an address"),
+            driver: "epoll",
+            notice: None,
+            shards: 1,
+            capacity,
+            insecure: false,
+            data_dir: None,
+            tokens: false,
+        };
+        let text = banner(true, &edge).to_string();
+        assert!(text.contains("mqtt://127.0.0.1:1883, with TLS mqtts://127.0.0.1:1883\n"), "{text}");
+        assert!(text.contains(" mqtts://127.0.0.1:8883\n") && text.contains(" mqtt://127.0.0.1:1884\n"), "{text}");
+        assert!(text.contains("https://127.0.0.1:7700"), "{text}");
+        assert!(!banner(false, &edge).to_string().contains("mqtts"));
     }
 }

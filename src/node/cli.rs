@@ -108,7 +108,7 @@ pub(super) struct PushArguments {
 /// What `sub` was asked to do.
 #[derive(Args)]
 pub(super) struct SubArguments {
-    /// mqtt://HOST:PORT or ws://HOST:PORT/PATH.
+    /// mqtt://HOST:PORT, ws://HOST:PORT/PATH, or mqtts and wss for TLS.
     #[arg(long, default_value = "mqtt://127.0.0.1:1883")]
     pub(super) url: String,
     /// The user to be.
@@ -120,6 +120,9 @@ pub(super) struct SubArguments {
     /// Token, sent as the MQTT password.
     #[arg(long, value_name = "T")]
     pub(super) token: Option<String>,
+    /// PEM file with the certificates that the server's leads to; without one, those that the system trusts.
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca: Option<PathBuf>,
     /// QoS asked for: 0, 1 or 2.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=2))]
     pub(super) qos: u8,

@@ -8,17 +8,25 @@ use crate::push::Gateway;
 use crate::shard::command::{BanCommand, CommandError, CommandToken, ConnectionQuery, HistoryQuery, Push, Watch};
 use crate::shard::{Handle, Limits, Settings};
 use crate::store::{Request, RequestToken, StoreError};
+use crate::wire::tls;
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::io;
 use std::sync::Arc;
 
 /// The data plane's settings. `shards` and `capacity` are what the node made of the machine and the configuration.
-pub(super) fn settings(config: &Config, shards: u16, capacity: Capacity) -> io::Result<Settings> {
+pub(super) fn settings(
+    config: &Config,
+    shards: u16,
+    capacity: Capacity,
+    tls: Option<tls::Server>,
+) -> io::Result<Settings> {
     let limits = &config.limits;
     Ok(Settings {
         shards,
         driver: config.driver,
         listen: config.edge_listen.clone(),
+        doors: config.doors.clone(),
+        tls,
         apps: config.apps.clone(),
         server_reference: config.server_reference.clone(),
         user: config.user_template.clone(),
@@ -39,6 +47,7 @@ pub(super) fn settings(config: &Config, shards: u16, capacity: Capacity) -> io::
             session_expiry: limits.session_expiry_max,
             handshake_timeout: limits.handshake_timeout,
             idle_timeout: limits.idle_timeout,
+            tls_handshakes: limits.tls_handshakes,
             sse_heartbeat: limits.sse_heartbeat,
             devices_per_user: limits.devices_per_user,
             inbox_entries: limits.inbox_entries,

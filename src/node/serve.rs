@@ -7,10 +7,12 @@ use super::cli::Failure;
 use super::dispatcher::{self, Progress};
 use super::listener::Bounded;
 use super::plane;
+use super::secured::{self, Kept, Keyring, Servers};
 use super::verifier::{self, Verifier};
 use crate::admin;
 use crate::base::ids::PushId;
 use crate::config::Config;
+use crate::config::tls::TlsFiles;
 use crate::io::probe::{self, Choosing, Chosen};
 use crate::limits;
 use crate::push::{Api, ApiKeys, Control, Rules, Sources};
@@ -50,6 +52,14 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
             Some((tokens.keys.clone(), Arc::new(Verifier::new(keys, tokens.rules.clone()))))
         }
     };
+    let tls = match &config.tls {
+        None => None,
+        Some(files) => {
+            let ring = Keyring::new().map_err(runtime_failure)?;
+            let servers = secured::read(files, &ring).map_err(|error| Failure::Usage(error.to_string()))?;
+            Some((files.clone(), ring, servers))
+        }
+    };
     // The API's address and the signals come first: where they fail, no shard has to be stopped again.
     let listener = TcpListener::bind(config.api_listen)
         .await
@@ -57,12 +67,21 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
     let api_address = listener.local_addr().map_err(runtime_failure)?;
     let mut signals = Signals::new().map_err(runtime_failure)?;
     let hangup = signal(SignalKind::hangup()).map_err(runtime_failure)?;
+    let hangup_for_tls = signal(SignalKind::hangup()).map_err(runtime_failure)?;
     let machine = capacity::survey();
     let shards = shards(config);
     // The data plane probes again for itself; here it decides how many connections to count on. An error is its to tell.
     let io_uring = matches!(probe::choose(config.driver), Ok(Choosing { chosen: Chosen::Uring, .. }));
     let capacity = capacity::estimate(machine, io_uring, usize::from(shards), config.limits.max_connections);
-    let settings = plane::settings(config, shards, capacity).map_err(runtime_failure)?;
+    let (api_tls, api_tls_now) = watch::channel(None);
+    let (tls, server) = match tls {
+        None => (None, None),
+        Some((files, ring, Servers { edge, api })) => {
+            api_tls.send_replace(api);
+            (Some(Kept { files, ring, api: api_tls }), Some(edge))
+        }
+    };
+    let settings = plane::settings(config, shards, capacity, server).map_err(runtime_failure)?;
     let data = config.data_dir.as_deref().map(|path| shard::Data { path, accept_loss: config.accept_loss });
     let running = shard::start(settings, data, give_back).map_err(|error| start_failure(config, &error))?;
 
@@ -76,6 +95,7 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
         }
     };
     tokio::spawn(verifier::keep_current(verifier, hangup));
+    tokio::spawn(secured::keep_current(tls, running.handle.clone(), hangup_for_tls));
     tokio::spawn(admin::sys::publish(Arc::clone(&control), sys(config)));
     let (stop_teller, teller_stopped) = oneshot::channel::<()>();
     let teller = tokio::spawn(tell_of_store_fault(running.handle.clone(), teller_stopped));
@@ -89,10 +109,13 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
     }
     let router = api.router(admin::router(Arc::clone(&control), config.apps.clone()));
     let listener = Bounded::new(listener, limits::API_CONNECTIONS_MAX);
-    let api = tokio::spawn(api_server::serve(listener, router, api_stopped));
+    let api = tokio::spawn(api_server::serve(listener, router, api_tls_now, api_stopped));
 
     announce(&Banner {
         edge: &running.listening,
+        doors: &config.doors,
+        tls: config.tls.is_some(),
+        api_tls: config.tls.as_ref().is_some_and(TlsFiles::secures_api),
         api: api_address,
         driver: running.driver,
         notice: running.notice.as_deref(),

@@ -1,10 +1,12 @@
 //! `kittiwake sub`: a blocking MQTT client that prints what arrives, one line a message: topic, payload.
 
 use super::cli::{Failure, SubArguments};
+use super::sub_stream::{self, Stream};
 use super::sub_websocket::WebSocket;
 use super::subscriber::{End, Subscriber, Wish};
 use crate::base::ids::Qos;
 use crate::limits;
+use crate::wire::tls::Client;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 
@@ -12,6 +14,13 @@ use std::net::{TcpStream, ToSocketAddrs};
 pub(super) fn run(arguments: &SubArguments) -> Result<(), Failure> {
     let url = Url::parse(&arguments.url).map_err(Failure::Usage)?;
     let authority = &url.authority;
+    if arguments.ca.is_some() && !url.secure {
+        return Err(Failure::Usage(
+            "--ca: the URL is not of TLS; allowed: mqtts://HOST:PORT, wss://HOST:PORT/PATH".into(),
+        ));
+    }
+    let client = url.secure.then(|| sub_stream::client(arguments.ca.as_deref())).transpose();
+    let client = client.map_err(Failure::Usage)?;
     let mut subscriber = Subscriber::new(Wish {
         user: arguments.user.clone(),
         device: arguments.device.clone(),
@@ -23,7 +32,7 @@ pub(super) fn run(arguments: &SubArguments) -> Result<(), Failure> {
     let mut pause = shortest;
     let mut worked_once = false;
     loop {
-        let why = match converse(&url, &mut subscriber) {
+        let why = match converse(&url, client.as_ref(), &mut subscriber) {
             Ok(()) => return Ok(()),
             Err(End::GiveUp(why)) => return Err(Failure::Runtime(why)),
             Err(End::Retry(why)) => why,
@@ -49,21 +58,23 @@ struct Url {
     authority: String,
     /// Over WebSocket, at this path.
     path: Option<String>,
+    /// Within TLS.
+    secure: bool,
 }
 
 impl Url {
     fn parse(url: &str) -> Result<Self, String> {
-        let allowed = "allowed: mqtt://HOST:PORT, ws://HOST:PORT/PATH";
+        let allowed = "allowed: mqtt://HOST:PORT, mqtts://HOST:PORT, ws://HOST:PORT/PATH, wss://HOST:PORT/PATH";
         let Some((scheme, rest)) = url.split_once("://") else {
             return Err(format!("--url: `{url}` has no scheme; {allowed}"));
         };
+        let secure = matches!(scheme, "mqtts" | "wss");
         let (host, path, port) = match scheme {
-            "mqtt" => (rest.strip_suffix('/').unwrap_or(rest), None, 1883),
-            "ws" => {
+            "mqtt" | "mqtts" => (rest.strip_suffix('/').unwrap_or(rest), None, if secure { 8883 } else { 1883 }),
+            "ws" | "wss" => {
                 let (host, path) = rest.find('/').map_or((rest, "/mqtt"), |at| rest.split_at(at));
-                (host, Some(if path == "/" { "/mqtt" } else { path }), 80)
+                (host, Some(if path == "/" { "/mqtt" } else { path }), if secure { 443 } else { 80 })
             }
-            "wss" | "mqtts" => return Err(format!("--url: {scheme} is not available yet; {allowed}")),
             _ => return Err(format!("--url: `{scheme}` is not known; {allowed}")),
         };
         if host.is_empty() || host.contains(|c: char| "/@?# ".contains(c) || c.is_control()) {
@@ -75,14 +86,18 @@ impl Url {
         // The last colon of `[::1]` is inside the brackets.
         let after_brackets = host.rsplit(']').next().unwrap_or(host);
         let authority = if after_brackets.contains(':') { host.to_owned() } else { format!("{host}:{port}") };
-        Ok(Self { authority, path: path.map(str::to_owned) })
+        Ok(Self { authority, path: path.map(str::to_owned), secure })
     }
 }
 
 /// One connection, from connect to its end. `Ok`: nobody reads what is printed any more.
-fn converse(url: &Url, subscriber: &mut Subscriber) -> Result<(), End> {
+fn converse(url: &Url, client: Option<&Client>, subscriber: &mut Subscriber) -> Result<(), End> {
     subscriber.start();
-    let mut stream = connect(&url.authority).map_err(retry)?;
+    let socket = connect(&url.authority).map_err(retry)?;
+    let mut stream = match client {
+        None => Stream::Plain(socket),
+        Some(client) => Stream::secure(client, &url.authority, socket).map_err(retry)?,
+    };
     let start = |path: &String| WebSocket::start(&url.authority, path).map_err(retry);
     let mut websocket = url.path.as_ref().map(start).transpose()?;
     let mut block = vec![0; limits::RECEIVE_BLOCK_BYTES];
@@ -97,9 +112,9 @@ fn converse(url: &Url, subscriber: &mut Subscriber) -> Result<(), End> {
             }
             None => &mut subscriber.outgoing,
         };
-        stream.write_all(outgoing).map_err(retry)?;
+        stream.write_all(outgoing).and_then(|()| stream.flush()).map_err(retry)?;
         outgoing.clear();
-        stream.set_read_timeout(Some(subscriber.patience())).map_err(retry)?;
+        stream.set_read_timeout(subscriber.patience()).map_err(retry)?;
         let handled = match stream.read(&mut block) {
             Ok(0) => Err(End::Retry("the server closed the connection".to_owned())),
             Ok(count) => match &mut websocket {
@@ -166,17 +181,20 @@ mod tests {
             ("ws://localhost:1883", "localhost:1883", Some("/mqtt")),
             ("ws://localhost/", "localhost:80", Some("/mqtt")),
             ("ws://[::1]/edge/mqtt?x=y", "[::1]:80", Some("/edge/mqtt?x=y")),
+            ("mqtts://example.org", "example.org:8883", None),
+            ("wss://example.org", "example.org:443", Some("/mqtt")),
         ] {
-            let expected = Url { authority: authority.to_owned(), path: path.map(str::to_owned) };
+            let secure = url.starts_with("mqtts") || url.starts_with("wss");
+            let expected = Url { authority: authority.to_owned(), path: path.map(str::to_owned), secure };
             assert_eq!(Url::parse(url), Ok(expected));
         }
     }
 
     #[test]
     fn other_urls_are_refused_on_one_line() {
-        let allowed = "allowed: mqtt://HOST:PORT, ws://HOST:PORT/PATH";
+        let allowed = "allowed: mqtt://HOST:PORT, mqtts://HOST:PORT, ws://HOST:PORT/PATH, wss://HOST:PORT/PATH";
         for (url, wrong) in [
-            ("wss://localhost/mqtt", "wss is not available yet"),
+            ("wss://", "`` is not a host"),
             ("localhost", "`localhost` has no scheme"),
             ("http://localhost", "`http` is not known"),
             ("mqtt://", "`` is not a host"),

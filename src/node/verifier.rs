@@ -8,6 +8,7 @@ use crate::shard::command::Question;
 use crossbeam_channel::Receiver;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
@@ -58,7 +59,7 @@ pub(super) fn spawn(
 /// Reads the keys again on each SIGHUP, and when a file of theirs has changed. What cannot be read leaves them as they
 /// are: a half-written file must not lock everybody out. For as long as the process lives.
 pub(super) async fn keep_current(tokens: Option<(TokenKeys, Arc<Verifier>)>, mut hangup: Signal) {
-    let mut last = tokens.as_ref().map(|(keys, _)| marks(keys));
+    let mut last = tokens.as_ref().map(|(keys, _)| marks(keys.files()));
     let mut looks = tokio::time::interval(AUTH_RELOAD_INTERVAL);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -68,7 +69,7 @@ pub(super) async fn keep_current(tokens: Option<(TokenKeys, Arc<Verifier>)>, mut
         };
         let Some((keys, verifier)) = &tokens else {
             if is_asked {
-                info!("SIGHUP: there is nothing to read again");
+                info!("SIGHUP: there are no token keys to read again");
             }
             continue;
         };
@@ -76,7 +77,7 @@ pub(super) async fn keep_current(tokens: Option<(TokenKeys, Arc<Verifier>)>, mut
         let known = last.clone();
         // Files may be on a disk that hangs.
         let looked = tokio::task::spawn_blocking(move || {
-            let now = marks(&keys);
+            let now = marks(keys.files());
             if is_asked || Some(&now) != known.as_ref() {
                 reload(&keys, &verifier);
             }
@@ -97,14 +98,14 @@ fn reload(keys: &TokenKeys, verifier: &Verifier) {
 }
 
 /// What changes when a file does: when, how long it is, which one. None: it cannot be looked at.
-type Mark = Option<(SystemTime, u64, u64)>;
+pub(super) type Mark = Option<(SystemTime, u64, u64)>;
 
-fn marks(keys: &TokenKeys) -> Vec<Mark> {
+pub(super) fn marks<'path>(files: impl Iterator<Item = &'path Path>) -> Vec<Mark> {
     let mark = |path| {
         let metadata = std::fs::metadata(path).ok()?;
         Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
     };
-    keys.files().map(mark).collect()
+    files.map(mark).collect()
 }
 
 #[cfg(test)]
@@ -129,15 +130,15 @@ mod tests {
         let wanted = Wanted { sub: "ann".to_owned(), exp: 1_000, ..Wanted::default() };
         let token = sign(&wanted, &tokens.keys.signing(None).expect("it is there")).expect("it signs");
         let check = || auth::verify(token.as_bytes(), &verifier.keys(), &verifier.rules, 0).map(|grant| grant.user);
-        let (known, good) = (marks(&tokens.keys), Ok("ann".into()));
+        let (known, good) = (marks(tokens.keys.files()), Ok("ann".into()));
         assert_eq!(check(), good);
         write("half");
-        assert_ne!(marks(&tokens.keys), known, "it has changed");
+        assert_ne!(marks(tokens.keys.files()), known, "it has changed");
         reload(&tokens.keys, &verifier);
         assert_eq!(check(), good);
         std::fs::remove_file(&path).expect("it is there");
         reload(&tokens.keys, &verifier);
-        assert_eq!((check(), marks(&tokens.keys)), (good, vec![None]));
+        assert_eq!((check(), marks(tokens.keys.files())), (good, vec![None]));
         write(&"b".repeat(32));
         reload(&tokens.keys, &verifier);
         assert_eq!(check(), Err(Fault::Signature));

@@ -22,6 +22,7 @@ use crate::session::mqtt::{self, Refusal};
 use crate::session::protocol::Request;
 use crate::session::{CloseReason, Identity};
 use crate::wire::http::Head;
+use crate::wire::tls::Layers;
 use crossbeam_channel::Sender;
 use slab::Slab;
 use std::collections::HashMap;
@@ -159,10 +160,17 @@ impl Gateway {
                 return self.refuse_request(core, id, &request, Refusal::AuthenticationMethod);
             }
             self.name_device(&mut request);
-            let user = self.settings.user.user(request.username(), request.device());
+            let shown = core.transform(id).and_then(Layers::user);
+            let said = || self.settings.user.user(request.username(), request.device());
+            let user = shown.map_or_else(said, String::from);
             return self.identified(core, id, AppId(0), &user, request, None);
         }
         let Some(token) = request.take_token().or(brought) else {
+            if let Some(user) = core.transform(id).and_then(Layers::user) {
+                // Its certificate says who it is. Who shows both is who the token says.
+                self.name_device(&mut request);
+                return self.identified(core, id, AppId(0), &user, request, None);
+            }
             self.asking.unshown += 1;
             return self.refuse_request(core, id, &request, Refusal::BadCredentials);
         };

@@ -12,14 +12,15 @@ use super::gateway::{Core, Gateway};
 use super::letter::{Arrival, Letter};
 use crate::base::ids::{AppId, ConnectionId};
 use crate::engine::{Close, CloseCause, Departure, Room};
-use crate::io::Driver;
+use crate::io::{Driver, ListenerId};
 use crate::limits::OFFENCE_HANDSHAKE;
 use crate::session::mqtt::{self, Greeting, OpenAt, Refusal};
 use crate::session::protocol::{self, Request};
 use crate::session::{CloseReason, Identity};
-use crate::wire::websocket::Carrier;
+use crate::wire::tls::Layers;
+use std::net::SocketAddr;
 
-/// Tag of a connection that has not said who it is.
+/// Tag of a connection that has not said who it is, and of which all else is known; see `doors`.
 pub(super) const GUEST: u32 = u32::MAX;
 /// Set in the tag of a connection whose CONNECT waits in `moving`.
 pub(super) const MOVING: u32 = 1 << 31;
@@ -35,8 +36,14 @@ pub(crate) struct Moving {
 
 impl Gateway {
     /// A connection came in.
-    pub(super) fn guest_arrived<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId) {
-        core.set_tag(id, GUEST);
+    pub(super) fn guest_arrived<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: ConnectionId,
+        listener: ListenerId,
+        peer: SocketAddr,
+    ) {
+        core.set_tag(id, self.guest_tag(listener, peer));
         core.set_deadline(id, core.now().deadline(self.settings.limits.handshake_timeout));
     }
 
@@ -81,7 +88,7 @@ impl Gateway {
     }
 
     /// The guest's socket is free to go.
-    pub(super) fn departed<D: Driver>(&mut self, core: &mut Core<D>, tag: u32, departure: Departure<Carrier>) {
+    pub(super) fn departed<D: Driver>(&mut self, core: &mut Core<D>, tag: u32, departure: Departure<Layers>) {
         let Moving { identity, request, ends_ms } = self.moving.remove((tag & !MOVING) as usize);
         let home = self.homes.user(identity.app, &identity.user);
         let arrival = Arrival { departure, identity, request, ends_ms };

@@ -6,6 +6,7 @@ use super::command::{Event, Question};
 use super::committing::Committing;
 use super::connect::Moving;
 use super::connections::Survey;
+use super::doors::Securing;
 use super::fanout::{Parcel, Passing};
 use super::flavours::Flavours;
 use super::gaps::GapNotes;
@@ -42,7 +43,7 @@ use crate::router::subscribers::Subscribers;
 use crate::session::directory::Directory;
 use crate::session::{Effects, Ticket};
 use crate::store::{self, RecordChange};
-use crate::wire::websocket::Carrier;
+use crate::wire::tls::Layers;
 use crossbeam_channel::{Sender, TrySendError};
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
@@ -50,7 +51,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// The engine as this handler sees it.
-pub(crate) type Core<D> = engine::Core<D, Letter, Carrier>;
+pub(crate) type Core<D> = engine::Core<D, Letter, Layers>;
 
 /// What a shard is made of.
 #[derive(Debug)]
@@ -163,6 +164,9 @@ pub(crate) struct Gateway {
     pub(super) restored_shards: u16,
     /// Addresses to listen on once the sessions are back.
     pub(super) to_listen: Option<Vec<SocketAddr>>,
+    /// Its listeners, in the order of the settings.
+    pub(super) doors: Vec<ListenerId>,
+    pub(super) securing: Securing,
     /// Monotonic milliseconds of the turn.
     pub(super) turn_ms: u64,
     /// Re-used: bytes of one frame.
@@ -237,6 +241,8 @@ impl Gateway {
             restoring: Restoring::Reading,
             restored_shards: 0,
             to_listen: None,
+            doors: Vec::new(),
+            securing: Securing { server: settings.tls.clone(), ..Securing::default() },
             turn_ms: 0,
             scratch: Vec::new(),
             stopped: false,
@@ -300,22 +306,25 @@ impl Gateway {
 
 impl<D: Driver> Handler<D> for Gateway {
     type Letter = Letter;
-    type Transform = Carrier;
+    type Transform = Layers;
 
-    fn admits(&mut self, core: &mut Core<D>, _listener: ListenerId, peer: SocketAddr) -> bool {
-        self.admits_source(core, peer)
+    fn admits(&mut self, core: &mut Core<D>, listener: ListenerId, peer: SocketAddr) -> bool {
+        // Those for whom a balancer speaks are asked for when it has said who they are.
+        self.speaks_for_others(listener, peer) || self.admits_source(core, peer)
     }
 
-    fn on_accept(&mut self, core: &mut Core<D>, id: ConnectionId, _listener: ListenerId, peer: SocketAddr) {
-        self.count_guest(id, peer);
-        self.guest_arrived(core, id);
+    fn on_accept(&mut self, core: &mut Core<D>, id: ConnectionId, listener: ListenerId, peer: SocketAddr) {
+        if !self.speaks_for_others(listener, peer) {
+            self.count_guest(id, peer);
+        }
+        self.guest_arrived(core, id, listener, peer);
     }
 
     fn on_bytes(&mut self, core: &mut Core<D>, id: ConnectionId, bytes: &[u8]) -> usize {
         self.received(core, id, bytes)
     }
 
-    fn on_departed(&mut self, core: &mut Core<D>, id: ConnectionId, departure: Departure<Carrier>) {
+    fn on_departed(&mut self, core: &mut Core<D>, id: ConnectionId, departure: Departure<Layers>) {
         let tag = core.tag(id).expect("the id is valid in this call");
         self.uncount_guest(id);
         self.departed(core, tag, departure);
@@ -379,6 +388,7 @@ impl<D: Driver> Handler<D> for Gateway {
             Letter::Banned(set) => self.on_banned(set),
             Letter::Ban { command, token } => self.on_ban_command(core, *command, token),
             Letter::Watch(watch) => self.watching.set(watch),
+            Letter::Tls(server) => self.securing.server = Some(server),
             Letter::Drain => self.on_drain(core),
             Letter::Stop => self.stopped = true,
         }

@@ -11,6 +11,7 @@ use crate::base::ids::{AppId, ShardId};
 use crate::base::message::StreamKey;
 use crate::engine::mail::{Post, Undelivered};
 use crate::store;
+use crate::wire::tls;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
@@ -145,6 +146,14 @@ impl Handle {
     pub fn listen(&self, shard: ShardId, addresses: Vec<SocketAddr>) {
         // A shard that has ended has said why.
         let _gone = self.inner.posts[usize::from(shard.0)].send_blocking(Letter::Listen(addresses));
+    }
+
+    /// TLS is this from now on, for new connections.
+    pub fn renew_tls(&self, server: &tls::Server) {
+        for post in &self.inner.posts {
+            // A shard that has ended accepts nobody.
+            let _gone = post.send_blocking(Letter::Tls(server.clone()));
+        }
     }
 
     /// Ends the shards' threads. The caller may wait: it is not a shard.

@@ -2,6 +2,7 @@
 
 use super::authenticate::ASKING;
 use super::connect::{GUEST, MOVING};
+use super::doors::is_guest;
 use super::gateway::{Core, Gateway};
 use crate::base::ids::{ConnectionId, SessionId};
 use crate::engine::{Close as CloseHow, CloseCause};
@@ -14,8 +15,8 @@ impl Gateway {
     /// Handles the whole frames at the start of `bytes`; returns how many bytes they were.
     pub(super) fn received<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, bytes: &[u8]) -> usize {
         let Some(tag) = core.tag(id) else { return bytes.len() };
-        if tag == GUEST {
-            return self.guest_spoke(core, id, bytes);
+        if is_guest(tag) {
+            return self.guest_spoke(core, id, tag, bytes);
         }
         if tag & (MOVING | ASKING) != 0 {
             return 0;
@@ -86,7 +87,7 @@ impl Gateway {
     /// Nothing came for too long.
     pub(super) fn deadline<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId) {
         let tag = core.tag(id).unwrap_or(GUEST);
-        if tag == GUEST || tag & MOVING != 0 {
+        if is_guest(tag) || tag & MOVING != 0 {
             self.guest_offends(id, OFFENCE_HANDSHAKE);
             self.counters.closed(CloseReason::HandshakeTimeout);
             return core.close(id, CloseHow::Now, CloseCause::Local);
@@ -121,7 +122,8 @@ impl Gateway {
     /// A connection has ended, whoever wished it.
     pub(super) fn closed<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, tag: u32, cause: CloseCause) {
         self.counters.ended(cause);
-        if tag == GUEST {
+        if is_guest(tag) {
+            self.guest_left(tag);
             self.asking.forget_guest(id);
             return;
         }

@@ -18,7 +18,7 @@ use crate::router::interest::Level;
 use crate::session::protocol::Request;
 use crate::session::{Identity, ReplyTo, Ticket};
 use crate::store::{Batch, Done, NewEntry, Position, RecordChange};
-use crate::wire::websocket::Carrier;
+use crate::wire::tls::{self, Layers};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -85,6 +85,8 @@ pub(crate) enum Letter {
     Ban { command: Box<BanCommand>, token: CommandToken },
     /// Tell of these from now on.
     Watch(Arc<Watch>),
+    /// TLS is this from now on; connections there are stay as they are.
+    Tls(tls::Server),
     /// Stop accepting and close everybody politely.
     Drain,
     /// End the thread.
@@ -95,7 +97,7 @@ pub(crate) enum Letter {
 #[derive(Debug)]
 pub(crate) struct Arrival {
     /// The socket with its unread bytes.
-    pub(crate) departure: Departure<Carrier>,
+    pub(crate) departure: Departure<Layers>,
     /// Who.
     pub(crate) identity: Identity,
     /// What it asked for.

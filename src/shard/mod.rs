@@ -7,7 +7,8 @@
 //!
 //! # Files, in the order in which a message passes them
 //! `launch` threads and mailboxes · `gateway` the engine's calls and letters, dispatched · `http` a guest's first bytes
-//! and requests · `limiting`, `banning` who may come in and how much it may say · `websocket` its beginning and end · `authenticate` tokens · `connect` from accept to an open session · `inbound` bytes to
+//! and requests · `doors` what its listener asks of it first, TLS and the PROXY protocol · `limiting`, `banning` who may
+//! come in and how much it may say · `websocket` its beginning and end · `authenticate` tokens · `connect` from accept to an open session · `inbound` bytes to
 //! frames to sessions · `apply` what sessions ask for · `publish` a topic's home · `turning` its order ·
 //! `push` the control plane's messages · `log_port`, `done` requests to the log and their answers · `incoming` what came
 //! for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound` frames into outboxes · `gaps` what retention
@@ -27,6 +28,7 @@ mod committing;
 mod connect;
 mod connections;
 mod done;
+mod doors;
 mod event_stream;
 #[cfg(debug_assertions)]
 mod failpoint;
@@ -72,4 +74,7 @@ mod websocket;
 
 pub use handle::Handle;
 pub use launch::{Data, Running, StartError, start};
-pub use settings::{Defence, Enforce, HistoryRule, Limits, OverPublish, Settings, SlowPolicy, SlowRule, TopicRules};
+pub use settings::{
+    Defence, Door, Enforce, HistoryRule, Limits, OverPublish, Protocols, Settings, SlowPolicy, SlowRule, TlsUse,
+    TopicRules,
+};

@@ -90,7 +90,9 @@ impl Gateway {
     fn listen_if_asked<D: Driver>(&mut self, core: &mut Core<D>) {
         let Some(addresses) = self.to_listen.take() else { return };
         let bound = addresses.iter().map(|&address| {
-            core.listen(address, true).map(|(_, bound)| bound).map_err(|error| StartError::Listen(address, error))
+            let (listener, bound) = core.listen(address, true).map_err(|error| StartError::Listen(address, error))?;
+            self.opened_door(listener);
+            Ok(bound)
         });
         let result = bound.collect();
         self.tell(Event::Listening { shard: self.shard.0, result });

@@ -10,6 +10,7 @@ use crate::router::retained::Capacity;
 use crate::session::Bounds;
 use crate::store::{Retention, Retentions};
 use crate::wire::http::Origins;
+use crate::wire::tls;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,10 @@ pub struct Settings {
     pub driver: Choice,
     /// Edge listeners.
     pub listen: Vec<SocketAddr>,
+    /// What is spoken at each of them, in their order; at those beyond the list everything is.
+    pub doors: Vec<Door>,
+    /// TLS; none: without a certificate it is not spoken.
+    pub tls: Option<tls::Server>,
     /// Tenants by name; the index is the [`crate::base::ids::AppId`].
     pub apps: Vec<String>,
     /// Where clients are sent while this node drains; none: they are told that it shuts down.
@@ -45,6 +50,55 @@ pub struct Settings {
     pub topics: TopicRules,
     /// Bounds an operator may change.
     pub limits: Limits,
+}
+
+/// What is spoken at a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Door {
+    /// Whether it is TLS.
+    pub tls: TlsUse,
+    /// What is spoken, within TLS or without.
+    pub protocols: Protocols,
+    /// Balancers, who have to say for whom they speak before anything else.
+    pub proxies: Vec<Prefix>,
+}
+
+impl Door {
+    /// Everything is spoken, by everybody for themselves.
+    pub const OPEN: Self = Self { tls: TlsUse::Detected, protocols: Protocols::ALL, proxies: Vec::new() };
+}
+
+/// What a listener is that nothing is said of.
+pub(super) static OPEN_DOOR: Door = Door::OPEN;
+
+/// Whether TLS is spoken, where there is a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsUse {
+    /// By nobody.
+    Never,
+    /// By who begins with a ClientHello.
+    #[default]
+    Detected,
+    /// By everybody.
+    Always,
+}
+
+/// Protocols of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protocols {
+    /// MQTT over TCP.
+    pub mqtt: bool,
+    /// MQTT over WebSocket.
+    pub websocket: bool,
+    /// Event streams.
+    pub sse: bool,
+    /// Polling.
+    pub poll: bool,
+}
+
+impl Protocols {
+    /// All of them.
+    pub const ALL: Self = Self { mqtt: true, websocket: true, sse: true, poll: true };
 }
 
 /// What an operator wants of topics, by filter. Each list has at most `TOPIC_RULES_MAX`; none matches `$`-topics.
@@ -132,6 +186,8 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// Idle limit of connections without a keep alive.
     pub idle_timeout: Duration,
+    /// Handshakes of TLS that one shard has under way.
+    pub tls_handshakes: usize,
     /// An event stream says something at least this often.
     pub sse_heartbeat: Duration,
     /// Devices of one user.
@@ -301,6 +357,7 @@ impl Default for Limits {
             session_expiry: limits::SESSION_EXPIRY_MAX,
             handshake_timeout: limits::HANDSHAKE_TIMEOUT,
             idle_timeout: limits::IDLE_TIMEOUT,
+            tls_handshakes: limits::TLS_HANDSHAKES_MAX,
             sse_heartbeat: limits::SSE_HEARTBEAT,
             devices_per_user: limits::DEVICES_PER_USER_MAX,
             inbox_entries: limits::INBOX_ENTRIES_MAX,
@@ -329,6 +386,8 @@ mod tests {
                 shards: 1,
                 driver: Choice::default(),
                 listen: Vec::new(),
+                doors: Vec::new(),
+                tls: None,
                 apps: Vec::new(),
                 user: UserTemplate::default(),
                 tokens: false,

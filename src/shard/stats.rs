@@ -40,6 +40,7 @@ pub(crate) struct Counters {
     session: [u64; Counter::ALL.len()],
     peer_closed: u64,
     misframed: u64,
+    bad_records: u64,
 }
 
 impl Counters {
@@ -68,6 +69,7 @@ impl Counters {
     pub(crate) fn ended(&mut self, cause: CloseCause) {
         self.peer_closed += u64::from(cause != CloseCause::Local);
         self.misframed += u64::from(cause == CloseCause::Misframed);
+        self.bad_records += u64::from(cause == CloseCause::BadRecords);
     }
 
     fn list(&self) -> Vec<(&'static str, u64)> {
@@ -102,6 +104,7 @@ impl Counters {
             ("dropped_presence_full", self.dropped_presence),
             ("closed_by_peer", self.peer_closed),
             ("closed_websocket_violation", self.misframed),
+            ("closed_tls_violation", self.bad_records),
         ];
         list.extend(CloseReason::ALL.iter().map(|&reason| (reason.name(), self.closed[reason as usize])));
         list.extend(Counter::ALL.iter().map(|&counter| (counter.name(), self.session[counter as usize])));
@@ -140,6 +143,7 @@ impl Gateway {
             ("installing", self.installing.len() as u64),
             ("moving", self.moving.len() as u64),
             ("authenticating", self.asking.len() as u64),
+            ("tls_handshakes", self.securing.handshakes as u64),
             ("retained_messages", self.retained.len() as u64),
             ("retained_bytes", self.retained.bytes() as u64),
             ("retained_reads", self.reads.len() as u64),
@@ -163,6 +167,16 @@ impl Gateway {
             ("refused_rights", self.asking.refused_rights),
         ]);
         counters.extend(self.limiting.counters());
+        counters.extend([
+            ("tls_handshakes_done", self.securing.done),
+            ("tls_handshakes_resumed", self.securing.resumed),
+            ("tls_handshakes_failed", self.securing.failed),
+            ("refused_tls_busy", self.securing.refused_busy),
+            ("refused_without_tls", self.securing.refused_plain),
+            ("refused_proxy", self.securing.refused_proxy),
+            ("refused_protocol", self.securing.refused_protocol),
+            ("proxied", self.securing.proxied),
+        ]);
         counters.extend([("delivery_waits_refused", self.waits.refused), ("events_unstored", self.watching.dropped)]);
         let stats = ShardStats { shard: self.shard.0, driver: core.driver().name(), gauges, counters };
         self.tell(Event::Stats { token, stats: Box::new(stats) });
@@ -192,7 +206,7 @@ fn engine_gauges(counts: &Counts) -> Vec<(&'static str, u64)> {
         ("slots", slots),
         ("blocks", blocks),
         ("partial_frames", helds),
-        ("websockets", transforms),
+        ("transforms", transforms),
         ("outboxes", outboxes),
         ("segments", segments),
         ("buffer_bytes", memory),
@@ -220,6 +234,7 @@ fn engine_counters(totals: &Totals) -> Vec<(&'static str, u64)> {
         ("receives", totals.receives),
         ("bytes_in", totals.bytes_received),
         ("receives_starved", totals.starved),
+        ("handshake_steps_delayed", totals.costly_waits),
         ("sends", totals.sends),
         ("bytes_out", totals.bytes_sent),
         ("writes", totals.writes),

@@ -6,6 +6,7 @@ use crate::engine::{Close, CloseCause, Room};
 use crate::io::Driver;
 use crate::session::CloseReason;
 use crate::wire::http::{Head, Problem, Status};
+use crate::wire::tls::Layers;
 use crate::wire::websocket::{Carrier, CloseCode, Offer};
 
 /// The subprotocol of MQTT `[MQTT-6.0.0-3]`.
@@ -37,7 +38,11 @@ impl Gateway {
         offer.accept(Some(SUBPROTOCOL), &mut answer);
         match core.write_bytes(id, Room::Control, &answer) {
             Ok(()) => {
-                core.set_transform(id, Carrier::default());
+                if core.has_transform(id) {
+                    core.change_transform(id, |layers| layers.carry(Carrier::default()));
+                } else {
+                    core.set_transform(id, Layers::WebSocket(Carrier::default()));
+                }
                 self.token_of(head).into_iter().for_each(|token| self.asking.bring(id, token));
             }
             Err(_) => core.close(id, Close::Now, CloseCause::Local),
@@ -47,7 +52,7 @@ impl Gateway {
     /// Closes a connection whose session, or whose lack of one, has said all it will. A WebSocket ends with a close
     /// frame behind that.
     pub(super) fn hang_up<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, reason: CloseReason) {
-        if core.has_transform(id) && core.is_open(id) {
+        if core.transform(id).is_some_and(Layers::has_websocket) && core.is_open(id) {
             // Without room for four bytes it has been closed already.
             let _ = core.write_raw(id, Room::Control, &close_code(reason).frame());
         }

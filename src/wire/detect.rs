@@ -1,6 +1,7 @@
 //! What a new connection speaks, told by its first bytes.
 
 use super::mqtt::varint::{self, Varint};
+use super::tls;
 
 /// What the first bytes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +29,6 @@ const METHODS: [&[u8]; 9] =
 const MQTT_NAMES: [&[u8]; 2] = [b"\x00\x04MQTT", b"\x00\x06MQIsdp"];
 /// The fixed header's first byte of a CONNECT.
 const MQTT_CONNECT: u8 = 0x10;
-/// TLS content type `handshake`, RFC 8446 §5.1.
-const TLS_HANDSHAKE: u8 = 22;
 /// Handshake type `client_hello`, RFC 8446 §4.
 const TLS_CLIENT_HELLO: u8 = 1;
 /// Longest fragment of a TLS plaintext record, RFC 8446 §5.1.
@@ -40,7 +39,7 @@ pub fn detect(bytes: &[u8]) -> Detected {
     match bytes.first() {
         None => Detected::NeedMore,
         Some(&MQTT_CONNECT) => detect_mqtt(&bytes[1..]),
-        Some(&TLS_HANDSHAKE) => detect_tls(&bytes[1..]),
+        Some(&tls::HANDSHAKE) => detect_tls(&bytes[1..]),
         Some(_) => one_of(bytes, &METHODS, Detected::Http),
     }
 }

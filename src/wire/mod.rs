@@ -1,6 +1,6 @@
 //! Owns: bytes ↔ frames. In: bytes. Out: borrowed views; encoders write into the caller's buffer.
 //! Must not: know sockets, clocks or sessions.
-//! Invariants: no allocation in decoding or encoding frames; a view is validated wholly before it is handed out; whatever a
+//! Invariants: no allocation in decoding or encoding frames (TLS records excepted, see `tls`); a view is validated wholly before it is handed out; whatever a
 //! peer sent, the answer is a value and never a panic.
 
 pub mod detect;
@@ -8,5 +8,7 @@ pub mod http;
 pub mod json;
 pub mod mqtt;
 pub mod poll;
+pub mod proxy;
 pub mod sse;
+pub mod tls;
 pub mod websocket;

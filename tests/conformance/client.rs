@@ -2,8 +2,13 @@
 
 #[path = "client/got.rs"]
 mod got;
+#[path = "client/secure.rs"]
+mod secure;
+#[path = "client/wire.rs"]
+mod wire;
 
 pub use got::{Arrived, Got, Welcome};
+pub use secure::ends;
 
 use crate::node::Node;
 use crate::websocket::{self, WebSocket};
@@ -19,6 +24,7 @@ use kittiwake::wire::websocket::Opcode;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
+use wire::Wire;
 
 /// A CONNECT under construction.
 #[derive(Clone, Copy)]
@@ -146,7 +152,7 @@ pub fn with_alias<'a>(mut publish: Publish<'a>, alias: u16) -> Publish<'a> {
 /// A connection and what came over it.
 pub struct Client {
     node: Node,
-    peer: Peer,
+    peer: Wire,
     version: Version,
     unread: Vec<u8>,
     /// Its packets come and go inside of one.
@@ -162,16 +168,21 @@ pub struct Client {
 
 impl Client {
     pub fn dial(node: &Node) -> Self {
-        Self::over(node, Peer::connect(node.net(), node.address()))
+        Self::met(node, Peer::connect(node.net(), node.address()))
     }
 
     /// From that address.
     pub fn dial_from(node: &Node, from: IpAddr) -> Self {
-        Self::over(node, Peer::connect_from(node.net(), SocketAddr::new(from, 0), node.address()))
+        Self::met(node, Peer::connect_from(node.net(), SocketAddr::new(from, 0), node.address()))
     }
 
-    fn over(node: &Node, peer: Peer) -> Self {
+    fn met(node: &Node, peer: Peer) -> Self {
         node.run();
+        let wire = Wire::plain(peer);
+        Self::over(node, if node.secures_all() { wire.secure(node, &ends().1) } else { wire })
+    }
+
+    fn over(node: &Node, peer: Wire) -> Self {
         Self {
             node: node.clone(),
             peer,
@@ -236,7 +247,7 @@ impl Client {
                 Err(_) => break,
             }
             self.node.run();
-            if bytes.is_empty() {
+            if bytes.is_empty() && self.peer.is_flushed() {
                 return;
             }
         }

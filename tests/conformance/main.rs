@@ -26,6 +26,7 @@ mod presence;
 mod properties;
 mod questions;
 mod retained;
+mod secured;
 mod sessions;
 mod shared;
 mod shared_twice;

@@ -1,6 +1,6 @@
 //! One node in virtual time: its shards over the simulated network, its log driven by hand, no thread and no socket.
 
-use crate::client::{Client, Hello};
+use crate::client::{Client, Hello, ends};
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
 use kittiwake::auth::{self, KeySet, Rules, UserTemplate};
@@ -48,6 +48,8 @@ struct Parts {
     holding: Cell<bool>,
     /// What tokens are checked with, between two turns; none: they wait.
     keys: RefCell<Option<KeySet>>,
+    /// Whoever dials does so within TLS: how the whole suite is run once more.
+    all_secured: bool,
 }
 
 /// What is run, and what it said.
@@ -102,6 +104,8 @@ impl Node {
             shards,
             driver: Choice::default(),
             listen: vec![address],
+            doors: Vec::new(),
+            tls: None,
             apps: vec!["default".into()],
             user: UserTemplate::default(),
             tokens: false,
@@ -114,6 +118,10 @@ impl Node {
             random_seed: 7,
             limits: Limits { connections: 64, ..Limits::default() },
         };
+        let all_secured = std::env::var_os("KITTIWAKE_CONFORMANCE_TLS").is_some();
+        if all_secured {
+            settings.tls = Some(ends().0.clone());
+        }
         change(&mut settings);
         let settings = Arc::new(settings);
         let mut retentions = settings.retentions();
@@ -127,7 +135,9 @@ impl Node {
         let (handle, plane) = (RefCell::new(handle), RefCell::new(plane));
         let (tokens, holding) = (Cell::new(0), Cell::new(false));
         let keys = RefCell::new(None);
-        let node = Self(Rc::new(Parts { net, address, settings, store, handle, plane, tokens, holding, keys }));
+        let all_secured = all_secured && settings.doors.is_empty();
+        let node =
+            Self(Rc::new(Parts { net, address, settings, store, handle, plane, tokens, holding, keys, all_secured }));
         node.listen();
         node
     }
@@ -169,6 +179,11 @@ impl Node {
 
     pub fn address(&self) -> SocketAddr {
         self.0.address
+    }
+
+    /// Whether whoever dials does so within TLS.
+    pub fn secures_all(&self) -> bool {
+        self.0.all_secured
     }
 
     /// The control plane's end.

@@ -49,12 +49,12 @@ fn many_take_overs_at_a_time_leave_one_connection() {
         assert_eq!(client.write(&frame), frame.len());
     }
     node.run();
-    let open = clients.iter_mut().filter_map(|client| (!client.is_closed()).then_some(())).count();
     for client in &mut clients {
         let heard = client.all();
         let told = heard.contains(&Got::Disconnect(0x8E)) || heard.is_empty();
         assert_eq!(client.is_closed(), told, "{heard:?}");
     }
+    let open = clients.iter_mut().filter_map(|client| (!client.is_closed()).then_some(())).count();
     assert_eq!((open, node.gauge("connections"), node.gauge("sessions")), (1, 1, 1));
 }
 

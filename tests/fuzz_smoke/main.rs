@@ -99,6 +99,16 @@ fn websocket_stream() {
 }
 
 #[test]
+fn proxy_head() {
+    run("proxy", 20_000, entries::proxy::head);
+}
+
+#[test]
+fn tls_records() {
+    run("tls", 300, entries::tls::records);
+}
+
+#[test]
 fn tokens() {
     run("token", 20_000, token::check);
 }

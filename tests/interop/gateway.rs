@@ -24,13 +24,8 @@ fn free_port() -> SocketAddr {
 }
 
 impl Gateway {
-    /// Starts it and waits until `/readyz` says yes.
-    pub fn start(driver: &str, shards: usize) -> Self {
-        Self::start_with(driver, shards, &[])
-    }
-
-    /// The same, with these in its environment.
-    pub fn start_with(driver: &str, shards: usize, environment: &[(&str, &str)]) -> Self {
+    /// Starts it with these in its environment, and does not wait.
+    pub fn begin(driver: &str, shards: usize, environment: &[(&str, &str)]) -> Self {
         let (edge, api) = (free_port(), free_port());
         let process = Command::new(env!("CARGO_BIN_EXE_kittiwake"))
             .args(["serve", "--driver", driver, "--shards", &shards.to_string()])
@@ -40,7 +35,17 @@ impl Gateway {
             .stderr(Stdio::inherit())
             .spawn()
             .expect("the binary was built for this test");
-        let gateway = Self { process, edge, api };
+        Self { process, edge, api }
+    }
+
+    /// Starts it and waits until `/readyz` says yes.
+    pub fn start(driver: &str, shards: usize) -> Self {
+        Self::start_with(driver, shards, &[])
+    }
+
+    /// The same, with these in its environment.
+    pub fn start_with(driver: &str, shards: usize, environment: &[(&str, &str)]) -> Self {
+        let gateway = Self::begin(driver, shards, environment);
         eventually("the gateway is ready", || gateway.get("/readyz").is_some_and(|(status, _)| status == 200));
         gateway
     }

@@ -1,7 +1,7 @@
 //! Stock clients over real sockets, on both drivers, with one shard and with four.
 //!
 //! Needs `mosquitto_sub`/`mosquitto_pub` (mosquitto-clients), Python with paho-mqtt and grpcio, Node with what
-//! `clients/package.json` names, curl and Chromium; `.ci/run` installs them.
+//! `clients/package.json` names, curl, openssl and Chromium; `.ci/run` installs them.
 
 mod events;
 mod flood;
@@ -11,6 +11,7 @@ mod matrix;
 mod mosquitto;
 mod polling;
 mod rumqttc_client;
+mod tls;
 mod tokens;
 mod websocket;
 

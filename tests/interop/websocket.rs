@@ -59,7 +59,7 @@ fn paho_speaks_both_versions_over_websocket() {
             gateway.push(json!({"to": {"user": &device}, "payload": "die"}));
             assert_eq!(mosquitto.next(), format!("gone/{device} gone"));
             drop((paho, mosquitto));
-            for gauge in ["connections", "websockets", "blocks", "outboxes"] {
+            for gauge in ["connections", "transforms", "blocks", "outboxes"] {
                 gateway.wait_for_gauge(gauge, 0);
             }
         }
@@ -71,7 +71,7 @@ fn our_own_sub_prints_what_arrives_over_websocket() {
     everywhere(|gateway| {
         let sub = gateway.sub_over_websocket(&["--user", "alice", "--device", "cli", "--qos", "2", "$inbox/#", "t"]);
         gateway.wait_for_gauge("subscriptions", 2);
-        assert_eq!(gateway.gauge("websockets"), 1);
+        assert_eq!(gateway.gauge("transforms"), 1);
         for qos in [0, 1, 2] {
             gateway.push(json!({"to": {"user": "alice"}, "payload": format!("p{qos}"), "qos": qos}));
             assert_eq!(sub.next(), format!("$inbox/push p{qos}"));

@@ -137,6 +137,8 @@ impl Node {
             shards,
             driver: Default::default(),
             listen: vec![self.address],
+            doors: Vec::new(),
+            tls: None,
             apps: vec!["default".to_owned()],
             user: Default::default(),
             tokens: false,

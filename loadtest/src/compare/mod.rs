@@ -49,6 +49,7 @@ pub fn needs(arguments: &Compare) -> Needs {
         quiet: arguments.quiet,
         protocol: Protocol::Mqtt,
         credentials: None,
+        secure: None,
     }
 }
 

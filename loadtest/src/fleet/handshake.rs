@@ -1,11 +1,12 @@
 //! From a connect to a member that is ready: WebSocket, CONNECT, SUBSCRIBE.
 
 use super::squad::{Reading, Speech, Stage};
-use super::websocket::Carrier;
+use super::websocket::{Layers, carry};
 use super::{Core, Fleet};
 use kittiwake::base::ids::ConnectionId;
 use kittiwake::engine::{Close, CloseCause, Room};
 use kittiwake::io::Driver;
+use kittiwake::wire::tls::Session;
 use kittiwake::wire::websocket::client::Unanswered;
 use std::time::Instant;
 
@@ -33,6 +34,21 @@ impl Fleet {
             ramp.issued += 1;
             ramp.under_way += 1;
             core.connect(local, remote, tag).expect("the engine's table has room for the whole fleet");
+        }
+    }
+
+    /// Begins TLS, where the fleet speaks it. What is said from here on leaves once it is agreed on.
+    pub(super) fn secure<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, tag: u32) {
+        let Some(client) = &self.secure else { return };
+        let squad = &self.squads[usize::from(self.members[tag as usize].squad)];
+        let name = squad.routes.of(tag - squad.first).1.ip().into();
+        match Session::client(client, name) {
+            Ok((session, hello)) => {
+                core.set_transform(id, Layers::secured(session));
+                // A new connection's outbox is empty; should the pool be, the handshake's deadline tells.
+                let _ = core.write_records(id, &hello);
+            }
+            Err(error) => self.refused(core, id, format!("TLS: {error}")),
         }
     }
 
@@ -67,7 +83,7 @@ impl Fleet {
                 length
             }
             Ok(Some(length)) => {
-                core.set_transform(id, Carrier::default());
+                carry(core, id);
                 self.introduce(core, id, tag);
                 length
             }

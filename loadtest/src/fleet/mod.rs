@@ -29,6 +29,7 @@ use kittiwake::base::ids::{ConnectionId, Qos};
 use kittiwake::engine::{self, Close, CloseCause, Handler, MoreWork, Room};
 use kittiwake::io::{Driver, ListenerId};
 use kittiwake::wire::mqtt::{self, FrameLen, PingReq, Version};
+use kittiwake::wire::tls;
 use ledger::Ledger;
 use orders::{Beat, Drive, Mailing, Ramp, Round, Sip};
 use sightings::Sightings;
@@ -37,7 +38,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use websocket::{Carrier, Voice, Wishes};
+use websocket::{Layers, Voice, Wishes, carry};
 
 /// Longest frame a client takes.
 const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -54,7 +55,7 @@ const OVERHEAD_BYTES_MAX: usize = 256;
 const ATTEMPTS_MAX: u8 = 20;
 
 /// What the fleet's connections are in.
-type Core<D> = engine::Core<D, Tick, Carrier>;
+type Core<D> = engine::Core<D, Tick, Layers>;
 
 /// Wakes the fleet so that it looks at its orders.
 #[derive(Debug)]
@@ -96,6 +97,8 @@ pub struct Fleet {
     pub qos: Qos,
     pub oracle: Option<Oracle>,
     pub credentials: Option<Credentials>,
+    /// MQTT is spoken within TLS.
+    pub secure: Option<tls::Client>,
     /// From when a connection was due to when it was ready, in microseconds.
     pub set_up: Histogram<u64>,
     born: Instant,
@@ -123,6 +126,7 @@ impl Fleet {
             qos: Qos::AtMostOnce,
             oracle: None,
             credentials: None,
+            secure: None,
             set_up: Histogram::new_with_max(ledger::LATENCY_US_MAX, 3).expect("three digits can be kept"),
             born: Instant::now(),
             due_us: Vec::new(),
@@ -286,7 +290,7 @@ impl Fleet {
 
 impl<D: Driver> Handler<D> for Fleet {
     type Letter = Tick;
-    type Transform = Carrier;
+    type Transform = Layers;
 
     fn on_accept(&mut self, _: &mut Core<D>, _: ConnectionId, _: ListenerId, _: SocketAddr) {
         unreachable!("a fleet does not listen");
@@ -303,14 +307,16 @@ impl<D: Driver> Handler<D> for Fleet {
         match &squad.speech {
             Speech::Mqtt(speech) => {
                 core.set_deadline(id, now.deadline(HANDSHAKE_TIMEOUT));
-                match speech.carriage {
+                let carriage = speech.carriage;
+                self.secure(core, id, tag);
+                match carriage {
                     Carriage::Tcp => self.introduce(core, id, tag),
                     Carriage::WebSocket => self.upgrade(core, id, tag),
                 }
             }
             Speech::Packets(carriage) => {
                 if *carriage == Carriage::WebSocket {
-                    core.set_transform(id, Carrier::default());
+                    carry(core, id);
                 }
                 self.got_ready(tag);
             }

@@ -8,6 +8,7 @@ use kittiwake::engine::{Core, Refused, Room};
 use kittiwake::io::Driver;
 use kittiwake::limits::WEBSOCKET_FRAME_BYTES_MAX;
 use kittiwake::wire::mqtt::{Encode, Version};
+use kittiwake::wire::tls;
 use kittiwake::wire::websocket::client::Wish;
 use kittiwake::wire::websocket::{
     CloseCode, Event, HEAD_BYTES_MAX, Opcode, Reader, Role, Rules, apply_mask, encode_head,
@@ -85,8 +86,26 @@ impl Transform for Carrier {
     }
 
     /// A head alone cannot mask what is behind it, so frames are written whole, as raw bytes.
-    fn head(&self, _: usize, _: &mut [u8; transform::HEAD_BYTES_MAX]) -> usize {
+    fn head(&mut self, _: usize, _: &mut [u8; transform::HEAD_BYTES_MAX]) -> usize {
         unreachable!("the fleet says all it says on a WebSocket by its voice, which writes raw bytes")
+    }
+}
+
+/// What a fleet's connections are in: nothing, WebSocket, TLS, or WebSocket inside TLS.
+pub type Layers = tls::Layers<Carrier>;
+
+/// Whether packets travel in frames.
+#[inline]
+fn is_websocket<D: Driver, L>(core: &mut Core<D, L, Layers>, id: ConnectionId) -> bool {
+    core.transform(id).is_some_and(Layers::has_websocket)
+}
+
+/// From here on packets travel in frames.
+pub fn carry<D: Driver, L>(core: &mut Core<D, L, Layers>, id: ConnectionId) {
+    if core.has_transform(id) {
+        core.change_transform(id, |layers| layers.carry(Carrier::default()));
+    } else {
+        core.set_transform(id, Layers::WebSocket(Carrier::default()));
     }
 }
 
@@ -113,7 +132,7 @@ impl Voice {
     #[inline]
     pub fn say<D: Driver, L>(
         &mut self,
-        core: &mut Core<D, L, Carrier>,
+        core: &mut Core<D, L, Layers>,
         id: ConnectionId,
         room: Room,
         packet: &impl Encode,
@@ -123,7 +142,7 @@ impl Voice {
         let fill = |out: &mut [u8]| {
             packet.encode(version, out);
         };
-        if core.has_transform(id) {
+        if is_websocket(core, id) {
             core.write_raw(id, room, self.frame(Opcode::Binary, len, fill))
         } else {
             core.write(id, room, len, fill)
@@ -133,7 +152,7 @@ impl Voice {
     /// Says what is no MQTT, on a connection that has no transform.
     pub fn utter<D: Driver, L>(
         &mut self,
-        core: &mut Core<D, L, Carrier>,
+        core: &mut Core<D, L, Layers>,
         id: ConnectionId,
         room: Room,
         words: impl FnOnce(&mut Vec<u8>) -> Manner,
@@ -151,8 +170,8 @@ impl Voice {
     }
 
     /// The end of a WebSocket; nothing where there is none.
-    pub fn close<D: Driver, L>(&mut self, core: &mut Core<D, L, Carrier>, id: ConnectionId) -> Result<(), Refused> {
-        if !core.has_transform(id) {
+    pub fn close<D: Driver, L>(&mut self, core: &mut Core<D, L, Layers>, id: ConnectionId) -> Result<(), Refused> {
+        if !is_websocket(core, id) {
             return Ok(());
         }
         let CloseCode(code) = CloseCode::NORMAL;

@@ -32,8 +32,10 @@ use kittiwake::io::epoll::EpollDriver;
 use kittiwake::io::probe::{Chosen, choose};
 use kittiwake::io::uring::UringDriver;
 use kittiwake::wire::mqtt::Version;
+use kittiwake::wire::tls::{self, Trust};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -70,7 +72,8 @@ pub fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
             std::process::exit(130);
         }
     })?;
-    let Needs { driver, client_cpu, connections, quiet, protocol, credentials } = needs(&arguments.scenario);
+    let Needs { driver, client_cpu, connections, quiet, protocol, credentials, secure } = needs(&arguments.scenario);
+    let secure = secure.map(|secure| secure.client()).transpose()?;
     if !protocol.is_mqtt() {
         return Err(
             format!("--protocol: this scenario speaks MQTT alone; `compare` speaks {} too", protocol.name()).into()
@@ -87,12 +90,12 @@ pub fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
     match chosen.chosen {
         Chosen::Uring => play(
             Rig::new(UringDriver::new()?, connections_max, stop, quiet)?,
-            (protocol.version(), credentials),
+            (protocol.version(), credentials, secure),
             &arguments.scenario,
         ),
         Chosen::Epoll => play(
             Rig::new(EpollDriver::new()?, connections_max, stop, quiet)?,
-            (protocol.version(), credentials),
+            (protocol.version(), credentials, secure),
             &arguments.scenario,
         ),
     }
@@ -106,6 +109,31 @@ pub struct Needs {
     pub quiet: bool,
     pub protocol: Protocol,
     pub credentials: Option<Credentials>,
+    /// None: plain connections.
+    pub secure: Option<Secure>,
+}
+
+/// How TLS is spoken.
+#[derive(Debug)]
+pub struct Secure {
+    /// Whose servers are trusted; none: anybody's.
+    ca: Option<PathBuf>,
+    resumes: bool,
+}
+
+impl Secure {
+    fn of(common: &Common) -> Option<Self> {
+        let wanted = common.insecure_tls || common.ca.is_some();
+        wanted.then(|| Self { ca: common.ca.clone(), resumes: common.tls_resume })
+    }
+
+    fn client(&self) -> Result<tls::Client, Failure> {
+        let Some(path) = &self.ca else { return Ok(tls::Client::new(&Trust::Anybody, self.resumes, None)?) };
+        let wrong = |why: String| format!("--ca: {}: {why}", path.display());
+        let pem = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+        let client = tls::Client::new(&Trust::Roots(&pem), self.resumes, None);
+        Ok(client.map_err(|error| wrong(error.to_string()))?)
+    }
 }
 
 fn needs(scenario: &Scenario) -> Needs {
@@ -119,6 +147,7 @@ fn needs(scenario: &Scenario) -> Needs {
             .username
             .clone()
             .map(|username| Credentials { username, password: common.password.clone() }),
+        secure: Secure::of(common),
     };
     match scenario {
         Scenario::Hold(Hold { common, .. }) | Scenario::Storm(Storm { common, .. }) => of(common, common.connections),
@@ -143,6 +172,7 @@ fn needs(scenario: &Scenario) -> Needs {
             quiet: floor.quiet,
             protocol: Protocol::Mqtt,
             credentials: None,
+            secure: None,
         },
         Scenario::Compare(compare) => compare::needs(compare),
         Scenario::FloorServer(_) | Scenario::Page(_) | Scenario::Budgets(_) => {
@@ -193,11 +223,11 @@ pub fn note_tally(tally: &Tally, report: &mut Report) {
 
 fn play<D: Driver>(
     mut rig: Rig<D>,
-    (version, credentials): (Version, Option<Credentials>),
+    (version, credentials, secure): (Version, Option<Credentials>, Option<tls::Client>),
     scenario: &Scenario,
 ) -> Result<Verdict, Failure> {
     rig.fleet_mut().speak(version);
-    rig.fleet_mut().credentials = credentials;
+    (rig.fleet_mut().credentials, rig.fleet_mut().secure) = (credentials, secure);
     let report = match scenario {
         Scenario::Hold(arguments) => hold::run(rig, arguments)?,
         Scenario::Fanout(arguments) => fanout::run(rig, arguments)?,

@@ -41,7 +41,7 @@ impl Transform for Chunked {
         }
     }
 
-    fn head(&self, content_bytes: usize, into: &mut [u8; HEAD_BYTES_MAX]) -> usize {
+    fn head(&mut self, content_bytes: usize, into: &mut [u8; HEAD_BYTES_MAX]) -> usize {
         let [.., a, b, c] = content_bytes.to_be_bytes();
         let head = if content_bytes < 256 { [b'h', c, 0, 0] } else { [b'H', a, b, c] };
         into[..4].copy_from_slice(&head);

@@ -42,7 +42,7 @@ impl Transform for Carrier {
         }
     }
 
-    fn head(&self, content_bytes: usize, into: &mut [u8; HEAD_BYTES_MAX]) -> usize {
+    fn head(&mut self, content_bytes: usize, into: &mut [u8; HEAD_BYTES_MAX]) -> usize {
         encode_head(true, Opcode::Binary, None, content_bytes as u64, into)
     }
 }

@@ -70,9 +70,9 @@ fn a_frame_may_come_a_byte_at_a_time_and_an_idle_connection_holds_no_block() {
     client.expect_nothing();
     assert_eq!(client.websocket().pongs, [b"still there"]);
     node.assert_holds_no_buffers();
-    assert_eq!(node.gauge("websockets"), 1);
+    assert_eq!(node.gauge("transforms"), 1);
     client.hang_up();
-    assert_eq!(node.gauge("websockets"), 0);
+    assert_eq!(node.gauge("transforms"), 0);
     node.assert_at_rest();
 }
 
