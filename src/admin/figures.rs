@@ -22,7 +22,7 @@ impl Figures {
     /// Asks every shard.
     pub(super) async fn read(control: &Control) -> Result<Self, Failure> {
         let shards = control.stats()?.wait(limits::STATS_TIMEOUT).await?;
-        let (api, store) = (control.own_stats().to_vec(), control.store_stats());
+        let (api, store) = (control.own_stats(), control.store_stats());
         Ok(Self { draining: control.draining(), api, store, shards })
     }
 

@@ -92,7 +92,18 @@ pub const KEYS: &[Key] = &[
         "an event stream that has nothing to say sends a comment this often",
     ),
     key("api.listen", Kind::Text, Default::Text("127.0.0.1:7700"), "address of the API: HTTP with JSON, and gRPC"),
-    key("api.keys", Kind::List, Default::List(&[]), "bearer keys of the API, each APPS:KEY with apps joined by + or *"),
+    key(
+        "api.keys",
+        Kind::List,
+        Default::List(&[]),
+        "keys of the API, each APPS:KEY with apps joined by + or *, as `kittiwake key` prints them: hashed, with scopes and addresses",
+    ),
+    key(
+        "api.allow",
+        Kind::List,
+        Default::List(&[]),
+        "addresses that the API answers, such as 10.0.0.0/8, whatever the key; none: all. Health is for everybody",
+    ),
     key(
         "node.shards",
         integer(0, limits::SHARDS_MAX as u64),
@@ -111,7 +122,13 @@ pub const KEYS: &[Key] = &[
         "node.drain_timeout",
         duration(SECOND, HOUR),
         Default::Duration(limits::DRAIN_TIMEOUT),
-        "how long a stop waits for connections to close",
+        "how long a stop may take; what is left of connections shortly before is cut off",
+    ),
+    key(
+        "node.drain_rate",
+        integer(0, 10_000_000),
+        Default::Integer(limits::DRAIN_RATE as u64),
+        "connections closed a second while the node stops, more where the time would not do; 0: as many as it can",
     ),
     key(
         "node.server_reference",

@@ -12,6 +12,7 @@ mod topics;
 
 use crate::auth::{Lists, Pattern, Rules, UserTemplate};
 use crate::base::ids::AppId;
+use crate::base::network::Network;
 use crate::io::probe::Choice;
 use crate::limits;
 use crate::push::ApiKey;
@@ -105,6 +106,8 @@ pub struct Config {
     pub api_listen: SocketAddr,
     /// Who may use the API; none: whoever reaches it.
     pub api_keys: Vec<ApiKey>,
+    /// From where it may be used; none: from anywhere.
+    pub api_allow: Vec<Network>,
     /// Shards; `None`: one per core.
     pub shards: Option<usize>,
     /// How shards wait on sockets.
@@ -113,8 +116,10 @@ pub struct Config {
     pub insecure: bool,
     /// Tenants, at least one; the first is `default`, which devices without a token belong to.
     pub apps: Vec<String>,
-    /// How long a stop waits for connections.
+    /// How long a stop may take.
     pub drain_timeout: Duration,
+    /// Connections closed a second meanwhile; none: as many as it can.
+    pub drain_rate: Option<usize>,
     /// Where MQTT 5 clients are sent while the node stops.
     pub server_reference: Option<Box<str>>,
     /// How often the node's figures are published on `$SYS`.
@@ -254,6 +259,7 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
     Ok(Config {
         edge_listen,
         api_keys: api_keys::parse(values.list("api.keys"), &apps)?,
+        api_allow: api_keys::networks("api.allow", values.list("api.allow"))?,
         origins: origins(values.list("edge.origins"))?,
         api_listen: address("api.listen (--api)", values.text("api.listen"))?,
         shards: whole(values, "node.shards"),
@@ -264,6 +270,7 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         },
         insecure: values.bool("node.insecure"),
         drain_timeout: values.duration("node.drain_timeout"),
+        drain_rate: whole(values, "node.drain_rate"),
         server_reference: server_reference(values.text("node.server_reference"))?,
         sys_interval: values.duration("node.sys_interval"),
         sys_users: values.list("auth.sys_users").to_vec(),

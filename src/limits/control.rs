@@ -36,6 +36,14 @@ pub const API_KEY_BYTES_MAX: usize = 256;
 pub const API_KEY_BYTES_MIN: usize = 16;
 /// API keys of a node. Each request is compared with all of them.
 pub const API_KEYS_MAX: usize = 256;
+/// How far the time of a signed request may be from this machine's: clocks that are set by a network differ by less.
+pub const API_SIGNATURE_LEEWAY: Duration = Duration::from_secs(30);
+/// Signatures that are remembered, each for as long as it would be good: some 2,000 a second. Full: 429.
+pub const API_SIGNATURES_REMEMBERED_MAX: usize = 1 << 18;
+/// Bytes of what tells equal signed requests of one second apart.
+pub const API_NONCE_BYTES_MAX: usize = 64;
+/// Networks of one list of addresses. Each request is compared with all of them.
+pub const API_NETWORKS_MAX: usize = 64;
 /// A request's head, or the next one of a connection that is kept, must have arrived after this long.
 pub const API_HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of a request's head over HTTP/2.
@@ -96,6 +104,8 @@ pub const NODE_CONNECTIONS_MAX: usize = 100_000_000;
 pub const APPS_MAX: usize = 1_024;
 /// Default of `node.drain_timeout`.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Default of `node.drain_rate`: other nodes take them in as they come, a quarter of what one core accepts.
+pub const DRAIN_RATE: usize = 20_000;
 /// Requests in flight have this long to end after the shards have drained.
 pub const API_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// File descriptors kept for everything that is not an edge connection: API, store, libraries.

@@ -2,7 +2,9 @@
 
 use super::listener::{Bounded, Connection};
 use crate::limits;
+use crate::push::Peer;
 use axum::Router;
+use axum::extract::Request;
 use axum::serve::Listener;
 use core::time::Duration;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -10,7 +12,9 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use std::io;
+use std::net::IpAddr;
 use tokio::sync::oneshot;
+use tower::ServiceExt;
 
 /// What an HTTP/2 connection begins with (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -21,17 +25,17 @@ const PREFACE_RETRY: Duration = Duration::from_millis(20);
 pub(super) async fn serve(mut listener: Bounded, router: Router, mut stopped: oneshot::Receiver<()>) {
     let graceful = GracefulShutdown::new();
     loop {
-        let (connection, _peer) = tokio::select! {
+        let (connection, peer) = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = &mut stopped => break,
         };
-        tokio::spawn(serve_one(connection, router.clone(), graceful.watcher()));
+        tokio::spawn(serve_one(connection, peer.ip(), router.clone(), graceful.watcher()));
     }
     drop(listener);
     graceful.shutdown().await;
 }
 
-async fn serve_one(connection: Connection, router: Router, watcher: Watcher) {
+async fn serve_one(connection: Connection, peer: IpAddr, router: Router, watcher: Watcher) {
     // Small answers must not wait for more; a socket that is gone says so when it is read.
     let _gone = connection.stream().set_nodelay(true);
     match tokio::time::timeout(limits::API_HEAD_TIMEOUT, has_begun(&connection)).await {
@@ -40,6 +44,10 @@ async fn serve_one(connection: Connection, router: Router, watcher: Watcher) {
         Ok(Ok(false) | Err(_)) | Err(_) => return,
     }
     let builder = builder();
+    let router = router.map_request(move |mut request: Request<_>| {
+        request.extensions_mut().insert(Peer(peer));
+        request
+    });
     let served = builder.serve_connection(TokioIo::new(connection), TowerToHyperService::new(router));
     // How a connection ends is its peer's affair; each request was answered or cut with it.
     let _ended = watcher.watch(served).await;

@@ -130,7 +130,7 @@ fn api(config: &Config, address: SocketAddr, control: &Arc<Control>) -> io::Resu
     let new_id = || PushId(uuid::Uuid::now_v7().as_u128());
     let sources = Sources { wall_ms, new_id, epoch: plane::random()? };
     let is_loopback = address.ip().to_canonical().is_loopback();
-    let keys = ApiKeys::new(config.api_keys.clone());
+    let keys = ApiKeys::new(config.api_keys.clone()).only_from(config.api_allow.clone());
     Ok(Api::new(Arc::clone(control), rules, sources, keys, is_loopback))
 }
 

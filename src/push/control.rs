@@ -1,5 +1,6 @@
 //! Commands to the data plane and their answers: a bounded table of who waits for what.
 
+use super::keys::Fault;
 use crate::base::ids::AppId;
 use crate::limits;
 use crate::shard::command::{
@@ -195,6 +196,8 @@ pub struct Control {
     pending: Arc<Pending>,
     /// Says when a drain has begun, to those who wait for it.
     draining: watch::Sender<bool>,
+    /// Says that somebody wants one, to the node, which ends with it.
+    drain_wanted: watch::Sender<bool>,
     counters: Counters,
 }
 
@@ -207,6 +210,8 @@ struct Counters {
     late_answers: AtomicU64,
     notices: AtomicU64,
     events_dropped: AtomicU64,
+    /// Requests that were not let in, by why.
+    refused: [AtomicU64; Fault::ALL.len()],
 }
 
 impl Control {
@@ -217,7 +222,13 @@ impl Control {
 
     pub(super) fn with_capacity(gateway: Box<dyn Gateway>, capacity: usize) -> Self {
         let pending = Pending { waiters: Mutex::default(), next: AtomicU64::new(1), capacity };
-        Self { gateway, pending: Arc::new(pending), draining: watch::Sender::new(false), counters: Counters::default() }
+        Self {
+            gateway,
+            pending: Arc::new(pending),
+            draining: watch::Sender::new(false),
+            drain_wanted: watch::Sender::new(false),
+            counters: Counters::default(),
+        }
     }
 
     /// Hands a push over; the reply says what came of it.
@@ -389,6 +400,18 @@ impl Control {
         }
     }
 
+    /// Asks the node to drain and end, as a signal does.
+    pub fn want_drain(&self) {
+        self.drain_wanted.send_replace(true);
+    }
+
+    /// Comes back once somebody wants a drain.
+    pub async fn drain_wanted(&self) {
+        // The sender is here, so this ends with a wish only.
+        let mut wanted = self.drain_wanted.subscribe();
+        let _wanted = wanted.wait_for(|wanted| *wanted).await;
+    }
+
     /// Comes back once a drain was asked for.
     pub async fn drain_begun(&self) {
         // The sender is here, so this ends with a drain only.
@@ -417,9 +440,9 @@ impl Control {
     }
 
     /// What the control plane itself counts and holds, by name.
-    pub fn own_stats(&self) -> [(&'static str, u64); 7] {
+    pub fn own_stats(&self) -> Vec<(&'static str, u64)> {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        [
+        let mut stats = vec![
             ("commands_pending", self.pending.lock().len() as u64),
             ("pushes", load(&self.counters.pushes)),
             ("push_refusals", load(&self.counters.push_refusals)),
@@ -427,7 +450,9 @@ impl Control {
             ("late_answers", load(&self.counters.late_answers)),
             ("notices", load(&self.counters.notices)),
             ("events_dropped", load(&self.counters.events_dropped)),
-        ]
+        ];
+        stats.extend(Fault::ALL.iter().map(|&(fault, name)| (name, load(&self.counters.refused[fault as usize]))));
+        stats
     }
 
     fn refuse_when_draining(&self) -> Result<(), Failure> {
@@ -446,6 +471,11 @@ impl Control {
     pub(super) fn count_notice(&self, dropped: u64) {
         self.counters.notices.fetch_add(1, Ordering::Relaxed);
         self.counters.events_dropped.fetch_add(dropped, Ordering::Relaxed);
+    }
+
+    /// Counts a request that was not let in.
+    pub(super) fn count_refused(&self, fault: Fault) {
+        self.counters.refused[fault as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     fn count_late(&self) {

@@ -5,7 +5,7 @@
 //! bounded and says 429 when full; nothing invalid reaches a shard.
 //!
 //! `operations` is what can be asked for; `http`, `http_reads` and `grpc` only translate. `request` checks, `control` brings commands
-//! to the data plane and answers back, `events` keeps what happens to devices, `guard` and `keys` decide who may ask.
+//! to the data plane and answers back, `events` keeps what happens to devices, `guard`, `keys` and `signature` decide who may ask.
 
 pub mod control;
 mod events;
@@ -17,9 +17,11 @@ mod keys;
 mod operations;
 mod problem;
 mod request;
+mod signature;
 
 pub use control::{Control, Gateway};
-pub use keys::{ApiKey, ApiKeys, Apps};
+pub use guard::Peer;
+pub use keys::{ApiKey, ApiKeys, Apps, KeyHash, Scope, Scopes};
 pub use problem::Problem;
 pub use request::Rules;
 
@@ -52,6 +54,7 @@ pub struct Api {
     rules: Rules,
     sources: Sources,
     keys: ApiKeys,
+    replays: signature::Replays,
     loopback_only: bool,
     bodies: guard::Bodies,
     calls: grpc::Calls,
@@ -65,7 +68,8 @@ impl Api {
         let calls = grpc::Calls::new(&bodies);
         let events = Arc::new(events::Hub::new(Epoch(sources.epoch)));
         let loopback_only = is_loopback && keys.is_empty();
-        Self { control, rules, sources, keys, loopback_only, bodies, calls, events }
+        let replays = signature::Replays::default();
+        Self { control, rules, sources, keys, replays, loopback_only, bodies, calls, events }
     }
 
     /// Where notices of the shards go.
@@ -84,6 +88,7 @@ impl Api {
             .route("/v1/topics/{topic}/history", get(http_reads::history))
             .route("/v1/topics/{topic}/presence", get(http_reads::presence))
             .route("/v1/users/{user}/disconnect", post(http::disconnect))
+            .route("/v1/drain", post(http::drain))
             .with_state(Arc::clone(&api))
             .merge(grpc::router(&api, &api.control))
             .merge(beside)
