@@ -110,6 +110,8 @@ pub const RING_SLOTS_MAX: usize = 20_000;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// After a close was asked for, the peer has this long to take what is still in its outbox.
 pub const LINGER: Duration = Duration::from_secs(5);
+/// Connections that have not said who they are hold up a drain for this long.
+pub const DRAIN_GUESTS: Duration = Duration::from_secs(1);
 /// Keep alive 0 still ends after this long without a byte.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 

@@ -187,6 +187,11 @@ pub fn load(flags: &Flags, environment: impl IntoIterator<Item = (String, String
     parse(text.as_deref(), environment, flags)
 }
 
+/// Whether a text can be an entry of `api.keys` where there are these apps.
+pub fn check_api_key(entry: &str, apps: &[String]) -> Result<(), ConfigError> {
+    api_keys::parse(&[entry.to_owned()], apps).map(drop)
+}
+
 /// Lays defaults, file, environment and flags over each other and checks what comes out.
 pub fn parse(
     file: Option<&str>,

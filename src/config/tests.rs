@@ -100,7 +100,10 @@ fn a_list_in_the_environment_is_separated_by_commas() {
 
 #[test]
 fn unknown_keys_are_errors_wherever_they_come_from() {
-    assert_eq!(line_of(from_file("[api]\nport = 1")), "api.port: there is no such key; allowed: api.listen, api.keys",);
+    assert_eq!(
+        line_of(from_file("[api]\nport = 1")),
+        "api.port: there is no such key; allowed: api.listen, api.keys, api.allow",
+    );
     assert_eq!(
         line_of(from_file("[nodes]")),
         "nodes: there is no such key; allowed: [edge], [api], [node], [topics], [store], [auth], [limits]",
@@ -357,6 +360,39 @@ fn keys_of_the_api_name_their_apps_and_no_error_repeats_a_secret() {
         keys(&format!("[{}]", entries.join(","))).is_ok()
     };
     assert!(many(limits::API_KEYS_MAX - 1) && many(limits::API_KEYS_MAX) && !many(limits::API_KEYS_MAX + 1));
+}
+
+#[test]
+fn keys_of_the_api_are_hashed_or_sign_and_say_what_they_are_good_for() {
+    let keys = |entry: &str| from_file(&format!("[node]\napps = [\"default\", \"shop\"]\n[api]\nkeys = [\"{entry}\"]"));
+    let hash = "0123456789abcdef".repeat(4);
+    for good in [
+        format!("*:sha256:{hash}"),
+        format!("default+shop/push+events@10.0.0.0/8+[2001:db8::]/32:sha256:{hash}"),
+        "shop@[::1]:hmac:backend-1:0123456789abcdef".to_owned(),
+        "*/read:0123456789abcdef".to_owned(),
+    ] {
+        assert_eq!(keys(&good).map(|config| config.api_keys.len()), Ok(1), "{good}");
+    }
+    for (wrong, why) in [
+        (format!("*:sha256:{}", &hash[1..]), "the hash of entry 1 is no SHA-256"),
+        (format!("*/pushes:sha256:{hash}"), "entry 1 is for `pushes`, which is no scope"),
+        (format!("*/:sha256:{hash}"), "entry 1 is for ``, which is no scope"),
+        (format!("*@10.0.0.0/40:sha256:{hash}"), "`10.0.0.0/40` is no address and no ADDRESS/BITS"),
+        (format!("*@[::1:sha256:{hash}"), "entry 1 has no `:` between its apps and its key"),
+        ("*:hmac::0123456789abcdef".to_owned(), "entry 1 does not name its key with letters, digits, -, _ and ."),
+        ("*:hmac:a:0123456789".to_owned(), "the key of entry 1 is too short, too long, or has other characters"),
+    ] {
+        let line = line_of(keys(&wrong));
+        assert!(line.starts_with(&format!("api.keys: {why}; allowed: ")), "{line}");
+    }
+    let twice = format!("*:sha256:{hash}\", \"shop:sha256:{hash}");
+    assert!(line_of(keys(&twice)).contains("the key of entry 2 is there twice"));
+    let allow = |list: &str| from_file(&format!("[api]\nallow = [{list}]")).map(|config| config.api_allow.len());
+    assert_eq!(allow("\"10.0.0.0/8\", \"::1\""), Ok(2));
+    assert!(allow("\"localhost\"").is_err_and(|error| error.to_string().starts_with("api.allow: `localhost` is no")));
+    let many = |count: usize| allow(&vec!["\"10.0.0.1\""; count].join(",")).is_ok();
+    assert!(many(limits::API_NETWORKS_MAX) && !many(limits::API_NETWORKS_MAX + 1));
 }
 
 #[test]

@@ -18,6 +18,7 @@
 //! ```
 
 pub mod epoll;
+pub mod passed;
 pub mod probe;
 pub mod sim;
 mod socket;
@@ -250,6 +251,8 @@ pub fn now() -> Now {
 pub trait Driver {
     /// Binds and listens (backlog, `SO_REUSEADDR`, `SO_REUSEPORT` when `shared`, `TCP_NODELAY` inherited).
     fn listen(&mut self, address: SocketAddr, shared: bool) -> io::Result<(ListenerId, SocketAddr)>;
+    /// Listens on a socket that listens already, and that others may accept on as well.
+    fn adopt_listener(&mut self, listener: Socket) -> io::Result<(ListenerId, SocketAddr)>;
     /// Closes a listener whose accept has ended.
     fn close_listener(&mut self, listener: ListenerId);
     /// Queues an op.

@@ -102,8 +102,15 @@ pub const CONTROL_THREADS: usize = 2;
 pub const NODE_CONNECTIONS_MAX: usize = 100_000_000;
 /// Tenants of a node.
 pub const APPS_MAX: usize = 1_024;
+/// Sockets that the process takes over from whoever started it; more: it does not start.
+pub const PASSED_SOCKETS_MAX: u32 = 64;
+/// Between two looks whether another process has let go of the data directory.
+pub const HAND_OVER_RETRY: Duration = Duration::from_millis(50);
 /// Default of `node.drain_timeout`.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// What of it is left to what comes after the shards have drained, at most: requests under way, the log's last commits, and
+/// the kernel, which takes some 4 µs to close each connection that was cut.
+pub const DRAIN_END: Duration = Duration::from_secs(6);
 /// Default of `node.drain_rate`: other nodes take them in as they come, a quarter of what one core accepts.
 pub const DRAIN_RATE: usize = 20_000;
 /// Requests in flight have this long to end after the shards have drained.

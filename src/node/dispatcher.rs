@@ -13,6 +13,8 @@ use tokio::sync::watch;
 pub(super) struct Progress {
     /// Shards that have closed their last connection.
     pub(super) drained: usize,
+    /// Connections that were left then.
+    pub(super) cut: u64,
     /// All shards are gone.
     pub(super) ended: bool,
 }
@@ -25,8 +27,11 @@ pub(super) fn spawn(
     let (tell, progress) = watch::channel(Progress::default());
     let thread = std::thread::Builder::new().name("kittiwake-events".to_owned()).spawn(move || {
         for event in events.iter() {
-            if control.dispatch(event).is_some() {
-                tell.send_modify(|progress| progress.drained += 1);
+            if let Some(cut) = control.dispatch(event) {
+                tell.send_modify(|progress| {
+                    progress.drained += 1;
+                    progress.cut += cut;
+                });
             }
         }
         control.close();

@@ -4,9 +4,11 @@ use super::capacity::Capacity;
 use crate::auth::{Lists, Rights};
 use crate::base::ids::AppId;
 use crate::config::Config;
+use crate::limits::DRAIN_END;
 use crate::push::Gateway;
 use crate::shard::command::{CommandError, CommandToken, ConnectionQuery, HistoryQuery, Push, Watch};
 use crate::shard::{Handle, Limits, Settings};
+use core::time::Duration;
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::io;
 use std::sync::Arc;
@@ -40,12 +42,20 @@ pub(super) fn settings(config: &Config, shards: u16, capacity: Capacity) -> io::
             idle_timeout: limits.idle_timeout,
             sse_heartbeat: limits.sse_heartbeat,
             devices_per_user: limits.devices_per_user,
+            drain_within: drain_within(config),
+            drain_rate: config.drain_rate,
             inbox_entries: limits.inbox_entries,
             inbox_age: limits.inbox_age,
             retained_messages: limits.retained_messages,
             retained_bytes: limits.retained_bytes,
         },
     })
+}
+
+/// The shards' part of the time to stop: the rest is for requests under way, the last commits and the kernel, which closes
+/// what is left.
+fn drain_within(config: &Config) -> Duration {
+    config.drain_timeout - (config.drain_timeout / 4).min(DRAIN_END)
 }
 
 pub(super) fn random() -> io::Result<u64> {

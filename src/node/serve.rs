@@ -7,6 +7,7 @@ use super::cli::Failure;
 use super::dispatcher::{self, Progress};
 use super::listener::Bounded;
 use super::plane;
+use super::supervisor::{Sockets, Supervisor};
 use super::verifier::{self, Verifier};
 use crate::admin;
 use crate::base::ids::PushId;
@@ -50,8 +51,10 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
             Some((tokens.keys.clone(), Arc::new(Verifier::new(keys, tokens.rules.clone()))))
         }
     };
+    let supervisor = Arc::new(Supervisor::new(|name| std::env::var_os(name)));
+    let sockets = Sockets::take(|name| std::env::var_os(name), &config.edge_listen, config.api_listen)?;
     // The API's address and the signals come first: where they fail, no shard has to be stopped again.
-    let listener = TcpListener::bind(config.api_listen)
+    let listener = api_listener(config, &sockets)
         .await
         .map_err(|error| Failure::Runtime(format!("cannot listen on {} (api.listen): {error}", config.api_listen)))?;
     let api_address = listener.local_addr().map_err(runtime_failure)?;
@@ -63,8 +66,7 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
     let io_uring = matches!(probe::choose(config.driver), Ok(Choosing { chosen: Chosen::Uring, .. }));
     let capacity = capacity::estimate(machine, io_uring, usize::from(shards), config.limits.max_connections);
     let settings = plane::settings(config, shards, capacity).map_err(runtime_failure)?;
-    let data = config.data_dir.as_deref().map(|path| shard::Data { path, accept_loss: config.accept_loss });
-    let running = shard::start(settings, data, give_back).map_err(|error| start_failure(config, &error))?;
+    let running = start(config, &settings, &sockets, &mut signals, give_back).await?;
 
     let control = Arc::new(Control::new(Box::new(running.handle.clone())));
     let events = running.events.clone();
@@ -86,6 +88,8 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
     let listener = Bounded::new(listener, limits::API_CONNECTIONS_MAX);
     let api = tokio::spawn(api_server::serve(listener, router, api_stopped));
 
+    tokio::spawn(Arc::clone(&supervisor).watch(Arc::clone(&control)));
+    supervisor.ready(&format!("serving on {} shards over {}", control.shards(), running.driver));
     announce(&Banner {
         edge: &running.listening,
         api: api_address,
@@ -98,7 +102,7 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
         data_dir: config.data_dir.as_deref(),
     });
 
-    let drained = until_drained(config, &control, &mut signals, progress).await;
+    let drained = until_drained(config, &control, &supervisor, &mut signals, progress).await;
     // Requests still waiting get their answer; then the port closes.
     drop(stop_api);
     if tokio::time::timeout(limits::API_DRAIN_TIMEOUT, api).await.is_err() {
@@ -211,10 +215,51 @@ impl Signals {
     }
 }
 
-/// Waits for a signal, then for the shards to close what they hold. `Ok`: they did.
+/// A socket that was passed, or one of our own.
+async fn api_listener(config: &Config, sockets: &Sockets) -> io::Result<TcpListener> {
+    match &sockets.api {
+        Some(passed) => TcpListener::from_std(passed.listener()?),
+        None => TcpListener::bind(config.api_listen).await,
+    }
+}
+
+/// Starts the data plane. Where sockets were passed, the process before us may still be closing its connections: it holds
+/// the data directory until it has, and meanwhile who connects waits in the sockets' queues.
+async fn start(
+    config: &Config,
+    settings: &shard::Settings,
+    sockets: &Sockets,
+    signals: &mut Signals,
+    give_back: fn(),
+) -> Result<shard::Running, Failure> {
+    let data = config.data_dir.as_deref().map(|path| shard::Data { path, accept_loss: config.accept_loss });
+    let until = tokio::time::Instant::now() + config.drain_timeout;
+    let mut is_told = false;
+    loop {
+        let error = match shard::start(settings.clone(), data, &sockets.edge, give_back) {
+            Ok(running) => return Ok(running),
+            Err(error) => error,
+        };
+        let waits = error.is_in_use() && !sockets.is_empty() && tokio::time::Instant::now() < until;
+        if !waits {
+            return Err(start_failure(config, &error));
+        }
+        if !is_told {
+            info!("the data directory is another process's until that has closed its connections");
+            is_told = true;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(limits::HAND_OVER_RETRY) => {}
+            name = signals.next() => return Err(Failure::Runtime(format!("{name} before this node could begin"))),
+        }
+    }
+}
+
+/// Waits for a signal, or somebody's wish, then for the shards to close what they hold. `Ok`: they did.
 async fn until_drained(
     config: &Config,
     control: &Arc<Control>,
+    supervisor: &Supervisor,
     signals: &mut Signals,
     mut progress: watch::Receiver<Progress>,
 ) -> Result<(), Failure> {
@@ -224,18 +269,27 @@ async fn until_drained(
     };
     let name = tokio::select! {
         name = signals.next() => name,
+        () = control.drain_wanted() => "POST /v1/drain",
         () = ended(&mut progress, usize::MAX) => {
             return Err(Failure::Runtime("the data plane ended by itself".to_owned()));
         }
     };
-    info!("{name}: closing connections; a second signal stops at once");
+    info!("{name}: closing connections; another signal stops at once");
+    supervisor.stopping(config.drain_timeout);
     // Telling a shard may wait for room in its mailbox; a signal or the timeout must not wait with it.
     let draining = Arc::clone(control);
     let _told = tokio::task::spawn_blocking(move || draining.drain());
     tokio::select! {
-        () = ended(&mut progress, control.shards()) => Ok(()),
+        () = ended(&mut progress, control.shards()) => {
+            let cut = progress.borrow().cut;
+            if cut > 0 {
+                warn!("{cut} connections were cut off at the end of node.drain_timeout");
+            }
+            Ok(())
+        }
+        // The shards end by themselves before.
         () = tokio::time::sleep(config.drain_timeout) => {
-            Err(Failure::Runtime("connections were left at the end of node.drain_timeout".to_owned()))
+            Err(Failure::Runtime("a shard did not end within node.drain_timeout".to_owned()))
         }
         name = signals.next() => Err(Failure::Runtime(format!("a second signal, {name}, cut connections off"))),
     }

@@ -323,8 +323,8 @@ impl Control {
         Ok(Reply { from, _entry: entry })
     }
 
-    /// Takes an event from the shards to whoever waits for it. Returns the shard of [`Event::Drained`].
-    pub fn dispatch(&self, event: Event) -> Option<u16> {
+    /// Takes an event from the shards to whoever waits for it. Of [`Event::Drained`] it returns how many were cut off.
+    pub fn dispatch(&self, event: Event) -> Option<u64> {
         match event {
             Event::Pushed { token, result } => self.dispatch_pushed(token, result),
             Event::Stats { token, stats } => {
@@ -366,7 +366,7 @@ impl Control {
                     _ => self.count_late(),
                 }
             }
-            Event::Drained { shard } => return Some(shard),
+            Event::Drained { cut, .. } => return Some(cut),
             // The shards listen before the control plane begins; one that says so later has nothing for it.
             Event::Listening { .. } => self.count_late(),
         }

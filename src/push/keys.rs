@@ -74,7 +74,7 @@ impl Scopes {
 }
 
 /// The SHA-256 of a bearer key.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyHash([u8; 32]);
 
 impl KeyHash {

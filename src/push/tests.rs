@@ -467,7 +467,7 @@ async fn a_draining_node_is_alive_but_not_ready_and_takes_no_push() {
     assert_eq!(bench.push(&to_alice(json!(""))).await.0, 503);
     assert_eq!(bench.push(&json!({ "to": { "user": "a" }, "payload": "", "qos": 0 })).await.0, 503);
     assert_eq!(bench.push_count(), 0);
-    assert_eq!(bench.control.dispatch(Event::Drained { shard: 1 }), Some(1));
+    assert_eq!(bench.control.dispatch(Event::Drained { shard: 1, cut: 3 }), Some(3));
 }
 
 #[tokio::test]

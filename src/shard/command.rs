@@ -425,6 +425,8 @@ pub enum Event {
     Drained {
         /// Which shard.
         shard: u16,
+        /// Connections that were left at the end of the time for it.
+        cut: u64,
     },
 }
 

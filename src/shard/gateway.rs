@@ -6,6 +6,7 @@ use super::command::{Event, Notice, Question};
 use super::committing::Committing;
 use super::connect::Moving;
 use super::connections::Survey;
+use super::draining::Draining;
 use super::fanout::{Parcel, Passing};
 use super::flavours::Flavours;
 use super::gaps::GapNotes;
@@ -31,7 +32,7 @@ use crate::base::hash::KeyedHash;
 use crate::base::ids::{ConnectionId, Seq, SessionId, ShardId};
 use crate::base::wheel::Wheel;
 use crate::engine::{self, CloseCause, Departure, Handler, MoreWork};
-use crate::io::{Driver, ListenerId};
+use crate::io::{Driver, ListenerId, Socket};
 use crate::router::fanout::Fanout;
 use crate::router::interest::Interest;
 use crate::router::retained::Retained;
@@ -148,13 +149,13 @@ pub(crate) struct Gateway {
     pub(super) refused: Vec<ConnectionId>,
 
     pub(super) draining: bool,
-    /// Sessions whose connections are still to be closed.
-    pub(super) to_drain: Vec<SessionId>,
-    pub(super) drained: bool,
+    pub(super) drain: Draining,
     /// How far the sessions are back.
     pub(super) restoring: Restoring,
     /// Shards whose sessions are back.
     pub(super) restored_shards: u16,
+    /// Sockets that listen already, by their address.
+    pub(super) passed: Vec<(SocketAddr, Socket)>,
     /// Addresses to listen on once the sessions are back.
     pub(super) to_listen: Option<Vec<SocketAddr>>,
     /// Monotonic milliseconds of the turn.
@@ -223,10 +224,10 @@ impl Gateway {
             throttled: Vec::new(),
             refused: Vec::new(),
             draining: false,
-            to_drain: Vec::new(),
-            drained: false,
+            drain: Draining::default(),
             restoring: Restoring::Reading,
             restored_shards: 0,
+            passed: Vec::new(),
             to_listen: None,
             turn_ms: 0,
             scratch: Vec::new(),
@@ -344,6 +345,7 @@ impl<D: Driver> Handler<D> for Gateway {
             Letter::Restored => self.restored_shards += 1,
             Letter::Batch(batch) => self.on_batch(batch),
             Letter::Done(done) => self.on_done(core, done),
+            Letter::Passed(sockets) => self.passed = sockets,
             Letter::Listen(addresses) => self.to_listen = Some(addresses),
             Letter::Push { push, token } => self.on_push(core, push, token),
             Letter::Verdict { token, verdict } => self.on_verdict(core, token, *verdict),

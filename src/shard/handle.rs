@@ -10,6 +10,7 @@ use crate::base::clock::Now;
 use crate::base::ids::{AppId, ShardId};
 use crate::base::message::StreamKey;
 use crate::engine::mail::{Post, Undelivered};
+use crate::io::Socket;
 use crate::store;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -125,6 +126,12 @@ impl Handle {
     pub fn drain(&self) {
         self.inner.draining.store(true, Ordering::Relaxed);
         self.to_all(|| Letter::Drain);
+    }
+
+    /// Gives a shard sockets that listen already, for [`Handle::listen`] with their addresses.
+    pub fn pass(&self, shard: ShardId, sockets: Vec<(SocketAddr, Socket)>) {
+        // A shard that has ended has said why.
+        let _gone = self.inner.posts[usize::from(shard.0)].send_blocking(Letter::Passed(sockets));
     }
 
     /// Has a shard listen as soon as its sessions are back; answered by `Event::Listening`.

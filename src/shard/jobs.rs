@@ -64,7 +64,7 @@ impl Gateway {
         // Some windows are freed by an outbox that drains after this turn's jobs.
         let freed = (!self.freed.is_empty()).then_some(self.turn_ms);
         // A turn frees connections after its jobs, and nothing else may happen when the last one is gone.
-        let drains = (self.draining && !self.drained).then_some(self.turn_ms + RETRY_MS);
+        let drains = (self.draining && !self.drain.is_told).then_some(self.turn_ms + RETRY_MS);
         let notices = self.watching.misses().then_some(self.turn_ms + RETRY_MS);
         let answers = self.waits.next_ms();
         let restores = self.restoring.retry_ms();

@@ -10,6 +10,7 @@ use crate::base::hash::KeyedHash;
 use crate::base::ids::ShardId;
 use crate::engine::Engine;
 use crate::engine::mail::{Mailbox, Post};
+use crate::io::passed::Passed;
 use crate::io::probe::{self, Chosen};
 use crate::io::{self, Driver};
 use crate::limits::{AUTH_QUESTIONS_MAX, EVENTS_MAX, GIVE_BACK_INTERVAL, MAILBOX_LETTERS_MAX, NOTICES_MAX};
@@ -231,6 +232,13 @@ pub enum StartError {
     Io(io_error::Error),
 }
 
+impl StartError {
+    /// The data directory is another process's at the moment.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::Store(OpenError::InUse))
+    }
+}
+
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -246,28 +254,34 @@ impl std::error::Error for StartError {}
 
 /// Starts everything and returns when every shard listens.
 ///
-/// Without `data` messages live in memory. Threads that have nothing to do call `give_back` now and then: what a burst took from the allocator and has freed
+/// `passed` sockets stand in for the addresses that they listen on. Without `data` messages live in memory. Threads that have nothing to do call `give_back` now and then: what a burst took from the allocator and has freed
 /// since may go back to the system. It must be quick.
 ///
 /// # Errors
 /// The first thing that did not work; what had been started is ended again.
-pub fn start(settings: Settings, data: Option<Data<'_>>, give_back: fn()) -> Result<Running, StartError> {
+pub fn start(
+    settings: Settings,
+    data: Option<Data<'_>>,
+    passed: &[Passed],
+    give_back: fn(),
+) -> Result<Running, StartError> {
     let settings = Arc::new(settings);
     let (retentions, hash) = (settings.retentions(), KeyedHash::new(settings.hash_key));
     let Some(Data { path, accept_loss }) = data else {
-        return start_over(MemoryStore::new(retentions, hash), settings, give_back);
+        return start_over(MemoryStore::new(retentions, hash), settings, passed, give_back);
     };
     // Of the seed's sequence the log makes epochs; what the store draws must not be one of them.
     let seed = !settings.random_seed;
     let store = DurableStore::open(Opening { path, retentions, hash, seed, accept_loss }).map_err(StartError::Store)?;
     #[cfg(debug_assertions)]
     let store = super::failpoint::Failpoint::new(store);
-    start_over(store, settings, give_back)
+    start_over(store, settings, passed, give_back)
 }
 
 fn start_over<S: Store + Send + 'static>(
     store: S,
     settings: Arc<Settings>,
+    passed: &[Passed],
     give_back: fn(),
 ) -> Result<Running, StartError> {
     let choosing = probe::choose(settings.driver).map_err(StartError::Driver)?;
@@ -301,7 +315,7 @@ fn start_over<S: Store + Send + 'static>(
             }
         }
     }
-    match running.listen(&settings.listen) {
+    match running.pass(passed).and_then(|()| running.listen(&settings.listen)) {
         Ok(()) => Ok(running),
         Err(error) => {
             running.stop();
@@ -311,6 +325,24 @@ fn start_over<S: Store + Send + 'static>(
 }
 
 impl Running {
+    /// Gives each shard the sockets that listen already; where several have one address, one of them.
+    fn pass(&self, passed: &[Passed]) -> Result<(), StartError> {
+        for shard in 0..self.shards.len() {
+            let mut sockets: Vec<(SocketAddr, io::Socket)> = Vec::new();
+            for one in passed {
+                let address = one.address();
+                if sockets.iter().any(|(known, _)| *known == address) {
+                    continue;
+                }
+                let twins: Vec<&Passed> = passed.iter().filter(|other| other.address() == address).collect();
+                let socket = twins[shard % twins.len()].socket().map_err(StartError::Io)?;
+                sockets.push((address, socket));
+            }
+            self.handle.pass(ShardId(shard as u16), sockets);
+        }
+        Ok(())
+    }
+
     /// Has the shards listen one after the other: the first binds port 0 to a real port, the others share it.
     fn listen(&mut self, addresses: &[SocketAddr]) -> Result<(), StartError> {
         self.listening = addresses.to_vec();

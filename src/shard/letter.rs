@@ -13,6 +13,7 @@ use super::share::ShareLetter;
 use crate::base::ids::{AppId, PushId, SessionId, ShardId};
 use crate::base::message::Message;
 use crate::engine::Departure;
+use crate::io::Socket;
 use crate::router::interest::Level;
 use crate::session::protocol::Request;
 use crate::session::{Identity, ReplyTo, Ticket};
@@ -54,6 +55,8 @@ pub(crate) enum Letter {
     Batch(Arc<Batch>),
     /// The log's answer to a request of this shard.
     Done(Done),
+    /// Where these are listened on already, by sockets that the process was passed.
+    Passed(Vec<(SocketAddr, Socket)>),
     /// Listen on these once the sessions are back.
     Listen(Vec<SocketAddr>),
     /// The control plane's wish.

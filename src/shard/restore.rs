@@ -83,8 +83,14 @@ impl Gateway {
 
     fn listen_if_asked<D: Driver>(&mut self, core: &mut Core<D>) {
         let Some(addresses) = self.to_listen.take() else { return };
+        let passed = &mut self.passed;
         let bound = addresses.iter().map(|&address| {
-            core.listen(address, true).map(|(_, bound)| bound).map_err(|error| StartError::Listen(address, error))
+            let place = passed.iter().position(|(other, _)| *other == address);
+            let listening = match place.map(|place| passed.swap_remove(place)) {
+                Some((_, socket)) => core.listen_on(socket),
+                None => core.listen(address, true),
+            };
+            listening.map(|(_, bound)| bound).map_err(|error| StartError::Listen(address, error))
         });
         let result = bound.collect();
         self.tell(Event::Listening { shard: self.shard.0, result });

@@ -103,6 +103,10 @@ pub struct Limits {
     pub sse_heartbeat: Duration,
     /// Devices of one user.
     pub devices_per_user: usize,
+    /// A drain is over after this long, whoever is left.
+    pub drain_within: Duration,
+    /// Connections closed a second in a drain; none: as many as it can.
+    pub drain_rate: Option<usize>,
     /// Inbox retention, entries.
     pub inbox_entries: usize,
     /// Inbox retention, age.
@@ -197,6 +201,8 @@ impl Default for Limits {
             idle_timeout: limits::IDLE_TIMEOUT,
             sse_heartbeat: limits::SSE_HEARTBEAT,
             devices_per_user: limits::DEVICES_PER_USER_MAX,
+            drain_within: limits::DRAIN_TIMEOUT,
+            drain_rate: None,
             inbox_entries: limits::INBOX_ENTRIES_MAX,
             inbox_age: limits::INBOX_AGE_MAX,
             retained_messages: limits::RETAINED_MESSAGES_MAX,

@@ -30,6 +30,7 @@ pub(crate) struct Counters {
     pub(crate) orphan_records: u64,
     pub(crate) sessions_without_room: u64,
     pub(crate) dropped_presence: u64,
+    pub(crate) drain_cut: u64,
     published: [u64; 3],
     sent: [u64; 3],
     closed: [u64; CloseReason::ALL.len()],
@@ -92,6 +93,7 @@ impl Counters {
             ("records_of_ended_sessions", self.orphan_records),
             ("sessions_without_room", self.sessions_without_room),
             ("dropped_presence_full", self.dropped_presence),
+            ("drain_cut", self.drain_cut),
             ("closed_by_peer", self.peer_closed),
             ("closed_websocket_violation", self.misframed),
         ];

@@ -69,7 +69,8 @@ fn close_code(reason: CloseReason) -> CloseCode {
         | CloseReason::TokenEnded
         | CloseReason::NotAuthorized
         | CloseReason::Administrative => CloseCode::POLICY,
-        CloseReason::Draining => CloseCode::GOING_AWAY,
+        // It comes back, here or elsewhere: the registry's word for it.
+        CloseReason::Draining => CloseCode::RESTART,
         CloseReason::StoreFailed => CloseCode::INTERNAL,
     }
 }

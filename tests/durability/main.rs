@@ -10,6 +10,7 @@
 mod client;
 mod damage;
 mod gateway;
+mod handover;
 mod ledger;
 mod random;
 

@@ -28,6 +28,8 @@ use std::sync::Arc;
 const READABLE: u32 = libc::EPOLLIN as u32;
 const WRITABLE: u32 = libc::EPOLLOUT as u32;
 const ONE_SHOT: u32 = libc::EPOLLONESHOT as u32;
+/// Of several shards that wait on one listener, which they share when it was passed, an event wakes one.
+const EXCLUSIVE: u32 = libc::EPOLLEXCLUSIVE as u32;
 const EDGE: u32 = libc::EPOLLET as u32;
 const BROKEN: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
 
@@ -319,6 +321,12 @@ fn wanted(flags: u32) -> u32 {
 impl Driver for EpollDriver {
     fn listen(&mut self, address: SocketAddr, shared: bool) -> io::Result<(ListenerId, SocketAddr)> {
         self.add_listener(address, shared)
+    }
+
+    fn adopt_listener(&mut self, listener: Socket) -> io::Result<(ListenerId, SocketAddr)> {
+        let fd = listener.into_fd();
+        let bound = socket::local_address(&fd)?;
+        Ok((self.insert_listener(fd), bound))
     }
 
     fn close_listener(&mut self, listener: ListenerId) {
