@@ -61,7 +61,7 @@ fn an_unknown_key_of_the_file_exits_with_2() {
     command.arg(&path);
     let line = failure(command, 2);
     std::fs::remove_file(&path).expect("it was written above");
-    assert_eq!(line, "api.port: there is no such key; allowed: api.listen, api.keys");
+    assert_eq!(line, "api.port: there is no such key; allowed: api.listen, api.keys, api.allow");
 }
 
 #[test]

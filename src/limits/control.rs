@@ -102,6 +102,9 @@ pub const CONTROL_THREADS: usize = 2;
 pub const NODE_CONNECTIONS_MAX: usize = 100_000_000;
 /// Tenants of a node.
 pub const APPS_MAX: usize = 1_024;
+/// How long a supervisor waits to hear that messages flow, in the unit of `tuning/`: some canaries that are lost in a storm
+/// are no reason to cut everybody off.
+pub const WATCHDOG: Duration = Duration::from_secs(60);
 /// Sockets that the process takes over from whoever started it; more: it does not start.
 pub const PASSED_SOCKETS_MAX: u32 = 64;
 /// Between two looks whether another process has let go of the data directory.
