@@ -212,6 +212,12 @@ pub const AUTH_LEEWAY: Duration = Duration::from_secs(5);
 pub const AUTH_QUESTIONS_MAX: usize = 8_192;
 /// Threads that check tokens. The cores belong to the shards; one checks some 20,000 tokens a second (an estimate).
 pub const AUTH_THREADS: usize = 2;
+/// Bytes of a backend's answer about a device; a longer one lets nobody in.
+pub const AUTH_HOOK_ANSWER_BYTES_MAX: usize = 64 << 10;
+/// Answers of a backend about devices that are remembered. Full: the older half goes.
+pub const AUTH_HOOK_REMEMBERED_MAX: usize = 65_536;
+/// Largest `auth.in_flight`: each is a connection to the backend.
+pub const AUTH_HOOK_IN_FLIGHT_MAX: usize = 1_024;
 /// How often files with keys are looked at for changes.
 pub const AUTH_RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 

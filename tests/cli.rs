@@ -138,7 +138,7 @@ fn a_token_is_signed_with_the_configured_secret_or_a_private_key() {
 #[test]
 fn an_address_that_other_hosts_reach_exits_with_2_without_insecure() {
     let line = failure(kittiwake(&["serve", "--listen", "0.0.0.0:0", "--api", "127.0.0.1:0"]), 2);
-    assert!(line.ends_with("allowed: a loopback address, auth.mode jwt, or --insecure"), "{line}");
+    assert!(line.ends_with("allowed: a loopback address, auth.mode jwt or http, or --insecure"), "{line}");
     let line = failure(kittiwake(&["serve", "--listen", "127.0.0.1:0", "--api", "[::]:0"]), 2);
     assert!(line.starts_with("api.listen (--api): [::]:0 "), "{line}");
 }

@@ -5,6 +5,7 @@
 //! Invariants: a template that parsed can be filled for every client that has an identifier; a key checks tokens of one
 //! algorithm only and speaks for its own apps only; what a list of rights does not contain is refused.
 
+mod hook;
 mod keys;
 mod rights;
 mod sign;
@@ -13,6 +14,7 @@ mod template;
 mod tests;
 mod token;
 
+pub use hook::{Introduction, answered};
 pub use keys::{Algorithm, Key, KeyApps, KeyError, KeySet};
 pub use rights::{Lists, NotAPattern, Pattern, Rights, Who};
 pub use sign::{Signing, Wanted, sign};

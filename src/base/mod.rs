@@ -1,4 +1,4 @@
-//! Owns: the structures everything stands on (slab, wheel, block pool, plain and short text, secret), ids, parts of the address space, the clock's value,
+//! Owns: the structures everything stands on (slab, wheel, block pool, plain and short text, secret), ids, the clock's value,
 //! the message, and which filter matches which topic.
 //! In: plain values. Out: plain values. Must not: know a protocol, a socket, or where a message goes.
 //! Invariants: an id taken from a slab is stale for ever once its entry is removed; a block is in exactly one place.
@@ -12,7 +12,7 @@ pub mod hash;
 pub mod ids;
 pub mod log;
 pub mod message;
-pub mod network;
+pub mod prefix;
 pub mod secret;
 pub mod slab;
 pub mod text;

@@ -2,7 +2,7 @@
 
 use super::layers::one_line;
 use super::{ConfigError, app_ids};
-use crate::base::network::Network;
+use crate::base::prefix::Prefix;
 use crate::base::secret::Secret;
 use crate::limits::{API_KEY_BYTES_MAX, API_KEY_BYTES_MIN, API_KEYS_MAX, API_NETWORKS_MAX};
 use crate::push::{ApiKey, Apps, KeyHash, Scope, Scopes};
@@ -87,7 +87,7 @@ fn scopes_of(number: usize, names: Option<&str>) -> Result<Scopes, ConfigError> 
 }
 
 /// A list of addresses and parts of the address space.
-pub(super) fn networks(key: &str, texts: &[String]) -> Result<Vec<Network>, ConfigError> {
+pub(super) fn networks(key: &str, texts: &[String]) -> Result<Vec<Prefix>, ConfigError> {
     let error = |wrong: String| {
         let allowed = format!("at most {API_NETWORKS_MAX} addresses or prefixes such as 10.0.0.0/8 or [2001:db8::]/32");
         ConfigError::new(key, wrong, allowed)
@@ -95,7 +95,12 @@ pub(super) fn networks(key: &str, texts: &[String]) -> Result<Vec<Network>, Conf
     if texts.len() > API_NETWORKS_MAX {
         return Err(error(format!("{} are too many", texts.len())));
     }
-    texts.iter().map(|text| text.parse().map_err(|why| error(format!("`{}` {why}", one_line(text))))).collect()
+    let one = |text: &String| {
+        // In an entry the colons of an IPv6 address are in brackets, so they may be here.
+        let bare = text.replace(['[', ']'], "");
+        bare.parse().map_err(|_| error(format!("`{}` is none", one_line(text))))
+    };
+    texts.iter().map(one).collect()
 }
 
 fn error(wrong: String) -> ConfigError {

@@ -162,9 +162,39 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "auth.mode",
-        Kind::Choice(&["none", "jwt"]),
+        Kind::Choice(&["none", "jwt", "http"]),
         Default::Text("none"),
-        "how devices prove who they are; jwt: each shows a token, whose `sub` is its user",
+        "how devices prove who they are; jwt: each shows a token, whose `sub` is its user; http: auth.url is asked",
+    ),
+    key(
+        "auth.url",
+        Kind::Text,
+        Default::Text(""),
+        "in mode http: where what a device says of itself is posted as JSON, and who it is comes back",
+    ),
+    key(
+        "auth.timeout",
+        duration(Duration::from_millis(10), Duration::from_secs(60)),
+        Default::Duration(Duration::from_secs(5)),
+        "in mode http: who is not let in by then is not let in; below limits.handshake_timeout",
+    ),
+    key(
+        "auth.in_flight",
+        integer(1, limits::AUTH_HOOK_IN_FLIGHT_MAX as u64),
+        Default::Integer(64),
+        "in mode http: questions at a time; others wait, and when very many do, new ones are refused",
+    ),
+    key(
+        "auth.cache",
+        duration(Duration::ZERO, DAY),
+        Default::Duration(Duration::from_secs(60)),
+        "in mode http: how long a device that was let in is let in again without a question; 0s: never",
+    ),
+    key(
+        "auth.cache_denied",
+        duration(Duration::ZERO, HOUR),
+        Default::Duration(Duration::from_secs(5)),
+        "in mode http: how long one that was not let in is refused without a question; 0s: never",
     ),
     key(
         "auth.keys",

@@ -12,12 +12,13 @@ mod topics;
 
 use crate::auth::{Lists, Pattern, Rules, UserTemplate};
 use crate::base::ids::AppId;
-use crate::base::network::Network;
+use crate::base::prefix::Prefix;
 use crate::io::probe::Choice;
 use crate::limits;
 use crate::push::ApiKey;
 use crate::shard::TopicRules;
 use crate::wire::http::{OriginError, Origins};
+use axum::http::Uri;
 use core::fmt;
 use core::time::Duration;
 use layers::{Values, one_line};
@@ -107,7 +108,7 @@ pub struct Config {
     /// Who may use the API; none: whoever reaches it.
     pub api_keys: Vec<ApiKey>,
     /// From where it may be used; none: from anywhere.
-    pub api_allow: Vec<Network>,
+    pub api_allow: Vec<Prefix>,
     /// Shards; `None`: one per core.
     pub shards: Option<usize>,
     /// How shards wait on sockets.
@@ -136,6 +137,8 @@ pub struct Config {
     pub user_template: UserTemplate,
     /// How tokens are checked; none: nobody is asked for one.
     pub tokens: Option<Tokens>,
+    /// Who is asked who devices are; none: nobody.
+    pub hook: Option<Hook>,
     /// What devices may do.
     pub rights: Lists,
     /// Bounds.
@@ -149,6 +152,21 @@ pub struct Tokens {
     pub keys: TokenKeys,
     /// What tokens have to say.
     pub rules: Rules,
+}
+
+/// `auth.mode = "http"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// Where the question goes: an `http` or `https` address with a host.
+    pub url: Uri,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// Questions at a time.
+    pub in_flight: usize,
+    /// How long a good answer holds.
+    pub cache: Duration,
+    /// How long a refusal holds.
+    pub cache_denied: Duration,
 }
 
 /// What the command line of `serve` says; each is stronger than file and environment.
@@ -284,6 +302,7 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         topics: topics::parse(values.list("topics.history"), values.list("topics.presence"))?,
         user_template: user_template(values.text("auth.user"))?,
         tokens: tokens(values, &apps)?,
+        hook: hook(values)?,
         rights: Lists { publish: patterns(values, "auth.publish")?, subscribe: patterns(values, "auth.subscribe")? },
         apps,
         limits,
@@ -359,7 +378,7 @@ fn tokens(values: &Values, apps: &[String]) -> Result<Option<Tokens>, ConfigErro
     let keys = token_keys::parse(values.list("auth.keys"), apps)?;
     match (values.text("auth.mode") == "jwt", keys.is_empty()) {
         (false, true) => Ok(None),
-        (false, false) => Err(ConfigError::new("auth.keys", "auth.mode is none, so nobody is asked", "auth.mode jwt")),
+        (false, false) => Err(ConfigError::new("auth.keys", "auth.mode is not jwt, so nobody is asked", "auth.mode jwt")),
         (true, true) => Err(ConfigError::new("auth.keys", "it is empty, so that no token is good", "at least one")),
         (true, false) => {
             let text = |name| Some(values.text(name)).filter(|text| !text.is_empty()).map(Into::into);
@@ -368,6 +387,29 @@ fn tokens(values: &Values, apps: &[String]) -> Result<Option<Tokens>, ConfigErro
             Ok(Some(Tokens { keys, rules }))
         }
     }
+}
+
+fn hook(values: &Values) -> Result<Option<Hook>, ConfigError> {
+    let text = values.text("auth.url");
+    let error = |wrong: &str| Err(ConfigError::new("auth.url", wrong, "http://HOST/PATH or https://HOST/PATH"));
+    match (values.text("auth.mode") == "http", text.is_empty()) {
+        (false, true) => return Ok(None),
+        (false, false) => return Err(ConfigError::new("auth.url", "nobody is asked", "auth.mode http")),
+        (true, true) => return error("it is empty, so that nobody can be asked"),
+        (true, false) => {}
+    }
+    let url = text.parse::<Uri>().ok().filter(|url| {
+        matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some_and(|host| !host.is_empty())
+    });
+    // It may hold a password: it is not repeated.
+    let Some(url) = url else { return error("it is no such address") };
+    Ok(Some(Hook {
+        url,
+        timeout: values.duration("auth.timeout"),
+        in_flight: size(values, "auth.in_flight"),
+        cache: values.duration("auth.cache"),
+        cache_denied: values.duration("auth.cache_denied"),
+    }))
 }
 
 fn patterns(values: &Values, name: &str) -> Result<Option<Box<[Pattern]>>, ConfigError> {
@@ -419,7 +461,7 @@ fn check_exposure(config: &Config) -> Result<(), ConfigError> {
     let edge = config
         .edge_listen
         .iter()
-        .filter(|_| config.tokens.is_none())
+        .filter(|_| config.tokens.is_none() && config.hook.is_none())
         .map(|address| ("edge.listen (--listen)", address));
     let api = config.api_keys.is_empty().then_some(("api.listen (--api)", &config.api_listen));
     for (key, address) in edge.chain(api) {
@@ -429,7 +471,7 @@ fn check_exposure(config: &Config) -> Result<(), ConfigError> {
                 format!("{address} is reachable from other hosts and nobody is authenticated"),
                 match key {
                     "api.listen (--api)" => "a loopback address, api.keys, or --insecure",
-                    _ => "a loopback address, auth.mode jwt, or --insecure",
+                    _ => "a loopback address, auth.mode jwt or http, or --insecure",
                 },
             ));
         }

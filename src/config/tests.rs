@@ -235,7 +235,7 @@ fn keys_of_tokens_are_read_from_the_list_and_from_files() {
         assert!(line.starts_with("auth.keys: entry 1: ") && !line.contains(&SECRET[1..]), "{line}");
     }
     let without_mode = format!("[auth]\nkeys = [{good}]").replace("+shop", "");
-    assert!(line_of(from_file(&without_mode)).starts_with("auth.keys: auth.mode is none"));
+    assert!(line_of(from_file(&without_mode)).starts_with("auth.keys: auth.mode is not jwt"));
 }
 
 #[test]
@@ -285,7 +285,7 @@ fn other_hosts_are_not_served_without_authentication() {
             line_of(parse(None, [], &flags)),
             format!(
                 "edge.listen (--listen): {listen} is reachable from other hosts and nobody is authenticated; \
-                 allowed: a loopback address, auth.mode jwt, or --insecure"
+                 allowed: a loopback address, auth.mode jwt or http, or --insecure"
             ),
         );
         assert!(parse(None, [], &Flags { insecure: true, ..flags }).is_ok());
@@ -378,7 +378,7 @@ fn keys_of_the_api_are_hashed_or_sign_and_say_what_they_are_good_for() {
         (format!("*:sha256:{}", &hash[1..]), "the hash of entry 1 is no SHA-256"),
         (format!("*/pushes:sha256:{hash}"), "entry 1 is for `pushes`, which is no scope"),
         (format!("*/:sha256:{hash}"), "entry 1 is for ``, which is no scope"),
-        (format!("*@10.0.0.0/40:sha256:{hash}"), "`10.0.0.0/40` is no address and no ADDRESS/BITS"),
+        (format!("*@10.0.0.0/40:sha256:{hash}"), "`10.0.0.0/40` is none"),
         (format!("*@[::1:sha256:{hash}"), "entry 1 has no `:` between its apps and its key"),
         ("*:hmac::0123456789abcdef".to_owned(), "entry 1 does not name its key with letters, digits, -, _ and ."),
         ("*:hmac:a:0123456789".to_owned(), "the key of entry 1 is too short, too long, or has other characters"),
@@ -390,7 +390,7 @@ fn keys_of_the_api_are_hashed_or_sign_and_say_what_they_are_good_for() {
     assert!(line_of(keys(&twice)).contains("the key of entry 2 is there twice"));
     let allow = |list: &str| from_file(&format!("[api]\nallow = [{list}]")).map(|config| config.api_allow.len());
     assert_eq!(allow("\"10.0.0.0/8\", \"::1\""), Ok(2));
-    assert!(allow("\"localhost\"").is_err_and(|error| error.to_string().starts_with("api.allow: `localhost` is no")));
+    assert!(allow("\"localhost\"").is_err_and(|error| error.to_string().starts_with("api.allow: `localhost` is none")));
     let many = |count: usize| allow(&vec!["\"10.0.0.1\""; count].join(",")).is_ok();
     assert!(many(limits::API_NETWORKS_MAX) && !many(limits::API_NETWORKS_MAX + 1));
 }

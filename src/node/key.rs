@@ -1,7 +1,7 @@
 //! `kittiwake key`: draws a key of the API, and says what the configuration is to have of it.
 
 use super::cli::{Failure, KeyArguments};
-use crate::base::network::Network;
+use crate::base::prefix::Prefix;
 use crate::config::check_api_key;
 use crate::push::{KeyHash, Scope};
 use base64::Engine;
@@ -53,11 +53,12 @@ fn entry(arguments: &KeyArguments, key: &str) -> Result<String, Failure> {
 
 /// As the configuration reads it: colons of IPv6 in brackets.
 fn network(text: &str) -> Result<String, Failure> {
-    let wrong = |why| Failure::Usage(format!("--from: `{text}` {why}; allowed: an address, or ADDRESS/BITS"));
-    let network: Network = text.parse().map_err(wrong)?;
+    let wrong = |_| Failure::Usage(format!("--from: `{text}` is none; allowed: an address, or ADDRESS/BITS"));
+    let network: Prefix = text.parse().map_err(wrong)?;
     let text = network.to_string();
     Ok(match text.split_once('/') {
         Some((address, bits)) if address.contains(':') => format!("[{address}]/{bits}"),
+        None if text.contains(':') => format!("[{text}]"),
         _ => text,
     })
 }
@@ -82,7 +83,7 @@ mod tests {
         let entry = asked(&["shop", "default"], &["push", "read"], &["10.0.0.0/8", "2001:db8::/32"], None);
         assert_eq!(entry, Ok(format!("shop+default/push+read@10.0.0.0/8+[2001:db8::]/32:sha256:{hash}")));
         let entry = asked(&["shop"], &[], &["::1"], Some("backend-1"));
-        assert_eq!(entry.as_deref(), Ok("shop@[::1]/128:hmac:backend-1:kw_0123456789abcdef"));
+        assert_eq!(entry.as_deref(), Ok("shop@[::1]:hmac:backend-1:kw_0123456789abcdef"));
         for wrong in [
             asked(&[], &["pushes"], &[], None),
             asked(&[], &[], &["10.0.0.0/33"], None),

@@ -24,6 +24,7 @@ pub(super) fn settings(config: &Config, shards: u16, capacity: Capacity) -> io::
         server_reference: config.server_reference.clone(),
         user: config.user_template.clone(),
         tokens: config.tokens.is_some(),
+        hook: config.hook.is_some(),
         rights: Arc::new(Rights { node: Arc::new(config.rights.clone()), own: Lists::default() }),
         sys_users: config.sys_users.iter().map(|user| user.as_str().into()).collect(),
         topics: config.topics.clone(),

@@ -5,6 +5,7 @@ use super::banner::Banner;
 use super::capacity;
 use super::cli::Failure;
 use super::dispatcher::{self, Progress};
+use super::hook::Asker;
 use super::listener::Bounded;
 use super::plane;
 use super::supervisor::{Sockets, Supervisor};
@@ -51,6 +52,7 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
             Some((tokens.keys.clone(), Arc::new(Verifier::new(keys, tokens.rules.clone()))))
         }
     };
+    let asker = asker(config)?;
     let supervisor = Arc::new(Supervisor::new(|name| std::env::var_os(name)));
     let sockets = Sockets::take(|name| std::env::var_os(name), &config.edge_listen, config.api_listen)?;
     // The API's address and the signals come first: where they fail, no shard has to be stopped again.
@@ -72,7 +74,13 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
     let events = running.events.clone();
     let (events_thread, progress) = dispatcher::spawn(Arc::clone(&control), events).map_err(runtime_failure)?;
     let auth_threads = match &verifier {
-        None => Vec::new(),
+        None => match asker {
+            None => Vec::new(),
+            Some(asker) => {
+                let thread = asker.spawn(running.questions.clone(), running.handle.clone());
+                vec![thread.map_err(runtime_failure)?]
+            }
+        },
         Some((_, verifier)) => {
             verifier::spawn(verifier, &running.questions, &running.handle, wall_ms).map_err(runtime_failure)?
         }
@@ -97,7 +105,7 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
         notice: running.notice.as_deref(),
         shards: control.shards(),
         capacity,
-        insecure: config.insecure && config.tokens.is_none(),
+        insecure: config.insecure && config.tokens.is_none() && config.hook.is_none(),
         tokens: config.tokens.is_some(),
         data_dir: config.data_dir.as_deref(),
     });
@@ -136,6 +144,14 @@ fn api(config: &Config, address: SocketAddr, control: &Arc<Control>) -> io::Resu
     let is_loopback = address.ip().to_canonical().is_loopback();
     let keys = ApiKeys::new(config.api_keys.clone()).only_from(config.api_allow.clone());
     Ok(Api::new(Arc::clone(control), rules, sources, keys, is_loopback))
+}
+
+/// Whoever asks a backend who devices are.
+fn asker(config: &Config) -> Result<Option<Arc<Asker>>, Failure> {
+    let Some(hook) = &config.hook else { return Ok(None) };
+    let secret = plane::random().map_err(runtime_failure)?;
+    let (template, apps) = (config.user_template.clone(), config.apps.clone());
+    Asker::new(hook.clone(), template, apps, secret, wall_ms).map(Arc::new).map(Some)
 }
 
 fn sys(config: &Config) -> admin::sys::Publishing {

@@ -7,7 +7,7 @@
 use super::problem::Problem;
 use super::signature::{self, Claim};
 use crate::base::ids::AppId;
-use crate::base::network::Network;
+use crate::base::prefix::Prefix;
 use crate::base::secret::Secret;
 use crate::limits::API_KEY_BYTES_MAX;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -101,7 +101,7 @@ pub struct ApiKey {
     apps: Apps,
     scopes: Scopes,
     /// None: from anywhere.
-    from: Box<[Network]>,
+    from: Box<[Prefix]>,
     proof: Proof,
 }
 
@@ -119,7 +119,7 @@ enum Proof {
 pub struct ApiKeys {
     keys: Vec<ApiKey>,
     /// Where requests may come from, whatever their key; none: from anywhere.
-    from: Box<[Network]>,
+    from: Box<[Prefix]>,
 }
 
 /// Whoever a request is from, as far as it has shown.
@@ -222,7 +222,7 @@ impl ApiKey {
 
     /// Good from there alone; an empty list: from anywhere.
     #[must_use]
-    pub fn only_from(self, from: Vec<Network>) -> Self {
+    pub fn only_from(self, from: Vec<Prefix>) -> Self {
         Self { from: from.into(), ..self }
     }
 
@@ -244,7 +244,7 @@ impl ApiKeys {
 
     /// Requests may come from there alone; an empty list: from anywhere.
     #[must_use]
-    pub fn only_from(self, from: Vec<Network>) -> Self {
+    pub fn only_from(self, from: Vec<Prefix>) -> Self {
         Self { from: from.into(), ..self }
     }
 
@@ -304,7 +304,7 @@ impl ApiKeys {
 }
 
 /// Whoever comes by no socket is only let in where nobody asks from where.
-fn may_come(from: &[Network], peer: Option<IpAddr>) -> bool {
+fn may_come(from: &[Prefix], peer: Option<IpAddr>) -> bool {
     from.is_empty() || peer.is_some_and(|peer| from.iter().any(|network| network.contains(peer)))
 }
 

@@ -1,7 +1,7 @@
 //! What the control plane asks of shards, and what they answer: plain values, no channel types.
 
 use super::launch::StartError;
-use crate::auth::{Fault, Grant};
+use crate::auth::{Fault, Grant, Introduction};
 use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, PushId, Qos, ShardId};
 use crate::base::log::StreamHead;
 use crate::base::message::{Entry, Message, StreamKey};
@@ -25,13 +25,22 @@ pub struct QuestionToken {
     pub(super) number: u32,
 }
 
-/// A device has shown a token: is it good? Whoever takes questions answers each, with `Handle::verdict`.
+/// A device has shown something: is it good? Whoever takes questions answers each, with `Handle::verdict`.
 #[derive(Debug)]
 pub struct Question {
     /// The question's name.
     pub token: QuestionToken,
-    /// What was shown, at most `TOKEN_BYTES_MAX` bytes.
-    pub shown: Secret,
+    /// What was shown.
+    pub shown: Shown,
+}
+
+/// What a device shows of itself.
+#[derive(Debug)]
+pub enum Shown {
+    /// A token, at most `TOKEN_BYTES_MAX` bytes.
+    Token(Secret),
+    /// All it says; its password has at most `TOKEN_BYTES_MAX` bytes.
+    Device(Box<Introduction>),
 }
 
 /// What came of checking a token.

@@ -29,6 +29,8 @@ pub struct Settings {
     pub user: UserTemplate,
     /// Devices show tokens, and are who those say; else they are who they say themselves.
     pub tokens: bool,
+    /// Somebody else is asked who devices are; nobody is asked for a token then.
+    pub hook: bool,
     /// What everybody may do.
     pub rights: Arc<Rights>,
     /// Users of the first app who may subscribe to the node's figures.
@@ -228,6 +230,7 @@ mod tests {
                 apps: Vec::new(),
                 user: UserTemplate::default(),
                 tokens: false,
+                hook: false,
                 rights: Arc::default(),
                 sys_users: Vec::new(),
                 origins: Default::default(),

@@ -11,7 +11,7 @@ use kittiwake::io::probe::Choice;
 use kittiwake::io::sim::{Faults, SimDriver, SimNet};
 use kittiwake::shard::command::{
     AppWatch, CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, HistoryPage, HistoryQuery, Notice,
-    Place, Present, Push, Pushed, Question, ShardStats, Target, UserState, Watch,
+    Place, Present, Push, Pushed, Question, ShardStats, Shown, Target, UserState, Watch,
 };
 use kittiwake::shard::handle::Handle;
 use kittiwake::shard::launch::{Assembly, LogMail, Seat, Shard};
@@ -103,6 +103,7 @@ impl Node {
             apps: vec!["default".into()],
             user: UserTemplate::default(),
             tokens: false,
+            hook: false,
             rights: Arc::default(),
             server_reference: None,
             sys_users: vec![OPERATOR.into()],
@@ -225,6 +226,7 @@ impl Node {
         let Some(keys) = &*keys else { return false };
         let wall_ms = self.0.net.now().wall_ms;
         let answer = |Question { token, shown }: Question| {
+            let Shown::Token(shown) = shown else { panic!("in this mode tokens are shown") };
             let verdict = auth::verify(shown.bytes(), keys, &Rules::default(), wall_ms);
             self.handle().verdict(token, verdict);
         };
