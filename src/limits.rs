@@ -110,6 +110,10 @@ pub const RING_SLOTS_MAX: usize = 20_000;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// After a close was asked for, the peer has this long to take what is still in its outbox.
 pub const LINGER: Duration = Duration::from_secs(5);
+/// What a shard remembers of what happened to connections: some 300 KiB. Full: the oldest goes.
+pub const DIARY_ENTRIES_MAX: usize = 8_192;
+/// Connections of a shard that ended badly whose story is told in a second. More: they are counted.
+pub const STORIES_PER_SECOND_MAX: u32 = 10;
 /// Connections that have not said who they are hold up a drain for this long.
 pub const DRAIN_GUESTS: Duration = Duration::from_secs(1);
 /// Keep alive 0 still ends after this long without a byte.

@@ -143,6 +143,18 @@ pub const KEYS: &[Key] = &[
         "how often the node's figures are published on `$SYS/#`",
     ),
     key(
+        "log.format",
+        Kind::Choice(&["human", "json"]),
+        Default::Text("human"),
+        "how lines of the log are written, to stderr",
+    ),
+    key(
+        "log.level",
+        Kind::Choice(&["error", "warn", "info", "debug"]),
+        Default::Text("info"),
+        "how much is logged; what happens to single connections is followed by `POST /v1/log`",
+    ),
+    key(
         "topics.history",
         Kind::List,
         Default::List(&[]),

@@ -129,6 +129,10 @@ pub struct Config {
     pub sys_users: Vec<String>,
     /// Where messages are stored; none: in memory.
     pub data_dir: Option<PathBuf>,
+    /// Log lines are JSON.
+    pub log_json: bool,
+    /// The least important lines that are logged: error, warn, info or debug.
+    pub log_level: String,
     /// Go on with what is left of a store that has lost something.
     pub accept_loss: bool,
     /// What is kept and shown of topics.
@@ -298,6 +302,8 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         sys_interval: values.duration("node.sys_interval"),
         sys_users: values.list("auth.sys_users").to_vec(),
         data_dir: Some(values.text("store.data_dir")).filter(|text| !text.is_empty()).map(PathBuf::from),
+        log_json: values.text("log.format") == "json",
+        log_level: values.text("log.level").to_owned(),
         accept_loss: false,
         topics: topics::parse(values.list("topics.history"), values.list("topics.presence"))?,
         user_template: user_template(values.text("auth.user"))?,
@@ -378,7 +384,9 @@ fn tokens(values: &Values, apps: &[String]) -> Result<Option<Tokens>, ConfigErro
     let keys = token_keys::parse(values.list("auth.keys"), apps)?;
     match (values.text("auth.mode") == "jwt", keys.is_empty()) {
         (false, true) => Ok(None),
-        (false, false) => Err(ConfigError::new("auth.keys", "auth.mode is not jwt, so nobody is asked", "auth.mode jwt")),
+        (false, false) => {
+            Err(ConfigError::new("auth.keys", "auth.mode is not jwt, so nobody is asked", "auth.mode jwt"))
+        }
         (true, true) => Err(ConfigError::new("auth.keys", "it is empty, so that no token is good", "at least one")),
         (true, false) => {
             let text = |name| Some(values.text(name)).filter(|text| !text.is_empty()).map(Into::into);

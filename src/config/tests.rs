@@ -106,11 +106,11 @@ fn unknown_keys_are_errors_wherever_they_come_from() {
     );
     assert_eq!(
         line_of(from_file("[nodes]")),
-        "nodes: there is no such key; allowed: [edge], [api], [node], [topics], [store], [auth], [limits]",
+        "nodes: there is no such key; allowed: [edge], [api], [node], [log], [topics], [store], [auth], [limits]",
     );
     assert_eq!(
         line_of(from_file("shards = 1")),
-        "shards: there is no such key; allowed: [edge], [api], [node], [topics], [store], [auth], [limits]",
+        "shards: there is no such key; allowed: [edge], [api], [node], [log], [topics], [store], [auth], [limits]",
     );
     assert_eq!(
         line_of(parse(None, environment(&[("KITTIWAKE_NODE_SHARD", "1")]), &flags())),

@@ -272,6 +272,15 @@ pub trait Driver {
     fn set_reading(&mut self, slot: Slot, reading: bool);
     /// Wakes this driver's `poll` from any thread. Cheap to clone.
     fn waker(&self) -> Waker;
+    /// What this driver's thread, which calls this, has taken of a processor, in microseconds: how busy its loop is. A
+    /// simulated one takes nothing.
+    fn cpu_us(&self) -> u64 {
+        0
+    }
+    /// The clock between two polls, for who is about to wait: how long a turn took. None where time stands still then.
+    fn clock(&self) -> Option<Now> {
+        None
+    }
     /// Slots open at the moment, guests included.
     fn slots_open(&self) -> usize;
     /// `"io_uring"`, `"epoll"` or `"sim"`.

@@ -85,6 +85,12 @@ pub const RETRY_AFTER_SECONDS: u32 = 1;
 /// A shard that has not answered a question for its figures after this long counts as not working. A turn is
 /// bounded to milliseconds, so this is far beyond a busy one.
 pub const STATS_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longer than a canary takes through a log that is merely busy, and shorter than supervisors wait for an answer.
+pub const CANARY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Users, apps and addresses that are followed in the log. Full: 429.
+pub const FOLLOWED_MAX: usize = 16;
+/// Longest time for which somebody is followed.
+pub const FOLLOW_FOR_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// Slowest connections that are listed when nobody says how many.
 pub const SLOWEST_DEFAULT: usize = 20;
 /// Slowest connections that are listed at most; more: 400.

@@ -1,12 +1,14 @@
 //! The threads that carry events and notices from the shards to the tasks that wait for them.
 
 use crate::push::{Control, Notices};
-use crate::shard::command::{Event, Notice};
+use crate::shard::command::{Event, Notice, Story};
+use core::fmt::Write;
 use crossbeam_channel::Receiver;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::sync::watch;
+use tracing::{info, warn};
 
 /// How far the data plane has come to its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +45,30 @@ pub(super) fn spawn(
 /// Starts the thread that carries what is watched to those who watch. It has a queue of its own, so that watching never
 /// holds up an answer. It ends when all shards have dropped their side of `from`.
 pub(super) fn spawn_notices(notices: Notices, from: Receiver<Notice>) -> io::Result<JoinHandle<()>> {
-    let carry = move || from.iter().for_each(|notice| notices.take(notice));
+    let carry = move || {
+        from.iter().for_each(|notice| match notice {
+            Notice::Story(story) => tell(&story),
+            notice => notices.take(notice),
+        });
+    };
     std::thread::Builder::new().name("kittiwake-notices".to_owned()).spawn(carry)
+}
+
+/// A connection's story, in one line of the log.
+fn tell(story: &Story) {
+    let Story { name, peer, app, user, device, why, events } = story;
+    let peer = peer.map_or_else(String::new, |peer| peer.to_string());
+    let (user, device) = (user.as_deref().unwrap_or_default(), device.as_deref().unwrap_or_default());
+    let app = app.map_or(-1, |app| i64::from(app.0));
+    let first_ms = events.first().map_or(0, |first| first.at_ms);
+    let mut text = String::new();
+    for (number, event) in events.iter().enumerate() {
+        let after_ms = event.at_ms.saturating_sub(first_ms);
+        let between = if number == 0 { "" } else { ", " };
+        write!(text, "{between}+{after_ms} ms {}", event.what).expect("writing to a string does not fail");
+    }
+    match why {
+        Some(why) => warn!(connection = %name, peer, app, user, device, why, "connection failed: {text}"),
+        None => info!(connection = %name, peer, app, user, device, "{text}"),
+    }
 }

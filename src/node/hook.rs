@@ -193,7 +193,7 @@ impl Remembered {
 mod tests {
     use super::*;
     use crate::base::secret::Secret;
-    use axum::Json;
+    use axum::response::IntoResponse;
     use axum::routing::post;
     use core::time::Duration;
     use serde_json::{Value, json};
@@ -211,14 +211,16 @@ mod tests {
 
     /// A backend that counts, and knows one password; `slow` is never answered, and `odd` strangely.
     async fn backend(asked: Arc<AtomicUsize>) -> axum::http::Uri {
-        let answer = move |Json(body): Json<Value>| async move {
+        let answer = move |body: Bytes| async move {
             asked.fetch_add(1, Ordering::Relaxed);
-            match body["password"].as_str() {
-                Some("good") => Ok(Json(json!({ "result": "allow", "user": "ann", "expires_in_ms": 60_000 }))),
-                Some("odd") => Ok(Json(json!({ "verdict": "allow" }))),
-                Some("broken") => Err(StatusCode::INTERNAL_SERVER_ERROR),
+            let said: Value = serde_json::from_slice(&body).expect("the question is JSON");
+            let allow = json!({ "result": "allow", "user": "ann", "expires_in_ms": 60_000 });
+            match said["password"].as_str() {
+                Some("good") => allow.to_string().into_response(),
+                Some("odd") => json!({ "verdict": "allow" }).to_string().into_response(),
+                Some("broken") => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
                 Some("slow") => std::future::pending().await,
-                _ => Err(StatusCode::FORBIDDEN),
+                _ => StatusCode::FORBIDDEN.into_response(),
             }
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");

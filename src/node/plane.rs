@@ -6,7 +6,7 @@ use crate::base::ids::AppId;
 use crate::config::Config;
 use crate::limits::DRAIN_END;
 use crate::push::Gateway;
-use crate::shard::command::{CommandError, CommandToken, ConnectionQuery, HistoryQuery, Push, Watch};
+use crate::shard::command::{CommandError, CommandToken, ConnectionQuery, Follow, HistoryQuery, Push, Watch};
 use crate::shard::{Handle, Limits, Settings};
 use core::time::Duration;
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -105,6 +105,14 @@ impl Gateway for Handle {
         Self::watch(self, watch)
     }
 
+    fn canary(&self, token: CommandToken) -> Result<usize, CommandError> {
+        Self::canary(self, token)
+    }
+
+    fn follow(&self, followed: &Arc<[Follow]>) -> Result<(), CommandError> {
+        Self::follow(self, followed)
+    }
+
     fn drain(&self) {
         Self::drain(self);
     }
@@ -118,6 +126,7 @@ impl Gateway for Handle {
         let held = stats.store;
         vec![
             ("commits", stats.commits),
+            ("commits_ms", self.commits_ms()),
             ("entries", stats.entries),
             ("records", stats.records),
             ("bytes", stats.bytes),

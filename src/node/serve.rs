@@ -25,13 +25,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
+use tracing::level_filters::LevelFilter;
 use tracing::{error, info, warn};
 
 /// Serves until a signal says to stop.
 pub(super) fn run(config: &Config, give_back: fn()) -> Result<(), Failure> {
-    // Colours only where a person looks at them.
-    let ansi = io::IsTerminal::is_terminal(&io::stderr());
-    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(ansi).with_target(false).init();
+    begin_log(config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(limits::CONTROL_THREADS)
         .thread_name("kittiwake-control")
@@ -42,6 +41,19 @@ pub(super) fn run(config: &Config, give_back: fn()) -> Result<(), Failure> {
     // A request that hangs must not keep the process: it has had its time.
     runtime.shutdown_background();
     result
+}
+
+/// Lines to stderr, as people or programs read them.
+fn begin_log(config: &Config) {
+    // Colours only where a person looks at them.
+    let ansi = io::IsTerminal::is_terminal(&io::stderr());
+    let level: LevelFilter = config.log_level.parse().expect("the configuration bounds it to levels");
+    let lines = tracing_subscriber::fmt().with_writer(io::stderr).with_target(false).with_max_level(level);
+    if config.log_json {
+        lines.json().flatten_event(true).init();
+    } else {
+        lines.with_ansi(ansi).init();
+    }
 }
 
 async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
@@ -92,7 +104,7 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let api = api(config, api_address, &control).map_err(runtime_failure)?;
     let notices_thread = dispatcher::spawn_notices(api.notices(), running.notices.clone()).map_err(runtime_failure)?;
-    let router = api.router(admin::router(Arc::clone(&control), config.apps.clone()));
+    let router = api.router(admin::router(Arc::clone(&control), config.apps.clone(), wall_ms));
     let listener = Bounded::new(listener, limits::API_CONNECTIONS_MAX);
     let api = tokio::spawn(api_server::serve(listener, router, api_stopped));
 

@@ -65,7 +65,7 @@ impl Supervisor {
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             beats.tick().await;
-            match control.check_health().await {
+            match control.check_flow().await {
                 Ok(()) => self.tell("WATCHDOG=1"),
                 Err(failure) => warn!("the watchdog is not told that this node lives: {failure:?}"),
             }

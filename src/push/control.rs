@@ -4,8 +4,8 @@ use super::keys::Fault;
 use crate::base::ids::AppId;
 use crate::limits;
 use crate::shard::command::{
-    CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, HistoryPage, HistoryQuery, Present, Push,
-    Pushed, ShardStats, UserState, Watch,
+    CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, Follow, HistoryPage, HistoryQuery, Present,
+    Push, Pushed, ShardStats, UserState, Watch,
 };
 use core::time::Duration;
 use std::collections::HashMap;
@@ -37,6 +37,10 @@ pub trait Gateway: Send + Sync {
     fn presence(&self, app: AppId, topic: Arc<str>, token: CommandToken) -> Result<(), CommandError>;
     /// Has the shards tell of these and nothing else, from the next command that they answer at the latest.
     fn watch(&self, watch: &Arc<Watch>) -> Result<(), CommandError>;
+    /// Sends a canary through every shard and the log; that many [`Event::Canary`] answer.
+    fn canary(&self, token: CommandToken) -> Result<usize, CommandError>;
+    /// Has the shards follow these connections and no others.
+    fn follow(&self, followed: &Arc<[Follow]>) -> Result<(), CommandError>;
     /// Starts closing everything; each shard says [`Event::Drained`].
     fn drain(&self);
     /// Shards there are.
@@ -68,6 +72,7 @@ enum Waiter {
     History(oneshot::Sender<Result<HistoryPage, CommandError>>),
     Presence(oneshot::Sender<Option<Present>>),
     Stats(Gathering<ShardStats>),
+    Canary(Gathering<bool>),
     Connections(Gathering<Vec<ConnectionFigures>>),
 }
 
@@ -99,6 +104,10 @@ impl Waiter {
         if let Self::Stats(gathering) = self { Some(gathering) } else { None }
     }
 
+    fn canary(&mut self) -> Option<&mut Gathering<bool>> {
+        if let Self::Canary(gathering) = self { Some(gathering) } else { None }
+    }
+
     fn connections(&mut self) -> Option<&mut Gathering<Vec<ConnectionFigures>>> {
         if let Self::Connections(gathering) = self { Some(gathering) } else { None }
     }
@@ -106,6 +115,7 @@ impl Waiter {
     fn finish(self) {
         match self {
             Self::Stats(gathering) => gathering.finish(),
+            Self::Canary(gathering) => gathering.finish(),
             Self::Connections(gathering) => gathering.finish(),
             Self::Push(_) | Self::Disconnect(_) | Self::User(_) | Self::History(_) | Self::Presence(_) => {
                 unreachable!("only what gathers is finished")
@@ -305,6 +315,38 @@ impl Control {
         }
     }
 
+    /// Whether messages flow: a canary goes the way of a commit, through every shard's mail, the log and back, and all of
+    /// them come through in time.
+    pub async fn check_flow(&self) -> Result<(), Failure> {
+        if !self.store_healthy() {
+            return Err(Failure::Refused(CommandError::StoreFailed));
+        }
+        let answer = match self.canary() {
+            Ok(reply) => reply.wait(limits::CANARY_TIMEOUT).await,
+            Err(failure) => Err(failure),
+        };
+        match answer {
+            Ok(all) if all.iter().all(|is_well| *is_well) => Ok(()),
+            Ok(_) => Err(Failure::Refused(CommandError::StoreFailed)),
+            // As above: a full queue is load.
+            Err(Failure::Refused(CommandError::Busy | CommandError::Draining)) => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn canary(&self) -> Result<Reply<Vec<bool>>, Failure> {
+        let (to, from) = oneshot::channel();
+        let entry = self.pending.insert(Waiter::Canary(Gathering::new(to)))?;
+        let count = self.gateway.canary(CommandToken(entry.token)).map_err(Failure::Refused)?;
+        self.pending.gather(entry.token, Waiter::canary, |gathering| gathering.expected = Some(count));
+        Ok(Reply { from, _entry: entry })
+    }
+
+    /// Has the shards tell at once what happens to these connections, and to no others.
+    pub fn follow(&self, followed: &Arc<[Follow]>) -> Result<(), Failure> {
+        self.gateway.follow(followed).map_err(Failure::Refused)
+    }
+
     /// Asks every shard for its figures; the reply has them in the shards' order.
     pub fn stats(&self) -> Result<Reply<Vec<ShardStats>>, Failure> {
         let (to, from) = oneshot::channel();
@@ -338,6 +380,11 @@ impl Control {
             }
             Event::Connections { token, connections } => {
                 if !self.pending.gather(token.0, Waiter::connections, |gathering| gathering.got.push(connections)) {
+                    self.count_late();
+                }
+            }
+            Event::Canary { token, is_well } => {
+                if !self.pending.gather(token.0, Waiter::canary, |gathering| gathering.got.push(is_well)) {
                     self.count_late();
                 }
             }

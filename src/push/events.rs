@@ -158,6 +158,8 @@ impl Hub {
             Notice::Happened { app, user, device, what } => {
                 (app, Kept::Event(Arc::new(Happened { at_ms: wall_ms, user, device, what })))
             }
+            // The log's, which has been told.
+            Notice::Story(_) => return 0,
             Notice::Missed { app, count } => (app, Kept::Missed(count)),
         };
         // Notices may still come for a while after the last group has gone.

@@ -6,8 +6,8 @@ use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, PushId, Qos, Seq, Sha
 use crate::base::log::StreamHead;
 use crate::base::message::{Entry, Message, Properties};
 use crate::shard::command::{
-    CommandError, CommandToken, ConnectionFigures, ConnectionName, ConnectionQuery, DeviceState, Event, HistoryPage,
-    HistoryQuery, Missing, Present, Push, PushResult, Pushed, ShardStats, Target, UserState, Watch,
+    CommandError, CommandToken, ConnectionFigures, ConnectionName, ConnectionQuery, DeviceState, Event, Follow,
+    HistoryPage, HistoryQuery, Missing, Present, Push, PushResult, Pushed, ShardStats, Target, UserState, Watch,
 };
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, Response, header};
@@ -44,6 +44,7 @@ pub(super) struct Fake {
     pub(super) disconnects: Mutex<Vec<(AppId, String, Option<String>)>>,
     pub(super) queries: Mutex<Vec<HistoryQuery>>,
     pub(super) watches: Mutex<Vec<Arc<Watch>>>,
+    pub(super) followed: Mutex<Vec<Follow>>,
     pub(super) control: OnceLock<Arc<Control>>,
 }
 
@@ -93,6 +94,23 @@ impl Gateway for FakeGateway {
             Behaviour::Refuse(error) => return Err(error),
             Behaviour::Silent => {}
         }
+        Ok(())
+    }
+
+    fn canary(&self, token: CommandToken) -> Result<usize, CommandError> {
+        match self.0.behave() {
+            Behaviour::Refuse(error) => return Err(error),
+            Behaviour::Silent => {}
+            behaviour @ (Behaviour::Answer | Behaviour::Fail(_)) => {
+                let is_well = behaviour == Behaviour::Answer;
+                (0..2).for_each(|_| self.0.dispatch(Event::Canary { token, is_well }));
+            }
+        }
+        Ok(2)
+    }
+
+    fn follow(&self, followed: &Arc<[Follow]>) -> Result<(), CommandError> {
+        *self.0.followed.lock().expect("not poisoned") = followed.to_vec();
         Ok(())
     }
 
@@ -250,6 +268,7 @@ impl Bench {
             disconnects: Mutex::default(),
             queries: Mutex::default(),
             watches: Mutex::default(),
+            followed: Mutex::default(),
             control: OnceLock::new(),
         });
         let control = Arc::new(Control::with_capacity(Box::new(FakeGateway(Arc::clone(&fake))), pending_max));
@@ -259,7 +278,7 @@ impl Bench {
         let sources = Sources { wall_ms: || NOW_MS, new_id: || ID, epoch: 0xe };
         let api = Api::new(Arc::clone(&control), rules, sources, keys, is_loopback);
         let notices = api.notices();
-        let router = api.router(admin::router(Arc::clone(&control), apps));
+        let router = api.router(admin::router(Arc::clone(&control), apps, sources.wall_ms));
         Self { fake, control, router, notices }
     }
 

@@ -1,12 +1,20 @@
-//! An administrator's wish: closing a user's connections.
+//! An administrator's wishes: closing a user's connections, hearing whether messages flow.
 
 use super::command::{CommandToken, Event};
 use super::gateway::{Core, Gateway};
+use super::log_port::Waiting;
 use crate::base::ids::AppId;
 use crate::io::Driver;
 use crate::session::CloseReason;
+use crate::store::Request;
 
 impl Gateway {
+    /// Sends a request through the log that writes nothing: its answer has come the way of every commit's.
+    pub(super) fn on_canary(&mut self, token: CommandToken) {
+        let request = Request::Append { key: None, entries: Vec::new(), records: Vec::new() };
+        self.log.submit(request, Waiting::Canary { token });
+    }
+
     /// Closes a user's connections, or one device's.
     pub(super) fn on_disconnect<D: Driver>(
         &mut self,

@@ -9,7 +9,7 @@
 //! A guest's further bytes stay unread while it waits; a session's connection goes on as before. Nobody waits longer than
 //! a guest may stay one, and no more wait than there may be guests and sessions: each has one question at a time.
 
-use super::command::{Question, QuestionToken, Shown, Verdict};
+use super::command::{Question, QuestionToken, Shown, Verdict, What};
 use super::connect::GUEST;
 use super::gateway::{Core, Gateway};
 use crate::auth::{Fault, Grant, Introduction, Rights};
@@ -205,6 +205,7 @@ impl Gateway {
             Ok(place) => {
                 core.set_tag(id, ASKING | u32::try_from(place).expect("guests are bounded"));
                 core.pause_reading(id);
+                self.note(core, id, What::Asked);
             }
             Err(request) => {
                 let request = request.expect("it was given a moment ago");
@@ -231,6 +232,7 @@ impl Gateway {
         let Some((connection, request)) = self.asking.answered(token) else { return };
         if let Err(fault) = verdict {
             self.asking.faults[fault as usize] += 1;
+            self.note(core, connection, What::NotLetIn(fault));
         }
         match request {
             Some(request) => self.on_guest_verdict(core, connection, request, verdict),

@@ -6,6 +6,7 @@ use super::command::{Event, Notice, Question};
 use super::committing::Committing;
 use super::connect::Moving;
 use super::connections::Survey;
+use super::diary::Diary;
 use super::draining::Draining;
 use super::fanout::{Parcel, Passing};
 use super::flavours::Flavours;
@@ -150,6 +151,7 @@ pub(crate) struct Gateway {
 
     pub(super) draining: bool,
     pub(super) drain: Draining,
+    pub(super) diary: Diary,
     /// How far the sessions are back.
     pub(super) restoring: Restoring,
     /// Shards whose sessions are back.
@@ -225,6 +227,7 @@ impl Gateway {
             refused: Vec::new(),
             draining: false,
             drain: Draining::default(),
+            diary: Diary::default(),
             restoring: Restoring::Reading,
             restored_shards: 0,
             passed: Vec::new(),
@@ -349,6 +352,8 @@ impl<D: Driver> Handler<D> for Gateway {
             Letter::Listen(addresses) => self.to_listen = Some(addresses),
             Letter::Push { push, token } => self.on_push(core, push, token),
             Letter::Verdict { token, verdict } => self.on_verdict(core, token, *verdict),
+            Letter::Follow(followed) => self.diary.follow(followed),
+            Letter::Canary { token } => self.on_canary(token),
             Letter::Stats { token } => self.on_stats(core, token),
             Letter::Connections { query, token } => self.on_connections(core, query, token),
             Letter::Disconnect { app, user, device, token } => {

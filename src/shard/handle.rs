@@ -1,7 +1,7 @@
 //! The control plane's end: commands in. Answers come as [`Event`](super::command::Event)s.
 
 use super::command::{
-    CommandError, CommandToken, ConnectionQuery, HistoryQuery, Push, QuestionToken, Target, Verdict, Watch,
+    CommandError, CommandToken, ConnectionQuery, Follow, HistoryQuery, Push, QuestionToken, Target, Verdict, Watch,
 };
 use super::home::Homes;
 use super::letter::Letter;
@@ -57,6 +57,17 @@ impl Handle {
             self.send(shard, Letter::Stats { token })?;
         }
         Ok(self.shards())
+    }
+
+    /// Sends a canary through every shard and the log; answered by as many `Event::Canary` as this returns.
+    pub fn canary(&self, token: CommandToken) -> Result<usize, CommandError> {
+        self.inner.homes.all().try_for_each(|shard| self.send(shard, Letter::Canary { token }))?;
+        Ok(self.shards())
+    }
+
+    /// Has every shard follow these and nobody else from now on. `Busy`: some have been told already; come again.
+    pub fn follow(&self, followed: &Arc<[Follow]>) -> Result<(), CommandError> {
+        self.inner.homes.all().try_for_each(|shard| self.send(shard, Letter::Follow(Arc::clone(followed))))
     }
 
     /// Looks connections up; answered by as many `Event::Connections` as this returns.
@@ -153,6 +164,11 @@ impl Handle {
     /// The store's figures.
     pub fn store_stats(&self) -> store::Stats {
         self.inner.store.stats()
+    }
+
+    /// What the log's commits have taken together, in milliseconds.
+    pub fn commits_ms(&self) -> u64 {
+        self.inner.store.commits_ms()
     }
 
     /// Whether the store has never failed and its last commit has not been under way for too long.

@@ -5,7 +5,7 @@
 //! arrival ([`super::incoming`]); so whoever sends an unlogged message after a `Done` knows that it will not overtake.
 
 use super::command::{
-    CommandError, CommandToken, ConnectionQuery, HistoryQuery, Present, Push, QuestionToken, Verdict, Watch,
+    CommandError, CommandToken, ConnectionQuery, Follow, HistoryQuery, Present, Push, QuestionToken, Verdict, Watch,
 };
 use super::presence::{Asker, PresenceLetter};
 use super::retained::{RetainedFound, RetainedRead};
@@ -63,6 +63,10 @@ pub(crate) enum Letter {
     Push { push: Box<Push>, token: CommandToken },
     /// A token was checked.
     Verdict { token: QuestionToken, verdict: Box<Verdict> },
+    /// Follow these from now on.
+    Follow(Arc<[Follow]>),
+    /// Send a canary through the log.
+    Canary { token: CommandToken },
     /// Copy the figures out.
     Stats { token: CommandToken },
     /// Look connections up.

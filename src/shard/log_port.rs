@@ -52,6 +52,8 @@ pub(crate) enum Waiting {
     UnreadMark { index: usize },
     /// See above.
     UnreadPage { index: usize },
+    /// The control plane wants to know whether the log answers.
+    Canary { token: CommandToken },
     /// Lazily written positions and the removal of ended sessions: nobody waits.
     Nobody,
 }

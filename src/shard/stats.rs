@@ -139,6 +139,7 @@ impl Gateway {
             ("dirty_records", self.dirty.len() as u64),
             ("orphan_records", self.orphans.len() as u64),
             ("throttled_connections", self.throttled.len() as u64),
+            ("diary_entries", self.diary.len() as u64),
         ]);
         let mut counters = engine_counters(core.totals());
         counters.extend(self.counters.list());
@@ -151,6 +152,11 @@ impl Gateway {
             ("refused_rights", self.asking.refused_rights),
         ]);
         counters.extend([("delivery_waits_refused", self.waits.refused), ("notices_dropped", self.watching.dropped)]);
+        counters.extend([
+            ("connections_failed", self.diary.ends),
+            ("connections_failed_untold", self.diary.untold),
+            ("cpu_us", core.driver().cpu_us()),
+        ]);
         let stats = ShardStats { shard: self.shard.0, driver: core.driver().name(), gauges, counters };
         self.tell(Event::Stats { token, stats: Box::new(stats) });
     }
@@ -209,5 +215,14 @@ fn engine_counters(totals: &Totals) -> Vec<(&'static str, u64)> {
         ("writes_refused", totals.refused),
         ("bytes_dropped", totals.bytes_dropped),
         ("letters", totals.letters),
+        ("turns_ms", totals.turns_ms),
+        ("turns_0ms", totals.turns_by_ms[0]),
+        ("turns_1ms", totals.turns_by_ms[1]),
+        ("turns_2ms", totals.turns_by_ms[2]),
+        ("turns_5ms", totals.turns_by_ms[3]),
+        ("turns_10ms", totals.turns_by_ms[4]),
+        ("turns_50ms", totals.turns_by_ms[5]),
+        ("turns_200ms", totals.turns_by_ms[6]),
+        ("turns_longer", totals.turns_by_ms[7]),
     ]
 }

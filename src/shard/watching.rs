@@ -61,6 +61,11 @@ impl Watching {
         self.watch.apps.iter().find(|(other, _)| *other == app).is_some_and(|(_, watch)| kind(watch))
     }
 
+    /// Tells whoever reads the log, if there is room.
+    pub(crate) fn tell_aside(&self, notice: Notice) -> bool {
+        self.notices.try_send(notice).is_ok()
+    }
+
     fn tell(&mut self, app: AppId, notice: Notice) {
         // What was missed comes before what is told.
         self.tell_missed();

@@ -1,5 +1,6 @@
 //! WebSocket: a guest's request becomes one, and whoever closes it says so in its words.
 
+use super::command::What;
 use super::gateway::{Core, Gateway};
 use crate::base::ids::ConnectionId;
 use crate::engine::{Close, CloseCause, Room};
@@ -38,6 +39,7 @@ impl Gateway {
         match core.write_bytes(id, Room::Control, &answer) {
             Ok(()) => {
                 core.set_transform(id, Carrier::default());
+                self.note(core, id, What::Upgraded);
                 self.token_of(head).into_iter().for_each(|token| self.asking.bring(id, token));
             }
             Err(_) => core.close(id, Close::Now, CloseCause::Local),

@@ -29,6 +29,7 @@ mod sessions;
 mod shared;
 mod shared_twice;
 mod sse;
+mod stories;
 mod subscriptions;
 mod tokens;
 mod topics;

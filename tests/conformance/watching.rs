@@ -13,6 +13,7 @@ fn connections() -> AppWatch {
 
 fn told(node: &Node) -> Vec<String> {
     let told = node.notices().into_iter().map(|notice| match notice {
+        Notice::Story(story) => format!("story {:?}", story.why),
         Notice::Missed { count, .. } => format!("missed {count}"),
         Notice::Happened { user, device, what, .. } => match what {
             Happening::Connected { session_present } => format!("{user}/{device} connected {session_present}"),

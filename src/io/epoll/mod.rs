@@ -393,6 +393,14 @@ impl Driver for EpollDriver {
         Waker(WakerKind::EventFd(Arc::clone(&self.wake)))
     }
 
+    fn cpu_us(&self) -> u64 {
+        sys::thread_cpu_us()
+    }
+
+    fn clock(&self) -> Option<Now> {
+        Some(sys::now())
+    }
+
     fn slots_open(&self) -> usize {
         self.slots.open()
     }

@@ -57,6 +57,12 @@ pub(in crate::io) fn passed(count: u32) -> io::Result<Vec<OwnedFd>> {
     numbers.map(take).collect()
 }
 
+/// What the calling thread has taken of a processor.
+pub(in crate::io) fn thread_cpu_us() -> u64 {
+    let time = read_clock(libc::CLOCK_THREAD_CPUTIME_ID);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000
+}
+
 /// The soft limit of open fds.
 pub(in crate::io) fn fds_max() -> usize {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -126,11 +132,16 @@ pub(super) fn send(fd: BorrowedFd<'_>, bytes: &[u8], more: bool) -> io::Result<u
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
-fn milliseconds(clock: libc::clockid_t) -> u64 {
+fn read_clock(clock: libc::clockid_t) -> libc::timespec {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the pointer is to a live timespec that the call fills in.
     let result = unsafe { libc::clock_gettime(clock, &mut time) };
     assert_eq!(result, 0, "clock_gettime fails only on a bad pointer or clock");
+    time
+}
+
+fn milliseconds(clock: libc::clockid_t) -> u64 {
+    let time = read_clock(clock);
     // Neither clock can be before its zero; a wall clock set before 1970 reads as 1970.
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     seconds * 1_000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000

@@ -320,6 +320,14 @@ impl Driver for UringDriver {
         Waker(WakerKind::EventFd(Arc::clone(&self.wake)))
     }
 
+    fn cpu_us(&self) -> u64 {
+        sys::thread_cpu_us()
+    }
+
+    fn clock(&self) -> Option<Now> {
+        Some(sys::now())
+    }
+
     fn slots_open(&self) -> usize {
         self.guests.open() + self.rings.iter().map(|ring| ring.table.open()).sum::<usize>()
     }
