@@ -14,7 +14,7 @@ use super::command::CommandError;
 use super::gateway::{Core, Gateway};
 use super::letter::{Letter, Publish};
 use super::log_port::Waiting;
-use crate::base::ids::{AppId, ConnectionId, SessionId, ShardId};
+use crate::base::ids::{AppId, ConnectionId, Qos, SessionId, ShardId};
 use crate::base::message::Message;
 use crate::io::Driver;
 use crate::limits::{RETAINED_PIECE_BYTES_MAX, RETAINED_STEP_VISITS_MAX, RETAINED_SWEEP_VISITS_MAX};
@@ -184,7 +184,8 @@ impl Gateway {
         let Some(session) = self.directory.get_mut(id).filter(|session| session.is_replaying()) else { return };
         match offer {
             Offer::Send(_) | Offer::SendOnce | Offer::AfterCommit | Offer::Behind => {
-                if !session.note_live(&message.topic) {
+                let qos = if offer == Offer::SendOnce { Qos::AtMostOnce } else { message.qos };
+                if !session.note_live(message, qos) {
                     self.counters.session(Counter::RetainedUnnoted);
                 }
             }

@@ -185,7 +185,7 @@ impl World {
                 Effect::DeliverRetained { message, .. } => {
                     let link = link.and_then(|at| self.links[at].as_ref()).expect("it is for a connection");
                     assert!(link.is_open());
-                    self.shelf.on_retained_sent(id.expect("it is a session's"), &message);
+                    self.shelf.on_retained_sent(id.expect("it is a session's"), &message, false);
                 }
                 Effect::Gap(gap) => {
                     let link = link.and_then(|at| self.links[at].as_mut()).expect("it is for a connection");
@@ -298,7 +298,7 @@ impl World {
         let message = flight.message.as_deref().expect("it is not released");
         assert!(qos > Qos::AtMostOnce);
         if let (Some(LoggedAt::Retained(_)), false, Some(id)) = (flight.at, dup, id) {
-            self.shelf.on_retained_sent(id, message);
+            self.shelf.on_retained_sent(id, message, session.drops_volatile(qos));
         }
         let link = link.and_then(|at| self.links[at].as_mut()).expect("it is for a connection");
         link.takes(delivery, qos, dup);

@@ -5,7 +5,7 @@ use super::World;
 use kittiwake::base::ids::{ConnectionId, Qos, Seq, SessionId};
 use kittiwake::base::message::Message;
 use kittiwake::session::core::subscriptions::matches;
-use kittiwake::session::{Claim, Fate, GrantedFilter, Offer, Session};
+use kittiwake::session::{Claim, DeliveryId, Fate, Flight, GrantedFilter, LoggedAt, Offer, Session};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -41,8 +41,9 @@ impl Assigned {
 pub struct Shelf {
     retained: BTreeMap<Arc<str>, Arc<Message>>,
     wishes: Vec<Wish>,
-    /// By session index, topics of which a live message came since what is retained was asked for.
-    live: BTreeMap<u32, BTreeSet<Arc<str>>>,
+    /// By session index, topics of which a live message came since what is retained was asked for, with whether one
+    /// came at QoS 1 or 2, and when the latest was made.
+    live: BTreeMap<u32, BTreeMap<Arc<str>, (bool, u64)>>,
     /// By share, the session indices of its members.
     members: BTreeMap<Arc<str>, BTreeSet<u32>>,
     last_number: u64,
@@ -81,7 +82,7 @@ impl Shelf {
             let is_new = self.members.entry(Arc::clone(granted.filter.shared())).or_default().insert(id.index);
             assert_eq!(is_new, granted.replaces.is_none());
         } else if granted.retained {
-            self.live.entry(id.index).or_default().retain(|topic| !matches(&granted.filter, topic));
+            self.live.entry(id.index).or_default().retain(|topic, _| !matches(&granted.filter, topic));
         }
     }
 
@@ -140,10 +141,11 @@ impl Shelf {
         self.wishes.push(wish);
     }
 
-    /// A retained message is on its way to a device.
-    pub fn on_retained_sent(&self, id: SessionId, message: &Message) {
-        let live = self.live.get(&id.index);
-        assert!(live.is_none_or(|live| !live.contains(&message.topic)), "{}: a newer one came before", message.topic);
+    /// A retained message is on its way to a device. `may_be_newer`: its live copy may have been dropped.
+    pub fn on_retained_sent(&self, id: SessionId, message: &Message, may_be_newer: bool) {
+        let live = self.live.get(&id.index).and_then(|live| live.get(&message.topic));
+        let is_older = |&(in_order, created_ms): &(bool, u64)| in_order || created_ms > message.created_ms;
+        assert!(live.is_none_or(|live| may_be_newer && !is_older(live)), "{}: a newer one came before", message.topic);
     }
 }
 
@@ -165,14 +167,35 @@ impl World {
         self.shelf.retain(&Arc::new(message));
     }
 
-    /// A live message was offered: nothing older may follow it.
+    /// A live message was offered: nothing older may follow it. It waits for what is being recorded, but at QoS 0 it may
+    /// overtake.
     pub fn note_live(&mut self, id: SessionId, message: &Message, offer: Option<Offer>) {
         let Some(Offer::Send(_) | Offer::SendOnce | Offer::AfterCommit | Offer::Behind) = offer else { return };
+        let is_sent = matches!(offer, Some(Offer::Send(_)));
+        let is_after = !is_sent && self.is_recording(id, &message.topic);
         let Some(session) = self.directory.get_mut(id) else { return };
+        let qos = if offer == Some(Offer::SendOnce) { Qos::AtMostOnce } else { message.qos };
         if session.is_replaying() {
-            assert!(session.note_live(&message.topic), "there are few topics");
+            assert!(session.note_live(message, qos), "there are few topics");
         }
-        self.shelf.live.entry(id.index).or_default().insert(Arc::clone(&message.topic));
+        if !is_after {
+            let live = self.shelf.live.entry(id.index).or_default();
+            let (in_order, created_ms) = live.entry(Arc::clone(&message.topic)).or_default();
+            *in_order |= qos > Qos::AtMostOnce;
+            *created_ms = message.created_ms.max(*created_ms);
+        }
+    }
+
+    /// A retained message of this topic is on its way to the session, and waits for its record.
+    fn is_recording(&self, id: SessionId, topic: &Arc<str>) -> bool {
+        let Some(session) = self.directory.get(id) else { return false };
+        // The low bits of a ticket are an identifier; what they are not a delivery's for is told apart by its state.
+        let own = self.commits.iter().filter(|(whose, _)| *whose == id);
+        let mut flights = own.filter_map(|(_, ticket)| session.in_flight(DeliveryId((ticket.0 & 0xFFFF) as u16)));
+        flights.any(|flight| {
+            let is_waiting = flight.state == Flight::Committing && matches!(flight.at, Some(LoggedAt::Retained(_)));
+            is_waiting && flight.message.as_ref().is_some_and(|message| message.topic == *topic)
+        })
     }
 
     /// The homes answer a read, perhaps with less than there is.

@@ -17,7 +17,8 @@ use crate::limits::{EPOLL_EVENTS_MAX, EPOLL_PARKED_SENDS_MAX};
 use accept::{Connecting, Listener};
 use slab::Slab;
 use slots::{
-    ENDING, GUEST, IN_FLIGHT, ONCE, PARKED, PAUSED, READY, RECEIVING, REGISTERED, SENDING, SHUTTING, SlotTable, WATCHED,
+    ENDING, GUEST, IN_FLIGHT, MUTED, ONCE, PARKED, PAUSED, READY, RECEIVING, REGISTERED, SENDING, SHUTTING, SlotTable,
+    WATCHED,
 };
 use std::collections::VecDeque;
 use std::io;
@@ -197,7 +198,7 @@ impl EpollDriver {
     fn watch(&mut self, slot: Slot, token: Token, once: bool) {
         let entry = self.slots.get_mut(slot);
         assert!(!entry.is(WATCHED), "one watch at a time");
-        entry.flags = (entry.flags & !(PAUSED | ONCE)) | WATCHED | if once { ONCE } else { 0 };
+        entry.flags = (entry.flags & !(PAUSED | MUTED | ONCE)) | WATCHED | if once { ONCE } else { 0 };
         entry.watch = token.0;
         if self.register(slot).is_err() {
             // Only the kernel's memory or its limit of watches can be short; the caller tries again in a later turn.
@@ -215,7 +216,7 @@ impl EpollDriver {
 
     fn end_watch(&mut self, slot: Slot) {
         let entry = self.slots.get_mut(slot);
-        entry.flags = (entry.flags & !(WATCHED | ONCE | PAUSED)) | ENDING;
+        entry.flags = (entry.flags & !(WATCHED | ONCE | PAUSED | MUTED)) | ENDING;
         let token = entry.watch_token();
         self.push_of(slot, ENDING, token, Outcome::WatchEnded);
     }
@@ -277,7 +278,12 @@ impl EpollDriver {
     #[inline]
     fn on_slot_event(&mut self, slot: Slot, events: u32) {
         let entry = self.slots.get_mut(slot);
-        if entry.is(WATCHED) && !entry.is(PAUSED | READY) && events & (READABLE | BROKEN) != 0 {
+        let is_told = entry.is(WATCHED) && events & (READABLE | BROKEN) != 0;
+        if is_told && entry.is(PAUSED) {
+            // It would be reported again and again.
+            entry.flags |= MUTED;
+            self.unregister(slot);
+        } else if is_told && !entry.is(READY) {
             entry.flags |= READY;
             let (token, once) = (entry.watch_token(), entry.is(ONCE));
             self.push_of(slot, READY, token, Outcome::Ready);
@@ -305,7 +311,7 @@ impl EpollDriver {
 #[inline]
 fn wanted(flags: u32) -> u32 {
     let mut events = 0;
-    if flags & WATCHED != 0 && flags & PAUSED == 0 {
+    if flags & WATCHED != 0 && flags & MUTED == 0 {
         events |= READABLE;
         // With a parked send as well the one shot is kept by the flags alone: the kernel's would end both.
         if flags & (ONCE | PARKED) == ONCE {
@@ -382,10 +388,11 @@ impl Driver for EpollDriver {
             return;
         }
         entry.flags ^= PAUSED;
-        if !reading {
-            self.unregister(slot);
-        } else if self.register(slot).is_err() {
-            self.end_watch(slot);
+        if reading && entry.is(MUTED) {
+            entry.flags &= !MUTED;
+            if self.register(slot).is_err() {
+                self.end_watch(slot);
+            }
         }
     }
 

@@ -26,6 +26,8 @@ pub(super) const SENDING: u32 = 1 << 8;
 pub(super) const PARKED: u32 = 1 << 9;
 /// A shutdown's completion is queued.
 pub(super) const SHUTTING: u32 = 1 << 10;
+/// Bytes came while it was paused, so the kernel was told not to report them. Most pauses end before that.
+pub(super) const MUTED: u32 = 1 << 11;
 /// While any of these is set the slot must not be closed or given out.
 pub(super) const IN_FLIGHT: u32 = WATCHED | READY | ENDING | RECEIVING | SENDING | SHUTTING;
 

@@ -1,6 +1,6 @@
 //! Delivery: live offers while caught up, pulls from the log when not.
 
-use super::super::{Counter, Effect, Effects};
+use super::super::{Counter, DeliveryId, Effect, Effects};
 use super::record;
 use super::state::{InFlight, LoggedAt, Offer, Purpose, Session, State, flag};
 use crate::base::clock::Now;
@@ -25,7 +25,14 @@ impl Session {
         if !self.has_room() {
             return Offer::Full;
         }
-        Offer::Send(self.launch(message, qos, None, None, effects))
+        let delivery = self.launch(message, qos, None, None, effects);
+        self.launched(delivery)
+    }
+
+    /// Whether what was just launched may be sent, or waits for what is being committed.
+    fn launched(&self, delivery: DeliveryId) -> Offer {
+        let waits = self.in_flight(delivery).is_some_and(|flight| flight.state == super::Flight::Committing);
+        if waits { Offer::AfterCommit } else { Offer::Send(delivery) }
     }
 
     /// Whether a message that is not logged is dropped at this QoS: all that is owed a session that lasts is logged, so
@@ -149,13 +156,13 @@ impl Session {
             return Offer::SendOnce;
         }
         let delivery = self.launch(message, qos, Some(at), Some(place), effects);
-        let waits = self.in_flight(delivery).is_some_and(|flight| flight.state == super::Flight::Committing);
+        let offer = self.launched(delivery);
         self.commit_flight(delivery, effects);
-        if waits { Offer::AfterCommit } else { Offer::Send(delivery) }
+        offer
     }
 
     /// Durable point (1), for a flight that has to wait for it.
-    pub(in crate::session) fn commit_flight(&mut self, delivery: super::super::DeliveryId, effects: &mut Effects) {
+    pub(in crate::session) fn commit_flight(&mut self, delivery: DeliveryId, effects: &mut Effects) {
         let Some(flight) = self.in_flight(delivery) else { return };
         if flight.state != super::Flight::Committing || !flight.is_recorded() {
             return;
@@ -324,7 +331,7 @@ impl Session {
         if qos > Qos::AtMostOnce && !self.has_room() {
             return false;
         }
-        if !self.note_live(&message.topic) {
+        if !self.note_live(message, qos) {
             effects.count(Counter::RetainedUnnoted);
         }
         let place = (entry.epoch, entry.offset);

@@ -7,7 +7,7 @@ use super::bytes::{ReadSession, Reader, Write, WriteSession};
 use super::cursor::Positions;
 use super::own_position::{Missing, PollWish, Polling, Streaming};
 use super::protocol::Protocol;
-use super::retained::{Pending, Replay};
+use super::retained::{Note, Pending, Replay};
 use super::shared::Claiming;
 use super::state::{
     Extra, Flight, InFlight, Link, PendingFilters, PendingPublish, Received, Session, State, Welcome, Work,
@@ -154,7 +154,11 @@ fn freeze_extra(out: &mut Vec<u8>, extra: &Extra) {
             out.flag(pending.resumed);
         }
         out.count(replay.notes.len());
-        replay.notes.iter().for_each(|topic| out.text(topic));
+        for note in &replay.notes {
+            out.text(&note.topic);
+            out.flag(note.in_order);
+            out.u64(note.created_ms);
+        }
         out.flag(replay.reading);
         out.flag(replay.is_outdated);
         out.flag(replay.recorded);
@@ -223,7 +227,10 @@ fn thaw_replay(reader: &mut Reader<'_>) -> Option<Replay> {
     let filters = reader.list(|reader| {
         Some(Pending { filter: reader.text()?.into(), after: reader.text()?.into(), resumed: reader.flag()? })
     })?;
-    let notes = reader.list(|reader| reader.text().map(Arc::from))?;
+    let notes = reader.list(|reader| {
+        let (topic, in_order, created_ms) = (reader.text()?.into(), reader.flag()?, reader.u64()?);
+        Some(Note { topic, in_order, created_ms })
+    })?;
     let (reading, is_outdated, recorded) = (reader.flag()?, reader.flag()?, reader.flag()?);
     Some(Replay { filters: filters.into(), notes: notes.into(), reading, is_outdated, recorded })
 }

@@ -24,14 +24,24 @@ use std::sync::Arc;
 pub(in crate::session) struct Replay {
     /// By filter, the first one under way. At most one a subscription.
     pub filters: VecDeque<Pending>,
-    /// Topics of which live messages came meanwhile.
-    pub notes: VecDeque<Arc<str>>,
+    /// Topics of which live messages came meanwhile, each once.
+    pub notes: VecDeque<Note>,
     /// A read is under way.
     pub reading: bool,
     /// What it finds may be older than a subscription that has been made since, so it is read again.
     pub is_outdated: bool,
     /// The store has a record of it.
     pub recorded: bool,
+}
+
+/// What is known of the live messages of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::session) struct Note {
+    pub topic: Arc<str>,
+    /// One came, or will, at QoS 1 or 2.
+    pub in_order: bool,
+    /// When the latest was made, in wall-clock milliseconds.
+    pub created_ms: u64,
 }
 
 /// One filter's part.
@@ -57,19 +67,24 @@ impl Session {
         self.extra.as_ref().is_some_and(|extra| extra.replay.is_some())
     }
 
-    /// A live message of this topic has come to the session: an older retained one must not follow it. False: the
-    /// oldest note had to go for it.
-    pub fn note_live(&mut self, topic: &Arc<str>) -> bool {
+    /// A live message has come to the session at this effective QoS: an older retained one must not follow it. False:
+    /// the oldest note had to go for it.
+    pub fn note_live(&mut self, message: &Message, qos: Qos) -> bool {
+        let (topic, created_ms, in_order) = (&message.topic, message.created_ms, qos > Qos::AtMostOnce);
         let Some(replay) = self.replay_mut() else { return true };
         let is_done = |pending: &Pending| **topic <= *pending.after || !matches(&pending.filter, topic);
-        if replay.filters.iter().all(is_done) || replay.notes.contains(topic) {
+        if replay.filters.iter().all(is_done) {
+            return true;
+        }
+        if let Some(note) = replay.notes.iter_mut().find(|note| note.topic == *topic) {
+            (note.in_order, note.created_ms) = (note.in_order || in_order, note.created_ms.max(created_ms));
             return true;
         }
         let is_full = replay.notes.len() >= RETAINED_NOTES_MAX;
         if is_full {
             replay.notes.pop_front();
         }
-        replay.notes.push_back(Arc::clone(topic));
+        replay.notes.push_back(Note { topic: Arc::clone(topic), in_order, created_ms });
         !is_full
     }
 
@@ -78,7 +93,7 @@ impl Session {
     pub fn lose_live(&mut self, topic: Option<&str>) {
         let Some(replay) = self.replay_mut() else { return };
         let noted = replay.notes.len();
-        replay.notes.retain(|note| topic.is_some_and(|topic| **note != *topic));
+        replay.notes.retain(|note| topic.is_some_and(|topic| *note.topic != *topic));
         replay.is_outdated |= replay.reading && replay.notes.len() < noted;
     }
 
@@ -93,7 +108,7 @@ impl Session {
             replay.is_outdated |= replay.reading;
             replay.filters.retain(|pending| pending.filter != wanted.filter);
             // What came before this subscription says nothing about what is retained for it.
-            replay.notes.retain(|topic| !matches(&wanted.filter, topic));
+            replay.notes.retain(|note| !matches(&wanted.filter, &note.topic));
             replay.filters.push_back(Pending { filter: wanted.filter.clone(), after: "".into(), resumed: false });
         }
     }
@@ -194,7 +209,10 @@ impl Session {
         if is_own {
             return true;
         }
-        if replay.notes.contains(&message.topic) {
+        let note = replay.notes.iter().find(|note| note.topic == message.topic);
+        let is_overtaken = note.is_some_and(|note| note.in_order || note.created_ms > message.created_ms);
+        // A newer one whose live copy does not come, for the subscription was not confirmed yet, is not overtaken.
+        if is_overtaken || (note.is_some() && !self.drops_volatile(qos)) {
             effects.count(Counter::RetainedOvertaken);
         } else if is_expired(message, now) {
             effects.count(Counter::DroppedExpired);

@@ -87,9 +87,9 @@ impl Session {
         }
         self.last_delivery = id;
         let needs_commit = is_recorded(qos, at) && self.is_durable();
-        // What was logged goes out in its order, whatever its QoS.
-        let is_ordered = at.is_some_and(|at| !matches!(at, LoggedAt::Shared { .. }));
-        let waits = is_ordered && self.is_committing();
+        // What was logged goes out in its order, whatever its QoS, and what was not does not overtake it.
+        let is_ordered = !matches!(at, Some(LoggedAt::Shared { .. }));
+        let waits = is_ordered && self.is_durable() && self.is_committing();
         let state = if needs_commit || waits { Flight::Committing } else { Flight::Sent };
         let delivery = DeliveryId(id);
         let work = self.work(effects);

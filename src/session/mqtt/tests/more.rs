@@ -49,7 +49,7 @@ fn a_live_message_that_was_dropped_comes_as_the_retained_one_although_an_earlier
         shard.seen()
     };
     shard.call(|session, _, _| {
-        assert!(session.note_live(&older.topic));
+        assert!(session.note_live(&older, Qos::AtMostOnce));
         session.lose_live(Some("b"));
         session.lose_live(Some("a"));
     });
@@ -57,8 +57,39 @@ fn a_live_message_that_was_dropped_comes_as_the_retained_one_although_an_earlier
     assert_eq!(shard.reads.len(), 1, "it is read again");
     assert_eq!(answer(&mut shard, &newer), ["RETAINED a q0"]);
     shard.subscribe("a", Qos::ExactlyOnce);
-    shard.call(|session, _, _| assert!(session.note_live(&newer.topic)));
+    shard.call(|session, _, _| assert!(session.note_live(&newer, Qos::AtMostOnce)));
     assert_eq!(answer(&mut shard, &newer), [""; 0], "it came live");
+}
+
+/// It was published just before the subscription was confirmed, so that its live copy is dropped without a word.
+#[test]
+fn a_retained_message_of_qos2_comes_although_an_older_live_one_of_qos0_did() {
+    let mut shard = Shard::new(Version::V5);
+    shard.connect(60, false);
+    shard.hold_reads = true;
+    let made = |qos: Qos, created_ms: u64| {
+        Arc::new(Message { topic: "a".into(), created_ms, ..(*message("kept", qos)).clone() })
+    };
+    let mut told = |kept: &Arc<Message>, live: &Message, live_qos: Qos| {
+        shard.subscribe("a", Qos::ExactlyOnce);
+        shard.call(|session, _, _| assert!(session.note_live(live, live_qos)));
+        let (filter, after) = shard.reads.remove(0);
+        shard.call(|session, now, effects| {
+            session.on_retained_read(&filter, &after, &[Arc::clone(kept)], None, now, effects);
+        });
+        let seen = shard.seen();
+        shard.flush();
+        [seen, shard.seen()].concat()
+    };
+    assert_eq!(told(&made(Qos::ExactlyOnce, 5), &made(Qos::AtMostOnce, 6), Qos::AtMostOnce), [""; 0], "it is older");
+    assert_eq!(
+        told(&made(Qos::ExactlyOnce, 5), &made(Qos::ExactlyOnce, 4), Qos::ExactlyOnce),
+        [""; 0],
+        "it comes live"
+    );
+    assert_eq!(told(&made(Qos::AtLeastOnce, 5), &made(Qos::AtMostOnce, 4), Qos::AtMostOnce), [""; 0], "it comes live");
+    let seen = told(&made(Qos::ExactlyOnce, 5), &made(Qos::AtMostOnce, 4), Qos::AtMostOnce);
+    assert!(seen.iter().any(|seen| *seen == "PUBLISH 1 a q2"), "its live copy is dropped: {seen:?}");
 }
 
 #[test]
