@@ -1,9 +1,12 @@
 //! One node in virtual time: its shards over the simulated network, its log driven by hand, no thread and no socket.
 
+#[path = "node/asked.rs"]
+mod asked;
+
 use crate::client::{Client, Hello};
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
-use kittiwake::auth::{self, Introduction, KeySet, Rules, UserTemplate};
+use kittiwake::auth::{self, KeySet, Rules, UserTemplate};
 use kittiwake::base::hash::KeyedHash;
 use kittiwake::base::ids::{AppId, PushId, Qos, ShardId};
 use kittiwake::base::message::{Message, StreamKey};
@@ -11,7 +14,7 @@ use kittiwake::io::probe::Choice;
 use kittiwake::io::sim::{Faults, SimDriver, SimNet};
 use kittiwake::shard::command::{
     AppWatch, CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, HistoryPage, HistoryQuery, Notice,
-    Place, Present, Push, Pushed, Question, QuestionToken, ShardStats, Shown, Story, Target, UserState, Watch,
+    Place, Present, Push, Pushed, Question, ShardStats, Shown, Target, UserState, Watch,
 };
 use kittiwake::shard::handle::Handle;
 use kittiwake::shard::launch::{Assembly, LogMail, Seat, Shard};
@@ -231,45 +234,6 @@ impl Node {
             self.handle().verdict(token, verdict);
         };
         plane.questions.try_iter().map(answer).count() > 0
-    }
-
-    /// What was told of single connections since the last time.
-    pub fn stories(&self) -> Vec<Story> {
-        let stories = self.notices().into_iter().filter_map(|notice| match notice {
-            Notice::Story(story) => Some(*story),
-            _ => None,
-        });
-        stories.collect()
-    }
-
-    /// Devices that somebody is asked about, and has not answered yet.
-    pub fn introductions(&self) -> Vec<(QuestionToken, Introduction)> {
-        let plane = self.0.plane.borrow();
-        let asked = plane.questions.try_iter().filter_map(|Question { token, shown }| match shown {
-            Shown::Device(who) => Some((token, *who)),
-            Shown::Token(_) => None,
-        });
-        asked.collect()
-    }
-
-    /// Sends a canary through every shard and the log.
-    pub fn send_canary(&self) -> CommandToken {
-        let token = self.token();
-        self.handle().canary(token).expect("there is room for a question");
-        self.run();
-        token
-    }
-
-    /// Those that have come through.
-    pub fn canaries(&self, token: CommandToken) -> Vec<bool> {
-        self.run();
-        let mut plane = self.0.plane.borrow_mut();
-        plane.hear();
-        let come = plane.heard.iter().filter_map(|event| match event {
-            Event::Canary { token: other, is_well } if *other == token => Some(*is_well),
-            _ => None,
-        });
-        come.collect()
     }
 
     /// Nothing is committed from now on.
