@@ -165,7 +165,7 @@ fn bad_usage_is_one_line_and_exits_with_2() {
 fn without_a_command_the_line_names_the_commands() {
     assert_eq!(
         failure(kittiwake(&[]), 2),
-        "no command; allowed: serve, push, sub, token, doctor (see kittiwake --help)"
+        "no command; allowed: serve, push, sub, token, key, doctor (see kittiwake --help)"
     );
 }
 

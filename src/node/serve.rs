@@ -302,7 +302,7 @@ async fn until_drained(
             return Err(Failure::Runtime("the data plane ended by itself".to_owned()));
         }
     };
-    info!("{name}: closing connections; another signal stops at once");
+    info!("{name}: closing connections; a second signal stops at once");
     supervisor.stopping(config.drain_timeout);
     // Telling a shard may wait for room in its mailbox; a signal or the timeout must not wait with it.
     let draining = Arc::clone(control);
