@@ -258,12 +258,12 @@ pub struct Story {
     /// How it ended badly; none: it is followed, and this happened.
     pub why: Option<&'static str>,
     /// Oldest first, as far as they are still known.
-    pub events: Vec<Happened>,
+    pub events: Vec<Noted>,
 }
 
 /// Something, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Happened {
+pub struct Noted {
     /// Milliseconds since 1970-01-01 UTC.
     pub at_ms: u64,
     /// What.

@@ -4,7 +4,7 @@
 //! nothing is noted per message. When a connection ends in an error its own entries are picked out and told, a bounded number
 //! of times a second. While an operator follows a user, an address or an app, what happens to those is told at once.
 
-use super::command::{Follow, Happened, Notice, Story, What};
+use super::command::{Follow, Noted, Notice, Story, What};
 use super::gateway::{Core, Gateway};
 use crate::base::clock::Now;
 use crate::base::ids::ConnectionId;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Diary {
-    ring: VecDeque<(ConnectionId, Happened)>,
+    ring: VecDeque<(ConnectionId, Noted)>,
     followed: Arc<[Follow]>,
     /// The second that stories are counted in, and how many it has had.
     second: u64,
@@ -40,7 +40,7 @@ impl Diary {
         self.ring.len()
     }
 
-    fn note(&mut self, id: ConnectionId, happened: Happened) {
+    fn note(&mut self, id: ConnectionId, happened: Noted) {
         if self.ring.len() == DIARY_ENTRIES_MAX {
             self.ring.pop_front();
         }
@@ -48,7 +48,7 @@ impl Diary {
     }
 
     /// All that is still known of a connection. A place in the table is another connection's with another generation.
-    fn of(&self, id: ConnectionId) -> Vec<Happened> {
+    fn of(&self, id: ConnectionId) -> Vec<Noted> {
         self.ring.iter().filter(|(other, _)| *other == id).map(|(_, happened)| *happened).collect()
     }
 
@@ -66,7 +66,7 @@ impl Diary {
 impl Gateway {
     /// Something happened to a connection.
     pub(super) fn note<D: Driver>(&mut self, core: &Core<D>, id: ConnectionId, what: What) {
-        let happened = Happened { at_ms: core.now().wall_ms, what };
+        let happened = Noted { at_ms: core.now().wall_ms, what };
         self.diary.note(id, happened);
         if !self.diary.followed.is_empty() {
             self.tell_followed(core, id, happened);
@@ -107,7 +107,7 @@ impl Gateway {
         self.tell_notice(story);
     }
 
-    fn tell_followed<D: Driver>(&mut self, core: &Core<D>, id: ConnectionId, happened: Happened) {
+    fn tell_followed<D: Driver>(&mut self, core: &Core<D>, id: ConnectionId, happened: Noted) {
         let wall_ms = core.now().wall_ms;
         if self.diary.followed.iter().all(|follow| follow.until_ms <= wall_ms) {
             return self.diary.followed = Arc::default();
@@ -129,7 +129,7 @@ impl Gateway {
         core: &Core<D>,
         id: ConnectionId,
         why: Option<&'static str>,
-        events: Vec<Happened>,
+        events: Vec<Noted>,
     ) -> Story {
         let session = core.tag(id).and_then(|tag| self.session_of(id, tag)).and_then(|id| self.directory.get(id));
         Story {
@@ -158,8 +158,8 @@ mod tests {
         ConnectionId { index, generation }
     }
 
-    fn happened(at_ms: u64) -> Happened {
-        Happened { at_ms, what: What::Accepted }
+    fn happened(at_ms: u64) -> Noted {
+        Noted { at_ms, what: What::Accepted }
     }
 
     #[test]
