@@ -119,6 +119,14 @@ pub const RING_SLOTS_MAX: usize = 20_000;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// After a close was asked for, the peer has this long to take what is still in its outbox.
 pub const LINGER: Duration = Duration::from_secs(5);
+/// What a shard remembers of what happened to connections: some 300 KiB. Full: the oldest goes.
+pub const DIARY_ENTRIES_MAX: usize = 8_192;
+/// Connections of a shard that ended badly whose story is told in a second. More: they are counted.
+pub const STORIES_PER_SECOND_MAX: u32 = 10;
+/// Stories that wait to be written to the log. A further one is counted and left out.
+pub const STORIES_MAX: usize = 1_024;
+/// Connections that have not said who they are hold up a drain for this long.
+pub const DRAIN_GUESTS: Duration = Duration::from_secs(1);
 /// Keep alive 0 still ends after this long without a byte.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
@@ -242,6 +250,12 @@ pub const AUTH_LEEWAY: Duration = Duration::from_secs(5);
 pub const AUTH_QUESTIONS_MAX: usize = 8_192;
 /// Threads that check tokens. The cores belong to the shards; one checks some 20,000 tokens a second (an estimate).
 pub const AUTH_THREADS: usize = 2;
+/// Bytes of a backend's answer about a device; a longer one lets nobody in.
+pub const AUTH_HOOK_ANSWER_BYTES_MAX: usize = 64 << 10;
+/// Answers of a backend about devices that are remembered. Full: the older half goes.
+pub const AUTH_HOOK_REMEMBERED_MAX: usize = 65_536;
+/// Largest `auth.in_flight`: each is a connection to the backend.
+pub const AUTH_HOOK_IN_FLIGHT_MAX: usize = 1_024;
 /// How often files with keys are looked at for changes.
 pub const AUTH_RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 

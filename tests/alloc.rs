@@ -120,6 +120,7 @@ impl House {
             apps: vec!["default".into()],
             user: UserTemplate::default(),
             tokens: false,
+            hook: false,
             rights: Arc::default(),
             server_reference: None,
             sys_users: Vec::new(),

@@ -129,6 +129,7 @@ fn apply_installs_the_files_and_its_undo_file_restores_what_was_there() {
         "./etc/sysctl.d/90-kittiwake.conf.before-kittiwake",
         "./etc/systemd/system/kittiwake.service",
         "./etc/systemd/system/kittiwake.service.d/connections.conf",
+        "./etc/systemd/system/kittiwake.socket",
         // A larger value than is needed stays, in the file too.
         "net.core.somaxconn = 65535",
         "same",

@@ -77,8 +77,8 @@ undo() {
         [[ $path != *..* ]] || fail "$1: \`$line\` is not from us"
         case "$kind $path" in
             'write /proc/sys/'* | 'write /proc/irq/'*/smp_affinity_list | 'write /sys/class/net/'*/queues/rx-*/rps_*) ;;
-            'restore '*/90-kittiwake.conf | 'restore '*/kittiwake.service | 'restore '*/connections.conf | 'restore '*/kittiwake.nft) ;;
-            'remove '*/90-kittiwake.conf | 'remove '*/kittiwake.service | 'remove '*/connections.conf | 'remove '*/kittiwake.nft) ;;
+            'restore '*/90-kittiwake.conf | 'restore '*/kittiwake.service | 'restore '*/kittiwake.socket | 'restore '*/connections.conf | 'restore '*/kittiwake.nft) ;;
+            'remove '*/90-kittiwake.conf | 'remove '*/kittiwake.service | 'remove '*/kittiwake.socket | 'remove '*/connections.conf | 'remove '*/kittiwake.nft) ;;
             *) fail "$1: \`$line\` is not from us" ;;
         esac
         echo "$kind $path $value"

@@ -22,7 +22,8 @@ impl Figures {
     /// Asks every shard.
     pub(super) async fn read(control: &Control) -> Result<Self, Failure> {
         let shards = control.stats()?.wait(limits::STATS_TIMEOUT).await?;
-        let (api, store) = (control.own_stats().to_vec(), control.store_stats());
+        let (mut api, store) = (control.own_stats(), control.store_stats());
+        api.push(("resident_bytes", resident_bytes()));
         Ok(Self { draining: control.draining(), api, store, shards })
     }
 
@@ -35,6 +36,12 @@ impl Figures {
     pub(super) fn counters(&self) -> BTreeMap<&'static str, u64> {
         sum(self.shards.iter().map(|shard| &shard.counters))
     }
+}
+
+/// Bytes of the process that are in memory; 0 where the system does not say.
+fn resident_bytes() -> u64 {
+    let pages = || std::fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse::<u64>().ok();
+    pages().unwrap_or(0) * rustix::param::page_size() as u64
 }
 
 fn sum<'list>(lists: impl Iterator<Item = &'list List>) -> BTreeMap<&'static str, u64> {

@@ -22,15 +22,19 @@ pub(super) fn encode(figures: Figures) -> Result<String, fmt::Error> {
 }
 
 /// Figures whose names begin alike are one family: the beginning, the family, the label that takes the rest.
-const LABELLED: [(&str, &str, &str); 4] = [
+const LABELLED: [(&str, &str, &str); 6] = [
     ("published_qos", "publishes", "qos"),
     ("sent_qos", "deliveries", "qos"),
+    // Before the classes, whose names begin alike.
+    ("turns_ms", "turns_ms", ""),
+    ("turns_", "turns_by_length", "class"),
     ("dropped_", "dropped", "reason"),
     ("closed_", "connections_ended", "reason"),
 ];
 
 /// Figures of the API and the store that may also fall.
-const GAUGES: [&str; 9] = [
+const GAUGES: [&str; 10] = [
+    "resident_bytes",
     "commands_pending",
     "queue_depth",
     "seq",
@@ -59,7 +63,9 @@ impl Families {
         });
         let family = match labelled {
             Some((family, label, rest)) => {
-                labels.push((label, rest.to_owned()));
+                if !label.is_empty() {
+                    labels.push((label, rest.to_owned()));
+                }
                 family
             }
             None => name,
@@ -125,6 +131,11 @@ fn about(family: &str) -> String {
             "messages of QoS 2 that went back to their share group, because a session ended before it had them"
         }
         "share_gaps" => "times retention had taken messages of a topic before a share group read them",
+        "turns_by_length" => {
+            "turns by how long they took: at most so many milliseconds, and more than the class before"
+        }
+        "cpu_us" => "microseconds of a processor that the shard has taken",
+        "connections_failed" => "connections that ended because something was wrong",
         "draining" => "1 while the node closes its connections to stop",
         other => return other.replace('_', " "),
     };

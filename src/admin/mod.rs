@@ -1,16 +1,18 @@
 //! Owns: what operators and supervisors ask: health, readiness, figures, slow connections.
-//! In: HTTP requests. Out: replies made of the shards' answers; figures as messages on `$SYS`. Must not: change anything.
+//! In: HTTP requests. Out: replies made of the shards' answers; figures as messages on `$SYS`. Must not: change anything but what
+//! is told in the log.
 //! Invariants: health is never green while messages are lost: a store that cannot write or a shard that does not
 //! answer is a 503; figures are those of one moment per shard, never added up over time.
 
 mod connections;
 mod figures;
+mod following;
 mod metrics;
 pub mod sys;
 
 use crate::push::control::{Control, Failure};
 use crate::push::{Problem, json};
-use crate::shard::command::CommandError;
+use crate::shard::command::{CommandError, Follow};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
@@ -20,25 +22,30 @@ use axum::routing::get;
 use figures::Figures;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// What the handlers work with.
 struct Admin {
     control: Arc<Control>,
     /// Names of the apps; an app's id is its place.
     apps: Vec<String>,
+    /// Whose connections are followed.
+    followed: Mutex<Vec<Follow>>,
+    /// Milliseconds since 1970-01-01 UTC.
+    wall_ms: fn() -> u64,
 }
 
 /// Health, figures and connections.
-pub fn router(control: Arc<Control>, apps: Vec<String>) -> Router {
+pub fn router(control: Arc<Control>, apps: Vec<String>, wall_ms: fn() -> u64) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/v1/stats", get(stats))
+        .route("/v1/log", get(following::list).post(following::follow))
         .route("/v1/connections", get(connections::slowest))
         .route("/v1/connections/{id}", get(connections::one))
-        .with_state(Arc::new(Admin { control, apps }))
+        .with_state(Arc::new(Admin { control, apps, followed: Mutex::default(), wall_ms }))
 }
 
 #[derive(Serialize)]
@@ -58,16 +65,20 @@ async fn readyz(State(admin): State<Arc<Admin>>) -> Result<Response, Problem> {
     if admin.control.draining() {
         return Err(Failure::Refused(CommandError::Draining).into());
     }
-    check(&admin.control).await?;
+    // More than being alive: a message that was taken in now would come through.
+    flow(admin.control.check_flow().await)?;
     Ok(json(&Health { status: "ready", shards: admin.control.shards() }))
 }
 
 async fn check(control: &Control) -> Result<(), Problem> {
-    match control.check_health().await {
-        Ok(()) => Ok(()),
-        Err(Failure::TimedOut) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "a shard does not answer")),
-        Err(failure) => Err(failure.into()),
-    }
+    flow(control.check_health().await)
+}
+
+fn flow(result: Result<(), Failure>) -> Result<(), Problem> {
+    result.map_err(|failure| match failure {
+        Failure::TimedOut => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "a shard or the log does not answer"),
+        failure => failure.into(),
+    })
 }
 
 /// A list of named numbers, as a JSON object in the list's order.

@@ -6,6 +6,7 @@
 //! algorithm only and speaks for its own apps only; what a list of rights does not contain is refused.
 
 mod bans;
+mod hook;
 mod keys;
 mod rates;
 mod rights;
@@ -16,6 +17,7 @@ mod tests;
 mod token;
 
 pub use bans::{Author, Ban, BanRule, BanSet, Bans, By, NoRoom, Subject};
+pub use hook::{Introduction, answered};
 pub use keys::{Algorithm, Key, KeyApps, KeyError, KeySet};
 pub use rates::{Entry, Table, Weight};
 pub use rights::{Lists, NotAPattern, Pattern, Rights, Who};

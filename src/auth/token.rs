@@ -52,11 +52,15 @@ pub enum Fault {
     Claims,
     /// Its key may not speak for its app, or there is no such app.
     App,
+    /// Whoever was asked says no.
+    Denied,
+    /// Whoever was asked says nothing, or nothing that makes sense.
+    Unanswered,
 }
 
 impl Fault {
     /// All, in order: the index of each is its number.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Malformed,
         Self::Algorithm,
         Self::Key,
@@ -65,6 +69,8 @@ impl Fault {
         Self::NotYet,
         Self::Claims,
         Self::App,
+        Self::Denied,
+        Self::Unanswered,
     ];
 
     /// Its name in figures.
@@ -78,6 +84,8 @@ impl Fault {
             Self::NotYet => "token_not_yet",
             Self::Claims => "token_claims",
             Self::App => "token_app",
+            Self::Denied => "hook_denied",
+            Self::Unanswered => "hook_unanswered",
         }
     }
 }
@@ -109,7 +117,7 @@ enum Audience {
 }
 
 /// A claim that is there has to be one: `null` does not stand for no list at all, which would refuse nothing.
-fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+pub(super) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 

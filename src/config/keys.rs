@@ -135,7 +135,18 @@ pub const KEYS: &[Key] = &[
         Default::Text(""),
         "PEM file with the certificates that those of callers lead to; with one, nobody calls without a certificate",
     ),
-    key("api.keys", Kind::List, Default::List(&[]), "bearer keys of the API, each APPS:KEY with apps joined by + or *"),
+    key(
+        "api.keys",
+        Kind::List,
+        Default::List(&[]),
+        "keys of the API, each APPS:KEY with apps joined by + or *, as `kittiwake key` prints them: hashed, with scopes and addresses",
+    ),
+    key(
+        "api.allow",
+        Kind::List,
+        Default::List(&[]),
+        "addresses that the API answers, such as 10.0.0.0/8, whatever the key; none: all. Health is for everybody",
+    ),
     key(
         "api.push_rate",
         integer(0, limits::RATE_MAX as u64),
@@ -160,7 +171,13 @@ pub const KEYS: &[Key] = &[
         "node.drain_timeout",
         duration(SECOND, HOUR),
         Default::Duration(limits::DRAIN_TIMEOUT),
-        "how long a stop waits for connections to close",
+        "how long a stop may take; what is left of connections shortly before is cut off",
+    ),
+    key(
+        "node.drain_rate",
+        integer(0, 10_000_000),
+        Default::Integer(limits::DRAIN_RATE as u64),
+        "connections closed a second while the node stops, more where the time would not do; 0: as many as it can",
     ),
     key(
         "node.server_reference",
@@ -173,6 +190,18 @@ pub const KEYS: &[Key] = &[
         duration(SECOND, HOUR),
         Default::Duration(limits::SYS_INTERVAL),
         "how often the node's figures are published on `$SYS/#`",
+    ),
+    key(
+        "log.format",
+        Kind::Choice(&["human", "json"]),
+        Default::Text("human"),
+        "how lines of the log are written, to stderr",
+    ),
+    key(
+        "log.level",
+        Kind::Choice(&["error", "warn", "info", "debug"]),
+        Default::Text("info"),
+        "how much is logged; what happens to single connections is followed by `POST /v1/log`",
     ),
     key(
         "topics.history",
@@ -235,9 +264,39 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "auth.mode",
-        Kind::Choice(&["none", "jwt"]),
+        Kind::Choice(&["none", "jwt", "http"]),
         Default::Text("none"),
-        "how devices prove who they are; jwt: each shows a token, whose `sub` is its user",
+        "how devices prove who they are; jwt: each shows a token, whose `sub` is its user; http: auth.url is asked",
+    ),
+    key(
+        "auth.url",
+        Kind::Text,
+        Default::Text(""),
+        "in mode http: where what a device says of itself is posted as JSON, and who it is comes back",
+    ),
+    key(
+        "auth.timeout",
+        duration(Duration::from_millis(10), Duration::from_secs(60)),
+        Default::Duration(Duration::from_secs(5)),
+        "in mode http: who is not let in by then is not let in; below limits.handshake_timeout",
+    ),
+    key(
+        "auth.in_flight",
+        integer(1, limits::AUTH_HOOK_IN_FLIGHT_MAX as u64),
+        Default::Integer(64),
+        "in mode http: questions at a time; others wait, and when very many do, new ones are refused",
+    ),
+    key(
+        "auth.cache",
+        duration(Duration::ZERO, DAY),
+        Default::Duration(Duration::from_secs(60)),
+        "in mode http: how long a device that was let in is let in again without a question; 0s: never",
+    ),
+    key(
+        "auth.cache_denied",
+        duration(Duration::ZERO, HOUR),
+        Default::Duration(Duration::from_secs(5)),
+        "in mode http: how long one that was not let in is refused without a question; 0s: never",
     ),
     key(
         "auth.keys",

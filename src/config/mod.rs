@@ -16,11 +16,13 @@ mod webhook;
 
 use crate::auth::{Lists, Pattern, Rules, UserTemplate};
 use crate::base::ids::AppId;
+use crate::base::prefix::Prefix;
 use crate::io::probe::Choice;
 use crate::limits;
 use crate::push::ApiKey;
 use crate::shard::{Defence, Door, TlsUse, TopicRules};
 use crate::wire::http::{OriginError, Origins};
+use axum::http::Uri;
 use core::fmt;
 use core::time::Duration;
 use layers::{Values, one_line};
@@ -124,6 +126,8 @@ pub struct Config {
     pub api_keys: Vec<ApiKey>,
     /// Messages a second that each app may push; none: any.
     pub push_rate: Option<u32>,
+    /// From where it may be used; none: from anywhere.
+    pub api_allow: Vec<Prefix>,
     /// Shards; `None`: one per core.
     pub shards: Option<usize>,
     /// How shards wait on sockets.
@@ -132,8 +136,10 @@ pub struct Config {
     pub insecure: bool,
     /// Tenants, at least one; the first is `default`, which devices without a token belong to.
     pub apps: Vec<String>,
-    /// How long a stop waits for connections.
+    /// How long a stop may take.
     pub drain_timeout: Duration,
+    /// Connections closed a second meanwhile; none: as many as it can.
+    pub drain_rate: Option<usize>,
     /// Where MQTT 5 clients are sent while the node stops.
     pub server_reference: Option<Box<str>>,
     /// How often the node's figures are published on `$SYS`.
@@ -142,6 +148,10 @@ pub struct Config {
     pub sys_users: Vec<String>,
     /// Where messages are stored; none: in memory.
     pub data_dir: Option<PathBuf>,
+    /// Log lines are JSON.
+    pub log_json: bool,
+    /// The least important lines that are logged: error, warn, info or debug.
+    pub log_level: String,
     /// Go on with what is left of a store that has lost something.
     pub accept_loss: bool,
     /// What is kept and shown of topics.
@@ -152,6 +162,8 @@ pub struct Config {
     pub user_template: UserTemplate,
     /// How tokens are checked; none: nobody is asked for one.
     pub tokens: Option<Tokens>,
+    /// Who is asked who devices are; none: nobody.
+    pub hook: Option<Hook>,
     /// What devices may do.
     pub rights: Lists,
     /// Bounds.
@@ -167,6 +179,21 @@ pub struct Tokens {
     pub keys: TokenKeys,
     /// What tokens have to say.
     pub rules: Rules,
+}
+
+/// `auth.mode = "http"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// Where the question goes: an `http` or `https` address with a host.
+    pub url: Uri,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// Questions at a time.
+    pub in_flight: usize,
+    /// How long a good answer holds.
+    pub cache: Duration,
+    /// How long a refusal holds.
+    pub cache_denied: Duration,
 }
 
 /// What the command line of `serve` says; each is stronger than file and environment.
@@ -203,6 +230,11 @@ pub fn load(flags: &Flags, environment: impl IntoIterator<Item = (String, String
         })?),
     };
     parse(text.as_deref(), environment, flags)
+}
+
+/// Whether a text can be an entry of `api.keys` where there are these apps.
+pub fn check_api_key(entry: &str, apps: &[String]) -> Result<(), ConfigError> {
+    api_keys::parse(&[entry.to_owned()], apps).map(drop)
 }
 
 /// Lays defaults, file, environment and flags over each other and checks what comes out.
@@ -281,6 +313,7 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         doors,
         tls: tls::parse(values)?,
         api_keys: api_keys::parse(values.list("api.keys"), &apps)?,
+        api_allow: api_keys::networks("api.allow", values.list("api.allow"))?,
         origins: origins(values.list("edge.origins"))?,
         api_listen: address("api.listen (--api)", values.text("api.listen"))?,
         shards: whole(values, "node.shards"),
@@ -291,10 +324,13 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         },
         insecure: values.bool("node.insecure"),
         drain_timeout: values.duration("node.drain_timeout"),
+        drain_rate: whole(values, "node.drain_rate"),
         server_reference: server_reference(values.text("node.server_reference"))?,
         sys_interval: values.duration("node.sys_interval"),
         sys_users: values.list("auth.sys_users").to_vec(),
         data_dir: Some(values.text("store.data_dir")).filter(|text| !text.is_empty()).map(PathBuf::from),
+        log_json: values.text("log.format") == "json",
+        log_level: values.text("log.level").to_owned(),
         accept_loss: false,
         topics: topics::parse(
             values.list("topics.history"),
@@ -304,6 +340,7 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         webhook: webhook::parse(values, &apps)?,
         user_template: user_template(values.text("auth.user"))?,
         tokens: tokens(values, &apps)?,
+        hook: hook(values)?,
         rights: Lists { publish: patterns(values, "auth.publish")?, subscribe: patterns(values, "auth.subscribe")? },
         apps,
         limits,
@@ -380,7 +417,9 @@ fn tokens(values: &Values, apps: &[String]) -> Result<Option<Tokens>, ConfigErro
     let keys = token_keys::parse(values.list("auth.keys"), apps)?;
     match (values.text("auth.mode") == "jwt", keys.is_empty()) {
         (false, true) => Ok(None),
-        (false, false) => Err(ConfigError::new("auth.keys", "auth.mode is none, so nobody is asked", "auth.mode jwt")),
+        (false, false) => {
+            Err(ConfigError::new("auth.keys", "auth.mode is not jwt, so nobody is asked", "auth.mode jwt"))
+        }
         (true, true) => Err(ConfigError::new("auth.keys", "it is empty, so that no token is good", "at least one")),
         (true, false) => {
             let text = |name| Some(values.text(name)).filter(|text| !text.is_empty()).map(Into::into);
@@ -389,6 +428,29 @@ fn tokens(values: &Values, apps: &[String]) -> Result<Option<Tokens>, ConfigErro
             Ok(Some(Tokens { keys, rules }))
         }
     }
+}
+
+fn hook(values: &Values) -> Result<Option<Hook>, ConfigError> {
+    let text = values.text("auth.url");
+    let error = |wrong: &str| Err(ConfigError::new("auth.url", wrong, "http://HOST/PATH or https://HOST/PATH"));
+    match (values.text("auth.mode") == "http", text.is_empty()) {
+        (false, true) => return Ok(None),
+        (false, false) => return Err(ConfigError::new("auth.url", "nobody is asked", "auth.mode http")),
+        (true, true) => return error("it is empty, so that nobody can be asked"),
+        (true, false) => {}
+    }
+    let url = text.parse::<Uri>().ok().filter(|url| {
+        matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some_and(|host| !host.is_empty())
+    });
+    // It may hold a password: it is not repeated.
+    let Some(url) = url else { return error("it is no such address") };
+    Ok(Some(Hook {
+        url,
+        timeout: values.duration("auth.timeout"),
+        in_flight: size(values, "auth.in_flight"),
+        cache: values.duration("auth.cache"),
+        cache_denied: values.duration("auth.cache_denied"),
+    }))
 }
 
 fn patterns(values: &Values, name: &str) -> Result<Option<Box<[Pattern]>>, ConfigError> {
@@ -459,7 +521,7 @@ fn check_exposure(config: &Config) -> Result<(), ConfigError> {
         .edge_listen
         .iter()
         .zip(&config.doors)
-        .filter(|(_, door)| config.tokens.is_none() && !asks_for_certificates(config, door))
+        .filter(|(_, door)| config.tokens.is_none() && config.hook.is_none() && !asks_for_certificates(config, door))
         .map(|(address, _)| ("edge.listen (--listen)", address));
     let api = config.api_keys.is_empty().then_some(("api.listen (--api)", &config.api_listen));
     for (key, address) in edge.chain(api) {
@@ -470,7 +532,7 @@ fn check_exposure(config: &Config) -> Result<(), ConfigError> {
                 match key {
                     "api.listen (--api)" => "a loopback address, api.keys, or --insecure",
                     _ => {
-                        "a loopback address, auth.mode jwt, tls=true with tls.client_certificates required, or --insecure"
+                        "a loopback address, auth.mode jwt or http, tls=true with tls.client_certificates required, or --insecure"
                     }
                 },
             ));

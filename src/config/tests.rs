@@ -103,15 +103,15 @@ fn a_list_in_the_environment_is_separated_by_commas() {
 fn unknown_keys_are_errors_wherever_they_come_from() {
     assert_eq!(
         line_of(from_file("[api]\nport = 1")),
-        "api.port: there is no such key; allowed: api.listen, api.tls, api.client_ca, api.keys, api.push_rate",
+        "api.port: there is no such key; allowed: api.listen, api.tls, api.client_ca, api.keys, api.allow, api.push_rate",
     );
     assert_eq!(
         line_of(from_file("[nodes]")),
-        "nodes: there is no such key; allowed: [edge], [tls], [api], [node], [topics], [store], [events], [webhook], [auth], [limits]",
+        "nodes: there is no such key; allowed: [edge], [tls], [api], [node], [log], [topics], [store], [events], [webhook], [auth], [limits]",
     );
     assert_eq!(
         line_of(from_file("shards = 1")),
-        "shards: there is no such key; allowed: [edge], [tls], [api], [node], [topics], [store], [events], [webhook], [auth], [limits]",
+        "shards: there is no such key; allowed: [edge], [tls], [api], [node], [log], [topics], [store], [events], [webhook], [auth], [limits]",
     );
     assert_eq!(
         line_of(parse(None, environment(&[("KITTIWAKE_NODE_SHARD", "1")]), &flags())),
@@ -236,7 +236,7 @@ fn keys_of_tokens_are_read_from_the_list_and_from_files() {
         assert!(line.starts_with("auth.keys: entry 1: ") && !line.contains(&SECRET[1..]), "{line}");
     }
     let without_mode = format!("[auth]\nkeys = [{good}]").replace("+shop", "");
-    assert!(line_of(from_file(&without_mode)).starts_with("auth.keys: auth.mode is none"));
+    assert!(line_of(from_file(&without_mode)).starts_with("auth.keys: auth.mode is not jwt"));
 }
 
 #[test]
@@ -286,7 +286,7 @@ fn other_hosts_are_not_served_without_authentication() {
             line_of(parse(None, [], &flags)),
             format!(
                 "edge.listen (--listen): {listen} is reachable from other hosts and nobody is authenticated; \
-                 allowed: a loopback address, auth.mode jwt, tls=true with tls.client_certificates required, or --insecure"
+                 allowed: a loopback address, auth.mode jwt or http, tls=true with tls.client_certificates required, or --insecure"
             ),
         );
         assert!(parse(None, [], &Flags { insecure: true, ..flags }).is_ok());
@@ -361,6 +361,39 @@ fn keys_of_the_api_name_their_apps_and_no_error_repeats_a_secret() {
         keys(&format!("[{}]", entries.join(","))).is_ok()
     };
     assert!(many(limits::API_KEYS_MAX - 1) && many(limits::API_KEYS_MAX) && !many(limits::API_KEYS_MAX + 1));
+}
+
+#[test]
+fn keys_of_the_api_are_hashed_or_sign_and_say_what_they_are_good_for() {
+    let keys = |entry: &str| from_file(&format!("[node]\napps = [\"default\", \"shop\"]\n[api]\nkeys = [\"{entry}\"]"));
+    let hash = "0123456789abcdef".repeat(4);
+    for good in [
+        format!("*:sha256:{hash}"),
+        format!("default+shop/push+events@10.0.0.0/8+[2001:db8::]/32:sha256:{hash}"),
+        "shop@[::1]:hmac:backend-1:0123456789abcdef".to_owned(),
+        "*/read:0123456789abcdef".to_owned(),
+    ] {
+        assert_eq!(keys(&good).map(|config| config.api_keys.len()), Ok(1), "{good}");
+    }
+    for (wrong, why) in [
+        (format!("*:sha256:{}", &hash[1..]), "the hash of entry 1 is no SHA-256"),
+        (format!("*/pushes:sha256:{hash}"), "entry 1 is for `pushes`, which is no scope"),
+        (format!("*/:sha256:{hash}"), "entry 1 is for ``, which is no scope"),
+        (format!("*@10.0.0.0/40:sha256:{hash}"), "`10.0.0.0/40` is none"),
+        (format!("*@[::1:sha256:{hash}"), "entry 1 has no `:` between its apps and its key"),
+        ("*:hmac::0123456789abcdef".to_owned(), "entry 1 does not name its key with letters, digits, -, _ and ."),
+        ("*:hmac:a:0123456789".to_owned(), "the key of entry 1 is too short, too long, or has other characters"),
+    ] {
+        let line = line_of(keys(&wrong));
+        assert!(line.starts_with(&format!("api.keys: {why}; allowed: ")), "{line}");
+    }
+    let twice = format!("*:sha256:{hash}\", \"shop:sha256:{hash}");
+    assert!(line_of(keys(&twice)).contains("the key of entry 2 is there twice"));
+    let allow = |list: &str| from_file(&format!("[api]\nallow = [{list}]")).map(|config| config.api_allow.len());
+    assert_eq!(allow("\"10.0.0.0/8\", \"::1\""), Ok(2));
+    assert!(allow("\"localhost\"").is_err_and(|error| error.to_string().starts_with("api.allow: `localhost` is none")));
+    let many = |count: usize| allow(&vec!["\"10.0.0.1\""; count].join(",")).is_ok();
+    assert!(many(limits::API_NETWORKS_MAX) && !many(limits::API_NETWORKS_MAX + 1));
 }
 
 #[test]

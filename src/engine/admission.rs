@@ -69,11 +69,31 @@ impl Listener {
 impl<D: Driver, L, T: Transform> Core<D, L, T> {
     /// Listens and accepts. `shared`: other shards listen on the same address. Returns the address with its port.
     pub fn listen(&mut self, address: SocketAddr, shared: bool) -> io::Result<(ListenerId, SocketAddr)> {
+        let free = self.free_listener()?;
+        let (id, bound) = self.driver.listen(address, shared)?;
+        self.add_listener(free, id);
+        Ok((id, bound))
+    }
+
+    /// As [`Core::listen`], on a socket that listens already and that others may hold as well: closing it here closes
+    /// it for nobody else.
+    pub fn listen_on(&mut self, socket: Socket) -> io::Result<(ListenerId, SocketAddr)> {
+        let free = self.free_listener()?;
+        let (id, bound) = self.driver.adopt_listener(socket)?;
+        self.add_listener(free, id);
+        Ok((id, bound))
+    }
+
+    /// A place for one more; the place behind the last where none is free.
+    fn free_listener(&self) -> io::Result<Option<usize>> {
         let free = self.listeners.iter().position(|listener| !listener.is_open());
         if free.is_none() && self.listeners.len() >= LISTENERS_MAX {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
-        let (id, bound) = self.driver.listen(address, shared)?;
+        Ok(free)
+    }
+
+    fn add_listener(&mut self, free: Option<usize>, id: ListenerId) {
         let listener = Listener { id, accepting: Accepting::Yes, closing: false, lobby: VecDeque::new() };
         let number = free.unwrap_or(self.listeners.len());
         match free {
@@ -81,7 +101,6 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
             None => self.listeners.push(listener),
         }
         self.start_accepting(number);
-        Ok((id, bound))
     }
 
     /// Stops accepting for good and closes the listener; its connections stay. Sockets in its lobby are closed.

@@ -325,7 +325,14 @@ pub struct Totals {
     pub bytes_dropped: u64,
     /// Letters taken.
     pub letters: u64,
+    /// Turns by how long they took: at most as many milliseconds as [`TURN_MS`] says at the same place, the last longer.
+    pub turns_by_ms: [u64; TURN_MS.len() + 1],
+    /// All of them together, in milliseconds.
+    pub turns_ms: u64,
 }
+
+/// Bounds of the classes of turns.
+pub const TURN_MS: [u64; 7] = [0, 1, 2, 5, 10, 50, 200];
 
 /// What there is at a moment; all but listeners are 0 when everything is at rest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

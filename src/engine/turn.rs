@@ -3,7 +3,7 @@
 use super::mail::{Mailbox, Mailer, Post};
 use super::memory::Payloads;
 use super::table::{Purpose, key, parse};
-use super::{Core, Engine, Handler, MoreWork, Settings, Totals};
+use super::{Core, Engine, Handler, MoreWork, Settings, TURN_MS, Totals};
 use crate::base::block::BlockPool;
 use crate::base::ids::ConnectionId;
 use crate::base::slab::Slab;
@@ -89,7 +89,12 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
         let mut completions = core::mem::take(&mut self.completions);
         // Somebody may have used the core between two turns.
         let wait = if self.has_work() { Wait::No } else { self.wait };
+        // Who goes on at once reads the clock in a moment; only who is about to wait reads it for this.
+        let ended = if wait == Wait::No { None } else { self.core.driver.clock() };
         let polled = self.core.driver.poll(wait, TURN_COMPLETIONS_MAX, &mut completions);
+        if let Some(ended) = ended.or(polled.as_ref().ok().copied().filter(|_| wait == Wait::No)) {
+            self.core.totals.turn_took(ended.monotonic_ms.saturating_sub(self.core.now.monotonic_ms));
+        }
         self.core.mailbox.awake();
         self.core.totals.turns += 1;
         if let Ok(now) = polled {
@@ -166,6 +171,15 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
             Outcome::Installed(slot) => self.core.driver.close(slot),
             _ => {}
         }
+    }
+}
+
+impl Totals {
+    #[inline]
+    fn turn_took(&mut self, ms: u64) {
+        let class = TURN_MS.iter().position(|&most| ms <= most).unwrap_or(TURN_MS.len());
+        self.turns_by_ms[class] += 1;
+        self.turns_ms += ms;
     }
 }
 

@@ -18,6 +18,7 @@
 //! ```
 
 pub mod epoll;
+pub mod passed;
 pub mod probe;
 pub mod sim;
 mod socket;
@@ -250,6 +251,8 @@ pub fn now() -> Now {
 pub trait Driver {
     /// Binds and listens (backlog, `SO_REUSEADDR`, `SO_REUSEPORT` when `shared`, `TCP_NODELAY` inherited).
     fn listen(&mut self, address: SocketAddr, shared: bool) -> io::Result<(ListenerId, SocketAddr)>;
+    /// Listens on a socket that listens already, and that others may accept on as well.
+    fn adopt_listener(&mut self, listener: Socket) -> io::Result<(ListenerId, SocketAddr)>;
     /// Closes a listener whose accept has ended.
     fn close_listener(&mut self, listener: ListenerId);
     /// Queues an op.
@@ -269,6 +272,15 @@ pub trait Driver {
     fn set_reading(&mut self, slot: Slot, reading: bool);
     /// Wakes this driver's `poll` from any thread. Cheap to clone.
     fn waker(&self) -> Waker;
+    /// What this driver's thread, which calls this, has taken of a processor, in microseconds: how busy its loop is. A
+    /// simulated one takes nothing.
+    fn cpu_us(&self) -> u64 {
+        0
+    }
+    /// The clock between two polls, for who is about to wait: how long a turn took. None where time stands still then.
+    fn clock(&self) -> Option<Now> {
+        None
+    }
     /// Slots open at the moment, guests included.
     fn slots_open(&self) -> usize;
     /// `"io_uring"`, `"epoll"` or `"sim"`.

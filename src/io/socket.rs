@@ -27,6 +27,12 @@ pub(super) fn listener(address: SocketAddr, shared: bool) -> io::Result<(OwnedFd
     Ok((OwnedFd::from(socket), bound))
 }
 
+/// Where a socket is bound.
+pub(super) fn local_address(fd: &OwnedFd) -> io::Result<SocketAddr> {
+    let address = SockRef::from(fd).local_addr()?;
+    address.as_socket().ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
+}
+
 /// A connection on its way: writable, or in error, once it is decided.
 pub(super) fn connect(local: Option<SocketAddr>, remote: SocketAddr) -> io::Result<OwnedFd> {
     let socket = stream_socket(remote)?;
@@ -108,7 +114,7 @@ fn stream_socket(address: SocketAddr) -> io::Result<socket2::Socket> {
     socket2::Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))
 }
 
-fn set_peer_options(socket: &socket2::Socket) -> io::Result<()> {
+pub(super) fn set_peer_options(socket: &socket2::Socket) -> io::Result<()> {
     // Every turn flushes a connection once, with all it has: there is nothing to wait for.
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;

@@ -36,6 +36,14 @@ pub const API_KEY_BYTES_MAX: usize = 256;
 pub const API_KEY_BYTES_MIN: usize = 16;
 /// API keys of a node. Each request is compared with all of them.
 pub const API_KEYS_MAX: usize = 256;
+/// How far the time of a signed request may be from this machine's: clocks that are set by a network differ by less.
+pub const API_SIGNATURE_LEEWAY: Duration = Duration::from_secs(30);
+/// Signatures that are remembered, each for as long as it would be good: some 2,000 a second. Full: 429.
+pub const API_SIGNATURES_REMEMBERED_MAX: usize = 1 << 18;
+/// Bytes of what tells equal signed requests of one second apart.
+pub const API_NONCE_BYTES_MAX: usize = 64;
+/// Networks of one list of addresses. Each request is compared with all of them.
+pub const API_NETWORKS_MAX: usize = 64;
 /// A request's head, or the next one of a connection that is kept, must have arrived after this long.
 pub const API_HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of a request's head over HTTP/2.
@@ -100,6 +108,12 @@ pub const RETRY_AFTER_SECONDS: u32 = 1;
 /// A shard that has not answered a question for its figures after this long counts as not working. A turn is
 /// bounded to milliseconds, so this is far beyond a busy one.
 pub const STATS_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longer than a canary takes through a log that is merely busy, and shorter than supervisors wait for an answer.
+pub const CANARY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Users, apps and addresses that are followed in the log. Full: 429.
+pub const FOLLOWED_MAX: usize = 16;
+/// Longest time for which somebody is followed.
+pub const FOLLOW_FOR_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// Slowest connections that are listed when nobody says how many.
 pub const SLOWEST_DEFAULT: usize = 20;
 /// Slowest connections that are listed at most; more: 400.
@@ -117,8 +131,20 @@ pub const CONTROL_THREADS: usize = 2;
 pub const NODE_CONNECTIONS_MAX: usize = 100_000_000;
 /// Tenants of a node.
 pub const APPS_MAX: usize = 1_024;
+/// How long a supervisor waits to hear that messages flow, in the unit of `tuning/`: some canaries that are lost in a storm
+/// are no reason to cut everybody off.
+pub const WATCHDOG: Duration = Duration::from_secs(60);
+/// Sockets that the process takes over from whoever started it; more: it does not start.
+pub const PASSED_SOCKETS_MAX: u32 = 64;
+/// Between two looks whether another process has let go of the data directory.
+pub const HAND_OVER_RETRY: Duration = Duration::from_millis(50);
 /// Default of `node.drain_timeout`.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// What of it is left to what comes after the shards have drained, at most: requests under way, the log's last commits, and
+/// the kernel, which takes some 4 µs to close each connection that was cut.
+pub const DRAIN_END: Duration = Duration::from_secs(6);
+/// Default of `node.drain_rate`: other nodes take them in as they come, a quarter of what one core accepts.
+pub const DRAIN_RATE: usize = 20_000;
 /// Requests in flight have this long to end after the shards have drained.
 pub const API_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// File descriptors kept for everything that is not an edge connection: API, store, libraries.

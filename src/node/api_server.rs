@@ -2,7 +2,9 @@
 
 use super::listener::{Bounded, Connection};
 use crate::limits;
+use crate::push::Peer;
 use axum::Router;
+use axum::extract::Request;
 use axum::serve::Listener;
 use core::time::Duration;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -11,9 +13,11 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
 
 /// What an HTTP/2 connection begins with (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -29,22 +33,22 @@ pub(super) async fn serve(
 ) {
     let graceful = GracefulShutdown::new();
     loop {
-        let (connection, _peer) = tokio::select! {
+        let (connection, peer) = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = &mut stopped => break,
         };
         let (router, watcher) = (router.clone(), graceful.watcher());
         let secure = tls.borrow().clone();
         match secure {
-            None => tokio::spawn(serve_one(connection, router, watcher)),
-            Some(secure) => tokio::spawn(serve_secured(connection, secure, router, watcher)),
+            None => tokio::spawn(serve_one(connection, peer.ip(), router, watcher)),
+            Some(secure) => tokio::spawn(serve_secured(connection, peer.ip(), secure, router, watcher)),
         };
     }
     drop(listener);
     graceful.shutdown().await;
 }
 
-async fn serve_one(connection: Connection, router: Router, watcher: Watcher) {
+async fn serve_one(connection: Connection, peer: IpAddr, router: Router, watcher: Watcher) {
     // Small answers must not wait for more; a socket that is gone says so when it is read.
     let _gone = connection.stream().set_nodelay(true);
     match tokio::time::timeout(limits::API_HEAD_TIMEOUT, has_begun(&connection)).await {
@@ -53,21 +57,37 @@ async fn serve_one(connection: Connection, router: Router, watcher: Watcher) {
         Ok(Ok(false) | Err(_)) | Err(_) => return,
     }
     let builder = builder();
-    let served = builder.serve_connection(TokioIo::new(connection), TowerToHyperService::new(router));
+    let service = TowerToHyperService::new(router.map_request(coming_from(peer)));
+    let served = builder.serve_connection(TokioIo::new(connection), service);
     // How a connection ends is its peer's affair; each request was answered or cut with it.
     let _ended = watcher.watch(served).await;
 }
 
 /// Within TLS the protocol is agreed on with it.
-async fn serve_secured(connection: Connection, secure: Arc<ServerConfig>, router: Router, watcher: Watcher) {
+async fn serve_secured(
+    connection: Connection,
+    peer: IpAddr,
+    secure: Arc<ServerConfig>,
+    router: Router,
+    watcher: Watcher,
+) {
     let _gone = connection.stream().set_nodelay(true);
     let handshake = TlsAcceptor::from(secure).accept(connection);
     // Who does not finish in time, or breaks the rules, has nothing to be told over HTTP.
     let Ok(Ok(stream)) = tokio::time::timeout(limits::API_HEAD_TIMEOUT, handshake).await else { return };
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let builder = if is_http2 { builder().http2_only() } else { builder().http1_only() };
-    let served = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let service = TowerToHyperService::new(router.map_request(coming_from(peer)));
+    let served = builder.serve_connection(TokioIo::new(stream), service);
     let _ended = watcher.watch(served).await;
+}
+
+/// Has requests say from where they come.
+fn coming_from<B>(peer: IpAddr) -> impl Fn(Request<B>) -> Request<B> + Clone {
+    move |mut request| {
+        request.extensions_mut().insert(Peer(peer));
+        request
+    }
 }
 
 /// Whether enough bytes are there to tell the protocol; false: the peer has hung up.

@@ -27,6 +27,8 @@ enum Command {
     Sub(SubArguments),
     /// Sign a token that a device can show.
     Token(TokenArguments),
+    /// Draw a key for the API: print it once, and the entry of `api.keys` that knows it by its hash.
+    Key(KeyArguments),
     /// Check this machine for a number of connections: each limit, what to set, why.
     Doctor(DoctorArguments),
 }
@@ -160,6 +162,23 @@ pub(super) struct TokenArguments {
     pub(super) key_id: Option<String>,
 }
 
+/// What key was asked for.
+#[derive(Args)]
+pub(super) struct KeyArguments {
+    /// The apps it may speak for; may be given more than once. None: all of them, and the node as a whole.
+    #[arg(long = "app", value_name = "A")]
+    pub(super) apps: Vec<String>,
+    /// push, read, events or admin; may be given more than once. None: all of them.
+    #[arg(long = "scope", value_name = "S")]
+    pub(super) scopes: Vec<String>,
+    /// An address or a prefix such as 10.0.0.0/8 that it is good from; may be given more than once. None: anywhere.
+    #[arg(long = "from", value_name = "NETWORK")]
+    pub(super) from: Vec<String>,
+    /// A key of this name that signs requests and is never sent. It stands in the configuration as it is.
+    #[arg(long, value_name = "NAME")]
+    pub(super) sign: Option<String>,
+}
+
 fn duration_argument(text: &str) -> Result<core::time::Duration, String> {
     parse_duration(text).ok_or_else(|| "allowed: a number with ms, s, m, h or d".to_owned())
 }
@@ -183,6 +202,7 @@ pub fn run(give_back: fn()) -> ExitCode {
         Command::Push(push) => super::push_client::run(&push),
         Command::Sub(sub) => super::sub::run(&sub),
         Command::Token(token) => self::token(token),
+        Command::Key(key) => super::key::run(&key),
         Command::Doctor(doctor) => super::doctor::run(&doctor),
     };
     match result {

@@ -4,11 +4,15 @@ use super::capacity::Capacity;
 use crate::auth::{Lists, Rights};
 use crate::base::ids::AppId;
 use crate::config::Config;
+use crate::limits::DRAIN_END;
 use crate::push::Gateway;
-use crate::shard::command::{BanCommand, CommandError, CommandToken, ConnectionQuery, HistoryQuery, Push, Watch};
+use crate::shard::command::{
+    BanCommand, CommandError, CommandToken, ConnectionQuery, Follow, HistoryQuery, Push, Watch,
+};
 use crate::shard::{Handle, Limits, Settings};
 use crate::store::{Request, RequestToken, StoreError};
 use crate::wire::tls;
+use core::time::Duration;
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::io;
 use std::sync::Arc;
@@ -31,6 +35,7 @@ pub(super) fn settings(
         server_reference: config.server_reference.clone(),
         user: config.user_template.clone(),
         tokens: config.tokens.is_some(),
+        hook: config.hook.is_some(),
         rights: Arc::new(Rights { node: Arc::new(config.rights.clone()), own: Lists::default() }),
         sys_users: config.sys_users.iter().map(|user| user.as_str().into()).collect(),
         topics: config.topics.clone(),
@@ -50,6 +55,8 @@ pub(super) fn settings(
             tls_handshakes: limits.tls_handshakes,
             sse_heartbeat: limits.sse_heartbeat,
             devices_per_user: limits.devices_per_user,
+            drain_within: drain_within(config),
+            drain_rate: config.drain_rate,
             inbox_entries: limits.inbox_entries,
             inbox_age: limits.inbox_age,
             retained_messages: limits.retained_messages,
@@ -60,6 +67,12 @@ pub(super) fn settings(
             events_age: limits.events_keep_age,
         },
     })
+}
+
+/// The shards' part of the time to stop: the rest is for requests under way, the last commits and the kernel, which closes
+/// what is left.
+fn drain_within(config: &Config) -> Duration {
+    config.drain_timeout - (config.drain_timeout / 4).min(DRAIN_END)
 }
 
 pub(super) fn random() -> io::Result<u64> {
@@ -116,6 +129,14 @@ impl Gateway for Handle {
         Self::ask_log(self, request, token)
     }
 
+    fn canary(&self, token: CommandToken) -> Result<usize, CommandError> {
+        Self::canary(self, token)
+    }
+
+    fn follow(&self, followed: &Arc<[Follow]>) -> Result<(), CommandError> {
+        Self::follow(self, followed)
+    }
+
     fn drain(&self) {
         Self::drain(self);
     }
@@ -129,6 +150,7 @@ impl Gateway for Handle {
         let held = stats.store;
         vec![
             ("commits", stats.commits),
+            ("commits_ms", self.commits_ms()),
             ("entries", stats.entries),
             ("records", stats.records),
             ("bytes", stats.bytes),

@@ -5,9 +5,11 @@ use super::banner::Banner;
 use super::capacity;
 use super::cli::Failure;
 use super::dispatcher::{self, Progress};
+use super::hook::Asker;
 use super::listener::Bounded;
 use super::plane;
 use super::secured::{self, Kept, Keyring, Servers};
+use super::supervisor::{Sockets, Supervisor};
 use super::verifier::{self, Verifier};
 use crate::admin;
 use crate::base::ids::PushId;
@@ -25,13 +27,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
+use tracing::level_filters::LevelFilter;
 use tracing::{error, info, warn};
 
 /// Serves until a signal says to stop.
 pub(super) fn run(config: &Config, give_back: fn()) -> Result<(), Failure> {
-    // Colours only where a person looks at them.
-    let ansi = io::IsTerminal::is_terminal(&io::stderr());
-    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(ansi).with_target(false).init();
+    begin_log(config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(limits::CONTROL_THREADS)
         .thread_name("kittiwake-control")
@@ -42,6 +43,19 @@ pub(super) fn run(config: &Config, give_back: fn()) -> Result<(), Failure> {
     // A request that hangs must not keep the process: it has had its time.
     runtime.shutdown_background();
     result
+}
+
+/// Lines to stderr, as people or programs read them.
+fn begin_log(config: &Config) {
+    // Colours only where a person looks at them.
+    let ansi = io::IsTerminal::is_terminal(&io::stderr());
+    let level: LevelFilter = config.log_level.parse().expect("the configuration bounds it to levels");
+    let lines = tracing_subscriber::fmt().with_writer(io::stderr).with_target(false).with_max_level(level);
+    if config.log_json {
+        lines.json().flatten_event(true).init();
+    } else {
+        lines.with_ansi(ansi).init();
+    }
 }
 
 async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
@@ -60,8 +74,11 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
             Some((files.clone(), ring, servers))
         }
     };
+    let asker = asker(config)?;
+    let supervisor = Arc::new(Supervisor::new(|name| std::env::var_os(name)));
+    let sockets = Sockets::take(|name| std::env::var_os(name), &config.edge_listen, config.api_listen)?;
     // The API's address and the signals come first: where they fail, no shard has to be stopped again.
-    let listener = TcpListener::bind(config.api_listen)
+    let listener = api_listener(config, &sockets)
         .await
         .map_err(|error| Failure::Runtime(format!("cannot listen on {} (api.listen): {error}", config.api_listen)))?;
     let api_address = listener.local_addr().map_err(runtime_failure)?;
@@ -82,14 +99,19 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
         }
     };
     let settings = plane::settings(config, shards, capacity, server).map_err(runtime_failure)?;
-    let data = config.data_dir.as_deref().map(|path| shard::Data { path, accept_loss: config.accept_loss });
-    let running = shard::start(settings, data, give_back).map_err(|error| start_failure(config, &error))?;
+    let running = start(config, &settings, &sockets, &mut signals, give_back).await?;
 
     let control = Arc::new(Control::new(Box::new(running.handle.clone())));
     let events = running.events.clone();
     let (events_thread, progress) = dispatcher::spawn(Arc::clone(&control), events).map_err(runtime_failure)?;
     let auth_threads = match &verifier {
-        None => Vec::new(),
+        None => match asker {
+            None => Vec::new(),
+            Some(asker) => {
+                let thread = asker.spawn(running.questions.clone(), running.handle.clone());
+                vec![thread.map_err(runtime_failure)?]
+            }
+        },
         Some((_, verifier)) => {
             verifier::spawn(verifier, &running.questions, &running.handle, wall_ms).map_err(runtime_failure)?
         }
@@ -102,15 +124,18 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let api = api(config, api_address, &control).map_err(runtime_failure)?;
     let notices_thread = dispatcher::spawn_notices(api.notices(), running.notices.clone()).map_err(runtime_failure)?;
+    let stories_thread = dispatcher::spawn_stories(running.stories.clone()).map_err(runtime_failure)?;
     tokio::spawn(api.keep_groups(config.webhook.as_ref().map(|webhook| webhook.app)));
     if let Some(webhook) = &config.webhook {
         let random = || plane::random().unwrap_or_default();
         tokio::spawn(api.webhook(webhook.clone(), random).map_err(runtime_failure)?);
     }
-    let router = api.router(admin::router(Arc::clone(&control), config.apps.clone()));
+    let router = api.router(admin::router(Arc::clone(&control), config.apps.clone(), wall_ms));
     let listener = Bounded::new(listener, limits::API_CONNECTIONS_MAX);
     let api = tokio::spawn(api_server::serve(listener, router, api_tls_now, api_stopped));
 
+    tokio::spawn(Arc::clone(&supervisor).watch(Arc::clone(&control)));
+    supervisor.ready(&format!("serving on {} shards over {}", control.shards(), running.driver));
     announce(&Banner {
         edge: &running.listening,
         doors: &config.doors,
@@ -121,12 +146,12 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
         notice: running.notice.as_deref(),
         shards: control.shards(),
         capacity,
-        insecure: config.insecure && config.tokens.is_none(),
+        insecure: config.insecure && config.tokens.is_none() && config.hook.is_none(),
         tokens: config.tokens.is_some(),
         data_dir: config.data_dir.as_deref(),
     });
 
-    let drained = until_drained(config, &control, &mut signals, progress).await;
+    let drained = until_drained(config, &control, &supervisor, &mut signals, progress).await;
     // Requests still waiting get their answer; then the port closes.
     drop(stop_api);
     if tokio::time::timeout(limits::API_DRAIN_TIMEOUT, api).await.is_err() {
@@ -138,7 +163,7 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
     drained?;
     running.stop();
     // It ends with the shards' side of the channel, which is gone now.
-    let others = [events_thread, notices_thread].into_iter().chain(auth_threads);
+    let others = [events_thread, notices_thread, stories_thread].into_iter().chain(auth_threads);
     if others.map(JoinHandle::join).filter(Result::is_err).count() > 0 {
         return Err(Failure::Runtime("a thread of the control plane panicked".to_owned()));
     }
@@ -158,8 +183,16 @@ fn api(config: &Config, address: SocketAddr, control: &Arc<Control>) -> io::Resu
     let new_id = || PushId(uuid::Uuid::now_v7().as_u128());
     let sources = Sources { wall_ms, new_id };
     let is_loopback = address.ip().to_canonical().is_loopback();
-    let keys = ApiKeys::new(config.api_keys.clone());
+    let keys = ApiKeys::new(config.api_keys.clone()).only_from(config.api_allow.clone());
     Ok(Api::new(Arc::clone(control), rules, sources, keys, is_loopback).with_push_rate(config.push_rate))
+}
+
+/// Whoever asks a backend who devices are.
+fn asker(config: &Config) -> Result<Option<Arc<Asker>>, Failure> {
+    let Some(hook) = &config.hook else { return Ok(None) };
+    let secret = plane::random().map_err(runtime_failure)?;
+    let (template, apps) = (config.user_template.clone(), config.apps.clone());
+    Asker::new(hook.clone(), template, apps, secret, wall_ms).map(Arc::new).map(Some)
 }
 
 fn sys(config: &Config) -> admin::sys::Publishing {
@@ -239,10 +272,51 @@ impl Signals {
     }
 }
 
-/// Waits for a signal, then for the shards to close what they hold. `Ok`: they did.
+/// A socket that was passed, or one of our own.
+async fn api_listener(config: &Config, sockets: &Sockets) -> io::Result<TcpListener> {
+    match &sockets.api {
+        Some(passed) => TcpListener::from_std(passed.listener()?),
+        None => TcpListener::bind(config.api_listen).await,
+    }
+}
+
+/// Starts the data plane. Where sockets were passed, the process before us may still be closing its connections: it holds
+/// the data directory until it has, and meanwhile who connects waits in the sockets' queues.
+async fn start(
+    config: &Config,
+    settings: &shard::Settings,
+    sockets: &Sockets,
+    signals: &mut Signals,
+    give_back: fn(),
+) -> Result<shard::Running, Failure> {
+    let data = config.data_dir.as_deref().map(|path| shard::Data { path, accept_loss: config.accept_loss });
+    let until = tokio::time::Instant::now() + config.drain_timeout;
+    let mut is_told = false;
+    loop {
+        let error = match shard::start(settings.clone(), data, &sockets.edge, give_back) {
+            Ok(running) => return Ok(running),
+            Err(error) => error,
+        };
+        let waits = error.is_in_use() && !sockets.is_empty() && tokio::time::Instant::now() < until;
+        if !waits {
+            return Err(start_failure(config, &error));
+        }
+        if !is_told {
+            info!("the data directory is another process's until that has closed its connections");
+            is_told = true;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(limits::HAND_OVER_RETRY) => {}
+            name = signals.next() => return Err(Failure::Runtime(format!("{name} before this node could begin"))),
+        }
+    }
+}
+
+/// Waits for a signal, or somebody's wish, then for the shards to close what they hold. `Ok`: they did.
 async fn until_drained(
     config: &Config,
     control: &Arc<Control>,
+    supervisor: &Supervisor,
     signals: &mut Signals,
     mut progress: watch::Receiver<Progress>,
 ) -> Result<(), Failure> {
@@ -252,18 +326,27 @@ async fn until_drained(
     };
     let name = tokio::select! {
         name = signals.next() => name,
+        () = control.drain_wanted() => "POST /v1/drain",
         () = ended(&mut progress, usize::MAX) => {
             return Err(Failure::Runtime("the data plane ended by itself".to_owned()));
         }
     };
     info!("{name}: closing connections; a second signal stops at once");
+    supervisor.stopping(config.drain_timeout);
     // Telling a shard may wait for room in its mailbox; a signal or the timeout must not wait with it.
     let draining = Arc::clone(control);
     let _told = tokio::task::spawn_blocking(move || draining.drain());
     tokio::select! {
-        () = ended(&mut progress, control.shards()) => Ok(()),
+        () = ended(&mut progress, control.shards()) => {
+            let cut = progress.borrow().cut;
+            if cut > 0 {
+                warn!("{cut} connections were cut off at the end of node.drain_timeout");
+            }
+            Ok(())
+        }
+        // The shards end by themselves before.
         () = tokio::time::sleep(config.drain_timeout) => {
-            Err(Failure::Runtime("connections were left at the end of node.drain_timeout".to_owned()))
+            Err(Failure::Runtime("a shard did not end within node.drain_timeout".to_owned()))
         }
         name = signals.next() => Err(Failure::Runtime(format!("a second signal, {name}, cut connections off"))),
     }

@@ -1,10 +1,10 @@
 //! Checks the tokens that devices show, on threads of its own: a shard never waits for a signature.
 
-use crate::auth::{self, KeySet, Rules};
+use crate::auth::{self, Fault, KeySet, Rules};
 use crate::config::token_keys::TokenKeys;
 use crate::limits::{AUTH_RELOAD_INTERVAL, AUTH_THREADS};
 use crate::shard::Handle;
-use crate::shard::command::Question;
+use crate::shard::command::{Question, Shown};
 use crossbeam_channel::Receiver;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -48,6 +48,11 @@ pub(super) fn spawn(
         let (verifier, questions, handle) = (Arc::clone(verifier), questions.clone(), handle.clone());
         std::thread::Builder::new().name(format!("kittiwake-auth-{number}")).spawn(move || {
             for Question { token, shown } in questions.iter() {
+                let Shown::Token(shown) = shown else {
+                    // In this mode nobody is asked for anything else.
+                    handle.verdict(token, Err(Fault::Malformed));
+                    continue;
+                };
                 let keys = verifier.keys();
                 handle.verdict(token, auth::verify(shown.bytes(), &keys, &verifier.rules, wall_ms()));
             }

@@ -1,9 +1,10 @@
 //! Commands to the data plane and their answers: a bounded table of who waits for what.
 
+use super::keys::Fault;
 use crate::base::ids::{AppId, Qos};
 use crate::limits;
 use crate::shard::command::{
-    BanAnswer, BanCommand, CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, HistoryPage,
+    BanAnswer, BanCommand, CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, Follow, HistoryPage,
     HistoryQuery, Present, Push, Pushed, ShardStats, UserState, Watch,
 };
 use crate::store::handle::{Request, RequestToken, StoreError};
@@ -41,6 +42,10 @@ pub trait Gateway: Send + Sync {
     fn watch(&self, watch: &Arc<Watch>) -> Result<(), CommandError>;
     /// Asks the log itself; its answer comes as [`crate::shard::command::Notice::Answered`].
     fn ask_log(&self, request: Request, token: RequestToken) -> Result<(), StoreError>;
+    /// Sends a canary through every shard and the log; that many [`Event::Canary`] answer.
+    fn canary(&self, token: CommandToken) -> Result<usize, CommandError>;
+    /// Has the shards follow these connections and no others.
+    fn follow(&self, followed: &Arc<[Follow]>) -> Result<(), CommandError>;
     /// Starts closing everything; each shard says [`Event::Drained`].
     fn drain(&self);
     /// Shards there are.
@@ -73,6 +78,7 @@ enum Waiter {
     Presence(oneshot::Sender<Option<Present>>),
     Bans(oneshot::Sender<Result<BanAnswer, CommandError>>),
     Stats(Gathering<ShardStats>),
+    Canary(Gathering<bool>),
     Connections(Gathering<Vec<ConnectionFigures>>),
 }
 
@@ -104,6 +110,10 @@ impl Waiter {
         if let Self::Stats(gathering) = self { Some(gathering) } else { None }
     }
 
+    fn canary(&mut self) -> Option<&mut Gathering<bool>> {
+        if let Self::Canary(gathering) = self { Some(gathering) } else { None }
+    }
+
     fn connections(&mut self) -> Option<&mut Gathering<Vec<ConnectionFigures>>> {
         if let Self::Connections(gathering) = self { Some(gathering) } else { None }
     }
@@ -111,6 +121,7 @@ impl Waiter {
     fn finish(self) {
         match self {
             Self::Stats(gathering) => gathering.finish(),
+            Self::Canary(gathering) => gathering.finish(),
             Self::Connections(gathering) => gathering.finish(),
             Self::Push(_)
             | Self::Disconnect(_)
@@ -204,6 +215,8 @@ pub struct Control {
     pending: Arc<Pending>,
     /// Says when a drain has begun, to those who wait for it.
     draining: watch::Sender<bool>,
+    /// Says that somebody wants one, to the node, which ends with it.
+    drain_wanted: watch::Sender<bool>,
     counters: Counters,
 }
 
@@ -218,6 +231,8 @@ struct Counters {
     webhook_posts: AtomicU64,
     webhook_failures: AtomicU64,
     webhook_refused: AtomicU64,
+    /// Requests that were not let in, by why.
+    refused: [AtomicU64; Fault::ALL.len()],
 }
 
 impl Control {
@@ -228,7 +243,13 @@ impl Control {
 
     pub(super) fn with_capacity(gateway: Box<dyn Gateway>, capacity: usize) -> Self {
         let pending = Pending { waiters: Mutex::default(), next: AtomicU64::new(1), capacity };
-        Self { gateway, pending: Arc::new(pending), draining: watch::Sender::new(false), counters: Counters::default() }
+        Self {
+            gateway,
+            pending: Arc::new(pending),
+            draining: watch::Sender::new(false),
+            drain_wanted: watch::Sender::new(false),
+            counters: Counters::default(),
+        }
     }
 
     /// Hands a push over; the reply says what came of it.
@@ -320,6 +341,38 @@ impl Control {
         }
     }
 
+    /// Whether messages flow: a canary goes the way of a commit, through every shard's mail, the log and back, and all of
+    /// them come through in time.
+    pub async fn check_flow(&self) -> Result<(), Failure> {
+        if !self.store_healthy() {
+            return Err(Failure::Refused(CommandError::StoreFailed));
+        }
+        let answer = match self.canary() {
+            Ok(reply) => reply.wait(limits::CANARY_TIMEOUT).await,
+            Err(failure) => Err(failure),
+        };
+        match answer {
+            Ok(all) if all.iter().all(|is_well| *is_well) => Ok(()),
+            Ok(_) => Err(Failure::Refused(CommandError::StoreFailed)),
+            // As above: a full queue is load.
+            Err(Failure::Refused(CommandError::Busy | CommandError::Draining)) => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn canary(&self) -> Result<Reply<Vec<bool>>, Failure> {
+        let (to, from) = oneshot::channel();
+        let entry = self.pending.insert(Waiter::Canary(Gathering::new(to)))?;
+        let count = self.gateway.canary(CommandToken(entry.token)).map_err(Failure::Refused)?;
+        self.pending.gather(entry.token, Waiter::canary, |gathering| gathering.expected = Some(count));
+        Ok(Reply { from, _entry: entry })
+    }
+
+    /// Has the shards tell at once what happens to these connections, and to no others.
+    pub fn follow(&self, followed: &Arc<[Follow]>) -> Result<(), Failure> {
+        self.gateway.follow(followed).map_err(Failure::Refused)
+    }
+
     /// Asks every shard for its figures; the reply has them in the shards' order.
     pub fn stats(&self) -> Result<Reply<Vec<ShardStats>>, Failure> {
         let (to, from) = oneshot::channel();
@@ -338,8 +391,8 @@ impl Control {
         Ok(Reply { from, _entry: entry })
     }
 
-    /// Takes an event from the shards to whoever waits for it. Returns the shard of [`Event::Drained`].
-    pub fn dispatch(&self, event: Event) -> Option<u16> {
+    /// Takes an event from the shards to whoever waits for it. Of [`Event::Drained`] it returns how many were cut off.
+    pub fn dispatch(&self, event: Event) -> Option<u64> {
         match event {
             Event::Pushed { token, result } => self.dispatch_pushed(token, result),
             Event::Stats { token, stats } => {
@@ -353,6 +406,11 @@ impl Control {
             }
             Event::Connections { token, connections } => {
                 if !self.pending.gather(token.0, Waiter::connections, |gathering| gathering.got.push(connections)) {
+                    self.count_late();
+                }
+            }
+            Event::Canary { token, is_well } => {
+                if !self.pending.gather(token.0, Waiter::canary, |gathering| gathering.got.push(is_well)) {
                     self.count_late();
                 }
             }
@@ -388,7 +446,7 @@ impl Control {
                     _ => self.count_late(),
                 }
             }
-            Event::Drained { shard } => return Some(shard),
+            Event::Drained { cut, .. } => return Some(cut),
             // The shards listen before the control plane begins; one that says so later has nothing for it.
             Event::Listening { .. } => self.count_late(),
         }
@@ -422,6 +480,18 @@ impl Control {
         }
     }
 
+    /// Asks the node to drain and end, as a signal does.
+    pub fn want_drain(&self) {
+        self.drain_wanted.send_replace(true);
+    }
+
+    /// Comes back once somebody wants a drain.
+    pub async fn drain_wanted(&self) {
+        // The sender is here, so this ends with a wish only.
+        let mut wanted = self.drain_wanted.subscribe();
+        let _wanted = wanted.wait_for(|wanted| *wanted).await;
+    }
+
     /// Comes back once a drain was asked for.
     pub async fn drain_begun(&self) {
         // The sender is here, so this ends with a drain only.
@@ -450,9 +520,9 @@ impl Control {
     }
 
     /// What the control plane itself counts and holds, by name.
-    pub fn own_stats(&self) -> [(&'static str, u64); 9] {
+    pub fn own_stats(&self) -> Vec<(&'static str, u64)> {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        [
+        let mut stats = vec![
             ("commands_pending", self.pending.lock().len() as u64),
             ("pushes", load(&self.counters.pushes)),
             ("push_refusals", load(&self.counters.push_refusals)),
@@ -462,7 +532,9 @@ impl Control {
             ("webhook_posts", load(&self.counters.webhook_posts)),
             ("webhook_failures", load(&self.counters.webhook_failures)),
             ("webhook_refused", load(&self.counters.webhook_refused)),
-        ]
+        ];
+        stats.extend(Fault::ALL.iter().map(|&(fault, name)| (name, load(&self.counters.refused[fault as usize]))));
+        stats
     }
 
     fn refuse_when_draining(&self) -> Result<(), Failure> {
@@ -506,6 +578,11 @@ impl Control {
     /// Counts an event that the backend refused for good.
     pub(super) fn count_webhook_refused(&self) {
         self.counters.webhook_refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a request that was not let in.
+    pub(super) fn count_refused(&self, fault: Fault) {
+        self.counters.refused[fault as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     fn count_late(&self) {

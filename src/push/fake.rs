@@ -7,8 +7,8 @@ use crate::base::log::StreamHead;
 use crate::base::message::{Entry, Message, Properties};
 use crate::shard::command::{
     Author, Ban, BanAnswer, BanCommand, CommandError, CommandToken, ConnectionFigures, ConnectionName, ConnectionQuery,
-    DeviceState, Event, Happening, HistoryPage, HistoryQuery, Missing, NamedBan, Notice, Present, Push, PushResult,
-    Pushed, ShardStats, Subject, Target, UserState, Watch, upstream,
+    DeviceState, Event, Follow, Happening, HistoryPage, HistoryQuery, Missing, NamedBan, Notice, Present, Push,
+    PushResult, Pushed, ShardStats, Subject, Target, UserState, Watch, upstream,
 };
 use crate::store::handle::{self as store, InMemory, NewEntry, RequestToken, StoreError};
 use axum::body::{Body, to_bytes};
@@ -50,6 +50,7 @@ pub(super) struct Fake {
     /// A real log, which commits at once and tells what it says.
     pub(super) log: Mutex<InMemory>,
     notices: Mutex<Option<Arc<Notices>>>,
+    pub(super) followed: Mutex<Vec<Follow>>,
     pub(super) control: OnceLock<Arc<Control>>,
 }
 
@@ -104,6 +105,23 @@ impl Gateway for FakeGateway {
             Behaviour::Refuse(error) => return Err(error),
             Behaviour::Silent => {}
         }
+        Ok(())
+    }
+
+    fn canary(&self, token: CommandToken) -> Result<usize, CommandError> {
+        match self.0.behave() {
+            Behaviour::Refuse(error) => return Err(error),
+            Behaviour::Silent => {}
+            behaviour @ (Behaviour::Answer | Behaviour::Fail(_)) => {
+                let is_well = behaviour == Behaviour::Answer;
+                (0..2).for_each(|_| self.0.dispatch(Event::Canary { token, is_well }));
+            }
+        }
+        Ok(2)
+    }
+
+    fn follow(&self, followed: &Arc<[Follow]>) -> Result<(), CommandError> {
+        *self.0.followed.lock().expect("not poisoned") = followed.to_vec();
         Ok(())
     }
 
@@ -315,6 +333,7 @@ impl Bench {
             bans: Mutex::default(),
             log: Mutex::new(InMemory::new(NOW_MS)),
             notices: Mutex::default(),
+            followed: Mutex::default(),
             control: OnceLock::new(),
         });
         let control = Arc::new(Control::with_capacity(Box::new(FakeGateway(Arc::clone(&fake))), pending_max));
@@ -325,7 +344,7 @@ impl Bench {
         let api = Api::new(Arc::clone(&control), rules, sources, keys, is_loopback).with_push_rate(push_rate);
         let (notices, hub) = (Arc::new(api.notices()), Arc::clone(&api.events));
         *fake.notices.lock().expect("not poisoned") = Some(Arc::clone(&notices));
-        let router = api.router(admin::router(Arc::clone(&control), apps));
+        let router = api.router(admin::router(Arc::clone(&control), apps, sources.wall_ms));
         Self { fake, control, router, notices, hub }
     }
 

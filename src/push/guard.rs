@@ -2,7 +2,9 @@
 
 use super::Api;
 use super::grpc;
+use super::keys::{Admitted, Fault, Scope, Shown};
 use super::problem::Problem;
+use super::signature::{Expected, Remembered};
 use crate::limits;
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
@@ -23,11 +25,17 @@ const OF_AN_APP: [&str; 4] = ["/v1/push", "/v1/users/", "/v1/topics/", "/v1/bans
 /// Without keys the API trusts whoever can reach it. A browser on this machine can, on behalf of any web page, so on
 /// loopback the `Host` must be a loopback name (against DNS rebinding), and a POST must be JSON or gRPC, which a page of
 /// another origin cannot send without a preflight request that nobody answers.
-pub(super) async fn check(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
+pub(super) async fn check(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let is_grpc = grpc::is_grpc(request.headers());
-    if let Err(problem) = admit(&api, &mut request) {
-        return if is_grpc { grpc::refusal(problem) } else { problem.into_response() };
-    }
+    let admitted = match admit(&api, request) {
+        Ok((request, None)) => Ok(request),
+        Ok((request, Some(expected))) => see_body(&api, request, expected).await,
+        Err(problem) => Err(problem),
+    };
+    let request = match admitted {
+        Ok(request) => request,
+        Err(problem) => return if is_grpc { grpc::refusal(problem) } else { problem.into_response() },
+    };
     if is_grpc {
         return api.calls.run(request, next).await;
     }
@@ -38,8 +46,13 @@ pub(super) async fn check(State(api): State<Arc<Api>>, mut request: Request, nex
     }
 }
 
-fn admit(api: &Api, request: &mut Request) -> Result<(), Problem> {
-    if api.loopback_only && !is_loopback_host(request) {
+/// Who a request's connection is from, as the node has told.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
+
+/// Lets a request in by its head. Of a signed one it is left to see whether its body is what was signed.
+fn admit(api: &Api, request: Request) -> Result<(Request, Option<Expected>), Problem> {
+    if api.loopback_only && !is_loopback_host(&request) {
         return Err(Problem::new(StatusCode::FORBIDDEN, "the Host header must name a loopback address"));
     }
     let is_known = is_json(request.headers()) || grpc::is_grpc(request.headers());
@@ -48,15 +61,66 @@ fn admit(api: &Api, request: &mut Request) -> Result<(), Problem> {
     }
     let path = request.uri().path();
     if OPEN.contains(&path) || path.starts_with(grpc::HEALTH_PATH) {
-        return Ok(());
+        return Ok((request, None));
     }
-    let caller = api.keys.caller(request.headers())?;
+    let refused = |fault: Fault| {
+        api.control.count_refused(fault);
+        fault.problem()
+    };
+    let (mut head, body) = request.into_parts();
+    let peer = head.extensions.get::<Peer>().map(|Peer(address)| *address);
+    let shown = Shown { head: &head, peer, now_ms: (api.sources.wall_ms)() };
+    let Admitted { caller, claim } = api.keys.admit(&shown).map_err(refused)?;
+    let path = head.uri.path();
+    if scope_of(&head.method, path).is_some_and(|scope| !caller.may_do(scope)) {
+        return Err(refused(Fault::Scope));
+    }
     let is_of_an_app = OF_AN_APP.iter().any(|start| path.starts_with(start)) || grpc::is_of_an_app(path);
     if !is_of_an_app && !caller.may_see_all() {
         return Err(Problem::new(StatusCode::FORBIDDEN, "this is about the whole node: it needs a key to all apps"));
     }
-    request.extensions_mut().insert(caller);
-    Ok(())
+    let expected = claim.map(|claim| claim.expected());
+    head.extensions.insert(caller);
+    Ok((Request::from_parts(head, body), expected))
+}
+
+/// What a key has to be good for; none: any key is.
+fn scope_of(method: &Method, path: &str) -> Option<Scope> {
+    if grpc::is_of_an_app(path) {
+        return grpc::scope_of(path);
+    }
+    Some(match (method, path) {
+        (_, path) if path.starts_with("/v1/push") => Scope::Push,
+        (_, path) if path.starts_with("/v1/events") => Scope::Events,
+        (&Method::GET | &Method::HEAD, _) => Scope::Read,
+        _ => Scope::Admin,
+    })
+}
+
+/// Reads a signed request's body, which is handed on when it is the one that was signed and has not come before.
+async fn see_body(api: &Api, request: Request, expected: Expected) -> Result<Request, Problem> {
+    let refused = |fault: Fault| {
+        api.control.count_refused(fault);
+        Err(fault.problem())
+    };
+    let (head, body) = request.into_parts();
+    if grpc::is_client_stream(head.uri.path()) {
+        let detail = "what a client streams is not known when the call begins: it needs a bearer key";
+        return Err(Problem::new(StatusCode::UNAUTHORIZED, detail));
+    }
+    let permit = api.bodies.admit(&body)?;
+    let body = read_body(body).await?;
+    if !expected.is_body(&body) {
+        return refused(Fault::Body);
+    }
+    match api.replays.remember(expected, (api.sources.wall_ms)()) {
+        Remembered::First => {}
+        Remembered::Again => return refused(Fault::Replayed),
+        Remembered::Full => return Err(Problem::busy()),
+    }
+    // The handler reserves what it reads again.
+    drop(permit);
+    Ok(Request::from_parts(head, Body::from(body)))
 }
 
 /// The host of the request: HTTP/1 has it in a header, HTTP/2 in `:authority`, or in both.

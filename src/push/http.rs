@@ -176,6 +176,19 @@ pub(super) async fn disconnect(
     Ok(json(&DisconnectReply { disconnected }))
 }
 
+#[derive(Serialize)]
+struct DrainReply {
+    draining: bool,
+}
+
+/// `POST /v1/drain`: what SIGTERM does. The answer comes at once; `/readyz` is red from then on.
+pub(super) async fn drain(State(api): State<Arc<Api>>) -> Response {
+    api.control.want_drain();
+    let mut response = json(&DrainReply { draining: true });
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response
+}
+
 pub(super) type NameInPath = Result<Path<String>, PathRejection>;
 
 pub(super) fn name_in(path: NameInPath) -> Result<String, Problem> {

@@ -5,7 +5,8 @@
 //! bounded and says 429 when full; nothing invalid reaches a shard.
 //!
 //! `operations` is what can be asked for; `http`, `http_reads`, `bans` and `grpc` only translate. `request` checks, `control` brings commands
-//! to the data plane and answers back, `log_desk` questions to the log, `events` reads what happens to devices, `webhook` brings it to backends, `guard` and `keys` decide who may ask.
+//! to the data plane and answers back, `log_desk` questions to the log, `events` reads what happens to devices, `webhook`
+//! brings it to backends, `guard`, `keys` and `signature` decide who may ask.
 
 mod bans;
 pub mod control;
@@ -20,10 +21,12 @@ mod operations;
 mod problem;
 mod quota;
 mod request;
+mod signature;
 pub mod webhook;
 
 pub use control::{Control, Gateway};
-pub use keys::{ApiKey, ApiKeys, Apps};
+pub use guard::Peer;
+pub use keys::{ApiKey, ApiKeys, Apps, KeyHash, Scope, Scopes};
 pub use problem::Problem;
 pub use request::Rules;
 
@@ -57,6 +60,7 @@ pub struct Api {
     sources: Sources,
     keys: ApiKeys,
     push_rates: quota::PushRates,
+    replays: signature::Replays,
     loopback_only: bool,
     bodies: guard::Bodies,
     calls: grpc::Calls,
@@ -71,7 +75,8 @@ impl Api {
         let events = Arc::new(events::Hub::new(LogDesk::new(Arc::clone(&control)), sources.wall_ms));
         let loopback_only = is_loopback && keys.is_empty();
         let push_rates = quota::PushRates::new(None);
-        Self { control, rules, sources, keys, push_rates, loopback_only, bodies, calls, events }
+        let replays = signature::Replays::default();
+        Self { control, rules, sources, keys, push_rates, replays, loopback_only, bodies, calls, events }
     }
 
     /// Lets each app push so many messages a second; none: any.
@@ -118,6 +123,7 @@ impl Api {
             .route("/v1/topics/{topic}/presence", get(http_reads::presence))
             .route("/v1/users/{user}/disconnect", post(http::disconnect))
             .route("/v1/bans", get(bans::list).post(bans::add).delete(bans::remove))
+            .route("/v1/drain", post(http::drain))
             .with_state(Arc::clone(&api))
             .merge(grpc::router(&api, &api.control))
             .merge(beside)

@@ -4,6 +4,7 @@ use super::fake::{Behaviour, Bench, NOW_MS, answer, post, to_alice};
 use super::*;
 use crate::base::ids::{AppId, Epoch, Offset};
 use crate::base::message::StreamKey;
+use crate::base::secret::Secret;
 use crate::shard::command::{CommandError, HistoryQuery, Place};
 use axum::body::Body;
 use axum::http::{Request, header};
@@ -190,4 +191,93 @@ async fn a_store_that_hangs_or_has_failed_is_503_at_once_for_what_has_to_be_stor
     assert_eq!(bench.push(&unlogged).await.0, 200);
     *bench.fake.healthy.lock().expect("not poisoned") = true;
     assert_eq!(bench.push(&to_alice("x".into())).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_key_is_good_for_its_scopes_alone() {
+    let key = |scope, secret| ApiKey::new(Apps::All, secret).expect("short").with_scopes(Scopes::of([scope]));
+    let keys =
+        [("key-that-pushes-1", Scope::Push), ("key-that-reads-22", Scope::Read), ("key-of-an-operator", Scope::Admin)];
+    let bench = Bench::with_keys(true, 8, ApiKeys::new(keys.map(|(secret, scope)| key(scope, secret)).into()));
+    let asks = [
+        (post("/v1/push"), to_alice(json!("x")).to_string(), [200, 403, 403]),
+        (Request::get("/v1/users/alice"), String::new(), [403, 200, 403]),
+        (Request::get("/v1/stats"), String::new(), [403, 200, 403]),
+        (post("/v1/users/alice/disconnect"), String::new(), [403, 403, 200]),
+        (post("/v1/drain"), String::new(), [403, 403, 202]),
+    ];
+    let mut refusals = 0;
+    for (request, body, expected) in asks {
+        let (head, ()) = request.body(()).expect("a request").into_parts();
+        for ((secret, _), status) in keys.iter().zip(expected) {
+            let mut request = Request::from_parts(head.clone(), Body::from(body.clone()));
+            let value = format!("Bearer {secret}").parse().expect("ASCII");
+            request.headers_mut().insert(header::AUTHORIZATION, value);
+            assert_eq!(answer(bench.send(request).await).await.0, status, "{} {secret}", head.uri);
+            refusals += u64::from(status == 403);
+        }
+    }
+    assert_eq!(bench.own("refused_scope"), refusals);
+}
+
+#[tokio::test]
+async fn requests_come_from_where_the_node_and_the_key_say() {
+    let network = |text: &str| vec![text.parse().expect("a network")];
+    let key = ApiKey::new(Apps::All, "key-to-everything").expect("short").only_from(network("10.1.0.0/16"));
+    let bench = Bench::with_keys(false, 8, ApiKeys::new(vec![key]).only_from(network("10.0.0.0/8")));
+    for (peer, path, status) in [
+        ("10.1.2.3", "/v1/stats", 200),
+        ("10.2.2.3", "/v1/stats", 403),
+        ("11.1.2.3", "/v1/stats", 403),
+        ("11.1.2.3", "/readyz", 200),
+    ] {
+        let mut request = Request::get(path).body(Body::empty()).expect("a request");
+        request.headers_mut().insert(header::AUTHORIZATION, "Bearer key-to-everything".parse().expect("ASCII"));
+        request.extensions_mut().insert(Peer(peer.parse().expect("an address")));
+        assert_eq!(answer(bench.send(request).await).await.0, status, "{peer} {path}");
+    }
+    assert_eq!(bench.own("refused_address"), 2);
+}
+
+#[tokio::test]
+async fn a_signed_request_is_good_once_and_as_it_was_signed() {
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+    const NOW_S: u64 = NOW_MS / 1_000;
+    let key = ApiKey::signing(Apps::Some([AppId(0)].into()), "back", Secret::from(SECRET));
+    let bench = Bench::with_keys(false, 8, ApiKeys::new(vec![key]));
+    let body = to_alice(json!("x")).to_string();
+    let signed = |secret: &str, seconds, nonce: &str| {
+        signature::sign(secret, ("POST", "/v1/push?app=default"), (seconds, nonce), body.as_bytes())
+    };
+    let send = async |authorization: &str, path: &str, body: &str| {
+        let request = post(path).header(header::AUTHORIZATION, authorization);
+        answer(bench.send(request.body(Body::from(body.to_owned())).expect("a request")).await).await.0
+    };
+    let path = "/v1/push?app=default";
+    let good = signed(SECRET, NOW_S, "1");
+    let changed = body.replace('x', "y");
+    assert_eq!(send(&good, path, &changed).await, 401, "another body");
+    assert_eq!(send(&good, "/v1/push?app=shop", &body).await, 401, "another path");
+    assert_eq!(send(&signed("f".repeat(32).as_str(), NOW_S, "1"), path, &body).await, 401, "another key");
+    assert_eq!(send(&good.replace("nonce=1", "nonce=2"), path, &body).await, 401, "another nonce");
+    assert_eq!(send(&good.replace("id=back", "id=nobody"), path, &body).await, 401, "another name");
+    assert_eq!(send(&signed(SECRET, NOW_S - 31, "1"), path, &body).await, 401, "too long ago");
+    assert_eq!(send(&signed(SECRET, NOW_S + 31, "1"), path, &body).await, 401, "not yet");
+    assert_eq!(bench.push_count(), 0);
+    assert_eq!(send(&good, path, &body).await, 200);
+    assert_eq!(send(&good, path, &body).await, 401, "again");
+    assert_eq!(send(&signed(SECRET, NOW_S, "2"), path, &body).await, 200, "the same, asked for twice");
+    assert_eq!(send(&signed(SECRET, NOW_S - 30, "1"), path, &body).await, 200);
+    assert_eq!(bench.push_count(), 3);
+    let counted =
+        ["refused_signed_body", "refused_signature", "refused_key", "refused_signature_time", "refused_replay"];
+    assert_eq!(counted.map(|name| bench.own(name)), [1, 3, 1, 2, 1]);
+}
+
+#[tokio::test]
+async fn a_wish_to_drain_reaches_the_node_and_is_answered_at_once() {
+    let bench = Bench::new();
+    let (status, reply) = bench.post("/v1/drain", "").await;
+    assert_eq!((status, reply), (202, json!({ "draining": true })));
+    bench.control.drain_wanted().await;
 }

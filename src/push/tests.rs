@@ -459,6 +459,47 @@ async fn health_is_red_when_the_store_or_a_shard_is() {
     assert_eq!(bench.get("/healthz").await.0, 200, "load is not illness");
 }
 
+#[tokio::test(start_paused = true)]
+async fn readyz_is_red_while_no_canary_comes_through() {
+    let bench = Bench::new();
+    assert_eq!(bench.get("/readyz").await.0, 200);
+    bench.behave(Behaviour::Fail(CommandError::StoreFailed));
+    assert_eq!((bench.get("/readyz").await.0, bench.get("/healthz").await.0), (503, 200), "the log says no");
+    bench.behave(Behaviour::Silent);
+    assert_eq!(bench.get("/readyz").await.0, 503, "a shard or the log is stuck");
+    bench.behave(Behaviour::Refuse(CommandError::Busy));
+    assert_eq!(bench.get("/readyz").await.0, 200, "load is not illness");
+}
+
+#[tokio::test]
+async fn who_is_followed_in_the_log_is_set_and_listed_by_operators() {
+    let bench = Bench::new();
+    let wish = |body: Value| bench.post("/v1/log", body.to_string());
+    let ann = json!({ "user": "ann", "app": "shop", "for_ms": 60_000 });
+    assert_eq!(wish(ann.clone()).await, (200, json!({ "followed": [ann] })));
+    let there = json!({ "address": "10.0.0.0/8", "for_ms": 1_000 });
+    assert_eq!(wish(there.clone()).await, (200, json!({ "followed": [ann, there] })));
+    assert_eq!(bench.get("/v1/log").await, (200, json!({ "followed": [ann, there] })));
+    let followed = bench.fake.followed.lock().expect("not poisoned").clone();
+    assert_eq!((followed.len(), followed[0].until_ms), (2, NOW_MS + 60_000));
+    let stop = json!({ "user": "ann", "app": "shop", "for_ms": 0 });
+    assert_eq!(wish(stop).await, (200, json!({ "followed": [there] })));
+    for wrong in [
+        json!({ "for_ms": 1 }),
+        json!({ "user": "ann" }),
+        json!({ "user": "ann", "for_ms": 1, "level": 1 }),
+        json!({ "app": "another", "for_ms": 1 }),
+        json!({ "address": "10.0.0.1/8", "for_ms": 1 }),
+        json!({ "user": "ann", "for_ms": limits::FOLLOW_FOR_MAX.as_millis() as u64 + 1 }),
+    ] {
+        assert_eq!(wish(wrong.clone()).await.0, 400, "{wrong}");
+    }
+    for number in 1..limits::FOLLOWED_MAX {
+        assert_eq!(wish(json!({ "user": number.to_string(), "for_ms": 1 })).await.0, 200);
+    }
+    assert_eq!(wish(json!({ "user": "one more", "for_ms": 1 })).await.0, 429);
+}
+
 #[tokio::test]
 async fn a_draining_node_is_alive_but_not_ready_and_takes_no_push() {
     let bench = Bench::new();
@@ -468,7 +509,7 @@ async fn a_draining_node_is_alive_but_not_ready_and_takes_no_push() {
     assert_eq!(bench.push(&to_alice(json!(""))).await.0, 503);
     assert_eq!(bench.push(&json!({ "to": { "user": "a" }, "payload": "", "qos": 0 })).await.0, 503);
     assert_eq!(bench.push_count(), 0);
-    assert_eq!(bench.control.dispatch(Event::Drained { shard: 1 }), Some(1));
+    assert_eq!(bench.control.dispatch(Event::Drained { shard: 1, cut: 3 }), Some(3));
 }
 
 #[tokio::test]

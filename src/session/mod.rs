@@ -359,6 +359,29 @@ impl CloseReason {
         Self::MessageRate,
     ];
 
+    /// Something is wrong with the client, its network or this node, so that whoever reads the log is told.
+    pub fn is_error(self) -> bool {
+        match self {
+            Self::ProtocolError
+            | Self::HandshakeTimeout
+            | Self::Refused
+            | Self::PacketTooLarge
+            | Self::ReceiveMaximum
+            | Self::SlowConsumer
+            | Self::StoreFailed
+            | Self::NotAuthorized
+            | Self::Banned
+            | Self::MessageRate => true,
+            Self::ClientDisconnect
+            | Self::TakenOver
+            | Self::KeepAlive
+            | Self::Administrative
+            | Self::Draining
+            | Self::TokenEnded
+            | Self::Answered => false,
+        }
+    }
+
     /// Its name in figures.
     pub fn name(self) -> &'static str {
         match self {

@@ -39,6 +39,16 @@ impl Request {
         }
     }
 
+    /// What it speaks.
+    pub fn protocol_name(&self) -> &'static str {
+        match self {
+            Self::Mqtt(request) if request.mqtt5 => Protocol::Mqtt5.name(),
+            Self::Mqtt(_) => Protocol::Mqtt311.name(),
+            Self::Sse(request) if request.poll.is_some() => Protocol::Poll.name(),
+            Self::Sse(request) => Protocol::Sse { raw: request.raw }.name(),
+        }
+    }
+
     /// Gives it the device that was drawn.
     pub fn assign(&mut self, device: Box<str>) {
         match self {

@@ -1,6 +1,6 @@
 //! Carrying out what sessions ask for, in their order.
 
-use super::command::{CommandError, Receipt};
+use super::command::{CommandError, Receipt, What};
 use super::gateway::{Core, Gateway};
 use super::letter::{Origin, Publish, PublishOutcome};
 use super::log_port::Waiting;
@@ -30,6 +30,7 @@ impl Gateway {
                     self.counters.closed(reason);
                     self.notice_close(session, reason, core.now());
                     if let Some(connection) = connection {
+                        self.note_close(core, connection, reason);
                         self.hang_up(core, connection, reason);
                     }
                 }
@@ -93,6 +94,10 @@ impl Gateway {
             }
             Effect::Subscribe { ticket, filters } => {
                 self.ask_for_inbox(session, &filters);
+                if let Some(connection) = self.directory.get(session).and_then(|session| session.connection()) {
+                    let count = u32::try_from(filters.len()).unwrap_or(u32::MAX);
+                    self.note(core, connection, What::Subscribed(count));
+                }
                 let (slot, places) = self.subscribe(core, session, Some(ticket), &filters);
                 let state = self.directory.get_mut(session).expect("it asked a moment ago");
                 mqtt::on_subscribed(state, ticket, &places);
@@ -180,6 +185,7 @@ impl Gateway {
         if let Some(connection) = self.directory.get(session).and_then(Session::connection) {
             core.pause_reading(connection);
             self.counters.throttled += 1;
+            self.note(core, connection, What::Throttled);
             self.throttled.push(connection);
         }
     }

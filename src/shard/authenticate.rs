@@ -9,10 +9,10 @@
 //! A guest's further bytes stay unread while it waits; a session's connection goes on as before. Nobody waits longer than
 //! a guest may stay one, and no more wait than there may be guests and sessions: each has one question at a time.
 
-use super::command::{Question, QuestionToken, Verdict};
+use super::command::{Question, QuestionToken, Shown, Verdict, What};
 use super::connect::GUEST;
 use super::gateway::{Core, Gateway};
-use crate::auth::{Fault, Grant, Rights};
+use crate::auth::{Fault, Grant, Introduction, Rights};
 use crate::base::ids::{AppId, ConnectionId};
 use crate::base::secret::Secret;
 use crate::engine::{Pressure, Room};
@@ -101,13 +101,13 @@ impl Asking {
         &mut self,
         shard: crate::base::ids::ShardId,
         asked: (ConnectionId, Option<Request>),
-        token: Secret,
+        shown: Shown,
     ) -> Result<usize, Option<Request>> {
         self.number = self.number.wrapping_add(1);
         let (number, (connection, request)) = (self.number, asked);
         let place = self.waiting.insert(Asked { number, connection, request });
         let index = u32::try_from(place).expect("connections are numbered with 30 bits");
-        let question = Question { token: QuestionToken { shard, index, number }, shown: token };
+        let question = Question { token: QuestionToken { shard, index, number }, shown };
         // Full, or nobody is there to check it: either way it is not known to be good.
         if self.questions.try_send(question).is_err() {
             self.unasked += 1;
@@ -132,7 +132,7 @@ impl Gateway {
     /// The token that a request shows, in its header or else in its query: a browser's page cannot set the header of an
     /// event stream or a WebSocket.
     pub(super) fn token_of(&self, head: &Head<'_>) -> Option<Secret> {
-        if !self.settings.tokens {
+        if !self.settings.tokens && !self.settings.hook {
             return None;
         }
         let header = head.header("authorization").and_then(|value| {
@@ -154,6 +154,9 @@ impl Gateway {
         if core.pressure() >= Pressure::Guests {
             self.limiting.refused_memory += 1;
             return self.refuse_request(core, id, &request, Refusal::Busy);
+        }
+        if self.settings.hook {
+            return self.introduce(core, id, request, brought);
         }
         if !self.settings.tokens {
             if request.by_method() {
@@ -178,10 +181,43 @@ impl Gateway {
             self.asking.faults[Fault::Malformed as usize] += 1;
             return self.refuse_request(core, id, &request, Refusal::BadCredentials);
         }
-        match self.asking.ask(self.shard, (id, Some(request)), token) {
+        self.wait_for_verdict(core, id, request, Shown::Token(token));
+    }
+
+    /// A guest is to be let in by somebody else, who is told all that it says.
+    fn introduce<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: ConnectionId,
+        mut request: Request,
+        brought: Option<Secret>,
+    ) {
+        if request.by_method() {
+            return self.refuse_request(core, id, &request, Refusal::AuthenticationMethod);
+        }
+        let password = request.take_token().or(brought);
+        let is_long = password.as_ref().is_some_and(|password| password.bytes().len() > TOKEN_BYTES_MAX);
+        let Some(peer) = core.peer(id).filter(|_| !is_long) else {
+            self.asking.faults[Fault::Malformed as usize] += 1;
+            return self.refuse_request(core, id, &request, Refusal::BadCredentials);
+        };
+        self.name_device(&mut request);
+        let introduction = Introduction {
+            device: request.device().into(),
+            username: request.username().map(Into::into),
+            password,
+            peer,
+            protocol: request.protocol_name(),
+        };
+        self.wait_for_verdict(core, id, request, Shown::Device(Box::new(introduction)));
+    }
+
+    fn wait_for_verdict<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, request: Request, shown: Shown) {
+        match self.asking.ask(self.shard, (id, Some(request)), shown) {
             Ok(place) => {
                 core.set_tag(id, ASKING | u32::try_from(place).expect("guests are bounded"));
                 core.pause_reading(id);
+                self.note(core, id, What::Asked);
             }
             Err(request) => {
                 let request = request.expect("it was given a moment ago");
@@ -195,7 +231,7 @@ impl Gateway {
         let refused = if token.bytes().len() > TOKEN_BYTES_MAX {
             self.asking.faults[Fault::Malformed as usize] += 1;
             Refusal::BadCredentials
-        } else if self.asking.ask(self.shard, (id, None), token).is_ok() {
+        } else if self.asking.ask(self.shard, (id, None), Shown::Token(token)).is_ok() {
             return;
         } else {
             Refusal::Unavailable
@@ -208,6 +244,7 @@ impl Gateway {
         let Some((connection, request)) = self.asking.answered(token) else { return };
         if let Err(fault) = verdict {
             self.asking.faults[fault as usize] += 1;
+            self.note(core, connection, What::NotLetIn(fault));
         }
         match request {
             Some(request) => self.on_guest_verdict(core, connection, request, verdict),
@@ -233,16 +270,22 @@ impl Gateway {
         if self.draining {
             return self.refuse_request(core, id, &request, Refusal::Unavailable);
         }
-        let Ok(Grant { app, user, ends_ms, lists }) = verdict else {
-            self.guest_offends(id, OFFENCE_HANDSHAKE);
-            return self.refuse_request(core, id, &request, Refusal::BadCredentials);
+        let Grant { app, user, ends_ms, lists } = match verdict {
+            Ok(grant) => grant,
+            // It may be good: nobody knows.
+            Err(Fault::Unanswered) => return self.refuse_request(core, id, &request, Refusal::Unavailable),
+            Err(_) => {
+                self.guest_offends(id, OFFENCE_HANDSHAKE);
+                return self.refuse_request(core, id, &request, Refusal::BadCredentials);
+            }
         };
         self.guest_is_proven(id, core.now());
         self.name_device(&mut request);
         if !lists.is_empty() {
             request.grant(Arc::new(Rights { node: Arc::clone(&self.settings.rights.node), own: lists }));
         }
-        self.identified(core, id, app, &user, request, Some(ends_ms));
+        // One without an end is one that nobody set.
+        self.identified(core, id, app, &user, request, Some(ends_ms).filter(|&ends_ms| ends_ms != u64::MAX));
     }
 
     /// Who goes on has to be who it was.

@@ -4,11 +4,14 @@ pub use super::upstream;
 
 use super::launch::StartError;
 pub use crate::auth::{Author, Ban, Subject};
-use crate::auth::{Fault, Grant};
+use crate::auth::{Fault, Grant, Introduction};
 use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, PushId, Qos, ShardId};
 use crate::base::log::StreamHead;
 use crate::base::message::{Entry, Message, StreamKey};
+use crate::base::prefix::Prefix;
 use crate::base::secret::Secret;
+use crate::engine::CloseCause;
+use crate::session::CloseReason;
 use crate::store::{Batch, Done};
 use core::fmt;
 use core::str::FromStr;
@@ -30,13 +33,22 @@ pub struct QuestionToken {
     pub(super) number: u32,
 }
 
-/// A device has shown a token: is it good? Whoever takes questions answers each, with `Handle::verdict`.
+/// A device has shown something: is it good? Whoever takes questions answers each, with `Handle::verdict`.
 #[derive(Debug)]
 pub struct Question {
     /// The question's name.
     pub token: QuestionToken,
-    /// What was shown, at most `TOKEN_BYTES_MAX` bytes.
-    pub shown: Secret,
+    /// What was shown.
+    pub shown: Shown,
+}
+
+/// What a device shows of itself.
+#[derive(Debug)]
+pub enum Shown {
+    /// A token, at most `TOKEN_BYTES_MAX` bytes.
+    Token(Secret),
+    /// All it says; its password has at most `TOKEN_BYTES_MAX` bytes.
+    Device(Box<Introduction>),
 }
 
 /// What came of checking a token.
@@ -256,6 +268,86 @@ pub struct Happened {
     pub device: Arc<str>,
     /// What.
     pub what: Happening,
+}
+
+/// What happened to a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Story {
+    /// Its name.
+    pub name: ConnectionName,
+    /// The other end, while that is known.
+    pub peer: Option<SocketAddr>,
+    /// Its session's tenant; none: it has no session.
+    pub app: Option<AppId>,
+    /// Its session's user.
+    pub user: Option<Box<str>>,
+    /// Its session's device.
+    pub device: Option<Box<str>>,
+    /// How it ended badly; none: it is followed, and this happened.
+    pub why: Option<&'static str>,
+    /// Oldest first, as far as they are still known.
+    pub events: Vec<Noted>,
+}
+
+/// Something, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// Milliseconds since 1970-01-01 UTC.
+    pub at_ms: u64,
+    /// What.
+    pub what: What,
+}
+
+/// What can happen to a connection that is worth remembering for a while. Never one for each message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// It came in.
+    Accepted,
+    /// It became a WebSocket.
+    Upgraded,
+    /// What it shows is being checked.
+    Asked,
+    /// It is not let in, for this.
+    NotLetIn(Fault),
+    /// It came to its user's home, speaking this.
+    Arrived(&'static str),
+    /// It asks for so many filters.
+    Subscribed(u32),
+    /// It is not read because the log or another shard is congested.
+    Throttled,
+    /// It is told to close.
+    Closing(CloseReason),
+    /// It has ended.
+    Ended(CloseCause),
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accepted => f.write_str("accepted"),
+            Self::Upgraded => f.write_str("websocket"),
+            Self::Asked => f.write_str("asked"),
+            Self::NotLetIn(fault) => write!(f, "not let in: {}", fault.name()),
+            Self::Arrived(protocol) => write!(f, "arrived: {protocol}"),
+            Self::Subscribed(filters) => write!(f, "subscribed: {filters}"),
+            Self::Throttled => f.write_str("throttled"),
+            Self::Closing(reason) => write!(f, "closing: {}", reason.name().trim_start_matches("closed_")),
+            Self::Ended(cause) => write!(f, "ended: {cause:?}"),
+        }
+    }
+}
+
+/// Whose connections are followed: those that are all of it that is said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Follow {
+    /// Of this tenant.
+    pub app: Option<AppId>,
+    /// Of this user.
+    pub user: Option<Box<str>>,
+    /// From there.
+    pub address: Option<Prefix>,
+    /// Until then, milliseconds since 1970-01-01 UTC.
+    pub until_ms: u64,
 }
 
 /// What can happen to a device.
@@ -491,6 +583,13 @@ pub enum Event {
         /// Connections.
         count: u32,
     },
+    /// A canary has come through a shard and the log; a request for one gets as many as there are shards.
+    Canary {
+        /// The command's.
+        token: CommandToken,
+        /// The log answered that all is well.
+        is_well: bool,
+    },
     /// What is known of a user.
     User {
         /// The command's.
@@ -523,6 +622,8 @@ pub enum Event {
     Drained {
         /// Which shard.
         shard: u16,
+        /// Connections that were left at the end of the time for it.
+        cut: u64,
     },
 }
 

@@ -8,6 +8,7 @@
 //!   closed
 //! ```
 
+use super::command::What;
 use super::gateway::{Core, Gateway};
 use super::letter::{Arrival, Letter};
 use crate::base::ids::{AppId, ConnectionId};
@@ -45,6 +46,7 @@ impl Gateway {
     ) {
         core.set_tag(id, self.guest_tag(listener, peer));
         core.set_deadline(id, core.now().deadline(self.settings.limits.handshake_timeout));
+        self.note(core, id, What::Accepted);
     }
 
     /// Bytes of a guest: they must be a CONNECT.
@@ -146,6 +148,7 @@ impl Gateway {
         let was_there = self.watching.any()
             && request.continues()
             && self.directory.find(identity.app, &identity.user, &identity.device).is_some();
+        let protocol_name = request.protocol_name();
         let mut effects = self.take_effects();
         let packet_bytes = u32::try_from(self.settings.limits.packet_bytes).unwrap_or(u32::MAX);
         // One and a half of it is the idle limit.
@@ -157,6 +160,7 @@ impl Gateway {
         let opened = protocol::open(&mut self.directory, &identity, request, id, at, &mut effects);
         if let Some(session) = opened {
             core.set_tag(id, session.index);
+            self.note(core, id, What::Arrived(protocol_name));
             self.notice_connected(session, was_there, now);
             core.set_deadline(id, now.monotonic_ms + keep_alive_ms);
             self.end_with_token(core, session, ends_ms);
@@ -200,6 +204,7 @@ impl Gateway {
 
     fn refuse<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, frames: &[u8], reason: CloseReason) {
         self.counters.closed(reason);
+        self.note_close(core, id, reason);
         if !frames.is_empty() && core.write_bytes(id, Room::Control, frames).is_err() {
             return core.close(id, Close::Now, CloseCause::Local);
         }

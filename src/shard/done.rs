@@ -1,5 +1,6 @@
 //! The log's answers, each to what waited for it.
 
+use super::command::Event;
 use super::gateway::{Core, Gateway};
 use super::log_port::Waiting;
 use super::push::Answering;
@@ -28,6 +29,7 @@ impl Gateway {
                 }
             }
             Waiting::Upstream { count } => self.watching.answered(count, result.is_ok()),
+            Waiting::Canary { token } => self.tell(Event::Canary { token, is_well: result.is_ok() }),
             Waiting::Commit { session, ticket } => {
                 let result = result.map(|_| ());
                 self.tell_session(core, session, |state, effects| {

@@ -2,11 +2,13 @@
 //! after the event.
 
 use super::authenticate::Asking;
-use super::command::{Event, Question};
+use super::command::{Event, Question, Story};
 use super::committing::Committing;
 use super::connect::Moving;
 use super::connections::Survey;
+use super::diary::Diary;
 use super::doors::Securing;
+use super::draining::Draining;
 use super::fanout::{Parcel, Passing};
 use super::flavours::Flavours;
 use super::gaps::GapNotes;
@@ -35,7 +37,7 @@ use crate::base::hash::KeyedHash;
 use crate::base::ids::{ConnectionId, Seq, SessionId, ShardId};
 use crate::base::wheel::Wheel;
 use crate::engine::{self, CloseCause, Departure, Handler, MoreWork};
-use crate::io::{Driver, ListenerId};
+use crate::io::{Driver, ListenerId, Socket};
 use crate::router::fanout::Fanout;
 use crate::router::interest::Interest;
 use crate::router::retained::Retained;
@@ -62,6 +64,7 @@ pub(crate) struct GatewaySettings {
     pub(crate) settings: Arc<Settings>,
     pub(crate) store: store::Handle,
     pub(crate) events: Sender<Event>,
+    pub(crate) stories: Sender<Story>,
     pub(crate) questions: Sender<Question>,
 }
 
@@ -155,13 +158,14 @@ pub(crate) struct Gateway {
     pub(super) refused: Vec<ConnectionId>,
 
     pub(super) draining: bool,
-    /// Sessions whose connections are still to be closed.
-    pub(super) to_drain: Vec<SessionId>,
-    pub(super) drained: bool,
+    pub(super) drain: Draining,
+    pub(super) diary: Diary,
     /// How far the sessions are back.
     pub(super) restoring: Restoring,
     /// Shards whose sessions are back.
     pub(super) restored_shards: u16,
+    /// Sockets that listen already, by their address.
+    pub(super) passed: Vec<(SocketAddr, Socket)>,
     /// Addresses to listen on once the sessions are back.
     pub(super) to_listen: Option<Vec<SocketAddr>>,
     /// Its listeners, in the order of the settings.
@@ -180,7 +184,7 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn new(start: GatewaySettings) -> Self {
-        let GatewaySettings { shard, homes, hash, settings, store, events, questions } = start;
+        let GatewaySettings { shard, homes, hash, settings, store, events, stories, questions } = start;
         let sessions_max = settings.sessions_per_shard();
         Self {
             shard,
@@ -236,10 +240,11 @@ impl Gateway {
             throttled: Vec::new(),
             refused: Vec::new(),
             draining: false,
-            to_drain: Vec::new(),
-            drained: false,
+            drain: Draining::default(),
+            diary: Diary::new(stories),
             restoring: Restoring::Reading,
             restored_shards: 0,
+            passed: Vec::new(),
             to_listen: None,
             doors: Vec::new(),
             securing: Securing { server: settings.tls.clone(), ..Securing::default() },
@@ -369,9 +374,12 @@ impl<D: Driver> Handler<D> for Gateway {
             Letter::Restored => self.restored_shards += 1,
             Letter::Batch(batch) => self.on_batch(batch),
             Letter::Done(done) => self.on_done(core, done),
+            Letter::Passed(sockets) => self.passed = sockets,
             Letter::Listen(addresses) => self.to_listen = Some(addresses),
             Letter::Push { push, token } => self.on_push(core, push, token),
             Letter::Verdict { token, verdict } => self.on_verdict(core, token, *verdict),
+            Letter::Follow(followed) => self.diary.follow(followed),
+            Letter::Canary { token } => self.on_canary(token),
             Letter::Stats { token } => self.on_stats(core, token),
             Letter::Connections { query, token } => self.on_connections(core, query, token),
             Letter::Disconnect { app, user, device, token } => {

@@ -1,7 +1,8 @@
 //! The control plane's end: commands in. Answers come as [`Event`](super::command::Event)s.
 
 use super::command::{
-    BanCommand, CommandError, CommandToken, ConnectionQuery, HistoryQuery, Push, QuestionToken, Target, Verdict, Watch,
+    BanCommand, CommandError, CommandToken, ConnectionQuery, Follow, HistoryQuery, Push, QuestionToken, Target,
+    Verdict, Watch,
 };
 use super::home::Homes;
 use super::letter::Letter;
@@ -10,6 +11,7 @@ use crate::base::clock::Now;
 use crate::base::ids::{AppId, ShardId};
 use crate::base::message::StreamKey;
 use crate::engine::mail::{Post, Undelivered};
+use crate::io::Socket;
 use crate::store;
 use crate::wire::tls;
 use std::net::SocketAddr;
@@ -57,6 +59,17 @@ impl Handle {
             self.send(shard, Letter::Stats { token })?;
         }
         Ok(self.shards())
+    }
+
+    /// Sends a canary through every shard and the log; answered by as many `Event::Canary` as this returns.
+    pub fn canary(&self, token: CommandToken) -> Result<usize, CommandError> {
+        self.inner.homes.all().try_for_each(|shard| self.send(shard, Letter::Canary { token }))?;
+        Ok(self.shards())
+    }
+
+    /// Has every shard follow these and nobody else from now on. `Busy`: some have been told already; come again.
+    pub fn follow(&self, followed: &Arc<[Follow]>) -> Result<(), CommandError> {
+        self.inner.homes.all().try_for_each(|shard| self.send(shard, Letter::Follow(Arc::clone(followed))))
     }
 
     /// Looks connections up; answered by as many `Event::Connections` as this returns.
@@ -142,6 +155,12 @@ impl Handle {
         self.to_all(|| Letter::Drain);
     }
 
+    /// Gives a shard sockets that listen already, for [`Handle::listen`] with their addresses.
+    pub fn pass(&self, shard: ShardId, sockets: Vec<(SocketAddr, Socket)>) {
+        // A shard that has ended has said why.
+        let _gone = self.inner.posts[usize::from(shard.0)].send_blocking(Letter::Passed(sockets));
+    }
+
     /// Has a shard listen as soon as its sessions are back; answered by `Event::Listening`.
     pub fn listen(&self, shard: ShardId, addresses: Vec<SocketAddr>) {
         // A shard that has ended has said why.
@@ -169,6 +188,11 @@ impl Handle {
     /// The store's figures.
     pub fn store_stats(&self) -> store::Stats {
         self.inner.store.stats()
+    }
+
+    /// What the log's commits have taken together, in milliseconds.
+    pub fn commits_ms(&self) -> u64 {
+        self.inner.store.commits_ms()
     }
 
     /// Whether the store has never failed and its last commit has not been under way for too long.

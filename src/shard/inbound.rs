@@ -90,10 +90,12 @@ impl Gateway {
         if is_guest(tag) || tag & MOVING != 0 {
             self.guest_offends(id, OFFENCE_HANDSHAKE);
             self.counters.closed(CloseReason::HandshakeTimeout);
+            self.note_close(core, id, CloseReason::HandshakeTimeout);
             return core.close(id, CloseHow::Now, CloseCause::Local);
         }
         if tag & ASKING != 0 {
             self.counters.closed(CloseReason::HandshakeTimeout);
+            self.note_close(core, id, CloseReason::HandshakeTimeout);
             return self.asked_too_long(core, id, tag);
         }
         match self.session_of(id, tag) {
@@ -122,6 +124,7 @@ impl Gateway {
     /// A connection has ended, whoever wished it.
     pub(super) fn closed<D: Driver>(&mut self, core: &mut Core<D>, id: ConnectionId, tag: u32, cause: CloseCause) {
         self.counters.ended(cause);
+        self.note_ended(core, id, cause);
         if is_guest(tag) {
             self.guest_left(tag);
             self.asking.forget_guest(id);

@@ -67,7 +67,7 @@ impl Gateway {
         // Some windows are freed by an outbox that drains after this turn's jobs.
         let freed = (!self.freed.is_empty()).then_some(self.turn_ms);
         // A turn frees connections after its jobs, and nothing else may happen when the last one is gone.
-        let drains = (self.draining && !self.drained).then_some(self.turn_ms + RETRY_MS);
+        let drains = (self.draining && !self.drain.is_told).then_some(self.turn_ms + RETRY_MS);
         // What happens after the jobs of a turn goes to the log in the next one.
         let notices = (self.watching.has_work() && !self.log.congested()).then_some(self.turn_ms);
         let answers = self.waits.next_ms();

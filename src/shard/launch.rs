@@ -1,6 +1,6 @@
 //! Starting and ending a node's data plane: the mailboxes, the log thread, one thread a shard.
 
-use super::command::{Event, Notice, Question};
+use super::command::{Event, Notice, Question, Story};
 use super::gateway::{Gateway, GatewaySettings};
 use super::handle::Handle;
 use super::home::Homes;
@@ -11,10 +11,12 @@ use crate::base::ids::ShardId;
 use crate::base::message::StreamKey;
 use crate::engine::Engine;
 use crate::engine::mail::{Mailbox, Post};
+use crate::io::passed::Passed;
 use crate::io::probe::{self, Chosen};
 use crate::io::{self, Driver};
 use crate::limits::{
-    AUTH_QUESTIONS_MAX, EVENTS_MAX, GIVE_BACK_INTERVAL, MAILBOX_LETTERS_MAX, NOTICES_MAX, UPSTREAM_REQUESTS_MAX,
+    AUTH_QUESTIONS_MAX, EVENTS_MAX, GIVE_BACK_INTERVAL, MAILBOX_LETTERS_MAX, NOTICES_MAX, STORIES_MAX,
+    UPSTREAM_REQUESTS_MAX,
 };
 use crate::store::durable::{OpenError, Opening};
 use crate::store::{self, Address, Batch, Deliver, Done, DurableStore, Log, LogThread, MemoryStore, Store};
@@ -101,6 +103,8 @@ pub struct Assembly {
     pub events: Receiver<Event>,
     /// What the log tells the control plane.
     pub notices: Receiver<Notice>,
+    /// What happened to connections, for the log.
+    pub stories: Receiver<Story>,
     /// Tokens to check.
     pub questions: Receiver<Question>,
     /// One a shard.
@@ -124,6 +128,7 @@ impl Assembly {
         let posts: Vec<Post<Letter>> = mailboxes.iter().map(Mailbox::post).collect();
         let (events_in, events) = bounded(EVENTS_MAX);
         let (notices_in, notices) = bounded(NOTICES_MAX + UPSTREAM_REQUESTS_MAX);
+        let (stories_in, stories) = bounded(STORIES_MAX);
         let (questions_in, questions) = bounded(AUTH_QUESTIONS_MAX);
         let seat = |mailbox: Mailbox<Letter>| Seat {
             gateway: GatewaySettings {
@@ -133,6 +138,7 @@ impl Assembly {
                 settings: Arc::clone(settings),
                 store: store.clone(),
                 events: events_in.clone(),
+                stories: stories_in.clone(),
                 questions: questions_in.clone(),
             },
             mailbox,
@@ -141,7 +147,7 @@ impl Assembly {
         };
         let seats = mailboxes.into_iter().map(seat).collect();
         let handle = Handle::new(posts.clone(), homes, store.clone());
-        Self { handle, events, notices, questions, seats, mail: LogMail { posts, notices: notices_in } }
+        Self { handle, events, notices, stories, questions, seats, mail: LogMail { posts, notices: notices_in } }
     }
 }
 
@@ -194,6 +200,8 @@ pub struct Running {
     pub events: Receiver<Event>,
     /// What the log tells the control plane.
     pub notices: Receiver<Notice>,
+    /// What happened to connections, for the log.
+    pub stories: Receiver<Story>,
     /// Tokens to check.
     pub questions: Receiver<Question>,
     /// Bound addresses, in the order of the settings.
@@ -244,6 +252,13 @@ pub enum StartError {
     Io(io_error::Error),
 }
 
+impl StartError {
+    /// The data directory is another process's at the moment.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::Store(OpenError::InUse))
+    }
+}
+
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -259,34 +274,40 @@ impl std::error::Error for StartError {}
 
 /// Starts everything and returns when every shard listens.
 ///
-/// Without `data` messages live in memory. Threads that have nothing to do call `give_back` now and then: what a burst took from the allocator and has freed
+/// `passed` sockets stand in for the addresses that they listen on. Without `data` messages live in memory. Threads that have nothing to do call `give_back` now and then: what a burst took from the allocator and has freed
 /// since may go back to the system. It must be quick.
 ///
 /// # Errors
 /// The first thing that did not work; what had been started is ended again.
-pub fn start(settings: Settings, data: Option<Data<'_>>, give_back: fn()) -> Result<Running, StartError> {
+pub fn start(
+    settings: Settings,
+    data: Option<Data<'_>>,
+    passed: &[Passed],
+    give_back: fn(),
+) -> Result<Running, StartError> {
     let settings = Arc::new(settings);
     let (retentions, hash) = (settings.retentions(), KeyedHash::new(settings.hash_key));
     let Some(Data { path, accept_loss }) = data else {
-        return start_over(MemoryStore::new(retentions, hash), settings, give_back);
+        return start_over(MemoryStore::new(retentions, hash), settings, passed, give_back);
     };
     // Of the seed's sequence the log makes epochs; what the store draws must not be one of them.
     let seed = !settings.random_seed;
     let store = DurableStore::open(Opening { path, retentions, hash, seed, accept_loss }).map_err(StartError::Store)?;
     #[cfg(debug_assertions)]
     let store = super::failpoint::Failpoint::new(store);
-    start_over(store, settings, give_back)
+    start_over(store, settings, passed, give_back)
 }
 
 fn start_over<S: Store + Send + 'static>(
     store: S,
     settings: Arc<Settings>,
+    passed: &[Passed],
     give_back: fn(),
 ) -> Result<Running, StartError> {
     let choosing = probe::choose(settings.driver).map_err(StartError::Driver)?;
     let log = Log::open(store, settings.random_seed).expect("a store that was opened knows where it ends");
     let (store, desk) = store::thread::open(log);
-    let Assembly { handle, events, notices, questions, seats, mail } = Assembly::new(&settings, &store);
+    let Assembly { handle, events, notices, stories, questions, seats, mail } = Assembly::new(&settings, &store);
     let log = store::thread::run(&store, desk, mail, io::now, give_back).map_err(StartError::Io)?;
     drop(store);
 
@@ -294,6 +315,7 @@ fn start_over<S: Store + Send + 'static>(
         handle,
         events,
         notices,
+        stories,
         questions,
         listening: settings.listen.clone(),
         driver: choosing.chosen.name(),
@@ -314,7 +336,7 @@ fn start_over<S: Store + Send + 'static>(
             }
         }
     }
-    match running.listen(&settings.listen) {
+    match running.pass(passed).and_then(|()| running.listen(&settings.listen)) {
         Ok(()) => Ok(running),
         Err(error) => {
             running.stop();
@@ -324,6 +346,24 @@ fn start_over<S: Store + Send + 'static>(
 }
 
 impl Running {
+    /// Gives each shard the sockets that listen already; where several have one address, one of them.
+    fn pass(&self, passed: &[Passed]) -> Result<(), StartError> {
+        for shard in 0..self.shards.len() {
+            let mut sockets: Vec<(SocketAddr, io::Socket)> = Vec::new();
+            for one in passed {
+                let address = one.address();
+                if sockets.iter().any(|(known, _)| *known == address) {
+                    continue;
+                }
+                let twins: Vec<&Passed> = passed.iter().filter(|other| other.address() == address).collect();
+                let socket = twins[shard % twins.len()].socket().map_err(StartError::Io)?;
+                sockets.push((address, socket));
+            }
+            self.handle.pass(ShardId(shard as u16), sockets);
+        }
+        Ok(())
+    }
+
     /// Has the shards listen one after the other: the first binds port 0 to a real port, the others share it.
     fn listen(&mut self, addresses: &[SocketAddr]) -> Result<(), StartError> {
         self.listening = addresses.to_vec();

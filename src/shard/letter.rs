@@ -5,7 +5,8 @@
 //! arrival ([`super::incoming`]); so whoever sends an unlogged message after a `Done` knows that it will not overtake.
 
 use super::command::{
-    BanCommand, CommandError, CommandToken, ConnectionQuery, HistoryQuery, Present, Push, QuestionToken, Verdict, Watch,
+    BanCommand, CommandError, CommandToken, ConnectionQuery, Follow, HistoryQuery, Present, Push, QuestionToken,
+    Verdict, Watch,
 };
 use super::presence::{Asker, PresenceLetter};
 use super::retained::{RetainedFound, RetainedRead};
@@ -14,6 +15,7 @@ use crate::auth::{BanSet, Subject};
 use crate::base::ids::{AppId, PushId, SessionId, ShardId};
 use crate::base::message::Message;
 use crate::engine::Departure;
+use crate::io::Socket;
 use crate::router::interest::Level;
 use crate::session::protocol::Request;
 use crate::session::{Identity, ReplyTo, Ticket};
@@ -55,12 +57,18 @@ pub(crate) enum Letter {
     Batch(Arc<Batch>),
     /// The log's answer to a request of this shard.
     Done(Done),
+    /// Where these are listened on already, by sockets that the process was passed.
+    Passed(Vec<(SocketAddr, Socket)>),
     /// Listen on these once the sessions are back.
     Listen(Vec<SocketAddr>),
     /// The control plane's wish.
     Push { push: Box<Push>, token: CommandToken },
     /// A token was checked.
     Verdict { token: QuestionToken, verdict: Box<Verdict> },
+    /// Follow these from now on.
+    Follow(Arc<[Follow]>),
+    /// Send a canary through the log.
+    Canary { token: CommandToken },
     /// Copy the figures out.
     Stats { token: CommandToken },
     /// Look connections up.

@@ -56,6 +56,8 @@ pub(crate) enum Waiting {
     Ban { token: CommandToken, answer: BanAnswer },
     /// What is for backends; so many entries.
     Upstream { count: usize },
+    /// The control plane wants to know whether the log answers.
+    Canary { token: CommandToken },
     /// Lazily written positions and the removal of ended sessions: nobody waits.
     Nobody,
 }

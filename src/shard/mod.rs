@@ -15,7 +15,7 @@
 //! took · `lagging`, `unsent`, `slow` what waits for a window or an outbox · `waits` pushes that wait for devices · `subscribe`
 //! interest · `retained` what is kept for who subscribes · `share`, `share_member`, `share_record` share groups · `jobs`
 //! the rest of the turn · `restore` at start · `event_stream`, `poll` what only they need · `admin`, `connections`,
-//! `stats` the operator · `watching`, `upstream` what backends are told of devices · `history`, `unread` what streams hold for who
+//! `stats`, `draining`, `diary` the operator · `watching`, `upstream` what backends are told of devices · `history`, `unread` what streams hold for who
 //! asks · `presence` who subscribes to a topic · `questions` the same for devices · `failpoint` the end of a debug build
 //! at a durable point.
 
@@ -27,8 +27,10 @@ pub mod command;
 mod committing;
 mod connect;
 mod connections;
+mod diary;
 mod done;
 mod doors;
+mod draining;
 mod event_stream;
 #[cfg(debug_assertions)]
 mod failpoint;

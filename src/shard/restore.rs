@@ -90,7 +90,12 @@ impl Gateway {
     fn listen_if_asked<D: Driver>(&mut self, core: &mut Core<D>) {
         let Some(addresses) = self.to_listen.take() else { return };
         let bound = addresses.iter().map(|&address| {
-            let (listener, bound) = core.listen(address, true).map_err(|error| StartError::Listen(address, error))?;
+            let place = self.passed.iter().position(|(other, _)| *other == address);
+            let listening = match place.map(|place| self.passed.swap_remove(place)) {
+                Some((_, socket)) => core.listen_on(socket),
+                None => core.listen(address, true),
+            };
+            let (listener, bound) = listening.map_err(|error| StartError::Listen(address, error))?;
             self.opened_door(listener);
             Ok(bound)
         });

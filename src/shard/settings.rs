@@ -36,6 +36,8 @@ pub struct Settings {
     pub user: UserTemplate,
     /// Devices show tokens, and are who those say; else they are who they say themselves.
     pub tokens: bool,
+    /// Somebody else is asked who devices are; nobody is asked for a token then.
+    pub hook: bool,
     /// What everybody may do.
     pub rights: Arc<Rights>,
     /// Users of the first app who may subscribe to the node's figures.
@@ -192,6 +194,10 @@ pub struct Limits {
     pub sse_heartbeat: Duration,
     /// Devices of one user.
     pub devices_per_user: usize,
+    /// A drain is over after this long, whoever is left.
+    pub drain_within: Duration,
+    /// Connections closed a second in a drain; none: as many as it can.
+    pub drain_rate: Option<usize>,
     /// Inbox retention, entries.
     pub inbox_entries: usize,
     /// Inbox retention, age.
@@ -360,6 +366,8 @@ impl Default for Limits {
             tls_handshakes: limits::TLS_HANDSHAKES_MAX,
             sse_heartbeat: limits::SSE_HEARTBEAT,
             devices_per_user: limits::DEVICES_PER_USER_MAX,
+            drain_within: limits::DRAIN_TIMEOUT,
+            drain_rate: None,
             inbox_entries: limits::INBOX_ENTRIES_MAX,
             inbox_age: limits::INBOX_AGE_MAX,
             retained_messages: limits::RETAINED_MESSAGES_MAX,
@@ -391,6 +399,7 @@ mod tests {
                 apps: Vec::new(),
                 user: UserTemplate::default(),
                 tokens: false,
+                hook: false,
                 rights: Arc::default(),
                 sys_users: Vec::new(),
                 origins: Default::default(),

@@ -34,6 +34,7 @@ pub(crate) struct Counters {
     pub(crate) orphan_records: u64,
     pub(crate) sessions_without_room: u64,
     pub(crate) dropped_presence: u64,
+    pub(crate) drain_cut: u64,
     published: [u64; 3],
     sent: [u64; 3],
     closed: [u64; CloseReason::ALL.len()],
@@ -102,6 +103,7 @@ impl Counters {
             ("records_of_ended_sessions", self.orphan_records),
             ("sessions_without_room", self.sessions_without_room),
             ("dropped_presence_full", self.dropped_presence),
+            ("drain_cut", self.drain_cut),
             ("closed_by_peer", self.peer_closed),
             ("closed_websocket_violation", self.misframed),
             ("closed_tls_violation", self.bad_records),
@@ -155,6 +157,7 @@ impl Gateway {
             ("dirty_records", self.dirty.len() as u64),
             ("orphan_records", self.orphans.len() as u64),
             ("throttled_connections", self.throttled.len() as u64),
+            ("diary_entries", self.diary.len() as u64),
         ]);
         let mut counters = engine_counters(core.totals());
         counters.extend(self.counters.list());
@@ -177,7 +180,13 @@ impl Gateway {
             ("refused_protocol", self.securing.refused_protocol),
             ("proxied", self.securing.proxied),
         ]);
-        counters.extend([("delivery_waits_refused", self.waits.refused), ("events_unstored", self.watching.dropped)]);
+        counters.extend([
+            ("delivery_waits_refused", self.waits.refused),
+            ("events_unstored", self.watching.dropped),
+            ("connections_failed", self.diary.ends),
+            ("connections_failed_untold", self.diary.untold),
+            ("cpu_us", core.driver().cpu_us()),
+        ]);
         let stats = ShardStats { shard: self.shard.0, driver: core.driver().name(), gauges, counters };
         self.tell(Event::Stats { token, stats: Box::new(stats) });
     }
@@ -241,5 +250,14 @@ fn engine_counters(totals: &Totals) -> Vec<(&'static str, u64)> {
         ("writes_refused", totals.refused),
         ("bytes_dropped", totals.bytes_dropped),
         ("letters", totals.letters),
+        ("turns_ms", totals.turns_ms),
+        ("turns_0ms", totals.turns_by_ms[0]),
+        ("turns_1ms", totals.turns_by_ms[1]),
+        ("turns_2ms", totals.turns_by_ms[2]),
+        ("turns_5ms", totals.turns_by_ms[3]),
+        ("turns_10ms", totals.turns_by_ms[4]),
+        ("turns_50ms", totals.turns_by_ms[5]),
+        ("turns_200ms", totals.turns_by_ms[6]),
+        ("turns_longer", totals.turns_by_ms[7]),
     ]
 }

@@ -1,5 +1,6 @@
 //! WebSocket: a guest's request becomes one, and whoever closes it says so in its words.
 
+use super::command::What;
 use super::gateway::{Core, Gateway};
 use crate::base::ids::ConnectionId;
 use crate::engine::{Close, CloseCause, Room};
@@ -43,6 +44,7 @@ impl Gateway {
                 } else {
                     core.set_transform(id, Layers::WebSocket(Carrier::default()));
                 }
+                self.note(core, id, What::Upgraded);
                 self.token_of(head).into_iter().for_each(|token| self.asking.bring(id, token));
             }
             Err(_) => core.close(id, Close::Now, CloseCause::Local),
@@ -76,7 +78,8 @@ fn close_code(reason: CloseReason) -> CloseCode {
         | CloseReason::Banned
         | CloseReason::MessageRate
         | CloseReason::Administrative => CloseCode::POLICY,
-        CloseReason::Draining => CloseCode::GOING_AWAY,
+        // It comes back, here or elsewhere: the registry's word for it.
+        CloseReason::Draining => CloseCode::RESTART,
         CloseReason::StoreFailed => CloseCode::INTERNAL,
     }
 }

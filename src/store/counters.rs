@@ -93,6 +93,8 @@ pub struct Counters {
     fault: OnceLock<StoreFault>,
     /// When the commit under way began, in milliseconds of the monotonic clock, plus one; 0: none is.
     commit_began: AtomicU64,
+    /// What commits have taken together, milliseconds.
+    commits_ms: AtomicU64,
 }
 
 impl Counters {
@@ -113,6 +115,15 @@ impl Counters {
 
     pub(super) fn commit_begins(&self, now: Now) {
         self.commit_began.store(now.monotonic_ms.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// What commits have taken together, in milliseconds.
+    pub fn commits_ms(&self) -> u64 {
+        self.commits_ms.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn commits_took(&self, ms: u64) {
+        self.commits_ms.fetch_add(ms, Ordering::Relaxed);
     }
 
     pub(super) fn commit_ends(&self) {

@@ -78,6 +78,11 @@ impl Handle {
         stats
     }
 
+    /// What commits have taken together, in milliseconds.
+    pub fn commits_ms(&self) -> u64 {
+        self.counters.commits_ms()
+    }
+
     /// Whether a commit has been under way for longer than `COMMIT_STALL_MAX`: the disk does not keep up, or has gone.
     pub fn is_stalled(&self, now: Now) -> bool {
         let began_ms = self.counters.commit_began_ms();

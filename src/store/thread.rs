@@ -157,7 +157,9 @@ impl<S: Store> Desk<S> {
                 }
             }
             is_open = is_open && self.take_in();
-            self.commit(clock(), &mut deliver);
+            let began = clock();
+            self.commit(began, &mut deliver);
+            self.counters.commits_took(clock().monotonic_ms.saturating_sub(began.monotonic_ms));
         }
         while self.log.queued() > 0 {
             self.commit(clock(), &mut deliver);

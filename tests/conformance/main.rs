@@ -32,6 +32,7 @@ mod shared;
 mod shared_twice;
 mod slow;
 mod sse;
+mod stories;
 mod subscriptions;
 mod tokens;
 mod topics;

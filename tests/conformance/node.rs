@@ -1,5 +1,8 @@
 //! One node in virtual time: its shards over the simulated network, its log driven by hand, no thread and no socket.
 
+#[path = "node/asked.rs"]
+mod asked;
+
 use crate::client::{Client, Hello, ends};
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
@@ -11,8 +14,8 @@ use kittiwake::io::probe::Choice;
 use kittiwake::io::sim::{Faults, SimDriver, SimNet};
 use kittiwake::shard::command::{
     AppWatch, BanAnswer, BanCommand, CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event,
-    HistoryPage, HistoryQuery, Notice, Place, Present, Push, Pushed, Question, ShardStats, Target, Told, UserState,
-    Watch,
+    HistoryPage, HistoryQuery, Notice, Place, Present, Push, Pushed, Question, ShardStats, Shown, Story, Target, Told,
+    UserState, Watch,
 };
 use kittiwake::shard::handle::Handle;
 use kittiwake::shard::launch::{Assembly, LogMail, Seat, Shard};
@@ -59,6 +62,7 @@ struct Plane {
     mail: LogMail,
     events: Receiver<Event>,
     notices: Receiver<Notice>,
+    stories: Receiver<Story>,
     questions: Receiver<Question>,
     heard: Vec<Event>,
 }
@@ -109,6 +113,7 @@ impl Node {
             apps: vec!["default".into()],
             user: UserTemplate::default(),
             tokens: false,
+            hook: false,
             rights: Arc::default(),
             server_reference: None,
             sys_users: vec![OPERATOR.into()],
@@ -130,8 +135,9 @@ impl Node {
         let net = SimNet::new(seed, Faults::none());
         let log = Log::open(MemoryStore::new(retentions, KeyedHash::new(seed)), seed).expect("a memory store opens");
         let (store, desk) = thread::open(log);
-        let Assembly { handle, events, notices, questions, seats, mail } = Assembly::new(&settings, &store);
-        let plane = Plane { shards: seated(seats, &net), desk, mail, events, notices, questions, heard: Vec::new() };
+        let Assembly { handle, events, notices, stories, questions, seats, mail } = Assembly::new(&settings, &store);
+        let plane =
+            Plane { shards: seated(seats, &net), desk, mail, events, notices, stories, questions, heard: Vec::new() };
         let (handle, plane) = (RefCell::new(handle), RefCell::new(plane));
         let (tokens, holding) = (Cell::new(0), Cell::new(false));
         let keys = RefCell::new(None);
@@ -157,9 +163,10 @@ impl Node {
         plane.heard.clear();
         assert!(plane.desk.take_in(), "the node keeps the log's handle");
         plane.desk.log_mut().crash().expect("memory says where it ends");
-        let Assembly { handle, events, notices, questions, seats, mail } = Assembly::new(&Arc::new(settings), store);
+        let Assembly { handle, events, notices, stories, questions, seats, mail } =
+            Assembly::new(&Arc::new(settings), store);
         (plane.shards, plane.events, plane.mail) = (seated(seats, net), events, mail);
-        (plane.notices, plane.questions) = (notices, questions);
+        (plane.notices, plane.stories, plane.questions) = (notices, stories, questions);
         drop(plane);
         *self.0.handle.borrow_mut() = handle;
         self.listen();
@@ -242,6 +249,7 @@ impl Node {
         let Some(keys) = &*keys else { return false };
         let wall_ms = self.0.net.now().wall_ms;
         let answer = |Question { token, shown }: Question| {
+            let Shown::Token(shown) = shown else { panic!("in this mode tokens are shown") };
             let verdict = auth::verify(shown.bytes(), keys, &Rules::default(), wall_ms);
             self.handle().verdict(token, verdict);
         };

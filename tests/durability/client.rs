@@ -164,6 +164,10 @@ impl Client {
         link.send(connect)?;
         let frame = link.frame()?.ok_or(ErrorKind::TimedOut)?;
         let Ok(Packet::ConnAck(connack)) = decode(VERSION, &frame) else { panic!("no CONNACK: {frame:?}") };
+        if connack.reason == Reason::ServerUnavailable {
+            // It came when the process had begun to end; the next one takes it in.
+            return Err(ErrorKind::ConnectionRefused.into());
+        }
         assert_eq!(connack.reason, Reason::Success, "{}", self.name());
         if self.known {
             assert!(connack.session_present, "{}: its session is lost", self.name());

@@ -3,9 +3,11 @@
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Nothing here takes this long unless it is broken.
@@ -36,6 +38,8 @@ pub struct Place {
     pub edge: SocketAddr,
     pub api: SocketAddr,
     pub data: PathBuf,
+    /// Listening sockets that all processes are passed.
+    pub held: Option<Arc<[OwnedFd; 2]>>,
 }
 
 fn free_port() -> SocketAddr {
@@ -45,14 +49,35 @@ fn free_port() -> SocketAddr {
 
 impl Place {
     pub fn new(data: &Path) -> Self {
-        Self { edge: free_port(), api: free_port(), data: data.to_owned() }
+        Self { edge: free_port(), api: free_port(), data: data.to_owned(), held: None }
+    }
+
+    /// Listens itself, for all processes to come, as a supervisor does.
+    pub fn held(data: &Path) -> Self {
+        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("loopback has ports"));
+        let [edge, api] = [0, 1].map(|number| listeners[number].local_addr().expect("it is bound"));
+        let inheritable = |listener: TcpListener| {
+            // Beyond the descriptors that the shell puts them to.
+            let fd = rustix::io::fcntl_dupfd_cloexec(&listener, 50).expect("there are descriptors left");
+            rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::empty()).expect("it is open");
+            fd
+        };
+        Self { edge, api, data: data.to_owned(), held: Some(Arc::new(listeners.map(inheritable))) }
     }
 
     fn command(&self, start: &Start) -> Command {
         let binary = env!("CARGO_BIN_EXE_kittiwake");
-        let mut command = match start.file_bytes_max {
-            None => Command::new(binary),
-            Some(bytes) => {
+        let mut command = match (start.file_bytes_max, self.held.as_deref()) {
+            (None, None) => Command::new(binary),
+            (None, Some([edge, api])) => {
+                let mut command = Command::new("bash");
+                let (edge, api) = (edge.as_raw_fd(), api.as_raw_fd());
+                let passed = "LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=edge:api";
+                let script = format!("exec 3<&{edge} 4<&{api} {edge}<&- {api}<&-; {passed} exec \"$0\" \"$@\"");
+                command.args(["-c", &script, binary]);
+                command
+            }
+            (Some(bytes), _) => {
                 // The shell's limit is in blocks of 512 bytes; SIGXFSZ is ignored, so a write fails as on a full disk.
                 let mut command = Command::new("sh");
                 let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", bytes.div_ceil(512));

@@ -11,6 +11,7 @@ mod backend;
 mod client;
 mod damage;
 mod gateway;
+mod handover;
 mod ledger;
 mod random;
 

@@ -87,6 +87,16 @@ impl Gateway {
         self.request(&format!("GET {path} HTTP/1.1"), b"")
     }
 
+    /// GET of what is no JSON.
+    pub fn text(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.api).expect("the API listens");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.api);
+        stream.write_all(request.as_bytes()).expect("the API reads");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("the API answers");
+        text
+    }
+
     /// POST of JSON.
     pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         let body = body.to_string();

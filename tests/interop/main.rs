@@ -3,6 +3,7 @@
 //! Needs `mosquitto_sub`/`mosquitto_pub` (mosquitto-clients), Python with paho-mqtt and grpcio, Node with what
 //! `clients/package.json` names, curl, openssl and Chromium; `.ci/run` installs them.
 
+mod dashboard;
 mod events;
 mod flood;
 mod gateway;

@@ -39,6 +39,9 @@ impl Driver for Waiting {
     fn listen(&mut self, address: SocketAddr, shared: bool) -> io::Result<(ListenerId, SocketAddr)> {
         self.0.listen(address, shared)
     }
+    fn adopt_listener(&mut self, listener: Socket) -> io::Result<(ListenerId, SocketAddr)> {
+        self.0.adopt_listener(listener)
+    }
     fn close_listener(&mut self, listener: ListenerId) {
         self.0.close_listener(listener);
     }

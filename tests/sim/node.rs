@@ -142,6 +142,7 @@ impl Node {
             apps: vec!["default".to_owned()],
             user: Default::default(),
             tokens: false,
+            hook: false,
             rights: Default::default(),
             server_reference: None,
             sys_users: Vec::new(),

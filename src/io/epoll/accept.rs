@@ -1,6 +1,6 @@
 //! Connections coming in and going out, until they are sockets.
 
-use super::{EpollDriver, OF_CONNECT, OF_LISTENER, ONE_SHOT, READABLE, WRITABLE, event_data, sys};
+use super::{EXCLUSIVE, EpollDriver, OF_CONNECT, OF_LISTENER, ONE_SHOT, READABLE, WRITABLE, event_data, sys};
 use crate::io::{ListenerId, Outcome, Socket, Token, socket};
 use crate::limits::ACCEPTS_PER_EVENT_MAX;
 use std::io;
@@ -24,8 +24,12 @@ pub(super) struct Connecting {
 impl EpollDriver {
     pub(super) fn add_listener(&mut self, address: SocketAddr, shared: bool) -> io::Result<(ListenerId, SocketAddr)> {
         let (fd, bound) = socket::listener(address, shared)?;
+        Ok((self.insert_listener(fd), bound))
+    }
+
+    pub(super) fn insert_listener(&mut self, fd: OwnedFd) -> ListenerId {
         let index = self.listeners.insert(Listener { fd, accepting: None });
-        Ok((ListenerId(u32::try_from(index).expect("listeners are few")), bound))
+        ListenerId(u32::try_from(index).expect("listeners are few"))
     }
 
     pub(super) fn remove_listener(&mut self, listener: ListenerId) {
@@ -37,7 +41,7 @@ impl EpollDriver {
         let listener = &mut self.listeners[id.0 as usize];
         assert!(listener.accepting.is_none(), "one accept at a time");
         let data = event_data(OF_LISTENER, id.0);
-        match sys::epoll_control(&self.epoll, libc::EPOLL_CTL_ADD, listener.fd.as_fd(), READABLE, data) {
+        match sys::epoll_control(&self.epoll, libc::EPOLL_CTL_ADD, listener.fd.as_fd(), READABLE | EXCLUSIVE, data) {
             Ok(()) => listener.accepting = Some(token),
             Err(error) => self.push(token, Outcome::AcceptEnded(Some(error))),
         }

@@ -29,6 +29,8 @@ use std::sync::Arc;
 const READABLE: u32 = libc::EPOLLIN as u32;
 const WRITABLE: u32 = libc::EPOLLOUT as u32;
 const ONE_SHOT: u32 = libc::EPOLLONESHOT as u32;
+/// Of several shards that wait on one listener, which they share when it was passed, an event wakes one.
+const EXCLUSIVE: u32 = libc::EPOLLEXCLUSIVE as u32;
 const EDGE: u32 = libc::EPOLLET as u32;
 const BROKEN: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
 
@@ -327,6 +329,12 @@ impl Driver for EpollDriver {
         self.add_listener(address, shared)
     }
 
+    fn adopt_listener(&mut self, listener: Socket) -> io::Result<(ListenerId, SocketAddr)> {
+        let fd = listener.into_fd();
+        let bound = socket::local_address(&fd)?;
+        Ok((self.insert_listener(fd), bound))
+    }
+
     fn close_listener(&mut self, listener: ListenerId) {
         self.remove_listener(listener);
     }
@@ -390,6 +398,14 @@ impl Driver for EpollDriver {
 
     fn waker(&self) -> Waker {
         Waker(WakerKind::EventFd(Arc::clone(&self.wake)))
+    }
+
+    fn cpu_us(&self) -> u64 {
+        sys::thread_cpu_us()
+    }
+
+    fn clock(&self) -> Option<Now> {
+        Some(sys::now())
     }
 
     fn slots_open(&self) -> usize {

@@ -5,6 +5,7 @@
 use crate::base::clock::Now;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Not yet an event; what [`wait`] fills in.
 pub(super) const NO_EVENT: libc::epoll_event = libc::epoll_event { events: 0, u64: 0 };
@@ -30,6 +31,36 @@ pub(in crate::io) fn bind_address_without_port(fd: BorrowedFd<'_>) -> io::Result
 /// The clock, both ways.
 pub(in crate::io) fn now() -> Now {
     Now { monotonic_ms: milliseconds(libc::CLOCK_MONOTONIC), wall_ms: milliseconds(libc::CLOCK_REALTIME) }
+}
+
+/// The first descriptor that a process is passed (sd_listen_fds(3)).
+pub(in crate::io) const PASSED_FIRST: u32 = 3;
+
+/// Takes the descriptors from `PASSED_FIRST` on, which whoever started the process left open for it. Once: a second call
+/// takes none. They close at the next exec.
+pub(in crate::io) fn passed(count: u32) -> io::Result<Vec<OwnedFd>> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return Ok(Vec::new());
+    }
+    let numbers = PASSED_FIRST..PASSED_FIRST.saturating_add(count);
+    let take = |number: u32| {
+        let number = libc::c_int::try_from(number).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+        // SAFETY: fcntl takes no pointers here, and says EBADF of what is no descriptor. What it takes for one was open
+        // when this process began: its starter says so by the count, and nothing in this process owns it, for this
+        // function, which runs to here once, is the only one that makes an owner of a number.
+        unsafe {
+            check(libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC))?;
+            Ok(OwnedFd::from_raw_fd(number))
+        }
+    };
+    numbers.map(take).collect()
+}
+
+/// What the calling thread has taken of a processor.
+pub(in crate::io) fn thread_cpu_us() -> u64 {
+    let time = read_clock(libc::CLOCK_THREAD_CPUTIME_ID);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000
 }
 
 /// The soft limit of open fds.
@@ -101,11 +132,16 @@ pub(super) fn send(fd: BorrowedFd<'_>, bytes: &[u8], more: bool) -> io::Result<u
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
-fn milliseconds(clock: libc::clockid_t) -> u64 {
+fn read_clock(clock: libc::clockid_t) -> libc::timespec {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the pointer is to a live timespec that the call fills in.
     let result = unsafe { libc::clock_gettime(clock, &mut time) };
     assert_eq!(result, 0, "clock_gettime fails only on a bad pointer or clock");
+    time
+}
+
+fn milliseconds(clock: libc::clockid_t) -> u64 {
+    let time = read_clock(clock);
     // Neither clock can be before its zero; a wall clock set before 1970 reads as 1970.
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     seconds * 1_000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000

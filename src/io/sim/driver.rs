@@ -111,6 +111,11 @@ impl Driver for SimDriver {
         Ok((ListenerId(listener), address))
     }
 
+    fn adopt_listener(&mut self, _listener: Socket) -> io::Result<(ListenerId, SocketAddr)> {
+        // Nobody starts a simulated process with descriptors of its own.
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn close_listener(&mut self, listener: ListenerId) {
         let mut world = self.net.world();
         let open = world.listeners.get(&listener.0).expect("the listener is unknown or was closed");

@@ -31,8 +31,12 @@ pub(super) struct Connecting {
 impl UringDriver {
     pub(super) fn add_listener(&mut self, address: SocketAddr, shared: bool) -> io::Result<(ListenerId, SocketAddr)> {
         let (fd, bound) = socket::listener(address, shared)?;
+        Ok((self.insert_listener(fd), bound))
+    }
+
+    pub(super) fn insert_listener(&mut self, fd: OwnedFd) -> ListenerId {
         let index = self.listeners.insert(Listener { fd, accepting: None, stopping: false });
-        Ok((ListenerId(u32::try_from(index).expect("listeners are few")), bound))
+        ListenerId(u32::try_from(index).expect("listeners are few"))
     }
 
     pub(super) fn remove_listener(&mut self, listener: ListenerId) {

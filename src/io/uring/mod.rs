@@ -256,6 +256,12 @@ impl Driver for UringDriver {
         self.add_listener(address, shared)
     }
 
+    fn adopt_listener(&mut self, listener: Socket) -> io::Result<(ListenerId, SocketAddr)> {
+        let fd = listener.into_fd();
+        let bound = socket::local_address(&fd)?;
+        Ok((self.insert_listener(fd), bound))
+    }
+
     fn close_listener(&mut self, listener: ListenerId) {
         self.remove_listener(listener);
     }
@@ -312,6 +318,14 @@ impl Driver for UringDriver {
 
     fn waker(&self) -> Waker {
         Waker(WakerKind::EventFd(Arc::clone(&self.wake)))
+    }
+
+    fn cpu_us(&self) -> u64 {
+        sys::thread_cpu_us()
+    }
+
+    fn clock(&self) -> Option<Now> {
+        Some(sys::now())
     }
 
     fn slots_open(&self) -> usize {

@@ -16,6 +16,8 @@ pub(super) enum Part {
     Limits,
     /// tuning/systemd/kittiwake.service
     Unit,
+    /// tuning/systemd/kittiwake.socket
+    Socket,
     /// tuning/systemd/kittiwake.service.d/connections.conf
     DropIn,
     /// tuning/nftables/kittiwake.nft
@@ -28,6 +30,7 @@ pub(super) fn print(part: Part, plan: Plan) -> String {
         Part::Sysctl => sysctl(plan),
         Part::Limits => limits_d(plan),
         Part::Unit => unit(),
+        Part::Socket => socket(),
         Part::DropIn => drop_in(plan),
         Part::Nftables => nftables(plan),
     }
@@ -115,6 +118,10 @@ After=network-online.target
 Wants=network-online.target
 
 [Service]
+# It says when it serves, that messages flow, and that it ends.
+Type=notify
+# Whoever does not say so for this long is started anew: a shard or the log is stuck.
+WatchdogSec={watchdog}
 # Read by root and handed on: it may hold keys, and the service has a user of its own.
 LoadCredential=kittiwake.toml:/etc/kittiwake.toml
 ExecStart=/usr/local/bin/kittiwake serve --config %d/kittiwake.toml
@@ -150,6 +157,28 @@ WantedBy=multi-user.target
 ",
         drain = limits::DRAIN_TIMEOUT.as_secs(),
         stop = stop.as_secs(),
+        watchdog = limits::WATCHDOG.as_secs(),
+    )
+}
+
+fn socket() -> String {
+    format!(
+        "# kittiwake's listening sockets, held by systemd: while the service is started anew, who connects waits and nobody
+# is refused. Made by: kittiwake doctor --print socket
+[Unit]
+Description=kittiwake push gateway, its sockets
+
+[Socket]
+# Each is an address of edge.listen, or that of api.listen, written as there.
+ListenStream=0.0.0.0:1883
+ListenStream=127.0.0.1:7700
+# As many as a restart of a busy node keeps waiting; net.core.somaxconn bounds it.
+Backlog={backlog}
+
+[Install]
+WantedBy=sockets.target
+",
+        backlog = limits::LISTEN_BACKLOG,
     )
 }
 

@@ -235,6 +235,7 @@ fn the_files_in_tuning_are_the_ones_that_are_printed() {
         (Part::Sysctl, "sysctl.d/90-kittiwake.conf"),
         (Part::Limits, "limits.d/90-kittiwake.conf"),
         (Part::Unit, "systemd/kittiwake.service"),
+        (Part::Socket, "systemd/kittiwake.socket"),
         (Part::DropIn, "systemd/kittiwake.service.d/connections.conf"),
         (Part::Nftables, "nftables/kittiwake.nft"),
     ];

@@ -22,7 +22,7 @@ impl Health {
 }
 
 async fn status(control: &Control) -> ServingStatus {
-    if !control.draining() && control.check_health().await.is_ok() {
+    if !control.draining() && control.check_flow().await.is_ok() {
         ServingStatus::Serving
     } else {
         ServingStatus::NotServing

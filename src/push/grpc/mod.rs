@@ -26,6 +26,7 @@ pub mod generated {
 
 pub(super) use calls::Calls;
 
+use super::keys::Scope;
 use super::problem::Problem;
 use super::{Api, Control};
 use crate::limits::API_BODY_BYTES_MAX;
@@ -75,6 +76,25 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
 pub(super) fn is_of_an_app(path: &str) -> bool {
     let service = path.strip_prefix('/').and_then(|path| path.split('/').next()).unwrap_or_default();
     service == SERVICE || service.starts_with("grpc.reflection.")
+}
+
+/// What a key has to be good for to call this; none: any key is, as for reflection.
+pub(super) fn scope_of(path: &str) -> Option<Scope> {
+    let (service, method) = path.strip_prefix('/').and_then(|path| path.split_once('/')).unwrap_or_default();
+    if service != SERVICE {
+        return None;
+    }
+    Some(match method {
+        "Push" | "PushStream" => Scope::Push,
+        "Events" | "AckEvents" => Scope::Events,
+        "GetUser" | "GetHistory" | "GetPresence" => Scope::Read,
+        _ => Scope::Admin,
+    })
+}
+
+/// Whether a call's messages come one after the other, so that nobody knows them all when it begins.
+pub(super) fn is_client_stream(path: &str) -> bool {
+    path.ends_with("/PushStream") || path.starts_with("/grpc.reflection.")
 }
 
 /// A refusal of a call before it reached its service.

@@ -4,8 +4,10 @@ use super::super::core::state::State;
 use super::super::mqtt::Refusal;
 use super::super::{CloseReason, Effect, Effects, Protocol, Session, poll};
 use super::send;
+use crate::limits::SSE_RETRY;
 use crate::wire::http::{Problem, Status};
-use crate::wire::sse::{Farewell, encode_farewell};
+use crate::wire::sse::{Farewell, encode_farewell, encode_retry};
+use core::time::Duration;
 
 /// Refuses a request that was read but is not authorized, or that there is no room for: appends the whole answer.
 pub fn refuse(why: Refusal, out: &mut Vec<u8>) {
@@ -48,10 +50,22 @@ pub fn disconnect(session: &mut Session, close: CloseReason, effects: &mut Effec
                 | CloseReason::MessageRate
                 | CloseReason::Answered => "refused",
             };
+            if close == CloseReason::Draining {
+                let retry = come_back(session);
+                send(effects, |out| encode_retry(retry, out));
+            }
             send(effects, |out| encode_farewell(Farewell(why), out));
         }
         State::Closing | State::Offline | State::Ended => return,
     }
     session.state = State::Closing;
     effects.push(Effect::Close(close));
+}
+
+/// When to come back after the server has gone down: each a little later than the last, so that they do not come at once.
+fn come_back(session: &Session) -> Duration {
+    let number = session.connection().map_or(0, |connection| connection.index);
+    // Neighbours in the table are far apart in time (a golden ratio's worth of the whole).
+    let share = number.wrapping_mul(0x9e37_79b9);
+    SSE_RETRY + SSE_RETRY.mul_f64(f64::from(share) / f64::from(u32::MAX))
 }

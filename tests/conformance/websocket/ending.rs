@@ -179,7 +179,7 @@ fn a_drain_says_that_the_server_goes_away() {
     scene.node.advance(10);
     client.expect(&Got::Disconnect(0x8B));
     client.expect_closed();
-    assert_eq!(client.websocket().closed.flatten().map(|code| code.0), Some(1001));
+    assert_eq!(client.websocket().closed.flatten().map(|code| code.0), Some(1012));
 }
 
 #[test]
