@@ -61,7 +61,10 @@ fn an_unknown_key_of_the_file_exits_with_2() {
     command.arg(&path);
     let line = failure(command, 2);
     std::fs::remove_file(&path).expect("it was written above");
-    assert_eq!(line, "api.port: there is no such key; allowed: api.listen, api.keys, api.allow");
+    assert_eq!(
+        line,
+        "api.port: there is no such key; allowed: api.listen, api.tls, api.client_ca, api.keys, api.allow, api.push_rate"
+    );
 }
 
 #[test]
@@ -138,7 +141,8 @@ fn a_token_is_signed_with_the_configured_secret_or_a_private_key() {
 #[test]
 fn an_address_that_other_hosts_reach_exits_with_2_without_insecure() {
     let line = failure(kittiwake(&["serve", "--listen", "0.0.0.0:0", "--api", "127.0.0.1:0"]), 2);
-    assert!(line.ends_with("allowed: a loopback address, auth.mode jwt or http, or --insecure"), "{line}");
+    let end = "auth.mode jwt or http, tls=true with tls.client_certificates required, or --insecure";
+    assert!(line.ends_with(end), "{line}");
     let line = failure(kittiwake(&["serve", "--listen", "127.0.0.1:0", "--api", "[::]:0"]), 2);
     assert!(line.starts_with("api.listen (--api): [::]:0 "), "{line}");
 }
@@ -155,7 +159,7 @@ fn bad_usage_is_one_line_and_exits_with_2() {
         &["push", "--user", "a", "--ttl", "soon", "hello"],
         &["push", "--device", "a", "hello"],
         &["sub"],
-        &["sub", "--url", "wss://localhost/mqtt", "#"],
+        &["sub", "--url", "ftp://localhost/mqtt", "#"],
     ] {
         failure(kittiwake(arguments), 2);
     }

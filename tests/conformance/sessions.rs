@@ -238,7 +238,7 @@ fn mqtt5_3_2_2_15_connack_says_the_packet_size_of_the_configuration() {
 
 #[test]
 fn a_user_has_so_many_devices_and_no_more() {
-    let node = Node::with(1, |limits| limits.connections = 300);
+    let node = Node::with(1, |limits| (limits.connections, limits.defence.user_connects) = (300, None));
     let names: Vec<String> = (0..=DEVICES_PER_USER_MAX).map(|device| format!("device-{device}")).collect();
     for name in &names[..DEVICES_PER_USER_MAX] {
         node.hello(&Hello::lasting(name).user("ann")).bye();

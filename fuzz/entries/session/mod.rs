@@ -225,6 +225,9 @@ impl World {
                 self.publishes.extend(receipt.map(|receipt| (id, receipt)));
             }
             Effect::Received { topic, refused, .. } => assert!(!topic.is_empty() && (refused || self.tells_received)),
+            Effect::Expired { topic, .. } => {
+                assert!(!topic.is_empty() && self.tells_received, "nobody asked for receipts")
+            }
             Effect::ReadRetained { filter, after, limit } => {
                 let session = self.directory.get(id).expect("it asked a moment ago");
                 self.shelf.wish(Wish::new(session, id, filter, after, limit));
