@@ -1,5 +1,5 @@
-//! Times, by criterion: `cargo bench -p benches --bench timing [FILTER]`. They depend on the machine and on what else runs there;
-//! `benches/instructions.rs` counts the same work in a way that does not.
+//! Times, by criterion: `cargo bench -p benches --bench timing [FILTER]`. They depend on the machine and on what else
+//! runs there; `benches/instructions.rs` counts the same work in a way that does not.
 
 #![allow(missing_docs, reason = "a benchmark")]
 

@@ -1,6 +1,6 @@
 //! Owns: what operators and supervisors ask: health, readiness, figures, slow connections.
-//! In: HTTP requests. Out: replies made of the shards' answers; figures as messages on `$SYS`. Must not: change anything but what
-//! is told in the log.
+//! In: HTTP requests. Out: replies made of the shards' answers; figures as messages on `$SYS`. Must not: change
+//! anything but what is told in the log.
 //! Invariants: health is never green while messages are lost: a store that cannot write or a shard that does not
 //! answer is a 503; figures are those of one moment per shard, never added up over time.
 

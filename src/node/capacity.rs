@@ -65,7 +65,8 @@ pub(super) fn memory(read: &dyn Fn(&str) -> String) -> u64 {
     limits.filter_map(Result::ok).fold(available, u64::min)
 }
 
-/// What fits. With io_uring each shard has as many tables as it needs, and each its own slots; with epoll all connections share the open files.
+/// What fits. With io_uring each shard has as many tables as it needs, and each its own slots; with epoll all
+/// connections share the open files.
 pub(super) fn estimate(machine: Machine, io_uring: bool, shards: usize, configured: Option<usize>) -> Capacity {
     let tables = (limits::SLOT_RINGS_MAX as u64).saturating_mul(shards as u64);
     let rings = machine.files.min(limits::RING_SLOTS_MAX as u64).saturating_mul(tables);

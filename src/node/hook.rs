@@ -138,8 +138,8 @@ impl Asker {
     }
 }
 
-/// Answers for the same question, until they are too old. Two halves: when the young one is full it becomes the old one, and
-/// what was old goes; so at most `AUTH_HOOK_REMEMBERED_MAX` are kept, and of those what was asked lately.
+/// Answers for the same question, until they are too old. Two halves: when the young one is full it becomes the old
+/// one, and what was old goes; so at most `AUTH_HOOK_REMEMBERED_MAX` are kept, and of those what was asked lately.
 struct Remembered {
     key: hmac::Key,
     halves: Mutex<Halves>,

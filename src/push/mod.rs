@@ -1,12 +1,13 @@
 //! Owns: the API that backends call: requests → [`crate::shard::command::Push`]es, answers → replies.
-//! In: HTTP and gRPC requests; events of the shards, answers and notices of the log. Out: commands through a [`Gateway`]; replies and problems.
+//! In: HTTP and gRPC requests; events of the shards, answers and notices of the log. Out: commands through a
+//! [`Gateway`]; replies and problems.
 //! Must not: know a session, a topic's subscribers or the store; open a listener (the node does).
 //! Invariants: a command is answered once or its caller is told that it may still happen; every table and body is
 //! bounded and says 429 when full; nothing invalid reaches a shard.
 //!
-//! `operations` is what can be asked for; `http`, `http_reads`, `bans` and `grpc` only translate. `request` checks, `control` brings commands
-//! to the data plane and answers back, `log_desk` questions to the log, `events` reads what happens to devices, `webhook`
-//! brings it to backends, `guard`, `keys` and `signature` decide who may ask.
+//! `operations` is what can be asked for; `http`, `http_reads`, `bans` and `grpc` only translate. `request` checks,
+//! `control` brings commands to the data plane and answers back, `log_desk` questions to the log, `events` reads what
+//! happens to devices, `webhook` brings it to backends, `guard`, `keys` and `signature` decide who may ask.
 
 mod bans;
 pub mod control;

@@ -1,6 +1,6 @@
-//! Owns: topics → subscribers: the filters of one shard and who subscribes through them, which shards are interested
-//! in a topic, what is retained of it and who is in it (asked at its home), and the fan-out job that carries messages to subscribers a
-//! bounded step at a time.
+//! Owns: topics → subscribers: the filters of one shard and who subscribes through them, which shards are interested in
+//! a topic, what is retained of it and who is in it (asked at its home), and the fan-out job that carries messages to
+//! subscribers a bounded step at a time.
 //! In: filters and topics that [`filter::check_filter`] and [`filter::check_topic`] accepted, sessions as `u32`
 //! indices, messages as opaque handles. Out: matched filters, interested shards, visits.
 //! Must not: know what a session is, read a payload, or do anything with a message but hand it on.

@@ -1,6 +1,6 @@
 //! Owns: one device's conversation. `core/` is neutral (identity, subscriptions, positions, window, deliver, settle),
-//! `mqtt/`, `sse/` and `poll` adapt it (a file per event), `protocol` calls the one that a session speaks, `directory` finds
-//! sessions by user and device.
+//! `mqtt/`, `sse/` and `poll` adapt it (a file per event), `protocol` calls the one that a session speaks, `directory`
+//! finds sessions by user and device.
 //! In: frames, store answers, timers, each with `now`. Out: [`Effect`]s, in order.
 //! Must not: know a socket, a clock, a random source, the engine or the router; `core/` must not import `wire`.
 //! Invariants: a delivery identifier is in use for one message at a time; the cursor moves over the settled prefix

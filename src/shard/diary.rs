@@ -1,8 +1,9 @@
 //! What lately happened to connections, kept for the case that one of them ends badly; nobody is told otherwise.
 //!
 //! One ring a shard, of a fixed size, holds what happened to all of its connections: nothing is kept per connection and
-//! nothing is noted per message. When a connection ends in an error its own entries are picked out and told, a bounded number
-//! of times a second. While an operator follows a user, an address or an app, what happens to those is told at once.
+//! nothing is noted per message. When a connection ends in an error its own entries are picked out and told, a bounded
+//! number of times a second. While an operator follows a user, an address or an app, what happens to those is told at
+//! once.
 
 use super::command::{Follow, Noted, Story, What};
 use super::gateway::{Core, Gateway};

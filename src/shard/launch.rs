@@ -274,8 +274,9 @@ impl std::error::Error for StartError {}
 
 /// Starts everything and returns when every shard listens.
 ///
-/// `passed` sockets stand in for the addresses that they listen on. Without `data` messages live in memory. Threads that have nothing to do call `give_back` now and then: what a burst took from the allocator and has freed
-/// since may go back to the system. It must be quick.
+/// `passed` sockets stand in for the addresses that they listen on. Without `data` messages live in memory. Threads
+/// that have nothing to do call `give_back` now and then: what a burst took from the allocator and has freed since may
+/// go back to the system. It must be quick.
 ///
 /// # Errors
 /// The first thing that did not work; what had been started is ended again.

@@ -7,17 +7,18 @@
 //!
 //! # Files, in the order in which a message passes them
 //! `launch` threads and mailboxes · `gateway` the engine's calls and letters, dispatched · `http` a guest's first bytes
-//! and requests · `doors` what its listener asks of it first, TLS and the PROXY protocol · `limiting`, `banning` who may
-//! come in and how much it may say · `websocket` its beginning and end · `authenticate` tokens · `connect` from accept to an open session · `inbound` bytes to
-//! frames to sessions · `apply` what sessions ask for · `publish` a topic's home · `turning` its order ·
-//! `push` the control plane's messages · `log_port`, `done` requests to the log and their answers · `incoming` what came
-//! for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound` frames into outboxes · `gaps` what retention
-//! took · `lagging`, `unsent`, `slow` what waits for a window or an outbox · `waits` pushes that wait for devices · `subscribe`
-//! interest · `retained` what is kept for who subscribes · `share`, `share_member`, `share_record` share groups · `jobs`
-//! the rest of the turn · `restore` at start · `event_stream`, `poll` what only they need · `admin`, `connections`,
-//! `stats`, `draining`, `diary` the operator · `watching`, `upstream` what backends are told of devices · `history`, `unread` what streams hold for who
-//! asks · `presence` who subscribes to a topic · `questions` the same for devices · `failpoint` the end of a debug build
-//! at a durable point.
+//! and requests · `doors` what its listener asks of it first, TLS and the PROXY protocol · `limiting`, `banning` who
+//! may come in and how much it may say · `websocket` its beginning and end · `authenticate` tokens · `connect` from
+//! accept to an open session · `inbound` bytes to frames to sessions · `apply` what sessions ask for · `publish` a
+//! topic's home · `turning` its order · `push` the control plane's messages · `log_port`, `done` requests to the log
+//! and their answers · `incoming` what came for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound`
+//! frames into outboxes · `gaps` what retention took · `lagging`, `unsent`, `slow` what waits for a window or an outbox
+//! · `waits` pushes that wait for devices · `subscribe` interest · `retained` what is kept for who subscribes ·
+//! `share`, `share_member`, `share_record` share groups · `jobs` the rest of the turn · `restore` at start ·
+//! `event_stream`, `poll` what only they need · `admin`, `connections`, `stats`, `draining`, `diary` the operator ·
+//! `watching`, `upstream` what backends are told of devices · `history`, `unread` what streams hold for who asks ·
+//! `presence` who subscribes to a topic · `questions` the same for devices · `failpoint` the end of a debug build at a
+//! durable point.
 
 mod admin;
 mod apply;

@@ -1,8 +1,9 @@
 //! The real process, killed: everything that was acknowledged is there afterwards, once and in order.
 //!
 //! Clients over real sockets receive, publish and come and go while backends push with idempotency keys and push again
-//! whatever was not answered, and one is told of the publishes by webhook. The process dies again and again, by kill -9 from outside at a random moment or by its own
-//! hand at a durable point (`src/shard/failpoint.rs`), and is started again with another number of shards.
+//! whatever was not answered, and one is told of the publishes by webhook. The process dies again and again, by kill -9
+//! from outside at a random moment or by its own hand at a durable point (`src/shard/failpoint.rs`), and is started
+//! again with another number of shards.
 //!
 //! `DURABILITY_KILLS=50 DURABILITY_SEED=7 cargo test --test durability -- --nocapture` is a long run. A seed repeats all
 //! decisions; how threads and sockets interleave is the machine's.
@@ -31,7 +32,8 @@ use std::time::{Duration, Instant};
 const KILLS: u64 = 12;
 /// How long something is waited for before the process is looked at.
 const QUIET: Duration = Duration::from_millis(20);
-/// Points at which the process kills itself, with when; the fifth is `a_qos2_delivery_in_flight_outlives_retention_and_a_kill`.
+/// Points at which the process kills itself, with when; the fifth is
+/// `a_qos2_delivery_in_flight_outlives_retention_and_a_kill`.
 const POINTS: [&str; 10] = [
     "flight:before",
     "flight:after",

@@ -1,7 +1,8 @@
 //! The whole node in the simulator: shards, log, network, clients and backends from one seed, on one thread.
 //!
-//! A failing seed is printed with the line that repeats it; `KITTIWAKE_STORY=1` has it told. `KITTIWAKE_SEEDS=N` runs
-//! N seeds instead of 1,000, `KITTIWAKE_FIRST_SEED=N` others. `KITTIWAKE_NARROW=1` has them mean what they meant to the first clients, who did less.
+//! A failing seed is printed with the line that repeats it; `KITTIWAKE_STORY=1` has it told. `KITTIWAKE_SEEDS=N` runs N
+//! seeds instead of 1,000, `KITTIWAKE_FIRST_SEED=N` others. `KITTIWAKE_NARROW=1` has them mean what they meant to the
+//! first clients, who did less.
 
 mod asked;
 mod backend;

@@ -42,8 +42,8 @@ impl Session {
         qos == Qos::ExactlyOnce && self.is_durable()
     }
 
-    /// Offers a committed message, at the effective QoS; `place` is where its stream has it. Each session gets each matching entry once, in order; what
-    /// it cannot take now it pulls later.
+    /// Offers a committed message, at the effective QoS; `place` is where its stream has it. Each session gets each
+    /// matching entry once, in order; what it cannot take now it pulls later.
     pub fn offer_logged(
         &mut self,
         at: LoggedAt,

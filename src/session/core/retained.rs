@@ -156,8 +156,8 @@ impl Session {
         effects.push(Effect::ReadRetained { filter: Arc::clone(filter.shared()), after, limit });
     }
 
-    /// Answers [`Effect::ReadRetained`] of this connection: messages in the order of topics, all there are up to the topic `through`, or
-    /// to the last when there is none. What is not taken is read again.
+    /// Answers [`Effect::ReadRetained`] of this connection: messages in the order of topics, all there are up to the
+    /// topic `through`, or to the last when there is none. What is not taken is read again.
     pub fn on_retained_read(
         &mut self,
         filter: &str,

@@ -297,7 +297,8 @@ fn journal_of(folder: &Folder) -> PathBuf {
     found.into_iter().find(|path| path.extension().is_some_and(|ending| ending == "jnl")).expect("there is a journal")
 }
 
-/// Files with a byte changed, the journal's and the tables': each is refused, or reported by a read, or makes no difference.
+/// Files with a byte changed, the journal's and the tables': each is refused, or reported by a read, or makes no
+/// difference.
 #[test]
 fn a_flipped_byte_is_refused_or_reported_or_makes_no_difference() {
     let folder = Folder::new();

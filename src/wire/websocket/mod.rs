@@ -7,7 +7,8 @@
 //!
 //! # Files
 //! `handshake` from request to 101 · `frame` heads · `reader` the order of frames · `utf8` text in pieces · `close`
-//! codes · [`client`] the handshake's other side · `carrier` the transform that stands between a connection and the protocol that it carries.
+//! codes · [`client`] the handshake's other side · `carrier` the transform that stands between a connection and the
+//! protocol that it carries.
 
 mod carrier;
 pub mod client;
