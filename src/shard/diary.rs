@@ -44,11 +44,6 @@ impl Diary {
         self.followed = followed;
     }
 
-    /// Entries there are.
-    pub(crate) fn len(&self) -> usize {
-        self.ring.len()
-    }
-
     fn note(&mut self, id: ConnectionId, happened: Noted) {
         if self.ring.len() == DIARY_ENTRIES_MAX {
             self.ring.pop_front();
@@ -188,7 +183,7 @@ mod tests {
         for at_ms in 0..=DIARY_ENTRIES_MAX as u64 {
             diary.note(id(1, 1), happened(at_ms));
         }
-        assert_eq!(diary.len(), DIARY_ENTRIES_MAX);
+        assert_eq!(diary.ring.len(), DIARY_ENTRIES_MAX);
         assert_eq!(diary.of(id(1, 1)).first(), Some(&happened(1)));
     }
 

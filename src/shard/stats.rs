@@ -157,7 +157,6 @@ impl Gateway {
             ("dirty_records", self.dirty.len() as u64),
             ("orphan_records", self.orphans.len() as u64),
             ("throttled_connections", self.throttled.len() as u64),
-            ("diary_entries", self.diary.len() as u64),
         ]);
         let mut counters = engine_counters(core.totals());
         counters.extend(self.counters.list());

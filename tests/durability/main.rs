@@ -138,6 +138,14 @@ fn habits() -> Vec<(&'static str, Habits)> {
     ]
 }
 
+/// Until the backend's group is on record: what happens before is not owed to it.
+fn wait_for_backend(place: &Place, ledger: &Ledger) {
+    eventually("the backend is told", || {
+        drop(raw::connect(place, "probe", "1"));
+        ledger.lock().comings > 0
+    });
+}
+
 /// One process after the other, each but the last killed. How often each point was met.
 fn kill_again_and_again(
     (place, backend): (&Place, Backend),
@@ -166,11 +174,7 @@ fn kill_again_and_again(
             continue;
         };
         if kill == 0 {
-            // What happens before the backend's group is on record is not owed to it.
-            eventually("the backend is told", || {
-                drop(raw::connect(place, "probe", "1"));
-                ledger.lock().comings > 0
-            });
+            wait_for_backend(place, ledger);
         }
         let from = ledger.tell(|facts| {
             facts.generation += 1;
