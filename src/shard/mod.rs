@@ -15,7 +15,7 @@
 //! frames into outboxes · `gaps` what retention took · `lagging`, `unsent`, `slow` what waits for a window or an outbox
 //! · `waits` pushes that wait for devices · `subscribe` interest · `retained` what is kept for who subscribes ·
 //! `share`, `share_member`, `share_record` share groups · `jobs` the rest of the turn · `restore` at start ·
-//! `event_stream`, `poll` what only they need · `admin`, `connections`, `stats`, `draining`, `diary` the operator ·
+//! `event_stream`, `poll` what only they need · `admin`, `connections`, `stats`, `draining`, `diary`, `story` the operator ·
 //! `watching`, `upstream` what backends are told of devices · `history`, `unread` what streams hold for who asks ·
 //! `presence` who subscribes to a topic · `questions` the same for devices · `failpoint` the end of a debug build at a
 //! durable point.
@@ -66,6 +66,7 @@ mod share_member;
 mod share_record;
 mod slow;
 mod stats;
+pub mod story;
 mod subscribe;
 mod turning;
 mod unread;

@@ -226,6 +226,9 @@ impl Node {
             return;
         }
         self.desk.commit(self.net.now(), &mut self.outbox);
+        if self.is_poisoned() {
+            self.ledger.borrow_mut().wills.store_failed(self.net.now().monotonic_ms);
+        }
     }
 
     /// Asks it to end; false: it is not the moment, for a mailbox is full.

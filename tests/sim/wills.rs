@@ -65,6 +65,8 @@ pub struct Wills {
     last: HashMap<usize, Connection>,
     next: HashMap<usize, Connection>,
     deaths: u64,
+    /// Since then nothing is written any more, until the node dies.
+    failed_ms: Option<u64>,
 }
 
 impl Wills {
@@ -164,12 +166,18 @@ impl Wills {
         }
     }
 
+    /// The store has failed.
+    pub fn store_failed(&mut self, now_ms: u64) {
+        self.failed_ms.get_or_insert(now_ms);
+    }
+
     /// The node is gone: what was not decided for good cannot be known.
     pub fn node_died(&mut self, now_ms: u64) {
         self.deaths += 1;
+        let written_ms = self.failed_ms.take().unwrap_or(now_ms);
         for will in self.wills.values_mut() {
             match will.fate {
-                Some(Fate::MustNot { from_ms }) if from_ms + SETTLES_MS < now_ms => {}
+                Some(Fate::MustNot { from_ms }) if from_ms + SETTLES_MS < written_ms => {}
                 _ => will.fate = None,
             }
         }
