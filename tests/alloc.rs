@@ -17,9 +17,8 @@ use kittiwake::shard::launch::{Assembly, Shard};
 use kittiwake::shard::{Handle, Limits, Settings};
 use kittiwake::store::{self, Log, LogThread, MemoryStore, Retentions};
 use kittiwake::wire::tls;
-use kittiwake::wire::websocket::client::Wish;
 use kittiwake::wire::websocket::{
-    Event as Heard, HEAD_BYTES_MAX, Opcode, Reader, Role, Rules, apply_mask, encode_head,
+    Event as Heard, HEAD_BYTES_MAX, Opcode, Reader, Role, Rules, apply_mask, client::Wish, encode_head,
 };
 use rustls::{ClientConnection, StreamOwned};
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -13,9 +13,8 @@ use kittiwake::base::message::{Message, StreamKey};
 use kittiwake::io::probe::Choice;
 use kittiwake::io::sim::{Faults, SimDriver, SimNet};
 use kittiwake::shard::command::{
-    AppWatch, BanAnswer, BanCommand, CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event,
-    HistoryPage, HistoryQuery, Notice, Place, Present, Push, Pushed, Question, ShardStats, Shown, Story, Target, Told,
-    UserState, Watch,
+    AppWatch, CommandError, CommandToken, Event, HistoryPage, HistoryQuery, Notice, Place, Present, Push, Pushed,
+    Question, ShardStats, Shown, Story, Target, Told, UserState, Watch,
 };
 use kittiwake::shard::handle::Handle;
 use kittiwake::shard::launch::{Assembly, LogMail, Seat, Shard};
@@ -459,36 +458,6 @@ impl Node {
             _ => unreachable!("the partition is of figures"),
         });
         stats.collect()
-    }
-
-    /// The connections that operators are told of.
-    pub fn connections(&self, query: ConnectionQuery) -> Vec<ConnectionFigures> {
-        let token = self.token();
-        self.handle().connections(query, token).expect("there is room for a question");
-        self.run();
-        let mut plane = self.0.plane.borrow_mut();
-        plane.hear();
-        let (mine, others): (Vec<Event>, Vec<Event>) = plane
-            .heard
-            .drain(..)
-            .partition(|event| matches!(event, Event::Connections { token: other, .. } if *other == token));
-        plane.heard = others;
-        let lists = mine.into_iter().map(|event| match event {
-            Event::Connections { connections, .. } => connections,
-            _ => unreachable!("the partition is of connections"),
-        });
-        lists.flatten().collect()
-    }
-
-    /// What comes of an operator's wish.
-    pub fn ban(&self, command: BanCommand) -> Result<BanAnswer, CommandError> {
-        let token = self.token();
-        self.handle().bans(command, token).expect("there is room for a question");
-        self.run();
-        match self.take_event(|event| matches!(event, Event::Bans { token: other, .. } if *other == token)) {
-            Event::Bans { result, .. } => result,
-            other => unreachable!("{other:?} was not asked for"),
-        }
     }
 
     /// Session records in the store.

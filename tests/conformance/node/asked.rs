@@ -2,7 +2,10 @@
 
 use super::Node;
 use kittiwake::auth::Introduction;
-use kittiwake::shard::command::{CommandToken, Event, Question, QuestionToken, Shown, Story};
+use kittiwake::shard::command::{
+    BanAnswer, BanCommand, CommandError, CommandToken, ConnectionFigures, ConnectionQuery, Event, Question,
+    QuestionToken, Shown, Story,
+};
 
 impl Node {
     /// What was told of single connections since the last time.
@@ -38,5 +41,35 @@ impl Node {
             _ => None,
         });
         come.collect()
+    }
+
+    /// The connections that operators are told of.
+    pub fn connections(&self, query: ConnectionQuery) -> Vec<ConnectionFigures> {
+        let token = self.token();
+        self.handle().connections(query, token).expect("there is room for a question");
+        self.run();
+        let mut plane = self.0.plane.borrow_mut();
+        plane.hear();
+        let (mine, others): (Vec<Event>, Vec<Event>) = plane
+            .heard
+            .drain(..)
+            .partition(|event| matches!(event, Event::Connections { token: other, .. } if *other == token));
+        plane.heard = others;
+        let lists = mine.into_iter().map(|event| match event {
+            Event::Connections { connections, .. } => connections,
+            _ => unreachable!("the partition is of connections"),
+        });
+        lists.flatten().collect()
+    }
+
+    /// What comes of an operator's wish.
+    pub fn ban(&self, command: BanCommand) -> Result<BanAnswer, CommandError> {
+        let token = self.token();
+        self.handle().bans(command, token).expect("there is room for a question");
+        self.run();
+        match self.take_event(|event| matches!(event, Event::Bans { token: other, .. } if *other == token)) {
+            Event::Bans { result, .. } => result,
+            other => unreachable!("{other:?} was not asked for"),
+        }
     }
 }
