@@ -119,8 +119,8 @@ pub const RING_SLOTS_MAX: usize = 20_000;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// After a close was asked for, the peer has this long to take what is still in its outbox.
 pub const LINGER: Duration = Duration::from_secs(5);
-/// What a shard remembers of what happened to connections: some 300 KiB. Full: the oldest goes.
-pub const DIARY_ENTRIES_MAX: usize = 8_192;
+/// What a shard remembers of what happened to connections: some 40 KiB. Full: the oldest goes.
+pub const DIARY_ENTRIES_MAX: usize = 1_024;
 /// Connections of a shard that ended badly whose story is told in a second. More: they are counted.
 pub const STORIES_PER_SECOND_MAX: u32 = 10;
 /// Stories that wait to be written to the log. A further one is counted and left out.

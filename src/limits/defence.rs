@@ -19,7 +19,7 @@ pub const RATE_MAX: u32 = 1_000_000_000;
 pub const SOURCE_ENTRIES: usize = 1 << 16;
 /// Users whose rate one shard knows, likewise. Of a million that come back at once most displace each other, which is
 /// all the same: each of them comes once.
-pub const USER_ENTRIES: usize = 1 << 14;
+pub const USER_ENTRIES: usize = 1 << 12;
 /// Offenders whose weight the node knows, likewise.
 pub const OFFENDER_ENTRIES: usize = 1 << 14;
 /// Entries among which a new one displaces the lightest.
