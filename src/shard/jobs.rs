@@ -14,6 +14,7 @@ use super::log_port::Waiting;
 impl Gateway {
     /// Does a bounded share of each; true when there is more to do now.
     pub(super) fn work<D: Driver>(&mut self, core: &mut Core<D>) -> bool {
+        self.deflating.turn(core.now().monotonic_ms);
         let left = self.work_incoming(core, TURN_FANOUT_VISITS_MAX);
         let more_fanout = self.run_fanout(core, left.max(TURN_FANOUT_VISITS_MAX / 2));
         for _ in 0..TURN_PULLS_MAX {
