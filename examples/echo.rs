@@ -17,8 +17,8 @@ use kittiwake::io::uring::UringDriver;
 use kittiwake::io::{Driver, ListenerId};
 use kittiwake::wire::http::parse;
 use kittiwake::wire::websocket::{
-    Agreement, CloseCode, Deflater, Event, HEAD_BYTES_MAX, Inflater, Kind, Offer, Opcode, Reader, Role, Rules, Violation,
-    encode_head, fits_window,
+    Agreement, CloseCode, Deflater, Event, HEAD_BYTES_MAX, Inflater, Kind, Offer, Opcode, Reader, Role, Rules,
+    Violation, encode_head, fits_window,
 };
 use slab::Slab;
 use std::io;

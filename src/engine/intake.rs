@@ -84,9 +84,6 @@ impl Held {
     pub fn unpacked(block: Block, plain: usize, end: usize) -> Self {
         Self { block, start: 0, plain: offset(plain), packed: 0, is_whole: false, end: offset(end) }
     }
-    pub fn into_block(self) -> Block {
-        self.block
-    }
 }
 
 impl<D: Driver, L, T: Transform> Core<D, L, T> {

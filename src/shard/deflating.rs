@@ -278,9 +278,7 @@ impl Flavour {
         }
         let bytes = &self.framed.bytes;
         let copy = |into: &mut [u8]| into.copy_from_slice(bytes);
-        self.is_same
-            && self.framed.is_plain
-            && core.write_framed(connection, Room::Spare, bytes.len(), copy).is_ok()
+        self.is_same && self.framed.is_plain && core.write_framed(connection, Room::Spare, bytes.len(), copy).is_ok()
     }
 
     /// Writes one of them.

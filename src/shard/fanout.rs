@@ -239,7 +239,9 @@ impl Gateway {
                 }
                 (Some((delivery, dup)), None) => {
                     let stamp = self.stamp(id, &layout, Some((delivery, dup)));
-                    if !self.unsent.has(id.index) && self.write_flavour(core, connection, kind, (index, is_packed), stamp) {
+                    if !self.unsent.has(id.index)
+                        && self.write_flavour(core, connection, kind, (index, is_packed), stamp)
+                    {
                         self.counters.sent(qos);
                         self.handed_over(core, id, delivery);
                     } else {

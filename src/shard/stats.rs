@@ -180,11 +180,7 @@ impl Gateway {
             ("refused_protocol", self.securing.refused_protocol),
             ("proxied", self.securing.proxied),
         ]);
-        counters.extend(deflating::counters(
-            &core.shared().totals,
-            core.totals().unpack_waits,
-            &self.deflating.totals,
-        ));
+        counters.extend(deflating::counters(&core.shared().totals, core.totals().unpack_waits, &self.deflating.totals));
         counters.extend([
             ("delivery_waits_refused", self.waits.refused),
             ("events_unstored", self.watching.dropped),

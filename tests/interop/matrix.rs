@@ -57,12 +57,18 @@ fn all_is_well(client: &str, scheme: &str, play: impl Fn(&str) -> Vec<String>) {
 /// so they came and went packed.
 fn mqtt_js_is_well(client: &str, scheme: &str, file: &str) {
     let features = [&FEATURES[..], &["large"]].concat();
-    is_well(client, scheme, &features, |url| program("node", file, url), |gateway| {
-        for counter in ["deflate_connections", "deflate_messages", "inflate_messages"] {
-            assert_eq!(gateway.counter(counter) > 0, scheme == "ws", "{client}: {counter}");
-        }
-        assert_eq!(gateway.counter("inflate_refused_broken") + gateway.counter("inflate_refused_too_long"), 0);
-    });
+    is_well(
+        client,
+        scheme,
+        &features,
+        |url| program("node", file, url),
+        |gateway| {
+            for counter in ["deflate_connections", "deflate_messages", "inflate_messages"] {
+                assert_eq!(gateway.counter(counter) > 0, scheme == "ws", "{client}: {counter}");
+            }
+            assert_eq!(gateway.counter("inflate_refused_broken") + gateway.counter("inflate_refused_too_long"), 0);
+        },
+    );
 }
 
 fn is_well(

@@ -332,7 +332,8 @@ fn nothing_is_lost_or_turned_twice_through_faults_and_a_move() {
 fn a_packed_message_comes_between_plain_ones_in_its_place_however_it_arrives() {
     for piece in [1, 3, usize::MAX] {
         let (mut rig, mut peer, _) = transformed();
-        let stream = [chunk(b"before"), packed(b"ab"), packed(b"c"), b"p".to_vec(), packed(b""), chunk(b"behind")].concat();
+        let stream =
+            [chunk(b"before"), packed(b"ab"), packed(b"c"), b"p".to_vec(), packed(b""), chunk(b"behind")].concat();
         let mut back = Vec::new();
         for part in stream.chunks(piece) {
             peer.write(part).expect("there is room");
@@ -368,7 +369,9 @@ fn a_packed_message_that_is_broken_or_too_long_ends_the_connection_and_holds_no_
     // What it may become: a frame and a receive's worth.
     let most = 65;
     let settings = Settings { frame_bytes_max: most * RATIO - RECEIVE_BLOCK_BYTES, ..Settings::default() };
-    for (message, said) in [(vec![b'a'; most], None), (vec![b'a'; most + 1], Some("too long")), (b"a!".to_vec(), Some("broken"))] {
+    for (message, said) in
+        [(vec![b'a'; most], None), (vec![b'a'; most + 1], Some("too long")), (b"a!".to_vec(), Some("broken"))]
+    {
         let mut rig = Rig::one(settings.clone(), echo_once_asked());
         let mut peer = rig.peer();
         rig.settle();
@@ -424,10 +427,8 @@ fn what_is_framed_already_shares_a_block_and_a_send_with_frames_before_and_behin
     core.write_bytes(id, Room::Data, &long).expect("there is room");
     framed(core, &chunk(b""));
     core.write_bytes(id, Room::Data, b"last").expect("there is room");
-    let expected = [
-        &b"!"[..], &chunk(b"onemore"), b"!!", &chunk(b"whole"), &chunk(&long), &chunk(b""), &chunk(b"last"),
-    ]
-    .concat();
+    let expected =
+        [&b"!"[..], &chunk(b"onemore"), b"!!", &chunk(b"whole"), &chunk(&long), &chunk(b""), &chunk(b"last")].concat();
     assert_eq!(core.outbox_bytes(id), expected.len() - 2, "the last frame's head is not written yet");
     assert_eq!(read(&mut rig, &mut peer), expected);
     assert_eq!(rig.core().totals().sends, sends + 1);

@@ -100,7 +100,10 @@ fn offer() -> impl Strategy<Value = (String, bool)> {
     });
     let absent = Just((None, true));
     let parameter = prop_oneof![
-        (Just("server_no_context_takeover"), prop_oneof![4 => absent.clone(), 1 => Just((Some("1".to_owned()), false))]),
+        (
+            Just("server_no_context_takeover"),
+            prop_oneof![4 => absent.clone(), 1 => Just((Some("1".to_owned()), false))]
+        ),
         (Just("client_no_context_takeover"), absent.clone()),
         (Just("server_max_window_bits"), bits.clone()),
         (Just("client_max_window_bits"), prop_oneof![absent, bits]),

@@ -295,7 +295,8 @@ fn a_packed_message_is_as_long_as_its_bound_and_no_longer() {
         let first = packed(frame(false, Opcode::Binary, &vec![0; first]));
         [first, frame(true, Opcode::Continuation, &vec![0; second])].concat()
     };
-    for (first, second, is_taken) in [(60, 39, true), (60, 40, true), (60, 41, false), (100, 0, true), (101, 0, false)] {
+    for (first, second, is_taken) in [(60, 39, true), (60, 40, true), (60, 41, false), (100, 0, true), (101, 0, false)]
+    {
         let (heard, violation) = heard_packing(&of(first, second), 7, 100);
         assert_eq!((heard.len(), violation), if is_taken { (1, None) } else { (0, Some(Violation::TooBig)) });
     }

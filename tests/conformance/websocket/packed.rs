@@ -57,7 +57,8 @@ fn rfc7692_5_1_what_is_not_offered_or_turned_off_is_not_agreed_to() {
     assert_accepted(&answer);
     assert!(!answer.contains("Extensions"), "{answer}");
     off.send_raw(&packed_frame(&Hello::v5("a").frame()));
-    assert!(off.is_closed(), "reserved bits mean nothing then");
+    assert_eq!(off.take_bytes(), b"\x88\x02\x03\xEA", "reserved bits mean nothing then");
+    assert!(off.is_closed());
     node.assert_at_rest();
 }
 
@@ -111,7 +112,8 @@ fn rfc7692_6_1_the_bit_of_packed_messages_anywhere_else_ends_the_connection() {
         as_packed(frame(true, Opcode::Ping, b"")),
         as_packed(frame(true, Opcode::Close, b"")),
         as_packed(frame(true, Opcode::Continuation, b"")),
-        [as_packed(frame(false, Opcode::Binary, b"\xC0")), as_packed(frame(true, Opcode::Continuation, b"\0"))].concat(),
+        [as_packed(frame(false, Opcode::Binary, b"\xC0")), as_packed(frame(true, Opcode::Continuation, b"\0"))]
+            .concat(),
         reserved(frame(true, Opcode::Binary, b"\xC0\0"), 0x20),
         reserved(frame(true, Opcode::Binary, b"\xC0\0"), 0x50),
     ] {
@@ -155,7 +157,8 @@ fn a_message_that_unpacks_to_more_than_is_taken_ends_the_connection_with_1009() 
     let mut client = connected(&node, &Hello::v5("a"));
     client.send(&publish_of(&[b'x'; 4_000])[..100]);
     client.send_raw(&packed_frame(&vec![b'x'; TAKEN - 99]));
-    assert!(client.is_closed());
+    client.expect_closed();
+    assert_eq!(client.websocket().closed.flatten().map(|code| code.0), Some(1009));
     let mut client = connected(&node, &Hello::v5("a"));
     client.send_raw(&as_packed(frame(false, Opcode::Binary, &vec![0; TAKEN + 1])));
     client.expect_closed();
@@ -190,7 +193,8 @@ fn a_message_is_packed_once_for_all_its_receivers() {
     let node = Node::new();
     let hello = |n: usize, name: &'static str| if n.is_multiple_of(2) { Hello::v5(name) } else { Hello::v3(name) };
     const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
-    let mut clients: Vec<Client> = NAMES.iter().enumerate().map(|(n, name)| connected(&node, &hello(n, name))).collect();
+    let mut clients: Vec<Client> =
+        NAMES.iter().enumerate().map(|(n, name)| connected(&node, &hello(n, name))).collect();
     let qos_of = |n: usize| [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][n / 2];
     for (n, client) in clients.iter_mut().enumerate() {
         client.subscribe(&[("t/#", qos_of(n))]);
@@ -248,8 +252,7 @@ fn what_is_short_or_long_or_would_not_become_smaller_goes_as_it_is() {
     let node = Node::with(1, |limits| limits.packet_bytes = 1 << 18);
     let mut client = connected(&node, &Hello::v5("a"));
     client.subscribe(&[("t", Qos::AtLeastOnce)]);
-    let noise: Vec<u8> =
-        (0..5_000_u64).map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 29) as u8).collect();
+    let noise: Vec<u8> = (0..5_000_u64).map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 29) as u8).collect();
     let mut packs = 0;
     for (payload, is_packed) in [
         (text(0, DEFLATE_BYTES_MIN - 1), false),
