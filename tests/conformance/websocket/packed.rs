@@ -252,7 +252,13 @@ fn what_is_short_or_long_or_would_not_become_smaller_goes_as_it_is() {
     let node = Node::with(1, |limits| limits.packet_bytes = 1 << 18);
     let mut client = connected(&node, &Hello::v5("a"));
     client.subscribe(&[("t", Qos::AtLeastOnce)]);
-    let noise: Vec<u8> = (0..5_000_u64).map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 29) as u8).collect();
+    let mut random = 1_u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 56) as u8
+    })
+    .take(5_000)
+    .collect();
     let mut packs = 0;
     for (payload, is_packed) in [
         (text(0, DEFLATE_BYTES_MIN - 1), false),
