@@ -41,11 +41,9 @@ impl Gateway {
         let more_held = self.end_rounds(core);
         let log_waits = !self.log.flush() || self.turning.is_full();
         self.release_throttled(core, log_waits);
-        let answers_wait = self.tell_waiting();
         let more_reads = !self.incoming.is_empty() || !self.pulls.is_empty();
         let more_reads = more_reads || self.reads.is_asked(&self.retained) || self.shares.has_work();
-        answers_wait
-            || more_drain
+        more_drain
             || more_waits
             || more_departures
             || more_surveys
