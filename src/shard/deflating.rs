@@ -328,12 +328,6 @@ fn write_part<D: Driver>(
 }
 
 impl Gateway {
-    /// The window of what may be packed for a connection; none: nothing may.
-    #[inline]
-    fn packs_for<D: Driver>(&self, core: &mut Core<D>, connection: ConnectionId) -> Option<u8> {
-        if self.deflating.is_on() { core.window_bits(connection) } else { None }
-    }
-
     /// Whether a pass's messages go packed to a connection; they are packed at the first that takes them so.
     pub(super) fn pack_pass<D: Driver>(
         &mut self,
@@ -342,8 +336,12 @@ impl Gateway {
         kind: Kind,
         parcels: &[Parcel],
     ) -> bool {
-        let Some(window_bits) = self.packs_for(core, connection) else { return false };
+        // Short messages cost no more than this.
         let flavour = self.flavours.of_mut(kind);
+        if self.deflating.bytes_min.is_none_or(|min| flavour.payload_bytes < min) {
+            return false;
+        }
+        let Some(window_bits) = core.window_bits(connection) else { return false };
         flavour.pack(&mut self.deflating, parcels, window_bits, core.now().monotonic_ms)
     }
 
@@ -356,7 +354,7 @@ impl Gateway {
         stamp: Stamp,
     ) -> Result<(), Refused> {
         let packed = if self.deflating.wants(payload.len())
-            && self.packs_for(core, connection).is_some_and(|bits| fits_window(payload.len(), bits))
+            && core.window_bits(connection).is_some_and(|bits| fits_window(payload.len(), bits))
         {
             self.deflating.find(payload, core.now().monotonic_ms)
         } else {

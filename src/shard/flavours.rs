@@ -107,6 +107,8 @@ pub(crate) struct Flavour {
     pub(crate) is_whole: bool,
     /// Of the longest frame.
     pub(crate) frame_bytes: usize,
+    /// Of the longest payload.
+    pub(crate) payload_bytes: usize,
     /// The same for who takes packed messages; made at the first such visit.
     pub(super) framed: Framed,
 }
@@ -172,7 +174,7 @@ impl Flavour {
         self.bytes.clear();
         self.frames.clear();
         self.framed.forget();
-        (self.is_same, self.is_whole, self.frame_bytes) = (true, true, 0);
+        (self.is_same, self.is_whole, self.frame_bytes, self.payload_bytes) = (true, true, 0, 0);
         for parcel in parcels {
             let message = &*parcel.message;
             let qos = message.qos.min(options.qos());
@@ -183,6 +185,7 @@ impl Flavour {
             self.is_same &= qos == Qos::AtMostOnce && !is_expired(message, wall_ms);
             self.is_whole &= frame.payload.is_none();
             self.frame_bytes = self.frame_bytes.max(frame.total_bytes);
+            self.payload_bytes = self.payload_bytes.max(message.payload.len());
             self.frames.push(frame);
         }
     }
