@@ -39,10 +39,16 @@ pub struct Facts {
     /// Payload → receivers.
     pub owed: HashMap<String, Vec<String>>,
     pub receipts: BTreeMap<String, Receipts>,
-    /// Payload of a publish → positions under which the backend was told of it.
+    /// Payload of a publish → positions under which the backends were told of it.
     pub positions: BTreeMap<String, BTreeSet<String>>,
     /// Connects and disconnects that the backend was told of.
     pub comings: u64,
+    /// Of the consumer of `Events`: streams that went on where its group was, acknowledgements that were answered, receipts,
+    /// and gaps, which may only be of receipts.
+    pub consumer_resumed: u64,
+    pub consumer_acknowledged: u64,
+    pub receipts_told: u64,
+    pub gaps: u64,
     pub pushes: u64,
     pub publishes: u64,
     pub duplicates_answered: u64,
