@@ -1,7 +1,7 @@
 //! A backend that reads `Events` by gRPC in a group of its own, beside the webhook: it acknowledges now and then, leaves in
 //! the middle, outlives every process, and each time reads on where its group is.
 
-use crate::gateway::Place;
+use crate::gateway::{PATIENCE, Place};
 use crate::ledger::Ledger;
 use crate::random::Random;
 use hyper_util::client::legacy::Client;
@@ -71,18 +71,20 @@ impl Consumer {
         };
         calls.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let (path, codec) = (path("Events"), ProstCodec::<EventsRequest, EventsReply>::default());
-        let mut replies = calls.server_streaming(Request::new(request), path, codec).await?.into_inner();
-        let first = replies.message().await?.and_then(|reply| reply.reply);
+        let asked = calls.server_streaming(Request::new(request), path, codec);
+        let mut replies = in_time("a stream begins", asked).await?.into_inner();
+        let first = in_time("a stream says where it begins", replies.message()).await?.and_then(|reply| reply.reply);
         let Some(Reply::Started(started)) = first else { panic!("it begins with {first:?}") };
         let mut at = started.position.expect("it says where");
         self.began(at);
-        let leaves_after = 1 + self.random.below(200);
-        for _ in 0..leaves_after {
+        let mut left = 1 + self.random.below(200);
+        while left > 0 {
             let reply = match tokio::time::timeout(QUIET, replies.message()).await {
                 Ok(reply) => reply?.ok_or_else(|| Status::unavailable("the stream has ended"))?,
                 Err(_) if self.ledger.lock().clients_stop => return Ok(()),
                 Err(_) => continue,
             };
+            left -= 1;
             let position = match reply.reply {
                 Some(Reply::Event(event)) => self.take(event),
                 Some(Reply::Gap(gap)) => {
@@ -139,12 +141,18 @@ impl Consumer {
         let request = AckEventsRequest { group: GROUP.to_owned(), position: Some(at), ..Default::default() };
         calls.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let codec = ProstCodec::<AckEventsRequest, AckEventsReply>::default();
-        let reply = calls.unary(Request::new(request), path("AckEvents"), codec).await?.into_inner();
+        let asked = calls.unary(Request::new(request), path("AckEvents"), codec);
+        let reply = in_time("an acknowledgement is answered", asked).await?.into_inner();
         assert_eq!(reply.position, Some(at), "it is the newest");
         self.answered = Some(at);
         self.ledger.tell(|facts| facts.consumer_acknowledged += 1);
         Ok(())
     }
+}
+
+/// What a process that lives must do before long, and one that dies ends with an error.
+async fn in_time<T>(what: &str, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    tokio::time::timeout(PATIENCE / 2, call).await.unwrap_or_else(|_| panic!("still not: {what}"))
 }
 
 fn path(method: &str) -> PathAndQuery {
