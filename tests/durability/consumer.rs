@@ -97,7 +97,7 @@ impl Consumer {
             assert!(is_same_life(at, position), "nothing was lost, so the epoch stays: {position:?} behind {at:?}");
             assert!(position.offset > at.offset, "{position:?} comes behind {at:?}");
             at = position;
-            if self.random.below(6) == 0 {
+            if self.random.below(16) == 0 {
                 self.acknowledge(&mut calls, at).await?;
             }
         }

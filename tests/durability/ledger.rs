@@ -117,12 +117,16 @@ impl Ledger {
         });
     }
 
-    /// Waits until all that is owed has come. What is missing at the end is told.
+    /// Waits until all that is owed has come, for as long as any of it comes. What is missing at the end is told.
     pub fn settle(&self) {
-        let deadline = Instant::now() + PATIENCE;
+        let (mut least, mut deadline) = (usize::MAX, Instant::now() + PATIENCE);
         while Instant::now() < deadline {
-            if missing(&self.lock()).is_empty() {
+            let left = missing(&self.lock()).len();
+            if left == 0 {
                 return;
+            }
+            if left < least {
+                (least, deadline) = (left, Instant::now() + PATIENCE);
             }
             // Not asked at each receipt: it looks through everything.
             self.wait_for(Duration::from_millis(100), |_| false);
