@@ -413,6 +413,8 @@ pub const TOPIC_AGE_MAX: Duration = SESSION_EXPIRY_MAX;
 /// Default retention of what is stored for an app's backends, entries. The oldest go first, and a consumer group that
 /// has not read them is told how many.
 pub const UPSTREAM_ENTRIES_MAX: usize = 1_000_000;
+/// Default retention of the same, bytes of what events hold: a million with 256 KiB each would be 256 GB.
+pub const UPSTREAM_BYTES_MAX: u64 = 4 << 30;
 /// Default retention of the same, age.
 pub const UPSTREAM_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// An inbox that has been empty this long is forgotten; the next push begins a new epoch. Longer than any session lives.
@@ -431,6 +433,12 @@ pub const READ_ENTRIES_MAX: usize = 256;
 pub const READ_BYTES_MAX: usize = 1 << 20;
 /// Records one read returns at most.
 pub const READ_RECORDS_MAX: usize = 1_024;
+/// Pages of records that the log keeps for a moment, so that what every shard reads at start is read once: as far as
+/// shards are apart. The oldest go.
+pub const LOG_PAGES_MAX: usize = 8;
+/// Texts of filters that a start notes so that the sessions it finds share them. Beyond it each session has its own, some
+/// 60 bytes.
+pub const RESTORED_FILTERS_MAX: usize = 65_536;
 /// Bytes of a record's key: a key of the durable store has 16 bits for its length, and one byte before it.
 pub const RECORD_KEY_BYTES_MAX: usize = u16::MAX as usize - 1;
 /// Format of the data directory. A later one is refused.

@@ -234,6 +234,12 @@ pub const KEYS: &[Key] = &[
         "events of an app that are kept for its backends; the oldest go first, and who has not read them is told",
     ),
     key(
+        "events.keep_bytes",
+        integer(1 << 20, 1 << 40),
+        Default::Integer(limits::UPSTREAM_BYTES_MAX),
+        "bytes of what they hold; the oldest go first, likewise",
+    ),
+    key(
         "events.keep_age",
         duration(SECOND, YEAR),
         Default::Duration(limits::UPSTREAM_AGE_MAX),

@@ -105,6 +105,8 @@ pub struct Limits {
     pub buffer_bytes: Option<usize>,
     /// Events that an app's backends may still read.
     pub events_keep: usize,
+    /// Bytes of what they hold.
+    pub events_keep_bytes: u64,
     /// How long they may.
     pub events_keep_age: Duration,
 }
@@ -297,6 +299,7 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         retained_bytes: size(values, "limits.retained_bytes"),
         buffer_bytes: whole(values, "limits.buffer_bytes"),
         events_keep: size(values, "events.keep"),
+        events_keep_bytes: values.integer("events.keep_bytes"),
         events_keep_age: values.duration("events.keep_age"),
     };
     if limits.outbox_bytes < limits.packet_bytes {

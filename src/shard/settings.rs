@@ -208,6 +208,8 @@ pub struct Limits {
     pub retained_bytes: usize,
     /// Events that an app's backends may still read.
     pub events_entries: usize,
+    /// Bytes of what they hold.
+    pub events_bytes: u64,
     /// How long they may.
     pub events_age: Duration,
     /// Bytes of blocks and payloads that are on their way in or out, of the whole process; none: `POOL_BYTES_MAX` a shard.
@@ -334,6 +336,7 @@ impl Settings {
         retentions.inbox.entries = self.limits.inbox_entries;
         retentions.inbox.age = self.limits.inbox_age;
         retentions.upstream.entries = self.limits.events_entries;
+        retentions.upstream.bytes = self.limits.events_bytes;
         retentions.upstream.age = self.limits.events_age;
         let away = self.limits.session_expiry;
         retentions.inbox.forget_after = retentions.inbox.forget_after.max(self.limits.inbox_age).max(away);
@@ -343,8 +346,8 @@ impl Settings {
         }
         let forget_after = retentions.topic.forget_after;
         let rule = |rule: &HistoryRule| {
-            let (entries, age) = (rule.entries, rule.age);
-            (rule.filter.clone(), Retention { entries, age, forget_after: forget_after.max(age) })
+            let kept = Retention::new(rule.entries, rule.age);
+            (rule.filter.clone(), Retention { forget_after: forget_after.max(rule.age), ..kept })
         };
         retentions.history = self.topics.history.iter().map(rule).collect();
         retentions
@@ -375,6 +378,7 @@ impl Default for Limits {
             buffer_bytes: None,
             defence: Defence::default(),
             events_entries: limits::UPSTREAM_ENTRIES_MAX,
+            events_bytes: limits::UPSTREAM_BYTES_MAX,
             events_age: limits::UPSTREAM_AGE_MAX,
         }
     }

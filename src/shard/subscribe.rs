@@ -91,7 +91,9 @@ impl Gateway {
             if name == EVERYONE {
                 inbox_place = Some((id.0, position));
             }
-            if name != EVERYONE && (change.changed() || self.on_the_way.contains_key(&id.0)) {
+            // A session found at start answers nobody: what it needs is on its way, and its shard waits for all of it.
+            let awaits = ticket.is_some() && self.on_the_way.contains_key(&id.0);
+            if name != EVERYONE && (change.changed() || awaits) {
                 self.install(core, slot, app, id, filter.filter.shared(), change.after);
             }
         }

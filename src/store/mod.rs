@@ -140,7 +140,7 @@ pub enum Answer {
         gaps: Vec<StreamGap>,
     },
     /// Records.
-    Records(Vec<Record>),
+    Records(Arc<[Record]>),
     /// Where a stream stands.
     Head(StreamHead),
 }

@@ -77,6 +77,11 @@ fn unreadable(what: &'static str) -> StoreFault {
 }
 
 impl DurableStore {
+    /// What the database holds in memory: blocks that were read (`STORE_CACHE_BYTES`), and tables that are not written yet.
+    pub fn memory_bytes(&self) -> u64 {
+        self.database.cache_size() + self.database.write_buffer_size()
+    }
+
     fn write(&mut self, group: Group<'_>, now: Now) -> Result<(), StoreFault> {
         let mut list = None;
         for (index, entry) in group.entries.iter().enumerate() {
@@ -147,6 +152,7 @@ impl DurableStore {
             head.first_ms = now.wall_ms;
         }
         let payload_bytes = entry.message.payload.len() as u64;
+        head.bytes += payload_bytes;
         let front = Front { seq: entry.seq, at_ms: now.wall_ms, payload_bytes, shared };
         if open.fronts.len() as u64 + 1 == head.len() && open.fronts.len() < STORE_FRONTS_MAX {
             open.fronts.push_back(front);

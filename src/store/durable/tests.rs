@@ -76,7 +76,7 @@ fn files(below: &Path, found: &mut Vec<PathBuf>) {
 }
 
 fn kept() -> Retentions {
-    let retention = Retention { entries: 50, age: Duration::MAX, forget_after: Duration::MAX };
+    let retention = Retention::new(50, Duration::MAX);
     Retentions {
         inbox: retention,
         topic: retention,

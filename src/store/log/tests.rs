@@ -284,3 +284,28 @@ fn reads_beyond_a_commit_s_share_wait_for_the_next_in_their_order() {
     assert_eq!((tokens(&committed), log.queued()), (last, 0));
     assert!(log.commit(at_ms(1)).dones.is_empty());
 }
+
+#[test]
+fn a_page_of_records_that_every_shard_reads_is_read_once_until_records_are_written() {
+    let mut log = Log::open(Failing::new(), 7).expect("memory does not fail");
+    let all = |limit| Request::ReadRecords { prefix: b"r"[..].into(), after: b""[..].into(), limit };
+    let records = ["r1", "r2", "r3"].map(|name| put(name, "v")).into();
+    appended(ask(&mut log, Request::Append { key: None, entries: Vec::new(), records }, 1));
+    let found = |result| match result {
+        Ok(Answer::Records(records)) => records.len(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(found(ask(&mut log, all(2), 1)), 2);
+    // From here on whatever is read from the store fails.
+    log.store_mut().reads_fail = true;
+    assert_eq!(found(ask(&mut log, all(2), 1)), 2);
+    assert_eq!(ask(&mut log, all(3), 1).err(), Some(StoreError::Failed), "another page was never read");
+    log.store_mut().reads_fail = false;
+    appended(ask(&mut log, record("r0", "new"), 1));
+    let Ok(Answer::Records(page)) = ask(&mut log, all(2), 1) else { panic!("it can be read again") };
+    assert_eq!(&*page[0].0, b"r0", "what was written since is there");
+    log.store_mut().reads_fail = true;
+    let later_ms = 2 + STORE_SWEEP_INTERVAL.as_millis() as u64;
+    assert!(log.commit(at_ms(later_ms)).dones.is_empty());
+    assert_eq!(ask(&mut log, all(2), later_ms).err(), Some(StoreError::Failed), "it is kept for a moment only");
+}
