@@ -1,5 +1,6 @@
 //! A WebSocket echo server: the smallest user of the engine and the wire layers. Whole messages go back as they came,
-//! text as text and bytes as bytes; Autobahn's test suite is run against it (`tests/autobahn/run`).
+//! text as text and bytes as bytes, packed where that was agreed to; Autobahn's test suite is run against it
+//! (`tests/autobahn/run`).
 //!
 //! ```text
 //! cargo run --release --example echo -- --listen 127.0.0.1:9001 --driver io_uring
@@ -8,7 +9,7 @@
 use bytes::Bytes;
 use clap::{Parser, ValueEnum};
 use kittiwake::base::ids::{ConnectionId, ShardId};
-use kittiwake::base::transform::{Passage, Plain};
+use kittiwake::base::transform::{Passage, Plain, Unpacked};
 use kittiwake::engine::mail::Mailbox;
 use kittiwake::engine::{Close, CloseCause, Core, Departure, Engine, Handler, Refused, Room, Settings};
 use kittiwake::io::epoll::EpollDriver;
@@ -16,7 +17,8 @@ use kittiwake::io::uring::UringDriver;
 use kittiwake::io::{Driver, ListenerId};
 use kittiwake::wire::http::parse;
 use kittiwake::wire::websocket::{
-    CloseCode, Event, HEAD_BYTES_MAX, Kind, Offer, Opcode, Reader, Role, Rules, encode_head,
+    Agreement, CloseCode, Deflater, Event, HEAD_BYTES_MAX, Inflater, Kind, Offer, Opcode, Reader, Role, Rules,
+    Violation, encode_head, fits_window,
 };
 use slab::Slab;
 use std::io;
@@ -73,6 +75,14 @@ fn serve<D: Driver>(driver: D, listen: SocketAddr) -> io::Result<()> {
 #[derive(Default)]
 struct Echo {
     peers: Slab<Peer>,
+    packing: Packing,
+}
+
+/// What packs and unpacks messages, for all of them.
+#[derive(Default)]
+struct Packing {
+    inflater: Inflater,
+    deflater: Deflater,
 }
 
 #[derive(Default)]
@@ -82,8 +92,8 @@ struct Peer {
     buffer: Vec<u8>,
     /// How many of them are the message's.
     plain: usize,
-    /// A message that waits for the outbox.
-    waiting: Option<(Kind, Bytes)>,
+    /// A message that waits for the outbox, framed.
+    waiting: Option<Bytes>,
 }
 
 impl<D: Driver> Handler<D> for Echo {
@@ -138,23 +148,27 @@ impl Echo {
 
     fn shake_hands<D: Driver>(&mut self, core: &mut Core<D, ()>, id: ConnectionId, bytes: &[u8]) -> usize {
         let (mut answer, mut used) = (Vec::new(), bytes.len());
-        let mut accepted = false;
+        let mut accepted = None;
         match parse(bytes) {
             Ok(None) => return 0,
             Ok(Some(head)) => match Offer::check(&head, None) {
                 Ok(offer) => {
-                    offer.accept(None, &mut answer);
-                    (accepted, used) = (true, head.bytes);
+                    let agreement = Agreement::find(&head);
+                    offer.accept(None, agreement, &mut answer);
+                    let reader = agreement.map(|agreement| Reader::packing(agreement.window_bits()));
+                    (accepted, used) = (Some(reader.unwrap_or_default()), head.bytes);
                 }
                 Err(refusal) => refusal.problem().encode(&mut answer),
             },
             Err(error) => kittiwake::wire::http::Problem::new(error.status(), error.detail()).encode(&mut answer),
         }
-        if core.write_bytes(id, Room::Control, &answer).is_err() || !accepted {
+        let written = core.write_bytes(id, Room::Control, &answer).is_ok();
+        let Some(reader) = accepted.filter(|_| written) else {
             core.close(id, Close::AfterFlush, CloseCause::Local);
             return used;
-        }
-        let number = u32::try_from(self.peers.insert(Peer::default())).expect("connections are few");
+        };
+        let peer = Peer { reader, ..Peer::default() };
+        let number = u32::try_from(self.peers.insert(peer)).expect("connections are few");
         let tag = OPEN_BIT | (number + 1);
         core.set_tag(id, tag);
         core.clear_deadline(id);
@@ -166,21 +180,23 @@ impl Echo {
 
     /// Reads what there is, until a message has to wait for the outbox.
     fn go_on<D: Driver>(&mut self, core: &mut Core<D, ()>, id: ConnectionId, tag: u32) {
-        let peer = self.peer(tag);
+        let Self { peers, packing } = self;
+        let peer = &mut peers[(tag & !OPEN_BIT) as usize - 1];
         while core.is_open(id) {
-            if let Some((kind, message)) = peer.waiting.take()
-                && echo(core, id, kind, &message) == Err(Refused::Full)
+            if let Some(message) = peer.waiting.take()
+                && echo(core, id, &message) == Err(Refused::Full)
             {
-                peer.waiting = Some((kind, message));
+                peer.waiting = Some(message);
                 core.pause_reading(id);
                 assert!(core.ask_drained(id), "an empty outbox has room for the longest message");
                 return;
             }
-            match peer.next() {
+            match peer.next(&mut packing.inflater) {
                 Ok(Event::NeedMore) => return,
-                Ok(Event::Message(kind)) => {
+                Ok(Event::Message(kind) | Event::Packed(kind)) => {
                     let rest = peer.buffer.split_off(core::mem::take(&mut peer.plain));
-                    peer.waiting = Some((kind, core::mem::replace(&mut peer.buffer, rest).into()));
+                    let message = core::mem::replace(&mut peer.buffer, rest);
+                    peer.waiting = Some(packing.frame(kind, &message, peer.reader.window_bits()).into());
                 }
                 Ok(Event::Ping(ping)) => say(core, id, Opcode::Pong, ping.bytes()),
                 Ok(Event::Pong(_)) => {}
@@ -200,17 +216,27 @@ impl Echo {
 
 impl Peer {
     /// The next event; the message's bytes so far are at the buffer's front.
-    fn next(&mut self) -> Result<Event, kittiwake::wire::websocket::Violation> {
+    fn next(&mut self, inflater: &mut Inflater) -> Result<Event, Violation> {
         const RULES: Rules = Rules {
             role: Role::Server,
             text: true,
             frame_bytes_max: MESSAGE_BYTES_MAX as u32,
             message_bytes_max: Some(MESSAGE_BYTES_MAX as u32),
         };
-        let mut at = Passage { read: self.plain, write: self.plain };
+        // All of it is packed, or nothing.
+        let packed = if self.reader.is_packed() { self.plain } else { 0 };
+        let mut at = Passage { packed, packed_max: MESSAGE_BYTES_MAX, ..Passage::at(self.plain) };
         let event = self.reader.read(&mut self.buffer, &mut at, &RULES);
         self.buffer.drain(at.write..at.read);
         self.plain = at.write;
+        if let Ok(Event::Packed(kind)) = event {
+            let message = unpack(inflater, &self.buffer[..self.plain])?;
+            if kind == Kind::Text && core::str::from_utf8(&message).is_err() {
+                return Err(Violation::Utf8);
+            }
+            let packed = core::mem::replace(&mut self.plain, message.len());
+            self.buffer.splice(..packed, message);
+        }
         if self.buffer.is_empty() {
             self.buffer = Vec::new();
         }
@@ -218,16 +244,47 @@ impl Peer {
     }
 }
 
+/// A message as it was before it was packed, in as little memory as will do.
+fn unpack(inflater: &mut Inflater, packed: &[u8]) -> Result<Vec<u8>, Violation> {
+    let mut message = vec![0; 4 * packed.len() + 1];
+    loop {
+        match inflater.inflate(packed, &mut message) {
+            Unpacked::Whole(bytes) if bytes <= MESSAGE_BYTES_MAX => {
+                message.truncate(bytes);
+                return Ok(message);
+            }
+            Unpacked::NoRoom if message.len() <= MESSAGE_BYTES_MAX => {
+                let larger = (4 * message.len()).min(MESSAGE_BYTES_MAX + 1);
+                message.resize(larger, 0);
+            }
+            Unpacked::Whole(_) | Unpacked::NoRoom => return Err(Violation::TooBig),
+            Unpacked::Broken => return Err(Violation::Unpackable),
+        }
+    }
+}
+
+impl Packing {
+    /// A message in one frame, packed if its receiver takes that and it helps.
+    fn frame(&mut self, kind: Kind, message: &[u8], window_bits: Option<u8>) -> Vec<u8> {
+        let opcode = if kind == Kind::Text { Opcode::Text } else { Opcode::Binary };
+        let mut framed = Vec::new();
+        let may_pack = window_bits.is_some_and(|bits| fits_window(message.len(), bits));
+        if !may_pack || !self.deflater.deflate(opcode, message, &mut framed) {
+            let mut head = [0; HEAD_BYTES_MAX];
+            let bytes = encode_head(true, opcode, None, message.len() as u64, &mut head);
+            framed.extend_from_slice(&head[..bytes]);
+            framed.extend_from_slice(message);
+        }
+        framed
+    }
+}
+
 /// A whole message back, or nothing of it.
-fn echo<D: Driver>(core: &mut Core<D, ()>, id: ConnectionId, kind: Kind, message: &Bytes) -> Result<(), Refused> {
-    let opcode = if kind == Kind::Text { Opcode::Text } else { Opcode::Binary };
-    let mut head = [0; HEAD_BYTES_MAX];
-    let bytes = encode_head(true, opcode, None, message.len() as u64, &mut head);
-    if core.outbox_room(id) < bytes + message.len() {
+fn echo<D: Driver>(core: &mut Core<D, ()>, id: ConnectionId, framed: &Bytes) -> Result<(), Refused> {
+    if core.outbox_room(id) < framed.len() {
         return Err(Refused::Full);
     }
-    core.write_bytes(id, Room::Data, &head[..bytes])?;
-    core.write_shared(id, Room::Data, message).inspect_err(|_| core.close(id, Close::Now, CloseCause::OutOfBlocks))
+    core.write_shared(id, Room::Data, framed).inspect_err(|_| core.close(id, Close::Now, CloseCause::OutOfBlocks))
 }
 
 /// A control frame. A peer that leaves no room even for those is closed by the engine.

@@ -214,6 +214,27 @@ pub const HTTP_HEADERS_MAX: usize = 64;
 /// Payload of one WebSocket frame. Frames' bounds mean nothing to what they carry, which has bounds of its own, so
 /// this only keeps a length within the 32 bits it is counted down in. Longer: 1009.
 pub const WEBSOCKET_FRAME_BYTES_MAX: u32 = 1 << 30;
+/// Default of `edge.deflate_bytes`: payloads from this long on are packed for who has agreed to it. Shorter ones leave in
+/// one packet of the network either way, and packing costs the processor what it saves the line.
+pub const DEFLATE_BYTES_MIN: usize = 1_024;
+/// Payloads up to this long are packed, some 0.5 ms of a shard's time (an estimate); longer ones leave as they are, by
+/// reference, so that nobody's turn waits for them.
+pub const DEFLATE_BYTES_MAX: usize = 64 << 10;
+/// How hard the packer looks, of 10: the step that does the most for its time.
+pub const DEFLATE_LEVEL: u8 = 1;
+/// Payload bytes packed in a turn, with the payload that reaches them: some 1 ms (an estimate). What is written beyond
+/// that in the turn leaves as it is, counted.
+pub const TURN_DEFLATE_BYTES_MAX: usize = 64 << 10;
+/// Packed payloads that a shard keeps for further receivers, with the payloads they were made of: one fan-out's batch.
+/// Full: the one that was not used for longest goes, and is packed again should it be wanted.
+pub const DEFLATE_KEPT_MAX: usize = FANOUT_BATCH_MAX;
+/// Unused for so long they are all forgotten, so that a quiet shard keeps nothing.
+pub const DEFLATE_KEPT_FOR: Duration = Duration::from_secs(1);
+/// Bytes unpacked in a turn, with the message that reaches them: 1 to 2 ms (an estimate). Who sent more waits in line for
+/// the next turn.
+pub const TURN_UNPACK_BYTES_MAX: usize = 512 << 10;
+/// What unpacking a message costs besides its bytes, in bytes (an estimate): many small ones take as long as a large one.
+pub const UNPACK_CHARGE_BYTES: usize = 1_024;
 
 /// Default of `edge.sse_heartbeat`: what HTML §9.2.7 advises, and well below the 60 s after which common proxies give a
 /// silent connection up.

@@ -15,6 +15,7 @@ use kittiwake::base::hash::KeyedHash;
 use kittiwake::base::ids::{AppId, PushId, Qos, ShardId};
 use kittiwake::base::message::Message;
 use kittiwake::io::{self, Driver, epoll::EpollDriver, probe::Choice, uring::UringDriver};
+use kittiwake::limits::DEFLATE_KEPT_MAX;
 use kittiwake::shard::command::{CommandToken, Event, Push, Target};
 use kittiwake::shard::launch::{Assembly, Shard};
 use kittiwake::shard::{Handle, Limits, Settings};
@@ -36,6 +37,9 @@ const BURST: usize = 16;
 const ROUNDS: usize = 25;
 /// Buffers grow to what the busiest turn needs, and rings of recent messages until they are full.
 const WARM_UP_ROUNDS: usize = 300;
+
+/// A payload as long is packed; those of other measurements are shorter.
+const PACKED_BYTES: usize = 96;
 
 thread_local! {
     /// Where this thread's allocations are counted; none: they are not.
@@ -96,6 +100,8 @@ struct House {
     edge: SocketAddr,
     /// Whether clients that connect now do so over WebSocket.
     websocket: Cell<bool>,
+    /// Whether they offer to take messages packed.
+    packing: Cell<bool>,
     /// Whether they do so within TLS.
     tls: Cell<bool>,
     allocations: &'static AtomicU64,
@@ -127,7 +133,7 @@ impl House {
             origins: Default::default(),
             hash_key: 7,
             random_seed: 7,
-            limits: Limits { connections: 1_000, ..Limits::default() },
+            limits: Limits { connections: 1_000, deflate_bytes: Some(PACKED_BYTES), ..Limits::default() },
         });
         let memory = MemoryStore::new(Retentions::default(), KeyedHash::new(7));
         let (store, desk) = store::thread::open(Log::open(memory, 7).expect("a memory store opens"));
@@ -160,6 +166,7 @@ impl House {
             events,
             edge,
             websocket: Cell::new(false),
+            packing: Cell::new(false),
             tls: Cell::new(false),
             allocations,
             held,
@@ -172,6 +179,18 @@ impl House {
 
     fn count(&self) -> u64 {
         self.allocations.load(Ordering::Relaxed)
+    }
+
+    /// One of the shard's counters.
+    fn counter(&self, name: &str) -> u64 {
+        self.handle.stats(CommandToken(0)).expect("the mailbox has room");
+        match self.events.recv_timeout(PATIENCE) {
+            Ok(Event::Stats { stats, .. }) => {
+                let found = stats.counters.iter().find(|(other, _)| *other == name);
+                found.expect("it is counted").1
+            }
+            other => panic!("the shard did not tell: {other:?}"),
+        }
     }
 
     /// Does `work`, which waits for nothing, while the shard pauses in every other round: all of it then meets one turn,
@@ -295,6 +314,27 @@ fn fan_out(house: &House, topic: &str, qos: Qos) -> f64 {
     })
 }
 
+/// The same with messages that are packed: more of them than a shard keeps packed, so each is packed anew in its turn.
+fn fan_out_packed(house: &House, topic: &str, qos: Qos) -> f64 {
+    let mut clients = subscribers(house, topic, qos as u8, true);
+    let messages: Vec<_> = (0..DEFLATE_KEPT_MAX + BURST)
+        .map(|number| {
+            let payload = format!("{number:x>PACKED_BYTES$}").into();
+            Arc::new(Message { payload, ..(*message(topic, qos)).clone() })
+        })
+        .collect();
+    let (target, mut next) = (Target::Topic(topic.into()), messages.chunks(BURST).cycle());
+    let before = house.counter("deflate_messages");
+    let per_message = house.per_message(&format!("push to {SUBSCRIBERS} subscribers, packed, {qos:?}"), BURST, || {
+        house.push(&target, next.next().expect("it goes round"));
+        clients.iter_mut().for_each(|client| client.take(BURST));
+        settle(house, &mut clients);
+    });
+    let (packed, rounds) = (house.counter("deflate_messages") - before, WARM_UP_ROUNDS + ROUNDS);
+    assert!(packed >= (rounds * BURST) as u64, "{packed} were packed");
+    per_message
+}
+
 /// The same to event streams: some with their envelope, some raw, some beside another stream.
 fn fan_out_events(house: &House, topic: &str, qos: Qos) -> f64 {
     let queries = [format!("topic={topic}"), format!("topic={topic}&format=raw"), format!("topic={topic}&topic=x")];
@@ -371,6 +411,13 @@ fn measure(house: &House) {
         ("fan-out QoS 1 over WebSocket", fan_out(house, "topic/w1", Qos::AtLeastOnce)),
         ("user push QoS 0 over WebSocket", user_push(house, Qos::AtMostOnce, true)),
     ];
+    house.packing.set(true);
+    let free_packed = [
+        ("keep alive over WebSocket, packing", keep_alive(house)),
+        ("fan-out QoS 0 over WebSocket, packed", fan_out_packed(house, "topic/p0", Qos::AtMostOnce)),
+        ("fan-out QoS 1 over WebSocket, packed", fan_out_packed(house, "topic/p1", Qos::AtLeastOnce)),
+    ];
+    house.packing.set(false);
     house.tls.set(true);
     let websocket_within_tls = keep_alive(house);
     house.websocket.set(false);
@@ -389,7 +436,7 @@ fn measure(house: &House) {
         ("stored push QoS 1 to an event stream", stored_event(house), 3.0),
         ("stored push QoS 1", user_push(house, Qos::AtLeastOnce, false), 3.0),
     ];
-    for (what, per_message) in free.into_iter().chain(free_over_websocket) {
+    for (what, per_message) in free.into_iter().chain(free_over_websocket).chain(free_packed) {
         assert!(per_message == 0.0, "{}: {what}: {per_message} allocations a message", house.name);
     }
     for (what, per_message, bound) in within_tls.into_iter().chain(bounded) {

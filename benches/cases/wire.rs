@@ -127,7 +127,7 @@ fn read_masked() -> Case {
     let mut reader = Reader::default();
     Case::plain("websocket/read masked frame, 200 bytes", BATCH, move || {
         block.copy_from_slice(&received);
-        let mut at = Passage { read: 0, write: 0 };
+        let mut at = Passage::default();
         for _ in 0..BATCH {
             let event = reader.read(&mut block, &mut at, &RULES).expect("the frames are ours");
             black_box(event);

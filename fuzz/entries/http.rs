@@ -5,7 +5,7 @@ use kittiwake::limits::{
 };
 use kittiwake::session::sse;
 use kittiwake::wire::http::parse;
-use kittiwake::wire::websocket::Offer;
+use kittiwake::wire::websocket::{Agreement, Offer, WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 
 /// A head is within its bounds, is not told before it is whole, and does not change with what follows.
 pub fn head(bytes: &[u8]) {
@@ -20,8 +20,10 @@ pub fn head(bytes: &[u8]) {
         assert!(name.len() + value.len() <= head.query.len(), "to decode a parameter makes it no longer");
     }
     if let Ok(offer) = Offer::check(&head, None) {
-        let mut answer = Vec::new();
-        offer.accept(None, &mut answer);
+        let (mut answer, agreement) = (Vec::new(), Agreement::find(&head));
+        offer.accept(None, agreement, &mut answer);
+        let window_bits = agreement.map_or(WINDOW_BITS_MAX, Agreement::window_bits);
+        assert!((WINDOW_BITS_MIN..=WINDOW_BITS_MAX).contains(&window_bits));
         assert!(answer.ends_with(b"\r\n\r\n"));
     }
     for request in [sse::read(&head, None), sse::read_poll(&head, None)].into_iter().flatten() {

@@ -24,12 +24,32 @@ pub trait Transform: fmt::Debug + Send + Sized {
     /// Room that a block of output keeps at its front, at most [`HEAD_BYTES_MAX`].
     const HEAD_BYTES: usize;
 
+    /// What all transforms of a shard share, so that none of them has its own: tables to unpack with.
+    type Shared: Default + fmt::Debug + Send;
+
     /// Turns received bytes, from `at.read` on, in place: plain ones are moved to `at.write`. Stops at whatever needs
     /// the engine. What it leaves between `at.read` and the end is kept and comes again with more behind it.
     fn inbound(&mut self, bytes: &mut [u8], at: &mut Passage, reply: &mut Reply) -> Inbound;
 
     /// The head of an output of `content_bytes`, written to the start of `into`; its length.
     fn head(&mut self, content_bytes: usize, into: &mut [u8; HEAD_BYTES_MAX]) -> usize;
+
+    /// Unpacks the message after [`Inbound::Packed`] into the start of `into`. Should there be no room, it is called again
+    /// with more, or, where it must not be longer, [`Transform::refuse_packed`].
+    fn unpack(&mut self, shared: &mut Self::Shared, packed: &[u8], into: &mut [u8]) -> Unpacked {
+        let _ = (shared, packed, into);
+        unreachable!("what never says that something is packed is never asked to unpack it")
+    }
+
+    /// The last words of a connection whose packed message cannot be taken, because it is too long (else it is broken).
+    fn refuse_packed(&mut self, shared: &mut Self::Shared, is_too_long: bool, reply: &mut Reply) {
+        let _ = (shared, is_too_long, reply);
+    }
+
+    /// The window, in bits, of messages that may be written packed, each in a frame of its own; none: they may not.
+    fn window_bits(&mut self) -> Option<u8> {
+        None
+    }
 
     /// Whether the next [`Transform::inbound`] may take long, as a signature does: a turn makes a bounded number of such
     /// calls.
@@ -80,12 +100,30 @@ pub enum Shield {
 }
 
 /// How far received bytes have been turned. Neither is ever moved back, and `write` never passes `read`.
+///
+/// ```text
+///   plain │ packed │ gap │ unread
+///                write  read
+/// ```
+/// A packed message is gathered behind the plain bytes: what unpacks it keeps nothing between two calls, so it has to be
+/// whole. When it is, it is unpacked elsewhere and takes the place of what it was made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Passage {
     /// Up to here they have been read.
     pub read: usize,
-    /// Up to here plain ones have been written.
+    /// Up to here turned ones have been written.
     pub write: usize,
+    /// So many of those before `write` are of a message that is packed.
+    pub packed: usize,
+    /// More of them are not taken.
+    pub packed_max: usize,
+}
+
+impl Passage {
+    /// Turned bytes go on where they end and unread ones begin; no message is packed.
+    pub fn at(place: usize) -> Self {
+        Self { read: place, write: place, packed: 0, packed_max: 0 }
+    }
 }
 
 /// Why [`Transform::inbound`] has stopped.
@@ -95,6 +133,9 @@ pub enum Inbound {
     Done,
     /// The reply is to be sent; call again.
     Reply,
+    /// What is packed is a whole message: it is to be unpacked when all that is plain before it has been used. Until then
+    /// this is not called again.
+    Packed,
     /// The peer has ended, or (`fault`) broke the rules. When all that is plain before it has been used, the reply is
     /// to be sent and the connection closed. Until then the same is said again in every call.
     End {
@@ -103,6 +144,17 @@ pub enum Inbound {
     },
     /// The peer broke the rules of the records: the reply is to be sent at once, nothing else can be any more, and the
     /// connection is to be closed. What is plain before it may still be used.
+    Broken,
+}
+
+/// What became of a packed message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unpacked {
+    /// It has so many bytes.
+    Whole(usize),
+    /// It is longer than there is room.
+    NoRoom,
+    /// It is no packed message.
     Broken,
 }
 
@@ -149,6 +201,7 @@ pub enum Plain {}
 
 impl Transform for Plain {
     const HEAD_BYTES: usize = 0;
+    type Shared = ();
 
     fn inbound(&mut self, _: &mut [u8], _: &mut Passage, _: &mut Reply) -> Inbound {
         match *self {}

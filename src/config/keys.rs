@@ -96,6 +96,13 @@ pub const KEYS: &[Key] = &[
         Default::Duration(limits::SSE_HEARTBEAT),
         "an event stream that has nothing to say sends a comment this often",
     ),
+    key("edge.deflate", Kind::Bool, Default::Bool(true), "pack messages for WebSockets that offer permessage-deflate"),
+    key(
+        "edge.deflate_bytes",
+        integer(64, limits::DEFLATE_BYTES_MAX as u64),
+        Default::Integer(limits::DEFLATE_BYTES_MIN as u64),
+        "shortest payload that is packed; ones beyond 64 KiB are not either",
+    ),
     key(
         "tls.certificates",
         Kind::List,

@@ -91,6 +91,8 @@ pub struct Limits {
     pub tls_handshakes: usize,
     /// An event stream says something at least this often.
     pub sse_heartbeat: Duration,
+    /// Payloads from this long on are packed for WebSockets that agree to it; `None`: it is not agreed to.
+    pub deflate_bytes: Option<usize>,
     /// Longest session expiry granted.
     pub session_expiry_max: Duration,
     /// Messages an inbox keeps.
@@ -292,6 +294,7 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         idle_timeout: values.duration("limits.idle_timeout"),
         tls_handshakes: size(values, "limits.tls_handshakes"),
         sse_heartbeat: values.duration("edge.sse_heartbeat"),
+        deflate_bytes: values.bool("edge.deflate").then(|| size(values, "edge.deflate_bytes")),
         session_expiry_max: values.duration("limits.session_expiry_max"),
         inbox_entries: size(values, "limits.inbox_entries"),
         inbox_age: values.duration("limits.inbox_age"),

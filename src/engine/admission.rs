@@ -4,7 +4,7 @@
 //! Guests are ordinary fds, so their number is bounded: at the bound the accept is stopped, what it still brings waits
 //! in the listener's lobby, and it is started again once there is room; the kernel's backlog holds the rest.
 
-use super::intake::Held;
+use super::intake::{Held, Turned};
 use super::table::{Connection, NONE, Purpose, State, flag, id as id_of, key, token};
 use super::{CloseCause, Core, Engine, Handler};
 use crate::base::ids::ConnectionId;
@@ -22,8 +22,8 @@ pub struct Departure<T = Plain> {
     pub socket: Socket,
     /// Bytes received and not used.
     pub unread: Box<[u8]>,
-    /// How many of them are plain; its transform has not turned the others yet.
-    pub plain: usize,
+    /// How far its transform has turned them.
+    pub turned: Turned,
     /// Its transform.
     pub transform: Option<T>,
     /// The peer's address.
@@ -160,13 +160,13 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
         if self.table.is_full() {
             return Err(departure);
         }
-        let Departure { socket, unread, plain, transform, peer } = departure;
+        let Departure { socket, unread, turned, transform, peer } = departure;
         let held = if unread.is_empty() {
             NONE
         } else {
             match self.take_data_block(unread.len()) {
-                Some(block) => self.insert_held(Held::copied(block, &unread, plain)),
-                None => return Err(Departure { socket, unread, plain, transform, peer }),
+                Some(block) => self.insert_held(Held::copied(block, &unread, turned)),
+                None => return Err(Departure { socket, unread, turned, transform, peer }),
             }
         };
         let mut connection = Connection::new(State::Installing, flag::OPENING, tag, peer);
@@ -227,11 +227,11 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
         let transform = core::mem::replace(&mut connection.transform, NONE);
         connection.slot = None;
         let socket = self.driver.detach(slot);
-        let (unread, plain) = if held == NONE { (Box::default(), 0) } else { self.drop_held(held) };
+        let (unread, turned) = if held == NONE { Default::default() } else { self.drop_held(held) };
         let transform = (transform != NONE).then(|| self.transforms.remove_at(transform));
         self.wheel.clear(id.index);
         self.totals.departed += 1;
-        Departure { socket, unread, plain, transform, peer }
+        Departure { socket, unread, turned, transform, peer }
     }
 }
 

@@ -7,7 +7,8 @@
 //!   resume ─► REOFFER ──┘                             └ paused: held, READY kept; resume goes on from there
 //! ```
 
-use super::table::{Connection, NONE, Purpose, State, flag, key, token};
+use super::table::{NONE, Purpose, State, flag, key, token};
+use super::unpack::Unpacking;
 use super::{Close, CloseCause, Core, Engine, Handler, Room};
 use crate::base::block::{Block, BlockPool};
 use crate::base::ids::ConnectionId;
@@ -21,22 +22,41 @@ use std::io;
 pub(super) struct Held {
     block: Block,
     start: u32,
-    /// Up to here they are plain; the rest waits for its transform. Without a transform all are.
+    /// Up to here they are plain. Without a transform all are.
     plain: u32,
+    /// From there on so many have been turned and are packed; the rest waits for its transform.
+    packed: u32,
+    /// They are a whole message.
+    is_whole: bool,
     end: u32,
 }
 
-fn offset(bytes: usize) -> u32 {
+/// How far bytes that were received have been turned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Turned {
+    /// So many are plain.
+    pub plain: usize,
+    /// So many behind them are of a packed message.
+    pub packed: usize,
+    /// They are all of it.
+    pub is_whole: bool,
+}
+
+pub(super) fn offset(bytes: usize) -> u32 {
     u32::try_from(bytes).expect("blocks are shorter than 4 GiB")
 }
 
 impl Held {
     fn received(block: Block, count: usize) -> Self {
-        Self { block, start: 0, plain: 0, end: offset(count) }
+        Self { block, start: 0, plain: 0, packed: 0, is_whole: false, end: offset(count) }
     }
-    pub fn copied(mut block: Block, bytes: &[u8], plain: usize) -> Self {
+    pub fn copied(mut block: Block, bytes: &[u8], turned: Turned) -> Self {
         block.bytes_mut()[..bytes.len()].copy_from_slice(bytes);
-        Self { block, start: 0, plain: offset(plain), end: offset(bytes.len()) }
+        let Turned { plain, packed, is_whole } = turned;
+        Self { block, start: 0, plain: offset(plain), packed: offset(packed), is_whole, end: offset(bytes.len()) }
+    }
+    fn turned(&self) -> Turned {
+        Turned { plain: self.plain_len(), packed: self.packed as usize, is_whole: self.is_whole }
     }
     fn bytes(&self) -> &[u8] {
         &self.block.bytes()[self.start as usize..self.end as usize]
@@ -52,7 +72,17 @@ impl Held {
     }
     /// The same in another block, at its start.
     fn moved(self, block: Block) -> (Self, Block) {
-        (Self::copied(block, self.bytes(), self.plain_len()), self.block)
+        (Self::copied(block, self.bytes(), self.turned()), self.block)
+    }
+    /// The plain bytes, the packed ones, and those that were not turned.
+    pub fn parts(&self) -> (&[u8], &[u8], &[u8]) {
+        let (plain, others) = self.bytes().split_at(self.plain_len());
+        let (packed, unread) = others.split_at(self.packed as usize);
+        (plain, packed, unread)
+    }
+    /// In a block that has more plain bytes in place of the packed ones.
+    pub fn unpacked(block: Block, plain: usize, end: usize) -> Self {
+        Self { block, start: 0, plain: offset(plain), packed: 0, is_whole: false, end: offset(end) }
     }
 }
 
@@ -163,12 +193,12 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
         self.helds.insert(held).expect("there is a place for each connection").index
     }
 
-    /// Gives held bytes back to the pool; a copy of them, and how many of them are plain.
-    pub(super) fn drop_held(&mut self, index: u32) -> (Box<[u8]>, usize) {
+    /// Gives held bytes back to the pool; a copy of them, and how far they have been turned.
+    pub(super) fn drop_held(&mut self, index: u32) -> (Box<[u8]>, Turned) {
         let held = self.helds.remove_at(index);
-        let (bytes, plain) = (held.bytes().into(), held.plain_len());
+        let (bytes, turned) = (held.bytes().into(), held.turned());
         self.pool.give(held.block);
-        (bytes, plain)
+        (bytes, turned)
     }
 
     pub(super) fn give_held(&mut self, held: Held) {
@@ -338,7 +368,7 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
     /// Shows the handler what there is, turned by the connection's transform, and keeps the rest.
     fn offer(&mut self, id: ConnectionId, mut held: Held) {
         let core = &mut self.core;
-        while core.table.get(key(id)).is_some_and(|c| c.state == State::Open && !c.has(flag::PAUSED)) {
+        while core.is_read(id) {
             if core.comes_later(id) {
                 core.hold(id, held);
                 core.wait_for_turn(id);
@@ -363,6 +393,20 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
                 continue;
             }
             match inbound {
+                // What is plain before it has been used, so far as it can be.
+                Inbound::Packed if core.is_read(id) => match core.unpack(id, held) {
+                    Unpacking::Done(unpacked) => {
+                        held = unpacked;
+                        continue;
+                    }
+                    Unpacking::Later(packed) => {
+                        core.hold(id, packed);
+                        core.wait_in_line(id);
+                        return;
+                    }
+                    Unpacking::Refused => return,
+                },
+                Inbound::Packed => {}
                 Inbound::End { fault } => core.ended_by_peer(id, &mut held, fault),
                 Inbound::Broken => core.close(id, Close::AfterFlush, CloseCause::BadRecords),
                 Inbound::Done | Inbound::Reply => {}
@@ -381,8 +425,10 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
             held.plain = held.end;
             return Inbound::Done;
         }
-        let first = held.plain as usize;
-        let (mut at, mut reply) = (Passage { read: first, write: first }, Reply::default());
+        if held.is_whole {
+            return Inbound::Packed;
+        }
+        let (mut at, mut reply) = (self.passage(held), Reply::default());
         let was_rising = self.transforms.at_mut(transform).shield() == Shield::Rising;
         let inbound = loop {
             let bytes = &mut held.block.bytes_mut()[..held.end as usize];
@@ -401,20 +447,34 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
             self.send_waiting(id);
         }
         held.block.bytes_mut().copy_within(at.read..held.end as usize, at.write);
-        held.plain = offset(at.write);
+        held.plain = offset(at.write - at.packed);
+        held.packed = offset(at.packed);
+        held.is_whole = inbound == Inbound::Packed;
         held.end -= offset(at.read - at.write);
         inbound
+    }
+
+    /// Where the transform goes on. A packed message is taken up to what it may become.
+    fn passage(&self, held: &Held) -> Passage {
+        let packed = held.packed as usize;
+        Passage { packed, packed_max: self.unpacked_bytes_max(), ..Passage::at(held.plain as usize + packed) }
+    }
+
+    /// Whether its handler wants its bytes.
+    fn is_read(&self, id: ConnectionId) -> bool {
+        self.table.get(key(id)).is_some_and(|c| c.state == State::Open && !c.has(flag::PAUSED))
     }
 
     /// The transform has said that the peer ends, and all that came before has been used, unless the handler is not
     /// done with it: then this comes again when it goes on reading.
     fn ended_by_peer(&mut self, id: ConnectionId, held: &mut Held, fault: bool) {
-        let reads = |c: &&Connection| c.state == State::Open && !c.has(flag::PAUSED);
-        let Some(connection) = self.table.get(key(id)).filter(reads) else { return };
-        let first = held.plain as usize;
-        let (mut at, mut reply) = (Passage { read: first, write: first }, Reply::default());
+        if !self.is_read(id) {
+            return;
+        }
+        let transform = self.table.at(id.index).transform;
+        let (mut at, mut reply) = (self.passage(held), Reply::default());
         let bytes = &mut held.block.bytes_mut()[..held.end as usize];
-        let again = self.transforms.at_mut(connection.transform).inbound(bytes, &mut at, &mut reply);
+        let again = self.transforms.at_mut(transform).inbound(bytes, &mut at, &mut reply);
         assert!(again == Inbound::End { fault }, "an end is said until it is acted on");
         if self.say(id, &mut reply) {
             self.close(id, Close::AfterFlush, if fault { CloseCause::Misframed } else { CloseCause::PeerEnded });
@@ -424,7 +484,7 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
 
 impl<D: Driver, L, T: Transform> Core<D, L, T> {
     /// Sends what a transform says by itself. Whether the connection is still open.
-    fn say(&mut self, id: ConnectionId, reply: &mut Reply) -> bool {
+    pub(super) fn say(&mut self, id: ConnectionId, reply: &mut Reply) -> bool {
         let records = reply.records.is_empty() || self.write_records(id, &reply.records).is_ok();
         let said = records && (reply.bytes().is_empty() || self.write_raw(id, Room::Control, reply.bytes()).is_ok());
         reply.clear();
@@ -440,6 +500,15 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
         let later = self.costly_left == 0;
         self.costly_left -= usize::from(!later);
         later
+    }
+
+    /// Comes again when the others that are ready have had their turn, with what is held.
+    fn wait_in_line(&mut self, id: ConnectionId) {
+        let Some(connection) = self.table.get_mut(key(id)).filter(|c| c.state == State::Open) else { return };
+        connection.set(flag::REOFFER);
+        if connection.newly(flag::QUEUED) {
+            self.ready.push_back(id);
+        }
     }
 
     /// Comes again in the next turn, with what is held.

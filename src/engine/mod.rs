@@ -7,14 +7,16 @@
 //!
 //! # Files
 //! [`turn`](Engine::turn) the order of everything · `table` the hot entry and its states · `admission` listeners,
-//! guests, moving, connecting · `memory` what is on its way, and what is left · `intake` bytes in · `outbox` bytes out ·
-//! `records` what a transform makes of them · `lifecycle` terminate, join, close · [`mail`].
+//! guests, moving, connecting · `memory` what is on its way, and what is left · `intake` bytes in · `unpack` packed
+//! messages · `outbox` bytes out · `framed` those that have their frame already · `records` what a transform makes of
+//! them · `lifecycle` terminate, join, close · [`mail`].
 //!
 //! # Transforms
 //! A connection may have a [`Transform`], which the handler sets. It stands in two places alone: in `Engine::offer`,
 //! where it turns what was received before the handler sees it, and where the outbox closes a block or hands it to the
 //! driver (`Core::seal`), in front of whose content it writes its head. So whatever a flush brings shares one head, and
-//! a handler's reads and writes are plain either way. One that makes records does so where the driver is given what is to
+//! a handler's reads and writes are plain either way. Where many connections get the same, the handler may also write
+//! what is framed already, `Core::write_framed`: it goes into the same block, between two frames. One that makes records does so where the driver is given what is to
 //! be sent, `Core::next_records`, into a block of their own; what such work costs is bounded by the turn.
 //!
 //! # Re-entrancy
@@ -22,6 +24,7 @@
 //! the handler hears of it later in the same turn or in the next one.
 
 mod admission;
+mod framed;
 mod intake;
 mod lifecycle;
 pub mod mail;
@@ -32,8 +35,10 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod unpack;
 
 pub use admission::{ConnectRefused, Departure};
+pub use intake::Turned;
 pub use memory::Pressure;
 pub use outbox::{Refused, Room};
 
@@ -262,7 +267,7 @@ pub struct Engine<D: Driver, H: Handler<D>> {
 
 /// Everything but the handler, who gets it in every call.
 #[derive(Debug)]
-pub struct Core<D, L, T = Plain> {
+pub struct Core<D, L, T: Transform = Plain> {
     driver: D,
     settings: Settings,
     now: Now,
@@ -290,6 +295,10 @@ pub struct Core<D, L, T = Plain> {
     costly: VecDeque<ConnectionId>,
     /// How many more of it this turn does.
     costly_left: usize,
+    /// How many more bytes this turn unpacks.
+    unpack_left: usize,
+    /// What the transforms share.
+    shared: T::Shared,
     receives_in_flight: usize,
     /// Connections with output and no send in flight.
     dirty: VecDeque<ConnectionId>,
@@ -331,6 +340,8 @@ pub struct Totals {
     pub starved: u64,
     /// Times something costly was left to another turn.
     pub costly_waits: u64,
+    /// Times a packed message was left to another turn.
+    pub unpack_waits: u64,
     /// Sends that took bytes.
     pub sends: u64,
     /// Bytes sent.

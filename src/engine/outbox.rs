@@ -6,7 +6,8 @@
 //! ```
 //! The outbox itself is taken from a side slab at the first write and given back when all is sent. Where a connection
 //! has a transform a filling block keeps room for its head at the front, which is written when the block is sealed: then
-//! it is known how much the head is for. What the transform itself says leaves as it is, in a block of its own.
+//! it is known how much the head is for. What is framed already, such as what the transform itself says, ends that frame
+//! and leaves as it is (see `framed`); what follows begins another one, in the same block.
 //!
 //! Where the transform makes records (see `records`), it makes them of a segment when that is about to be sent: the order
 //! in which they are made is the order in which they leave.
@@ -23,7 +24,7 @@ use bytes::Bytes;
 use std::io;
 
 /// The largest block.
-const BLOCK_BYTES_MAX: usize = BLOCK_CLASSES[BLOCK_CLASSES.len() - 1];
+pub(super) const BLOCK_BYTES_MAX: usize = BLOCK_CLASSES[BLOCK_CLASSES.len() - 1];
 
 /// Which room a write uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,25 +50,27 @@ pub enum Refused {
 #[derive(Debug)]
 pub(super) struct Outbox {
     /// What writes are copied into; behind all queued segments.
-    filling: Option<Block>,
-    filled: u32,
+    pub(super) filling: Option<Block>,
+    pub(super) filled: u32,
     /// Queued segments, by index, oldest first.
     pub(super) first: u32,
     pub(super) last: u32,
     /// Everything not yet known to be sent, what is in flight included.
     pub(super) bytes: u32,
-    /// Index of the connection's transform, or `NONE`: then its head goes in front of what is filled, where room for
-    /// it is kept,
+    /// Index of the connection's transform, or `NONE`: then a frame is open in the filling block, room for whose head is
+    /// kept,
     pub(super) transform: u32,
-    /// unless that is to leave as it is.
-    raw: bool,
+    /// here,
+    pub(super) frame_at: u32,
+    /// unless what was filled last is to leave as it is.
+    pub(super) raw: bool,
     /// Whose it is.
     pub owner: ConnectionId,
 }
 
 impl Outbox {
     fn new(transform: u32, owner: ConnectionId) -> Self {
-        Self { filling: None, filled: 0, first: NONE, last: NONE, bytes: 0, transform, raw: false, owner }
+        Self { filling: None, filled: 0, first: NONE, last: NONE, bytes: 0, transform, frame_at: 0, raw: false, owner }
     }
 
     /// What waits in it.
@@ -158,30 +161,6 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
         Ok(())
     }
 
-    /// Writes bytes that leave as they are, in their order, also where a transform would put its head in front of them:
-    /// they are its own words.
-    pub fn write_raw(&mut self, id: ConnectionId, room: Room, bytes: &[u8]) -> Result<(), Refused> {
-        if !self.has_transform(id) {
-            return self.write_bytes(id, room, bytes);
-        }
-        let index = self.outbox_with_room(id, room, bytes.len())?;
-        let outbox = self.outboxes.at(index);
-        let filled = outbox.filled as usize;
-        let fits = |block: &Block| block.capacity() - filled >= bytes.len();
-        if !(outbox.raw && outbox.filling.as_ref().is_some_and(fits)) {
-            self.start_block(id, index, room, bytes.len())?;
-        }
-        let outbox = self.outboxes.at_mut(index);
-        outbox.raw = true;
-        let start = outbox.filled as usize;
-        let block = outbox.filling.as_mut().expect("there is a block with room");
-        block.bytes_mut()[start..start + bytes.len()].copy_from_slice(bytes);
-        outbox.filled += bytes.len() as u32;
-        outbox.bytes += bytes.len() as u32;
-        self.totals.writes += 1;
-        Ok(())
-    }
-
     /// Bytes not yet known to be sent.
     pub fn outbox_bytes(&self, id: ConnectionId) -> usize {
         let outbox = self.table.get(key(id)).map_or(NONE, |c| c.outbox);
@@ -253,7 +232,9 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
         let outbox = self.outboxes.at_mut(index);
         let head_bytes = if outbox.transform == NONE { 0 } else { T::HEAD_BYTES };
         let filled = outbox.filled as usize;
-        if outbox.raw || outbox.filling.is_none() || filled + len > COALESCE_BYTES_MAX {
+        let begins_frame = outbox.raw && head_bytes > 0;
+        let needed = filled + if begins_frame { head_bytes } else { 0 } + len;
+        if outbox.filling.is_none() || needed > COALESCE_BYTES_MAX {
             if head_bytes > 0 && head_bytes + len > BLOCK_BYTES_MAX {
                 return self.make_room_for_largest(id, index, room, len);
             }
@@ -261,10 +242,27 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
             self.outboxes.at_mut(index).filled = head_bytes as u32;
             return Ok(());
         }
-        let Some(mut block) = self.pool.take_leaving(filled + len, self.left_by(room)) else {
+        self.grow(id, index, room, needed)?;
+        if begins_frame {
+            let outbox = self.outboxes.at_mut(index);
+            outbox.frame_at = outbox.filled;
+            outbox.filled += head_bytes as u32;
+            outbox.raw = false;
+        }
+        Ok(())
+    }
+
+    /// Has the filling block hold `needed` bytes: a larger one takes its place where it does not.
+    pub(super) fn grow(&mut self, id: ConnectionId, index: u32, room: Room, needed: usize) -> Result<(), Refused> {
+        let outbox = self.outboxes.at(index);
+        let filled = outbox.filled as usize;
+        if outbox.filling.as_ref().is_some_and(|block| block.capacity() >= needed) {
+            return Ok(());
+        }
+        let Some(mut block) = self.pool.take_leaving(needed, self.left_by(room)) else {
             return Err(self.refuse(id, room));
         };
-        let old = self.outboxes.at_mut(index).filling.take().expect("it was there a moment ago");
+        let old = self.outboxes.at_mut(index).filling.take().expect("the caller has looked for it");
         block.bytes_mut()[..filled].copy_from_slice(&old.bytes()[..filled]);
         self.pool.give(old);
         self.outboxes.at_mut(index).filling = Some(block);
@@ -272,7 +270,7 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
     }
 
     /// Queues what is filled and starts an empty block of at least `len` bytes.
-    fn start_block(&mut self, id: ConnectionId, index: u32, room: Room, len: usize) -> Result<(), Refused> {
+    pub(super) fn start_block(&mut self, id: ConnectionId, index: u32, room: Room, len: usize) -> Result<(), Refused> {
         if self.outboxes.at(index).filling.is_some() && self.segments.is_full() {
             return Err(self.refuse(id, room));
         }
@@ -324,6 +322,9 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
 
     /// Closes the filling block, with its head in front if it has one.
     fn seal(&mut self, index: u32, followers: usize) -> Option<Segment> {
+        if self.outboxes.at(index).frame_at > 0 {
+            self.end_frame(index, followers);
+        }
         let outbox = self.outboxes.at_mut(index);
         let (end, raw) = (core::mem::take(&mut outbox.filled), core::mem::take(&mut outbox.raw));
         let mut block = outbox.filling.take()?;
@@ -348,7 +349,7 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
         Some(Segment::Block { block, start: start as u32, end })
     }
 
-    fn queue_segment(&mut self, index: u32, segment: Segment) {
+    pub(super) fn queue_segment(&mut self, index: u32, segment: Segment) {
         let queued = Queued { segment, next: NONE, is_records: false };
         let at = self.segments.insert(queued).expect("the caller has looked for room").index;
         let outbox = self.outboxes.at_mut(index);

@@ -12,7 +12,7 @@ use crate::base::wheel::Wheel;
 use crate::io::{Completion, Driver, Outcome, Wait};
 use crate::limits::{
     MAIL_RETRY, POOL_RESERVE_DIVISOR, RECEIVES_IN_FLIGHT_MAX, SEGMENTS_MAX, SLEEP_MAX, TURN_COMPLETIONS_MAX,
-    TURN_COSTLY_MAX, TURN_EXPIRIES_MAX, TURN_MAIL_MAX,
+    TURN_COSTLY_MAX, TURN_EXPIRIES_MAX, TURN_MAIL_MAX, TURN_UNPACK_BYTES_MAX,
 };
 use std::collections::VecDeque;
 use std::io;
@@ -49,6 +49,8 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
             starved: VecDeque::new(),
             costly: VecDeque::new(),
             costly_left: TURN_COSTLY_MAX,
+            unpack_left: TURN_UNPACK_BYTES_MAX,
+            shared: Default::default(),
             receives_in_flight: 0,
             dirty: VecDeque::new(),
             ending: VecDeque::new(),
@@ -63,6 +65,7 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
     /// One turn. It first waits as the last one left it: not at all while there is work, else until the next tick that
     /// has a deadline, a completion or a letter.
     pub fn turn(&mut self) -> io::Result<()> {
+        self.core.unpack_left = TURN_UNPACK_BYTES_MAX;
         self.reap()?;
         self.expire();
         self.drain_mail();

@@ -54,6 +54,7 @@ pub(super) fn settings(
             idle_timeout: limits.idle_timeout,
             tls_handshakes: limits.tls_handshakes,
             sse_heartbeat: limits.sse_heartbeat,
+            deflate_bytes: limits.deflate_bytes,
             devices_per_user: limits.devices_per_user,
             drain_within: drain_within(config),
             drain_rate: config.drain_rate,

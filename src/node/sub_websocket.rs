@@ -83,7 +83,8 @@ impl WebSocket {
             handled?;
             match event {
                 Ok(Event::NeedMore) => return Ok(()),
-                Ok(Event::Message(_) | Event::Pong(_)) => {}
+                // Nothing is packed where it was not offered.
+                Ok(Event::Message(_) | Event::Packed(_) | Event::Pong(_)) => {}
                 Ok(Event::Ping(ping)) => self.say(Opcode::Pong, ping.bytes()).map_err(|e| End::Retry(e.to_string()))?,
                 Ok(Event::Close(code)) => {
                     let code = code.map(|CloseCode(code)| format!(" with code {code}")).unwrap_or_default();

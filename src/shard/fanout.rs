@@ -10,12 +10,11 @@
 use super::flavours::{Dialect, Kind, is_expired};
 use super::gateway::{Core, Gateway};
 use super::incoming::Taken;
-use super::outbound::{Stamp, write_frame};
+use super::outbound::Stamp;
 use super::share::GROUP;
 use super::subscribe::is_inbox;
 use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Qos, Seq, SessionId};
 use crate::base::message::Message;
-use crate::engine::Room;
 use crate::io::Driver;
 use crate::router::fanout::{Fanout, Step, Visit};
 use crate::router::filter::is_wildcard;
@@ -193,13 +192,11 @@ impl Gateway {
         let dialect = Dialect::of_topics(session);
         let wall_ms = core.now().wall_ms;
         let kind = self.flavours.find(visit.pass, dialect, visit.options, visit.messages, wall_ms);
-        let flavour = self.flavours.of(kind);
         // A logged message moves the session's position, also at QoS 0.
-        let is_plain = flavour.is_plain
-            && !session.is_replaying()
-            && visit.messages.iter().all(|parcel| parcel.at.is_none())
-            && flavour.bytes.len() <= frame_bytes_max;
-        if is_plain && core.write_bytes(connection, Room::Spare, &flavour.bytes).is_ok() {
+        let is_plain = !session.is_replaying() && visit.messages.iter().all(|parcel| parcel.at.is_none());
+        let is_packed = self.pack_pass(core, connection, kind, visit.messages);
+        let flavour = self.flavours.of(kind);
+        if is_plain && flavour.frame_bytes <= frame_bytes_max && flavour.write_all(core, connection, is_packed) {
             self.counters.sent_many(Qos::AtMostOnce, flavour.frames.len());
             return;
         }
@@ -234,7 +231,7 @@ impl Gateway {
                         continue;
                     }
                     let stamp = self.stamp(id, &layout, None);
-                    if !waits && self.write_flavour(core, connection, (kind, index), stamp) {
+                    if !waits && self.write_flavour(core, connection, kind, (index, is_packed), stamp) {
                         self.counters.sent(Qos::AtMostOnce);
                     } else {
                         self.found_no_room(core, id, &parcel.message, parcel.place());
@@ -242,7 +239,9 @@ impl Gateway {
                 }
                 (Some((delivery, dup)), None) => {
                     let stamp = self.stamp(id, &layout, Some((delivery, dup)));
-                    if !self.unsent.has(id.index) && self.write_flavour(core, connection, (kind, index), stamp) {
+                    if !self.unsent.has(id.index)
+                        && self.write_flavour(core, connection, kind, (index, is_packed), stamp)
+                    {
                         self.counters.sent(qos);
                         self.handed_over(core, id, delivery);
                     } else {
@@ -259,11 +258,11 @@ impl Gateway {
         &self,
         core: &mut Core<D>,
         connection: ConnectionId,
-        (kind, index): (Kind, usize),
+        kind: Kind,
+        which: (usize, bool),
         stamp: Stamp,
     ) -> bool {
-        let flavour = self.flavours.of(kind);
-        write_frame(core, connection, &flavour.bytes, &flavour.frames[index], stamp).is_ok()
+        self.flavours.of(kind).write_one(core, connection, which, stamp).is_ok()
     }
 
     /// Several subscriptions, identifiers, or No Local: the session says what it wants of each message.

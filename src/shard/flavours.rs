@@ -1,6 +1,7 @@
 //! Encode once: a pass's messages as each kind of subscriber gets them. A flavour is (dialect, granted QoS, retain as
 //! published); its frames stand one after the other, so that a subscriber of QoS 0 is served by one copy.
 
+use super::deflating::Framed;
 use super::fanout::Parcel;
 use crate::base::ids::{Epoch, Offset, Qos};
 use crate::base::message::Message;
@@ -100,8 +101,16 @@ pub(crate) struct Flavour {
     is_encoded: bool,
     pub(crate) bytes: Vec<u8>,
     pub(crate) frames: Vec<Frame>,
-    /// Every frame is QoS 0 and has its payload in `bytes`: all of `bytes` may be copied as it is.
-    pub(crate) is_plain: bool,
+    /// Every frame is QoS 0: nothing of them is a connection's own.
+    pub(crate) is_same: bool,
+    /// And every frame has its payload in `bytes`: all of `bytes` may be copied as it is.
+    pub(crate) is_whole: bool,
+    /// Of the longest frame.
+    pub(crate) frame_bytes: usize,
+    /// Of the longest payload.
+    pub(crate) payload_bytes: usize,
+    /// The same for who takes packed messages; made at the first such visit.
+    pub(super) framed: Framed,
 }
 
 /// One message in a flavour.
@@ -153,6 +162,10 @@ impl Flavours {
     pub(crate) fn of(&self, Kind(kind): Kind) -> &Flavour {
         &self.kept[kind]
     }
+
+    pub(super) fn of_mut(&mut self, Kind(kind): Kind) -> &mut Flavour {
+        &mut self.kept[kind]
+    }
 }
 
 impl Flavour {
@@ -160,7 +173,8 @@ impl Flavour {
         self.is_encoded = true;
         self.bytes.clear();
         self.frames.clear();
-        self.is_plain = true;
+        self.framed.forget();
+        (self.is_same, self.is_whole, self.frame_bytes, self.payload_bytes) = (true, true, 0, 0);
         for parcel in parcels {
             let message = &*parcel.message;
             let qos = message.qos.min(options.qos());
@@ -168,7 +182,10 @@ impl Flavour {
             // Copied to many connections, so without aliases, which are each connection's own.
             let (place, own) = (parcel.place(), Own { qos, retain, identifiers: &[], naming: Naming::Name });
             let frame = encode_frame(dialect, message, place, own, wall_ms, &mut self.bytes);
-            self.is_plain &= qos == Qos::AtMostOnce && frame.payload.is_none() && !is_expired(message, wall_ms);
+            self.is_same &= qos == Qos::AtMostOnce && !is_expired(message, wall_ms);
+            self.is_whole &= frame.payload.is_none();
+            self.frame_bytes = self.frame_bytes.max(frame.total_bytes);
+            self.payload_bytes = self.payload_bytes.max(message.payload.len());
             self.frames.push(frame);
         }
     }

@@ -6,6 +6,7 @@ use super::command::{Event, Question, Story};
 use super::committing::Committing;
 use super::connect::Moving;
 use super::connections::Survey;
+use super::deflating::Deflating;
 use super::diary::Diary;
 use super::doors::Securing;
 use super::draining::Draining;
@@ -108,6 +109,7 @@ pub(crate) struct Gateway {
 
     pub(super) fanout: Fanout<Parcel>,
     pub(super) flavours: Flavours,
+    pub(super) deflating: Deflating,
     pub(super) passing: Passing,
     pub(super) lagging: Lagging,
     pub(super) unsent: Unsent,
@@ -211,6 +213,7 @@ impl Gateway {
             shares: Shares::default(),
             fanout: Fanout::new(hash.clone()),
             flavours: Flavours::default(),
+            deflating: Deflating::new(settings.limits.deflate_bytes),
             passing: Passing::default(),
             lagging: Lagging::default(),
             unsent: Unsent::default(),

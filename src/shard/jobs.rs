@@ -15,6 +15,7 @@ use super::log_port::Waiting;
 impl Gateway {
     /// Does a bounded share of each; true when there is more to do now.
     pub(super) fn work<D: Driver>(&mut self, core: &mut Core<D>) -> bool {
+        self.deflating.turn(core.now().monotonic_ms);
         let visits = if core.is_behind() { TURN_FANOUT_VISITS_BEHIND_MAX } else { TURN_FANOUT_VISITS_MAX };
         let left = self.work_incoming(core, visits);
         let more_fanout = self.run_fanout(core, left.max(visits / 2));

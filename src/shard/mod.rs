@@ -12,7 +12,7 @@
 //! accept to an open session · `inbound` bytes to frames to sessions · `apply` what sessions ask for · `publish` a
 //! topic's home · `turning` its order · `push` the control plane's messages · `log_port`, `done` requests to the log
 //! and their answers · `incoming` what came for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound`
-//! frames into outboxes · `gaps` what retention took · `lagging`, `unsent`, `slow` what waits for a window or an outbox
+//! frames into outboxes · `deflating` packed ones · `gaps` what retention took · `lagging`, `unsent`, `slow` what waits for a window or an outbox
 //! · `waits` pushes that wait for devices · `subscribe` interest · `retained` what is kept for who subscribes ·
 //! `share`, `share_member`, `share_record` share groups · `jobs` the rest of the turn · `restore` at start ·
 //! `event_stream`, `poll` what only they need · `admin`, `connections`, `stats`, `draining`, `diary`, `story` the operator ·
@@ -28,6 +28,7 @@ pub mod command;
 mod committing;
 mod connect;
 mod connections;
+mod deflating;
 mod diary;
 mod done;
 mod doors;

@@ -43,15 +43,7 @@ pub(super) fn write_frame<D: Driver>(
     }
     core.write(connection, room, head.len(), |out| {
         out.copy_from_slice(head);
-        match (&frame.layout, stamp) {
-            (Layout::Mqtt(layout), Stamp::Delivery(delivery, dup)) => {
-                let retain = out[0] & 1 != 0;
-                layout.patch(out, PacketId::new(delivery.0), dup, retain);
-            }
-            (Layout::Sse(layout), Stamp::Token(token)) => layout.patch(out, &token),
-            (_, Stamp::None) => {}
-            (layout, stamp) => unreachable!("{stamp:?} was made for another layout than {layout:?}"),
-        }
+        patch(&frame.layout, stamp, out);
     })?;
     if let Some(payload) = &frame.payload {
         // A head without its payload would make nonsense of all that follows.
@@ -60,6 +52,19 @@ pub(super) fn write_frame<D: Driver>(
         }
     }
     Ok(())
+}
+
+/// Makes the beginning of a frame a connection's own.
+pub(super) fn patch(layout: &Layout, stamp: Stamp, out: &mut [u8]) {
+    match (layout, stamp) {
+        (Layout::Mqtt(layout), Stamp::Delivery(delivery, dup)) => {
+            let retain = out[0] & 1 != 0;
+            layout.patch(out, PacketId::new(delivery.0), dup, retain);
+        }
+        (Layout::Sse(layout), Stamp::Token(token)) => layout.patch(out, &token),
+        (_, Stamp::None) => {}
+        (layout, stamp) => unreachable!("{stamp:?} was made for another layout than {layout:?}"),
+    }
 }
 
 /// What became of a message that is sent once or not at all.
@@ -165,7 +170,8 @@ impl Gateway {
             }
             Some((frame, naming, names_gaps)) => {
                 let stamp = self.stamp(id, &frame.layout, Some((delivery, dup)));
-                let written = write_frame(core, connection, &bytes, &frame, stamp).is_ok();
+                let encoded = (&*bytes, &frame, &message.payload);
+                let written = self.write_encoded(core, connection, encoded, stamp).is_ok();
                 if written {
                     self.counters.sent(qos);
                     self.named(id, &message, naming);
@@ -305,7 +311,7 @@ impl Gateway {
         let encoded = self.encode_for(id, message, manner, wall_ms, &mut bytes);
         let is_written = encoded.as_ref().is_some_and(|(frame, ..)| {
             let stamp = self.stamp(id, &frame.layout, None);
-            write_frame(core, connection, &bytes, frame, stamp).is_ok()
+            self.write_encoded(core, connection, (&bytes, frame, &message.payload), stamp).is_ok()
         });
         self.scratch = bytes;
         match encoded {

@@ -192,6 +192,8 @@ pub struct Limits {
     pub tls_handshakes: usize,
     /// An event stream says something at least this often.
     pub sse_heartbeat: Duration,
+    /// Payloads from this long on are packed for WebSockets that agree to it; none: it is not agreed to.
+    pub deflate_bytes: Option<usize>,
     /// Devices of one user.
     pub devices_per_user: usize,
     /// A drain is over after this long, whoever is left.
@@ -368,6 +370,7 @@ impl Default for Limits {
             idle_timeout: limits::IDLE_TIMEOUT,
             tls_handshakes: limits::TLS_HANDSHAKES_MAX,
             sse_heartbeat: limits::SSE_HEARTBEAT,
+            deflate_bytes: Some(limits::DEFLATE_BYTES_MIN),
             devices_per_user: limits::DEVICES_PER_USER_MAX,
             drain_within: limits::DRAIN_TIMEOUT,
             drain_rate: None,

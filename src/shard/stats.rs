@@ -2,6 +2,7 @@
 //! what ever happened.
 
 use super::command::{CommandToken, Event, ShardStats};
+use super::deflating;
 use super::gateway::{Core, Gateway};
 use crate::auth::Fault;
 use crate::base::ids::Qos;
@@ -179,6 +180,7 @@ impl Gateway {
             ("refused_protocol", self.securing.refused_protocol),
             ("proxied", self.securing.proxied),
         ]);
+        counters.extend(deflating::counters(&core.shared().totals, core.totals().unpack_waits, &self.deflating.totals));
         counters.extend([
             ("delivery_waits_refused", self.waits.refused),
             ("events_unstored", self.watching.dropped),

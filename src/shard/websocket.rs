@@ -8,7 +8,7 @@ use crate::io::Driver;
 use crate::session::CloseReason;
 use crate::wire::http::{Head, Problem, Status};
 use crate::wire::tls::Layers;
-use crate::wire::websocket::{Carrier, CloseCode, Offer};
+use crate::wire::websocket::{Agreement, Carrier, CloseCode, Offer};
 
 /// The subprotocol of MQTT `[MQTT-6.0.0-3]`.
 const SUBPROTOCOL: &str = "mqtt";
@@ -35,15 +35,17 @@ impl Gateway {
         if self.draining {
             return self.decline(core, id, &DRAINING);
         }
-        let mut answer = Vec::new();
-        offer.accept(Some(SUBPROTOCOL), &mut answer);
+        let agreement = if self.deflating.is_on() { Agreement::find(head) } else { None };
+        let (mut answer, carrier) = (Vec::new(), Carrier::new(agreement));
+        offer.accept(Some(SUBPROTOCOL), agreement, &mut answer);
         match core.write_bytes(id, Room::Control, &answer) {
             Ok(()) => {
                 if core.has_transform(id) {
-                    core.change_transform(id, |layers| layers.carry(Carrier::default()));
+                    core.change_transform(id, |layers| layers.carry(carrier));
                 } else {
-                    core.set_transform(id, Layers::WebSocket(Carrier::default()));
+                    core.set_transform(id, Layers::WebSocket(carrier));
                 }
+                self.deflating.totals.agreed += u64::from(agreement.is_some());
                 self.note(core, id, What::Upgraded);
                 self.token_of(head).into_iter().for_each(|token| self.asking.bring(id, token));
             }

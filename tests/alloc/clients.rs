@@ -1,9 +1,10 @@
 //! Clients of the allocation test, which read exactly what they wait for.
 
 use super::{House, PATIENCE, ends};
-use kittiwake::base::transform::Passage;
+use kittiwake::base::transform::{Passage, Unpacked};
 use kittiwake::wire::websocket::{
-    Event as Heard, HEAD_BYTES_MAX, Opcode, Reader, Role, Rules, apply_mask, client::Wish, encode_head,
+    Event as Heard, HEAD_BYTES_MAX, Inflater, Opcode, Reader, Role, Rules, WINDOW_BITS_MAX, apply_mask, client::Wish,
+    encode_head,
 };
 use rustls::{ClientConnection, StreamOwned};
 use std::io::{ErrorKind, Read, Write};
@@ -61,6 +62,9 @@ pub struct Client {
     socket: Socket,
     /// Its packets come and go in binary messages, and what of those was not read yet.
     websocket: Option<(Reader, Vec<u8>)>,
+    inflater: Inflater,
+    /// Bytes of the packed message that is coming.
+    packed_bytes: usize,
     received: Vec<u8>,
     parsed: usize,
     /// Identifiers of messages that it has not acknowledged.
@@ -73,9 +77,17 @@ impl Client {
         socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
         socket.set_nodelay(true).expect("an option can be set");
         let socket = Socket::open(socket, house.tls.get());
-        let mut client = Self { socket, websocket: None, received: Vec::new(), parsed: 0, owed: Vec::new() };
+        let mut client = Self {
+            socket,
+            websocket: None,
+            inflater: Inflater::default(),
+            packed_bytes: 0,
+            received: Vec::new(),
+            parsed: 0,
+            owed: Vec::new(),
+        };
         if house.websocket.get() {
-            client.upgrade();
+            client.upgrade(house.packing.get());
         }
         let flags = if clean { 0b1000_0010 } else { 0b1000_0000 };
         let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 4, flags, 0, 60];
@@ -107,16 +119,25 @@ impl Client {
         self.socket.write_all(&frame).expect("the shard reads");
     }
 
-    pub fn upgrade(&mut self) {
+    pub fn upgrade(&mut self, packing: bool) {
+        const EXTENSION: &str = "Sec-WebSocket-Extensions: permessage-deflate";
         let wish = Wish { authority: "edge", path: "/mqtt", subprotocol: Some("mqtt"), nonce: [7; 16] };
-        self.socket.write_all(wish.request().as_bytes()).expect("the shard reads");
+        let offer = if packing { format!("{EXTENSION}\r\n\r\n") } else { "\r\n".to_owned() };
+        let request = wish.request().strip_suffix("\r\n").expect("it ends its head").to_owned() + &offer;
+        self.socket.write_all(request.as_bytes()).expect("the shard reads");
         let mut answer = Vec::new();
-        while wish.check(&answer).expect("it agrees").is_none() {
+        while !answer.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
             self.socket.read_exact(&mut byte).expect("the shard answers");
             answer.extend(byte);
         }
-        self.websocket = Some((Reader::default(), Vec::new()));
+        let answer = String::from_utf8(answer).expect("it is text");
+        assert_eq!(answer.contains(EXTENSION), packing, "{answer}");
+        // Our own client offers nothing, and so takes no answer to it.
+        let plain: String = answer.split_inclusive("\r\n").filter(|line| !line.starts_with(EXTENSION)).collect();
+        assert!(wish.check(plain.as_bytes()).is_ok_and(|length| length.is_some()), "{answer}");
+        let reader = if packing { Reader::packing(WINDOW_BITS_MAX) } else { Reader::default() };
+        self.websocket = Some((reader, Vec::new()));
     }
 
     /// Takes in what was received; out of its frames, if it is in some.
@@ -125,10 +146,27 @@ impl Client {
         const RULES: Rules =
             Rules { role: Role::Client, text: false, frame_bytes_max: u32::MAX, message_bytes_max: None };
         unread.extend_from_slice(bytes);
-        let mut at = Passage::default();
-        while reader.read(unread, &mut at, &RULES).expect("the shard frames well") != Heard::NeedMore {}
-        self.received.extend_from_slice(&unread[..at.write]);
-        unread.drain(..at.read);
+        loop {
+            let packed = self.packed_bytes;
+            let mut at = Passage { packed, packed_max: 1 << 16, ..Passage::at(packed) };
+            let event = reader.read(unread, &mut at, &RULES).expect("the shard frames well");
+            let plain = at.write - at.packed;
+            self.received.extend_from_slice(&unread[..plain]);
+            if matches!(event, Heard::Packed(_)) {
+                let mut message = [0; 4_096];
+                let unpacked = self.inflater.inflate(&unread[plain..at.write], &mut message);
+                let Unpacked::Whole(length) = unpacked else { panic!("the shard packs well") };
+                self.received.extend_from_slice(&message[..length]);
+                at.packed = 0;
+            }
+            // What of a packed message came stays in front.
+            unread.drain(at.write..at.read);
+            unread.drain(..at.write - at.packed);
+            self.packed_bytes = at.packed;
+            if event == Heard::NeedMore {
+                return;
+            }
+        }
     }
 
     pub fn publish(&mut self, topic: &str, id: Option<u16>, payload: &[u8]) {

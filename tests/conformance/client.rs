@@ -213,6 +213,18 @@ impl Client {
         Self::dial_websocket_at(node, "/mqtt", &[])
     }
 
+    /// The same, where messages may be packed as it offers; what the server answers to that is checked.
+    pub fn dial_packing(node: &Node, offer: &str, answer: &str) -> Self {
+        let mut client = Self::dial(node);
+        client.send(websocket::request("/mqtt", &[("Sec-WebSocket-Extensions", offer)]).as_bytes());
+        let said = String::from_utf8(client.take_bytes()).expect("an answer is text");
+        websocket::assert_accepted(&said);
+        let wanted = format!("Sec-WebSocket-Extensions: {answer}");
+        assert!(said.split("\r\n").any(|line| line == wanted), "no {wanted} in {said}");
+        client.websocket = Some(WebSocket::packing());
+        client
+    }
+
     /// The same, by another request.
     pub fn dial_websocket_at(node: &Node, target: &str, headers: &[(&str, &str)]) -> Self {
         let mut client = Self::dial(node);

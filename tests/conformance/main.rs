@@ -45,4 +45,6 @@ mod websocket_carried;
 mod websocket_ending;
 #[path = "websocket/opening.rs"]
 mod websocket_opening;
+#[path = "websocket/packed.rs"]
+mod websocket_packed;
 mod wills;

@@ -1,8 +1,9 @@
 //! WebSocket on the edge port: RFC 6455 by clause, and MQTT over it.
 
-use kittiwake::base::transform::Passage;
+use kittiwake::base::transform::{Passage, Unpacked};
 use kittiwake::wire::websocket::{
-    CloseCode, Event, HEAD_BYTES_MAX, Opcode, Reader, Role, Rules, accept_value, apply_mask, encode_head,
+    CloseCode, Deflater, Event, HEAD_BYTES_MAX, Inflater, Opcode, Reader, Role, Rules, WINDOW_BITS_MAX, accept_value,
+    apply_mask, decode_head, encode_head,
 };
 
 /// The key of RFC 6455 §1.3.
@@ -46,11 +47,42 @@ pub fn frame(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// A message packed, without its frame. What would not become smaller goes without compression (RFC 7692 §7.2.3.3).
+pub fn packed(message: &[u8]) -> Vec<u8> {
+    let mut framed = Vec::new();
+    if Deflater::default().deflate(Opcode::Binary, message, &mut framed) {
+        framed[0] &= 0xBF;
+        let head = decode_head(&framed).expect("well formed").expect("whole");
+        return framed.split_off(head.bytes);
+    }
+    let blocks = message.chunks(usize::from(u16::MAX)).flat_map(|block| {
+        let length = block.len() as u16;
+        [&[0][..], &length.to_le_bytes(), &(!length).to_le_bytes(), block].concat()
+    });
+    blocks.chain([0]).collect()
+}
+
+/// A message packed and in one frame, as a client sends it.
+pub fn packed_frame(message: &[u8]) -> Vec<u8> {
+    as_packed(frame(true, Opcode::Binary, &packed(message)))
+}
+
+/// The same frame, of a packed message.
+pub fn as_packed(mut frame: Vec<u8>) -> Vec<u8> {
+    frame[0] |= 0x40;
+    frame
+}
+
 /// The client's end.
 #[derive(Default)]
 pub struct WebSocket {
     reader: Reader,
     raw: Vec<u8>,
+    /// What of a packed message came so far.
+    under_way: Vec<u8>,
+    inflater: Inflater,
+    /// Packed messages, with their bytes before and after.
+    pub packed: Vec<(usize, usize)>,
     /// Messages so far.
     pub messages: usize,
     /// Bytes received, heads and all.
@@ -62,6 +94,11 @@ pub struct WebSocket {
 }
 
 impl WebSocket {
+    /// Where it was agreed that messages may be packed.
+    pub fn packing() -> Self {
+        Self { reader: Reader::packing(WINDOW_BITS_MAX), ..Self::default() }
+    }
+
     /// Takes what the server sent apart; payload goes to the end of `into`.
     #[track_caller]
     pub fn take(&mut self, bytes: &[u8], into: &mut Vec<u8>) {
@@ -71,12 +108,15 @@ impl WebSocket {
         self.raw.extend_from_slice(bytes);
         loop {
             assert!(self.closed.is_none() || self.raw.is_empty(), "a close frame is the last one");
-            let mut at = Passage::default();
+            let mut at = Passage { packed_max: usize::MAX, ..Passage::default() };
             let event = self.reader.read(&mut self.raw, &mut at, &RULES).expect("the server frames well");
-            into.extend_from_slice(&self.raw[..at.write]);
+            let (plain, packed) = self.raw[..at.write].split_at(at.write - at.packed);
+            into.extend_from_slice(plain);
+            self.under_way.extend_from_slice(packed);
             self.raw.drain(..at.read);
             match event {
                 Event::NeedMore => return,
+                Event::Packed(_) => self.unpack(into),
                 Event::Message(_) => self.messages += 1,
                 Event::Pong(pong) => self.pongs.push(pong.bytes().to_vec()),
                 Event::Ping(_) => panic!("the server does not ping"),
@@ -87,5 +127,15 @@ impl WebSocket {
                 }
             }
         }
+    }
+
+    #[track_caller]
+    fn unpack(&mut self, into: &mut Vec<u8>) {
+        let packed = core::mem::take(&mut self.under_way);
+        let mut message = vec![0; 1 << 20];
+        let Unpacked::Whole(bytes) = self.inflater.inflate(&packed, &mut message) else { panic!("it packs well") };
+        into.extend_from_slice(&message[..bytes]);
+        self.packed.push((bytes, packed.len()));
+        self.messages += 1;
     }
 }

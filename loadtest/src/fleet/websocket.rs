@@ -61,11 +61,13 @@ impl Carrier {
 
 impl Transform for Carrier {
     const HEAD_BYTES: usize = 0;
+    type Shared = ();
 
     fn inbound(&mut self, bytes: &mut [u8], at: &mut Passage, reply: &mut Reply) -> Inbound {
         loop {
             match self.reader.read(bytes, at, &RULES) {
-                Ok(Event::Message(_) | Event::Pong(_)) => {}
+                // Nothing is packed where it was not offered.
+                Ok(Event::Message(_) | Event::Packed(_) | Event::Pong(_)) => {}
                 Ok(Event::NeedMore) => return Inbound::Done,
                 Ok(Event::Ping(ping)) => {
                     self.say(reply, Opcode::Pong, ping.bytes());

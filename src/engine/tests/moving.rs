@@ -105,7 +105,7 @@ fn a_full_table_gives_the_departure_back() {
     let departure = Departure {
         socket: socket.expect("accepted"),
         unread: [1, 2].as_slice().into(),
-        plain: 2,
+        turned: Turned { plain: 2, ..Turned::default() },
         transform: None,
         peer: peer.address(),
     };

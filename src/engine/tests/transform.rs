@@ -1,19 +1,25 @@
 //! Connections with a transform: what was plain stays plain, whatever the network does and wherever they move.
 
 use super::*;
-use crate::base::transform::{HEAD_BYTES_MAX, Inbound, Passage, Reply};
+use crate::base::transform::{HEAD_BYTES_MAX, Inbound, Passage, Reply, Unpacked};
 use crate::io::sim::Chance;
-use crate::limits::{BLOCK_CLASSES, SHARED_SEGMENT_BYTES_MIN};
+use crate::limits::{BLOCK_CLASSES, RECEIVE_BLOCK_BYTES, SHARED_SEGMENT_BYTES_MIN, TURN_UNPACK_BYTES_MAX};
 use bytes::Bytes;
 
-/// A length in front of every piece, `h` with one byte of it or `H` with three; `p` wants an answer, `q` is the end.
+/// A length in front of every piece, `h` with one byte of it or `H` with three; `p` wants an answer, `q` is the end. `z`
+/// with one byte of length is packed: each of its bytes stands for `RATIO` of them, but for `!`, which is broken.
 #[derive(Debug, Default)]
 pub struct Chunked {
     remaining: u32,
+    is_packed: bool,
 }
+
+const RATIO: usize = 300;
 
 impl Transform for Chunked {
     const HEAD_BYTES: usize = 4;
+    /// Messages that were unpacked, and refused.
+    type Shared = (usize, usize);
 
     fn inbound(&mut self, bytes: &mut [u8], at: &mut Passage, reply: &mut Reply) -> Inbound {
         loop {
@@ -22,7 +28,18 @@ impl Transform for Chunked {
             at.read += count;
             at.write += count;
             self.remaining -= count as u32;
+            at.packed += if self.is_packed { count } else { 0 };
+            if self.is_packed && self.remaining == 0 {
+                self.is_packed = false;
+                return Inbound::Packed;
+            }
             let (length, head) = match bytes[at.read..] {
+                _ if self.remaining > 0 => return Inbound::Done,
+                [b'z', length, ..] => {
+                    self.is_packed = true;
+                    (u32::from(length), 2)
+                }
+                [b'z'] => return Inbound::Done,
                 [b'h', length, ..] => (u32::from(length), 2),
                 [b'H', a, b, c, ..] => (u32::from_be_bytes([0, a, b, c]), 4),
                 [] | [b'h' | b'H', ..] => return Inbound::Done,
@@ -47,6 +64,31 @@ impl Transform for Chunked {
         into[..4].copy_from_slice(&head);
         if content_bytes < 256 { 2 } else { 4 }
     }
+
+    fn unpack(&mut self, shared: &mut (usize, usize), packed: &[u8], into: &mut [u8]) -> Unpacked {
+        if packed.contains(&b'!') {
+            return Unpacked::Broken;
+        }
+        for (at, byte) in packed.iter().enumerate() {
+            let Some(place) = into.get_mut(at * RATIO..(at + 1) * RATIO) else { return Unpacked::NoRoom };
+            place.fill(*byte);
+        }
+        shared.0 += 1;
+        Unpacked::Whole(packed.len() * RATIO)
+    }
+
+    fn refuse_packed(&mut self, shared: &mut (usize, usize), is_too_long: bool, reply: &mut Reply) {
+        shared.1 += 1;
+        reply.set(&[if is_too_long { b"too long" } else { b"broken" }]);
+    }
+}
+
+fn packed(bytes: &[u8]) -> Vec<u8> {
+    [&[b'z', bytes.len() as u8][..], bytes].concat()
+}
+
+fn unpacked(bytes: &[u8]) -> Vec<u8> {
+    bytes.iter().flat_map(|&byte| [byte; RATIO]).collect()
 }
 
 fn chunk(bytes: &[u8]) -> Vec<u8> {
@@ -266,6 +308,8 @@ fn nothing_is_lost_or_turned_twice_through_faults_and_a_move() {
             let (a, b) = piece.split_at(at % piece.len());
             sent.extend([&chunk(a)[..], b"p", &chunk(b)].concat());
         }
+        let plain = [plain, unpacked(b"abc"), unpacked(b"d")].concat();
+        sent.extend([packed(b"abc"), packed(b""), b"p".to_vec(), packed(b"d")].concat());
         let (mut written, mut received, mut quiet_ms) = (0, Vec::new(), 0);
         while quiet_ms < 1_000 {
             rig.pass(1);
@@ -278,8 +322,151 @@ fn nothing_is_lost_or_turned_twice_through_faults_and_a_move() {
         }
         let (back, _, answers) = unchunk(received.strip_prefix(b"agreed").expect("it was agreed"));
         assert!(back == plain, "seed {seed}: {} of {} came back", back.len(), plain.len());
-        assert_eq!(answers, 67, "seed {seed}");
+        assert_eq!(answers, 68, "seed {seed}");
         drop(peer);
         rig.assert_at_rest();
     }
+}
+
+#[test]
+fn a_packed_message_comes_between_plain_ones_in_its_place_however_it_arrives() {
+    for piece in [1, 3, usize::MAX] {
+        let (mut rig, mut peer, _) = transformed();
+        let stream =
+            [chunk(b"before"), packed(b"ab"), packed(b"c"), b"p".to_vec(), packed(b""), chunk(b"behind")].concat();
+        let mut back = Vec::new();
+        for part in stream.chunks(piece) {
+            peer.write(part).expect("there is room");
+            back.extend(read(&mut rig, &mut peer));
+        }
+        let (plain, _, answers) = unchunk(&back);
+        assert!(plain == [b"before", &unpacked(b"abc")[..], b"behind"].concat(), "{} bytes came", plain.len());
+        assert_eq!((answers, *rig.core().shared()), (1, (3, 0)));
+        assert_eq!((rig.core().counts().helds, rig.core().counts().blocks), (0, 0));
+        drop(peer);
+        rig.assert_at_rest();
+    }
+}
+
+#[test]
+fn a_packed_message_waits_until_what_came_before_it_has_been_used() {
+    let (mut rig, mut peer, id) = transformed();
+    rig.core().pause_reading(id);
+    peer.write(&[chunk(b"before"), packed(b"abcdefgh"), packed(b"i"), b"q".to_vec()].concat()).expect("there is room");
+    assert_eq!(read(&mut rig, &mut peer), b"");
+    assert_eq!(*rig.core().shared(), (0, 0));
+    rig.core().resume_reading(id);
+    let answer = read(&mut rig, &mut peer);
+    let (plain, ..) = unchunk(answer.strip_suffix(b"bye").expect("it has ended"));
+    assert!(plain == [b"before", &unpacked(b"abcdefghi")[..]].concat());
+    assert_eq!(rig.probe().closed, [(id, CloseCause::PeerEnded)]);
+    drop(peer);
+    rig.assert_at_rest();
+}
+
+#[test]
+fn a_packed_message_that_is_broken_or_too_long_ends_the_connection_and_holds_no_block() {
+    // What it may become: a frame and a receive's worth.
+    let most = 65;
+    let settings = Settings { frame_bytes_max: most * RATIO - RECEIVE_BLOCK_BYTES, ..Settings::default() };
+    for (message, said) in
+        [(vec![b'a'; most], None), (vec![b'a'; most + 1], Some("too long")), (b"a!".to_vec(), Some("broken"))]
+    {
+        let mut rig = Rig::one(settings.clone(), echo_once_asked());
+        let mut peer = rig.peer();
+        rig.settle();
+        peer.write(b"T").expect("there is room");
+        assert_eq!(read(&mut rig, &mut peer), b"agreed");
+        let id = rig.id();
+        peer.write(&[chunk(b"first"), packed(&message)].concat()).expect("there is room");
+        let answer = read(&mut rig, &mut peer);
+        match said {
+            None => {
+                let (plain, ..) = unchunk(&answer);
+                assert!(plain == [b"first", &unpacked(&message)[..]].concat(), "{} bytes came", plain.len());
+            }
+            Some(said) => {
+                assert_eq!(answer, [&chunk(b"first")[..], said.as_bytes()].concat());
+                assert_eq!(rig.probe().closed, [(id, CloseCause::Misframed)]);
+                assert_eq!(rig.core().shared().1, 1);
+            }
+        }
+        assert_eq!((rig.core().counts().helds, rig.core().counts().blocks), (0, 0));
+        drop(peer);
+        rig.assert_at_rest();
+    }
+}
+
+#[test]
+fn a_turn_unpacks_so_much_and_who_sent_more_waits_in_line() {
+    let (mut rig, mut peer, _) = transformed();
+    let message = [b'x'; 250];
+    let count = 2 * TURN_UNPACK_BYTES_MAX / (message.len() * RATIO) + 2;
+    peer.write(&packed(&message).repeat(count)).expect("there is room");
+    read(&mut rig, &mut peer);
+    assert_eq!(rig.core().shared().0, count);
+    assert!(rig.core().totals().unpack_waits > 0);
+    drop(peer);
+    rig.assert_at_rest();
+}
+
+#[test]
+fn what_is_framed_already_shares_a_block_and_a_send_with_frames_before_and_behind_it() {
+    let (mut rig, mut peer, id) = transformed();
+    let core = rig.core();
+    let sends = core.totals().sends;
+    let long = [5; 700];
+    let framed = |core: &mut Probed, bytes: &[u8]| {
+        core.write_framed(id, Room::Data, bytes.len(), |into| into.copy_from_slice(bytes)).expect("there is room");
+    };
+    framed(core, b"!");
+    core.write_bytes(id, Room::Data, b"one").expect("there is room");
+    core.write_bytes(id, Room::Data, b"more").expect("there is room");
+    framed(core, b"!!");
+    framed(core, &chunk(b"whole"));
+    core.write_bytes(id, Room::Data, &long).expect("there is room");
+    framed(core, &chunk(b""));
+    core.write_bytes(id, Room::Data, b"last").expect("there is room");
+    let expected =
+        [&b"!"[..], &chunk(b"onemore"), b"!!", &chunk(b"whole"), &chunk(&long), &chunk(b""), &chunk(b"last")].concat();
+    assert_eq!(core.outbox_bytes(id), expected.len() - 2, "the last frame's head is not written yet");
+    assert_eq!(read(&mut rig, &mut peer), expected);
+    assert_eq!(rig.core().totals().sends, sends + 1);
+    drop(peer);
+    rig.assert_at_rest();
+}
+
+#[test]
+fn frames_of_every_kind_in_any_order_leave_as_they_were_written() {
+    let mut random = 7_u64;
+    let mut next = |below: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % below
+    };
+    for _ in 0..40 {
+        let (mut rig, mut peer, id) = transformed();
+        let (core, mut expected) = (rig.core(), Vec::new());
+        for _ in 0..12 {
+            let bytes = vec![b'a' + next(26) as u8; [1, 40, 300, 5_000, 18_000][next(5) as usize]];
+            let framed = long_chunk(&bytes);
+            match next(4) {
+                0 => core.write_framed(id, Room::Data, framed.len(), |into| into.copy_from_slice(&framed)),
+                1 => core.write_framed_shared(id, Room::Data, &Bytes::from(framed)),
+                2 => core.write_shared(id, Room::Data, &Bytes::from(bytes.clone())),
+                _ => core.write_bytes(id, Room::Data, &bytes),
+            }
+            .expect("there is room");
+            expected.extend(bytes);
+        }
+        let (plain, ..) = unchunk(&read(&mut rig, &mut peer));
+        assert!(plain == expected, "{} of {}", plain.len(), expected.len());
+        drop(peer);
+        rig.assert_at_rest();
+    }
+}
+
+/// A chunk whose head is as long as any.
+fn long_chunk(bytes: &[u8]) -> Vec<u8> {
+    let [.., a, b, c] = bytes.len().to_be_bytes();
+    [&[b'H', a, b, c][..], bytes].concat()
 }

@@ -8,7 +8,7 @@
 //! and comes again in front of the records; `clear` says how much of it there is.
 
 use super::session::{Heard, Session};
-use crate::base::transform::{HEAD_BYTES_MAX, Inbound, Passage, Reply, Shield, Transform};
+use crate::base::transform::{HEAD_BYTES_MAX, Inbound, Passage, Reply, Shield, Transform, Unpacked};
 use crate::wire::websocket::Carrier;
 use core::fmt;
 
@@ -106,6 +106,7 @@ impl<W: Transform> Layers<W> {
 
 impl<W: Transform> Transform for Layers<W> {
     const HEAD_BYTES: usize = W::HEAD_BYTES;
+    type Shared = W::Shared;
 
     fn inbound(&mut self, bytes: &mut [u8], at: &mut Passage, reply: &mut Reply) -> Inbound {
         match self {
@@ -121,6 +122,33 @@ impl<W: Transform> Transform for Layers<W> {
                 Some(carrier) => carrier.head(content_bytes, into),
                 None => 0,
             }),
+        }
+    }
+
+    fn unpack(&mut self, shared: &mut W::Shared, packed: &[u8], into: &mut [u8]) -> Unpacked {
+        match self {
+            Self::WebSocket(carrier) => carrier.unpack(shared, packed, into),
+            Self::Tls(secured) => secured.with(|stack| {
+                let carrier = stack.websocket.as_mut().expect("TLS alone packs nothing");
+                carrier.unpack(shared, packed, into)
+            }),
+        }
+    }
+
+    fn refuse_packed(&mut self, shared: &mut W::Shared, is_too_long: bool, reply: &mut Reply) {
+        match self {
+            Self::WebSocket(carrier) => carrier.refuse_packed(shared, is_too_long, reply),
+            Self::Tls(secured) => secured.with(|stack| {
+                let carrier = stack.websocket.as_mut().expect("TLS alone packs nothing");
+                carrier.refuse_packed(shared, is_too_long, reply);
+            }),
+        }
+    }
+
+    fn window_bits(&mut self) -> Option<u8> {
+        match self {
+            Self::WebSocket(carrier) => carrier.window_bits(),
+            Self::Tls(secured) => secured.with(|stack| stack.websocket.as_mut().and_then(W::window_bits)),
         }
     }
 
@@ -173,7 +201,7 @@ impl<W: Transform> Stack<W> {
             return verdict(heard, reply);
         };
         let clear = at.read + self.clear;
-        let mut records = Passage { read: clear + self.gap, write: clear };
+        let mut records = Passage { read: clear + self.gap, ..Passage::at(clear) };
         let heard = self.session.read(bytes, &mut records, &mut reply.records);
         (self.clear, self.gap) = (records.write - at.read, records.read - records.write);
         if heard != Heard::Broken && !reply.records.is_empty() {

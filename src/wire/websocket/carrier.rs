@@ -1,9 +1,11 @@
 //! WebSocket as the carrier of another protocol: its bytes come and go in binary messages whose bounds mean nothing.
 
 use super::close::CloseCode;
+use super::deflate::Inflater;
+use super::extension::Agreement;
 use super::frame::{Opcode, encode_head};
-use super::reader::{Event, Reader, Role, Rules};
-use crate::base::transform::{HEAD_BYTES_MAX, Inbound, Passage, Reply, Transform};
+use super::reader::{Event, Reader, Role, Rules, Violation};
+use crate::base::transform::{HEAD_BYTES_MAX, Inbound, Passage, Reply, Transform, Unpacked};
 use crate::limits::WEBSOCKET_FRAME_BYTES_MAX;
 
 /// The server's end of one connection.
@@ -12,17 +14,27 @@ pub struct Carrier {
     reader: Reader,
 }
 
+impl Carrier {
+    /// Of a connection whose two sides agreed so about packing messages.
+    pub fn new(agreement: Option<Agreement>) -> Self {
+        let reader = agreement.map(|agreement| Reader::packing(agreement.window_bits()));
+        Self { reader: reader.unwrap_or_default() }
+    }
+}
+
 const RULES: Rules =
     Rules { role: Role::Server, text: false, frame_bytes_max: WEBSOCKET_FRAME_BYTES_MAX, message_bytes_max: None };
 
 impl Transform for Carrier {
     /// Two bytes and a length of eight; servers do not mask.
     const HEAD_BYTES: usize = 10;
+    type Shared = Inflater;
 
     fn inbound(&mut self, bytes: &mut [u8], at: &mut Passage, reply: &mut Reply) -> Inbound {
         loop {
             match self.reader.read(bytes, at, &RULES) {
                 Ok(Event::Message(_) | Event::Pong(_)) => {}
+                Ok(Event::Packed(_)) => return Inbound::Packed,
                 Ok(Event::NeedMore) => return Inbound::Done,
                 Ok(Event::Ping(ping)) => {
                     say(reply, Opcode::Pong, ping.bytes());
@@ -44,6 +56,25 @@ impl Transform for Carrier {
 
     fn head(&mut self, content_bytes: usize, into: &mut [u8; HEAD_BYTES_MAX]) -> usize {
         encode_head(true, Opcode::Binary, None, content_bytes as u64, into)
+    }
+
+    fn unpack(&mut self, inflater: &mut Inflater, packed: &[u8], into: &mut [u8]) -> Unpacked {
+        inflater.inflate(packed, into)
+    }
+
+    fn refuse_packed(&mut self, inflater: &mut Inflater, is_too_long: bool, reply: &mut Reply) {
+        let violation = if is_too_long {
+            inflater.totals.too_long += 1;
+            Violation::TooBig
+        } else {
+            inflater.totals.broken += 1;
+            Violation::Unpackable
+        };
+        reply.set(&[&violation.code().frame()]);
+    }
+
+    fn window_bits(&mut self) -> Option<u8> {
+        self.reader.window_bits()
     }
 }
 

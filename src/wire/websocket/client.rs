@@ -67,6 +67,8 @@ impl Wish<'_> {
         let agreed = says("upgrade", "websocket", true)
             && says("connection", "upgrade", true)
             && says("sec-websocket-accept", &accept, false)
+            // None was offered (§4.1).
+            && response.headers.iter().all(|header| !header.name.eq_ignore_ascii_case("sec-websocket-extensions"))
             && match self.subprotocol {
                 Some(name) => says("sec-websocket-protocol", name, false),
                 None => {
@@ -90,7 +92,7 @@ mod tests {
         let request = WISH.request();
         let head = parse(request.as_bytes()).expect("well formed").expect("whole");
         let mut answer = Vec::new();
-        Offer::check(&head, Some("mqtt")).expect("accepted").accept(Some("mqtt"), &mut answer);
+        Offer::check(&head, Some("mqtt")).expect("accepted").accept(Some("mqtt"), None, &mut answer);
         for end in 0..answer.len() {
             assert_eq!(WISH.check(&answer[..end]), Ok(None));
         }
@@ -98,6 +100,9 @@ mod tests {
         answer.extend_from_slice(b"\x82\x01x");
         assert_eq!(WISH.check(&answer), Ok(Some(length)));
         assert_eq!(Wish { nonce: [8; 16], ..WISH }.check(&answer), Err(Unanswered::NotWebSocket));
+        let extended = String::from_utf8(answer[..length].to_vec()).expect("it is text");
+        let extended = extended.replace("Upgrade: w", "Sec-WebSocket-Extensions: permessage-deflate\r\nUpgrade: w");
+        assert_eq!(WISH.check(extended.as_bytes()), Err(Unanswered::NotWebSocket));
         for subprotocol in [Some("chat"), None] {
             assert_eq!(Wish { subprotocol, ..WISH }.check(&answer), Err(Unanswered::NotWebSocket));
         }
@@ -110,7 +115,7 @@ mod tests {
         let request = wish.request();
         let head = parse(request.as_bytes()).expect("well formed").expect("whole");
         let mut answer = Vec::new();
-        Offer::check(&head, None).expect("accepted").accept(None, &mut answer);
+        Offer::check(&head, None).expect("accepted").accept(None, None, &mut answer);
         assert_eq!(wish.check(&answer), Ok(Some(answer.len())));
     }
 

@@ -17,6 +17,8 @@ pub const CONTROL_BYTES_MAX: usize = 125;
 /// The last frame of a message.
 pub(super) const FIN: u8 = 0x80;
 const RESERVED: u8 = 0x70;
+/// The first reserved bit: the message that begins is packed (RFC 7692 §6).
+const PACKED: u8 = 0x40;
 const MASKED: u8 = 0x80;
 /// The length follows in 16 bits.
 const LENGTH_16: u8 = 126;
@@ -67,6 +69,8 @@ pub struct FrameHead {
     pub fin: bool,
     /// What it is.
     pub opcode: Opcode,
+    /// It begins a message that is packed.
+    pub packed: bool,
     /// What its payload is masked with.
     pub mask: Option<[u8; 4]>,
     /// Length of its payload.
@@ -78,11 +82,21 @@ pub struct FrameHead {
 /// Reads the head at the start of `bytes`; none while it is not whole. What is wrong with it is said as soon as the
 /// bytes that show it are there.
 pub fn decode_head(bytes: &[u8]) -> Result<Option<FrameHead>, Violation> {
+    decode_agreed_head(bytes, false)
+}
+
+/// The same where it was agreed that messages may be packed: the bit that says so is set in the first frame of a message
+/// and in no other (RFC 7692 §6.1).
+pub(super) fn decode_agreed_head(bytes: &[u8], may_pack: bool) -> Result<Option<FrameHead>, Violation> {
     let Some(&first) = bytes.first() else { return Ok(None) };
-    if first & RESERVED != 0 {
+    let packed = first & RESERVED == PACKED && may_pack;
+    if first & RESERVED != 0 && !packed {
         return Err(Violation::ReservedBits);
     }
     let opcode = Opcode::from_bits(first & 0x0F).ok_or(Violation::ReservedOpcode)?;
+    if packed && !matches!(opcode, Opcode::Text | Opcode::Binary) {
+        return Err(Violation::ReservedBits);
+    }
     let fin = first & FIN != 0;
     if opcode.is_control() && !fin {
         return Err(Violation::FragmentedControl);
@@ -110,10 +124,10 @@ pub fn decode_head(bytes: &[u8]) -> Result<Option<FrameHead>, Violation> {
         return Err(Violation::LengthNotMinimal);
     }
     if second & MASKED == 0 {
-        return Ok(Some(FrameHead { fin, opcode, mask: None, payload, bytes: key_at }));
+        return Ok(Some(FrameHead { fin, opcode, packed, mask: None, payload, bytes: key_at }));
     }
     let key = bytes.get(key_at..).and_then(|rest| rest.first_chunk::<4>());
-    Ok(key.map(|&key| FrameHead { fin, opcode, mask: Some(key), payload, bytes: key_at + 4 }))
+    Ok(key.map(|&key| FrameHead { fin, opcode, packed, mask: Some(key), payload, bytes: key_at + 4 }))
 }
 
 /// Writes a head at the start of `into` and returns its length. The shortest form, as §5.2 demands.
@@ -142,6 +156,13 @@ pub fn encode_head(
         into[bytes..bytes + 4].copy_from_slice(&key);
         bytes += 4;
     }
+    bytes
+}
+
+/// The same for the one frame of a packed message.
+pub fn encode_packed_head(opcode: Opcode, payload: u64, into: &mut [u8; HEAD_BYTES_MAX]) -> usize {
+    let bytes = encode_head(true, opcode, None, payload, into);
+    into[0] |= PACKED;
     bytes
 }
 
@@ -207,6 +228,24 @@ mod tests {
         assert_eq!(decode_head(&[0x89, 0x80 | 127]), Err(Violation::ControlTooLong));
     }
 
+    #[test]
+    fn rfc7692_6_1_the_bit_of_packed_messages_is_taken_where_it_was_agreed_and_a_message_begins() {
+        for opcode in [Opcode::Text, Opcode::Binary] {
+            let first = [PACKED | opcode as u8, 5];
+            let head = decode_agreed_head(&first, true).expect("well formed").expect("whole");
+            assert_eq!((head.packed, head.fin, head.opcode), (true, false, opcode));
+            assert_eq!(decode_head(&first), Err(Violation::ReservedBits));
+        }
+        let mut packed = [0; HEAD_BYTES_MAX];
+        let bytes = encode_packed_head(Opcode::Binary, 300, &mut packed);
+        let head = decode_agreed_head(&packed[..bytes], true).expect("well formed").expect("whole");
+        assert_eq!((head.packed, head.fin, head.payload), (true, true, 300));
+        for first in [0x40, 0xC8, 0xC9, 0xCA, 0x61, 0x51, 0x22, 0x12] {
+            assert_eq!(decode_agreed_head(&[first], true), Err(Violation::ReservedBits), "{first:x}");
+        }
+        assert!(!decode_agreed_head(&[0x81, 0], true).expect("well formed").expect("whole").packed);
+    }
+
     proptest! {
         #[test]
         fn a_head_is_read_as_it_was_written_and_not_before_it_is_whole(
@@ -217,7 +256,8 @@ mod tests {
         ) {
             let mut into = [0; HEAD_BYTES_MAX];
             let bytes = encode_head(fin, opcode, mask, payload, &mut into);
-            prop_assert_eq!(decode_head(&into[..bytes]), Ok(Some(FrameHead { fin, opcode, mask, payload, bytes })));
+            let head = FrameHead { fin, opcode, packed: false, mask, payload, bytes };
+            prop_assert_eq!(decode_head(&into[..bytes]), Ok(Some(head)));
             for end in 0..bytes {
                 prop_assert_eq!(decode_head(&into[..end]), Ok(None));
             }

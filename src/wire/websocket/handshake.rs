@@ -1,5 +1,6 @@
 //! From a request to a WebSocket (RFC 6455 §4.2).
 
+use super::extension::Agreement;
 use crate::wire::http::{Head, Problem, Status};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -61,14 +62,18 @@ impl<'a> Offer<'a> {
         Ok(Self { key })
     }
 
-    /// Appends the 101 that agrees (§4.2.2).
-    pub fn accept(&self, subprotocol: Option<&str>, out: &mut Vec<u8>) {
+    /// Appends the 101 that agrees (§4.2.2), to these messages being packed too.
+    pub fn accept(&self, subprotocol: Option<&str>, agreement: Option<Agreement>, out: &mut Vec<u8>) {
         out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");
         out.extend_from_slice(b"Sec-WebSocket-Accept: ");
         out.extend_from_slice(accept_value(self.key).as_bytes());
         if let Some(name) = subprotocol {
             out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
             out.extend_from_slice(name.as_bytes());
+        }
+        if let Some(agreement) = agreement {
+            out.extend_from_slice(b"\r\n");
+            agreement.encode(out);
         }
         out.extend_from_slice(b"\r\n\r\n");
     }
@@ -107,7 +112,7 @@ mod tests {
         let head = parse(request.as_bytes()).expect("well formed").expect("whole");
         Offer::check(&head, Some("mqtt")).map(|offer| {
             let mut out = Vec::new();
-            offer.accept(Some("mqtt"), &mut out);
+            offer.accept(Some("mqtt"), None, &mut out);
             String::from_utf8(out).expect("it is text")
         })
     }

@@ -10,7 +10,7 @@
 //! ```
 
 use super::close::CloseCode;
-use super::frame::{CONTROL_BYTES_MAX, FrameHead, Opcode, apply_mask, decode_head};
+use super::frame::{CONTROL_BYTES_MAX, FrameHead, Opcode, apply_mask, decode_agreed_head};
 use super::utf8::Utf8;
 use crate::base::transform::Passage;
 
@@ -52,6 +52,9 @@ pub enum Event {
     NeedMore,
     /// The last byte of a message.
     Message(Kind),
+    /// The last byte of a packed message, which lies before `at.write` ([`Passage::packed`]): it is to be taken from
+    /// there before more is read.
+    Packed(Kind),
     /// To be answered with a pong of the same payload.
     Ping(Control),
     /// An answer to a ping, or one that nobody asked for (§5.5.3).
@@ -104,13 +107,15 @@ pub enum Violation {
     Text,
     /// A frame or a message longer than is taken.
     TooBig,
+    /// A packed message that cannot be unpacked (RFC 7692 §7.2.2).
+    Unpackable,
 }
 
 impl Violation {
     /// The code that tells the peer.
     pub fn code(self) -> CloseCode {
         match self {
-            Self::Utf8 => CloseCode::INVALID,
+            Self::Utf8 | Self::Unpackable => CloseCode::INVALID,
             Self::Text => CloseCode::UNSUPPORTED,
             Self::TooBig => CloseCode::TOO_BIG,
             _ => CloseCode::PROTOCOL_ERROR,
@@ -130,9 +135,36 @@ pub struct Reader {
     kind: Option<Kind>,
     /// The frame under way is its message's last.
     fin: bool,
+    packing: Packing,
+}
+
+/// Whether messages may be packed, and the one under way is; and what was agreed for the other direction, which is kept
+/// here because a byte was free here.
+#[derive(Clone, Copy, Debug, Default)]
+struct Packing(u8);
+
+impl Packing {
+    const AGREED: u8 = 0x80;
+    const UNDER_WAY: u8 = 0x40;
+    const WINDOW_BITS: u8 = 0x0F;
+
+    fn has(self, flag: u8) -> bool {
+        self.0 & flag != 0
+    }
 }
 
 impl Reader {
+    /// For a connection whose messages may be packed both ways; ours with a window of at most `window_bits`, up to 15.
+    pub fn packing(window_bits: u8) -> Self {
+        let packing = Packing(Packing::AGREED | window_bits & Packing::WINDOW_BITS);
+        Self { packing, ..Self::default() }
+    }
+
+    /// The window of what may be packed for the peer; none: nothing may.
+    pub fn window_bits(&self) -> Option<u8> {
+        self.packing.has(Packing::AGREED).then_some(self.packing.0 & Packing::WINDOW_BITS)
+    }
+
     /// Reads on in `bytes`, from `at.read`: payload of messages is unmasked and moved to `at.write`, heads and control
     /// frames are left out. Stops at the first thing to be told.
     pub fn read(&mut self, bytes: &mut [u8], at: &mut Passage, rules: &Rules) -> Result<Event, Violation> {
@@ -147,7 +179,7 @@ impl Reader {
                 }
             }
             let unread = &bytes[at.read..];
-            let head = match decode_head(unread) {
+            let head = match decode_agreed_head(unread, self.packing.has(Packing::AGREED)) {
                 Ok(Some(head)) => head,
                 Ok(None) => return self.check_start(unread, rules).map(|()| Event::NeedMore),
                 // What the first two bytes show is told before what the length behind them does.
@@ -156,7 +188,7 @@ impl Reader {
                 }
                 Err(why) => return Err(why),
             };
-            self.check(&head, at.write, rules)?;
+            self.check(&head, at, rules)?;
             if head.opcode.is_control() {
                 let Some(control) = control(&unread[head.bytes..], &head) else { return Ok(Event::NeedMore) };
                 if head.opcode == Opcode::Close {
@@ -180,11 +212,19 @@ impl Reader {
         self.kind.is_some()
     }
 
+    /// Whether it is packed.
+    pub fn is_packed(&self) -> bool {
+        self.packing.has(Packing::UNDER_WAY)
+    }
+
     fn frame_begins(&mut self, head: &FrameHead) {
         match head.opcode {
             Opcode::Text => self.kind = Some(Kind::Text),
             Opcode::Binary => self.kind = Some(Kind::Binary),
             _ => {}
+        }
+        if head.packed {
+            self.packing.0 |= Packing::UNDER_WAY;
         }
         self.fin = head.fin;
         self.mask = head.mask.unwrap_or_default();
@@ -200,7 +240,9 @@ impl Reader {
         }
         let piece = &mut bytes[at.write..at.write + count];
         self.mask = apply_mask(piece, self.mask);
-        if self.kind == Some(Kind::Text) && !self.utf8.take(piece) {
+        if self.packing.has(Packing::UNDER_WAY) {
+            at.packed += count;
+        } else if self.kind == Some(Kind::Text) && !self.utf8.take(piece) {
             return Err(Violation::Utf8);
         }
         at.read += count;
@@ -212,6 +254,10 @@ impl Reader {
     fn frame_ends(&mut self) -> Result<Option<Event>, Violation> {
         if !self.fin {
             return Ok(None);
+        }
+        if self.packing.has(Packing::UNDER_WAY) {
+            self.packing.0 &= !Packing::UNDER_WAY;
+            return Ok(self.kind.take().map(Event::Packed));
         }
         if self.utf8 != Utf8::Whole {
             return Err(Violation::Utf8);
@@ -229,11 +275,14 @@ impl Reader {
         }
     }
 
-    fn check(&self, head: &FrameHead, gathered: usize, rules: &Rules) -> Result<(), Violation> {
+    fn check(&self, head: &FrameHead, at: &Passage, rules: &Rules) -> Result<(), Violation> {
         self.check_order(head.opcode as u8, rules)?;
         check_masking(head.mask.is_some(), rules)?;
-        let too_long = |max: u32| head.payload.saturating_add(gathered as u64) > u64::from(max);
-        let too_big = head.payload > u64::from(rules.frame_bytes_max) || rules.message_bytes_max.is_some_and(too_long);
+        let with = |gathered: usize| head.payload.saturating_add(gathered as u64);
+        let is_packed = head.packed || self.packing.has(Packing::UNDER_WAY);
+        let too_big = head.payload > u64::from(rules.frame_bytes_max)
+            || rules.message_bytes_max.is_some_and(|max| with(at.write) > u64::from(max))
+            || is_packed && with(at.packed) > at.packed_max as u64;
         if too_big && !head.opcode.is_control() { Err(Violation::TooBig) } else { Ok(()) }
     }
 

@@ -25,7 +25,7 @@ fn heard_but(stream: &[u8], pieces: &[usize], quiet: bool) -> Vec<Result<(Event,
         let (now, later) = rest.split_at(piece.min(rest.len()));
         held.extend_from_slice(now);
         rest = later;
-        let mut at = Passage { read: plain, write: plain };
+        let mut at = Passage::at(plain);
         loop {
             match reader.read(&mut held, &mut at, &RULES) {
                 Ok(Event::NeedMore) => break,
@@ -209,5 +209,108 @@ proptest! {
             *second |= 0x80;
         }
         prop_assert_eq!(heard(&bytes, &[bytes.len().max(1)]), heard(&bytes, &pieces));
+    }
+}
+
+/// What a stream says where messages may be packed: events with the bytes before each, packed or not.
+fn heard_packing(stream: &[u8], piece: usize, packed_max: usize) -> (Vec<(Event, Vec<u8>)>, Option<Violation>) {
+    let (mut reader, mut held, mut heard) = (Reader::packing(15), Vec::new(), Vec::new());
+    let mut at = Passage { packed_max, ..Passage::default() };
+    for piece in stream.chunks(piece) {
+        held.extend_from_slice(piece);
+        loop {
+            match reader.read(&mut held, &mut at, &RULES) {
+                Ok(Event::NeedMore) => break,
+                Ok(event @ (Event::Message(_) | Event::Packed(_))) => {
+                    let is_packed = matches!(event, Event::Packed(_));
+                    assert_eq!(at.packed, if is_packed { at.write } else { 0 });
+                    heard.push((event, held[..at.write].to_vec()));
+                    (at.write, at.packed) = (0, 0);
+                }
+                Ok(event) => heard.push((event, Vec::new())),
+                Err(violation) => return (heard, Some(violation)),
+            }
+            assert!(at.packed <= at.write && at.write <= at.read && at.packed <= at.packed_max);
+        }
+        held.drain(at.write..at.read);
+        at.read = at.write;
+    }
+    (heard, None)
+}
+
+fn packed(mut frame: Vec<u8>) -> Vec<u8> {
+    frame[0] |= 0x40;
+    frame
+}
+
+#[test]
+fn rfc7692_6_2_a_packed_message_is_gathered_from_its_fragments_with_control_frames_between() {
+    let stream = [
+        frame(true, Opcode::Text, "plain é".as_bytes()),
+        // What is packed is no text, whatever its kind.
+        packed(frame(false, Opcode::Text, b"\xFF\xFE")),
+        frame(true, Opcode::Ping, b"p"),
+        frame(false, Opcode::Continuation, b""),
+        frame(true, Opcode::Continuation, b"\xC0"),
+        packed(frame(true, Opcode::Binary, b"one")),
+        packed(frame(true, Opcode::Binary, b"")),
+        frame(true, Opcode::Binary, b"plain"),
+    ]
+    .concat();
+    let (heard, violation) = heard_packing(&stream, stream.len(), 100);
+    assert_eq!((&heard, violation), (&heard_packing(&stream, 1, 100).0, None));
+    let said: Vec<(&Event, &[u8])> = heard.iter().map(|(event, bytes)| (event, &bytes[..])).collect();
+    assert!(matches!(said[1].0, Event::Ping(_)));
+    assert_eq!(said[0], (&Event::Message(Kind::Text), "plain é".as_bytes()));
+    assert_eq!(said[2], (&Event::Packed(Kind::Text), &b"\xFF\xFE\xC0"[..]));
+    assert_eq!(said[3], (&Event::Packed(Kind::Binary), &b"one"[..]));
+    assert_eq!(said[4], (&Event::Packed(Kind::Binary), &b""[..]));
+    assert_eq!(said[5], (&Event::Message(Kind::Binary), &b"plain"[..]));
+}
+
+#[test]
+fn rfc7692_6_1_only_the_first_frame_of_a_message_says_that_it_is_packed() {
+    for (stream, violation) in [
+        (packed(frame(true, Opcode::Ping, b"")), Violation::ReservedBits),
+        (packed(frame(true, Opcode::Continuation, b"")), Violation::ReservedBits),
+        (
+            [packed(frame(false, Opcode::Binary, b"a")), packed(frame(true, Opcode::Continuation, b"b"))].concat(),
+            Violation::ReservedBits,
+        ),
+        (
+            [packed(frame(false, Opcode::Binary, b"a")), packed(frame(true, Opcode::Binary, b"b"))].concat(),
+            Violation::Interleaved,
+        ),
+    ] {
+        for piece in [1, stream.len()] {
+            assert_eq!(heard_packing(&stream, piece, 100).1, Some(violation));
+        }
+    }
+    assert_eq!(violation(&[packed(frame(true, Opcode::Binary, b"a"))]), Violation::ReservedBits);
+}
+
+#[test]
+fn a_packed_message_is_as_long_as_its_bound_and_no_longer() {
+    let of = |first: usize, second: usize| {
+        let first = packed(frame(false, Opcode::Binary, &vec![0; first]));
+        [first, frame(true, Opcode::Continuation, &vec![0; second])].concat()
+    };
+    for (first, second, is_taken) in [(60, 39, true), (60, 40, true), (60, 41, false), (100, 0, true), (101, 0, false)]
+    {
+        let (heard, violation) = heard_packing(&of(first, second), 7, 100);
+        assert_eq!((heard.len(), violation), if is_taken { (1, None) } else { (0, Some(Violation::TooBig)) });
+    }
+}
+
+#[test]
+fn what_was_agreed_is_remembered_beside_what_is_under_way() {
+    assert_eq!(Reader::default().window_bits(), None);
+    for bits in 8..=15 {
+        let mut reader = Reader::packing(bits);
+        let mut bytes = packed(frame(false, Opcode::Binary, b"ab"));
+        let mut at = Passage { packed_max: 10, ..Passage::default() };
+        assert_eq!(reader.read(&mut bytes, &mut at, &RULES), Ok(Event::NeedMore));
+        assert!(reader.is_packed() && reader.is_in_message());
+        assert_eq!(reader.window_bits(), Some(bits));
     }
 }

@@ -204,6 +204,24 @@ const features = {
     await back.endAsync()
     await publisher.endAsync()
   },
+
+  // Messages that are worth packing, from a client and to two of them, of either version.
+  async large() {
+    const subscribers = [await connect(`s4-${run}`, { protocolVersion: 4 }), await connect(`s5-${run}`)]
+    for (const subscriber of subscribers) await subscriber.subscribeAsync(`large/${run}`, { qos: 2 })
+    const publisher = await connect(`p-${run}`)
+    for (const bytes of [1_000, 5_000, 40_000, 200_000]) {
+      const payload = JSON.stringify(Array.from({ length: bytes / 20 }, (_, n) => `entry ${n * n} of ${bytes}`)).slice(0, bytes)
+      for (const qos of [0, 1, 2]) {
+        await publisher.publishAsync(`large/${run}`, payload, { qos })
+        for (const subscriber of subscribers) {
+          const packet = await next(subscriber)
+          if (text(packet) !== payload || packet.qos !== qos) throw new Error(`${bytes} bytes at QoS ${qos} came otherwise`)
+        }
+      }
+    }
+    for (const client of [...subscribers, publisher]) await client.endAsync()
+  },
 }
 
 // Runs all features one after the other and tells `report(line)` what came of each.
