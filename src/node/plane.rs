@@ -63,6 +63,7 @@ pub(super) fn settings(
             retained_bytes: limits.retained_bytes,
             buffer_bytes: limits.buffer_bytes,
             defence: config.defence.clone(),
+            quotas: config.quotas.clone(),
             events_entries: limits.events_keep,
             events_age: limits.events_keep_age,
         },

@@ -200,7 +200,7 @@ impl Gateway {
             && visit.messages.iter().all(|parcel| parcel.at.is_none())
             && flavour.bytes.len() <= frame_bytes_max;
         if is_plain && core.write_bytes(connection, Room::Spare, &flavour.bytes).is_ok() {
-            self.counters.sent_many(Qos::AtMostOnce, flavour.frames.len());
+            self.counters.sent_many(Qos::AtMostOnce, flavour.frames.len(), flavour.bytes.len());
             return;
         }
         for (index, parcel) in visit.messages.iter().enumerate() {
@@ -216,7 +216,7 @@ impl Gateway {
                 Offer::AfterCommit | Offer::Behind | Offer::Passed | Offer::Full => continue,
             };
             let frame = &self.flavours.of(kind).frames[index];
-            let layout = frame.layout;
+            let (layout, bytes) = (frame.layout, frame.total_bytes);
             let why_not = if is_expired(&parcel.message, wall_ms) {
                 Some(Counter::DroppedExpired)
             } else if frame.total_bytes > frame_bytes_max {
@@ -235,7 +235,7 @@ impl Gateway {
                     }
                     let stamp = self.stamp(id, &layout, None);
                     if !waits && self.write_flavour(core, connection, (kind, index), stamp) {
-                        self.counters.sent(Qos::AtMostOnce);
+                        self.counters.sent(Qos::AtMostOnce, bytes);
                     } else {
                         self.found_no_room(core, id, &parcel.message, parcel.place());
                     }
@@ -243,7 +243,7 @@ impl Gateway {
                 (Some((delivery, dup)), None) => {
                     let stamp = self.stamp(id, &layout, Some((delivery, dup)));
                     if !self.unsent.has(id.index) && self.write_flavour(core, connection, (kind, index), stamp) {
-                        self.counters.sent(qos);
+                        self.counters.sent(qos, bytes);
                         self.handed_over(core, id, delivery);
                     } else {
                         self.unsent.push(id.index, delivery, dup);

@@ -167,7 +167,7 @@ impl Gateway {
                 let stamp = self.stamp(id, &frame.layout, Some((delivery, dup)));
                 let written = write_frame(core, connection, &bytes, &frame, stamp).is_ok();
                 if written {
-                    self.counters.sent(qos);
+                    self.counters.sent(qos, frame.total_bytes);
                     self.named(id, &message, naming);
                     self.gaps_told(id, names_gaps);
                     self.handed_over(core, id, delivery);
@@ -313,8 +313,8 @@ impl Gateway {
                 self.counters.session(Counter::DroppedTooLarge);
                 Sent::Dropped
             }
-            Some((_, naming, names_gaps)) if is_written => {
-                self.counters.sent(Qos::AtMostOnce);
+            Some((frame, naming, names_gaps)) if is_written => {
+                self.counters.sent(Qos::AtMostOnce, frame.total_bytes);
                 self.named(id, message, naming);
                 self.gaps_told(id, names_gaps);
                 Sent::Yes

@@ -7,6 +7,7 @@ mod tests;
 
 use super::keys::Keys;
 use super::records::Records;
+use super::shares::Shares;
 use super::{Group, KnownKey, Record, Store, StoreFault, StreamGap, StreamHead, Usage};
 use crate::base::clock::Now;
 use crate::base::filter;
@@ -52,6 +53,9 @@ pub struct Retentions {
     pub upstream: Retention,
     /// Idempotency keys remembered over all apps, at least 1; beyond it the oldest go, counted.
     pub keys: usize,
+    /// Payload bytes of each app, by its number; those beyond the list may store what they like. More is refused: nothing
+    /// goes for it before its time.
+    pub quotas: Vec<Option<u64>>,
 }
 
 impl Default for Retentions {
@@ -65,6 +69,7 @@ impl Default for Retentions {
             // Its epoch lasts: a group whose position were of another one could not be told how much it has lost.
             upstream: Retention { entries: UPSTREAM_ENTRIES_MAX, age: UPSTREAM_AGE_MAX, forget_after: Duration::MAX },
             keys: KEYS_MAX,
+            quotas: Vec::new(),
         }
     }
 }
@@ -177,6 +182,7 @@ pub struct MemoryStore {
     sweep_from: usize,
     entries: u64,
     payload_bytes: u64,
+    shares: Shares,
     trimmed: u64,
 }
 
@@ -188,6 +194,7 @@ impl MemoryStore {
         }
         Self {
             keys: Keys::new(hash.clone(), retentions.keys),
+            shares: Shares::new(&retentions.quotas),
             retentions,
             seq: Seq(0),
             hash,
@@ -221,6 +228,7 @@ impl MemoryStore {
         }
         self.entries += 1;
         self.payload_bytes += entry.message.payload.len() as u64;
+        self.shares.add(&entry.stream, entry.message.payload.len() as u64);
         self.trim(index, now);
     }
 
@@ -245,6 +253,7 @@ impl MemoryStore {
             }
             let seq = front.seq;
             self.payload_bytes -= front.message.payload.len() as u64;
+            self.shares.remove(&stream.key, front.message.payload.len() as u64);
             self.entries -= 1;
             self.trimmed += 1;
             stream.entries.pop_front();
@@ -371,6 +380,10 @@ impl Store for MemoryStore {
 
     fn read_records(&self, prefix: &[u8], after: &[u8], limit: usize) -> Result<Vec<Record>, StoreFault> {
         Ok(self.records.read(prefix, after, limit))
+    }
+
+    fn room(&self, app: AppId) -> Option<u64> {
+        self.shares.room(app)
     }
 
     fn usage(&self) -> Usage {

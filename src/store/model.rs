@@ -153,6 +153,7 @@ fn model_retentions() -> Retentions {
         upstream: retention,
         history: Vec::new(),
         keys: 100,
+        quotas: Vec::new(),
     }
 }
 
@@ -211,6 +212,7 @@ fn small_retentions() -> Retentions {
         upstream: retention,
         history: Vec::new(),
         keys: 4,
+        quotas: Vec::new(),
     }
 }
 

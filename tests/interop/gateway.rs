@@ -117,6 +117,12 @@ impl Gateway {
         stats["total"]["gauges"][name].as_u64().unwrap_or_else(|| panic!("no gauge {name} in {stats}"))
     }
 
+    /// A counter summed over shards.
+    pub fn counter(&self, name: &str) -> u64 {
+        let (_, stats) = self.get("/v1/stats").expect("the API answers");
+        stats["total"]["counters"][name].as_u64().unwrap_or_else(|| panic!("no counter {name} in {stats}"))
+    }
+
     /// Waits for a gauge to have a value.
     pub fn wait_for_gauge(&self, name: &str, value: u64) {
         eventually(&format!("{name} is {value}"), || self.gauge(name) == value);

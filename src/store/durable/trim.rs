@@ -50,6 +50,7 @@ impl DurableStore {
         while gone < most.min(STORE_TRIM_ENTRIES_MAX) && has_excess(&head, retention, now) {
             let front = self.pop_front(stream, &head)?;
             self.drop_entry(topics, &head, front)?;
+            self.shares.remove(stream, front.payload_bytes);
             head.first += 1;
             head.trimmed = front.seq;
             self.heads.get_mut().find(stream).expect("it is at hand").head = head;

@@ -4,8 +4,9 @@
 use super::Outcome;
 use crate::base::clock::Now;
 use crate::base::hash::KeyedHash;
-use crate::base::ids::{Epoch, Offset, Seq};
+use crate::base::ids::{AppId, Epoch, Offset, Seq};
 use crate::base::message::{Entry, StreamKey};
+use crate::store::shares::app_of;
 use crate::store::{
     Answer, Group, IdempotencyKey, KeyOutcome, KnownKey, NewEntry, Position, RecordChange, Store, StoreError,
     StoreFault,
@@ -55,6 +56,8 @@ pub(super) struct Plan {
     /// Index into `keys`.
     by_key: HashTable<usize>,
     ahead: HashTable<Ahead>,
+    /// Payload bytes of the group, of apps with a quota of them.
+    shares: Vec<(AppId, u64)>,
 }
 
 impl Plan {
@@ -69,6 +72,7 @@ impl Plan {
             keys: Vec::new(),
             by_key: HashTable::new(),
             ahead: HashTable::new(),
+            shares: Vec::new(),
         }
     }
 
@@ -91,6 +95,9 @@ impl Plan {
             && let Some(outcome) = self.known(store, key, now)?
         {
             return Ok(outcome);
+        }
+        if !self.has_room(store, &entries) {
+            return Ok(Outcome::Settled(Err(StoreError::OverQuota)));
         }
         let positions = self.place(store, entries)?;
         for change in &records {
@@ -121,6 +128,29 @@ impl Plan {
         // The store's own number, not the group's: this answer must hold also when the group fails.
         let seq = store.last_seq()?;
         Ok(Some(Outcome::Settled(answer(known, seq))))
+    }
+
+    /// Whether all entries, which are one app's, fit into its quota, behind what the group holds of it already. What the
+    /// group's own retention will remove of it counts still: an app at its quota waits for that.
+    fn has_room<S: Store>(&mut self, store: &S, entries: &[NewEntry]) -> bool {
+        let counted = entries.iter().filter_map(|entry| Some((app_of(&entry.stream)?, entry.message.payload.len())));
+        let (mut app, mut more) = (None, 0_u64);
+        for (of, bytes) in counted {
+            assert!(app.is_none_or(|app| app == of), "a request is of one app");
+            app = Some(of);
+            more += bytes as u64;
+        }
+        let Some((app, room)) = app.and_then(|app| Some((app, store.room(app)?))) else { return true };
+        let planned = self.shares.iter().position(|(other, _)| *other == app).unwrap_or_else(|| {
+            self.shares.push((app, 0));
+            self.shares.len() - 1
+        });
+        let planned = &mut self.shares[planned].1;
+        let has_room = planned.saturating_add(more) <= room;
+        if has_room {
+            *planned += more;
+        }
+        has_room
     }
 
     fn place<S: Store>(&mut self, store: &S, entries: Vec<NewEntry>) -> Result<Arc<[Position]>, StoreFault> {
@@ -184,6 +214,7 @@ impl Plan {
         self.keys.clear();
         self.by_key.clear();
         self.ahead.clear();
+        self.shares.clear();
     }
 }
 
