@@ -134,10 +134,10 @@ async fn an_app_may_have_a_push_rate_of_its_own() {
     let bench = Bench::with_push_rate(1_000, &[None, Some(1)]);
     let mut of_shop = to_alice(json!("x"));
     of_shop["app"] = json!("shop");
-    for _ in 0..10 {
+    for _ in 0..11 {
         assert_eq!(bench.push(&of_shop).await.0, 200);
     }
-    assert_eq!(bench.push(&of_shop).await.0, 429, "its burst was ten");
+    assert_eq!(bench.push(&of_shop).await.0, 429, "ten are its burst, and one is owed");
     assert_eq!(bench.push(&to_alice(json!("x"))).await.0, 200, "the others have the rate of all");
     let refused = bench.control.own_stats().into_iter().find(|(name, _)| *name == "refused_push_rate");
     assert_eq!(refused, Some(("refused_push_rate", 1)));

@@ -13,6 +13,7 @@ use crate::store::{
 };
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as TableEntry;
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Epochs: the SplitMix64 sequence of a seed (Steele, Lea and Flood, 2014), which visits every number once before it
@@ -130,27 +131,31 @@ impl Plan {
         Ok(Some(Outcome::Settled(answer(known, seq))))
     }
 
-    /// Whether all entries, which are one app's, fit into its quota, behind what the group holds of it already. What the
-    /// group's own retention will remove of it counts still: an app at its quota waits for that.
+    /// Whether all entries fit into the quotas of their apps, behind what the group holds of those already. What the group's
+    /// own retention will remove counts still: an app at its quota waits for that.
     fn has_room<S: Store>(&mut self, store: &S, entries: &[NewEntry]) -> bool {
-        let counted = entries.iter().filter_map(|entry| Some((app_of(&entry.stream)?, entry.message.payload.len())));
-        let (mut app, mut more) = (None, 0_u64);
-        for (of, bytes) in counted {
-            assert!(app.is_none_or(|app| app == of), "a request is of one app");
-            app = Some(of);
-            more += bytes as u64;
+        // Mostly of one app, and mostly without a quota.
+        let mut more: SmallVec<[(AppId, u64, u64); 2]> = SmallVec::new();
+        for NewEntry { stream, message } in entries {
+            let Some(app) = app_of(stream) else { continue };
+            let bytes = message.payload.len() as u64;
+            match more.iter_mut().find(|(other, ..)| *other == app) {
+                Some((.., sum)) => *sum += bytes,
+                None => more.push((app, store.room(app).unwrap_or(u64::MAX), bytes)),
+            }
         }
-        let Some((app, room)) = app.and_then(|app| Some((app, store.room(app)?))) else { return true };
-        let planned = self.shares.iter().position(|(other, _)| *other == app).unwrap_or_else(|| {
-            self.shares.push((app, 0));
-            self.shares.len() - 1
-        });
-        let planned = &mut self.shares[planned].1;
-        let has_room = planned.saturating_add(more) <= room;
-        if has_room {
-            *planned += more;
+        let planned =
+            |shares: &[(AppId, u64)], app| shares.iter().find(|(other, _)| *other == app).map_or(0, |share| share.1);
+        if more.iter().any(|&(app, room, sum)| planned(&self.shares, app).saturating_add(sum) > room) {
+            return false;
         }
-        has_room
+        for (app, _, sum) in more.into_iter().filter(|(_, room, _)| *room != u64::MAX) {
+            match self.shares.iter_mut().find(|(other, _)| *other == app) {
+                Some((_, share)) => *share += sum,
+                None => self.shares.push((app, sum)),
+            }
+        }
+        true
     }
 
     fn place<S: Store>(&mut self, store: &S, entries: Vec<NewEntry>) -> Result<Arc<[Position]>, StoreFault> {
