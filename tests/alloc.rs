@@ -5,26 +5,24 @@
 //! Paths that must allocate (a client's publish becomes a message that outlives its packet; a stored push goes to the
 //! log with its request) have a bound per message, and their count is printed.
 
+#[path = "alloc/clients.rs"]
+mod clients;
+
 use bytes::Bytes;
+use clients::{Client, Page};
 use kittiwake::auth::UserTemplate;
 use kittiwake::base::hash::KeyedHash;
 use kittiwake::base::ids::{AppId, PushId, Qos, ShardId};
 use kittiwake::base::message::Message;
-use kittiwake::base::transform::Passage;
 use kittiwake::io::{self, Driver, epoll::EpollDriver, probe::Choice, uring::UringDriver};
 use kittiwake::shard::command::{CommandToken, Event, Push, Target};
 use kittiwake::shard::launch::{Assembly, Shard};
 use kittiwake::shard::{Handle, Limits, Settings};
 use kittiwake::store::{self, Log, LogThread, MemoryStore, Retentions};
 use kittiwake::wire::tls;
-use kittiwake::wire::websocket::{
-    Event as Heard, HEAD_BYTES_MAX, Opcode, Reader, Role, Rules, apply_mask, client::Wish, encode_head,
-};
-use rustls::{ClientConnection, StreamOwned};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -38,8 +36,6 @@ const BURST: usize = 16;
 const ROUNDS: usize = 25;
 /// Buffers grow to what the busiest turn needs, and rings of recent messages until they are full.
 const WARM_UP_ROUNDS: usize = 300;
-const PACKET_PUBLISH: u8 = 3;
-const PACKET_PINGRESP: u8 = 13;
 
 thread_local! {
     /// Where this thread's allocations are counted; none: they are not.
@@ -103,6 +99,10 @@ struct House {
     /// Whether they do so within TLS.
     tls: Cell<bool>,
     allocations: &'static AtomicU64,
+    /// Whether the shard pauses between two turns.
+    held: Arc<AtomicBool>,
+    /// Whether what is done within [`House::at_once`] now meets a shard that pauses.
+    holding: Cell<bool>,
     ending: Arc<AtomicBool>,
     shard: Option<JoinHandle<()>>,
     log: Option<LogThread>,
@@ -135,14 +135,17 @@ impl House {
         let log = store::thread::run(&store, desk, mail, io::now, || {}).expect("there are threads");
         let seat = seats.pop().expect("one shard has one seat");
         let allocations: &'static AtomicU64 = Box::leak(Box::default());
-        let ending = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&ending);
+        let [ending, held] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+        let (told, paused) = (Arc::clone(&ending), Arc::clone(&held));
         let shard = std::thread::spawn(move || {
             COUNTER.set(Some(allocations));
             let driver = make().expect("the driver opens");
             let mut shard = Shard::new(seat, driver).expect("the driver can be polled");
             while !told.load(Ordering::Relaxed) {
                 shard.turn().expect("the driver can be polled");
+                while paused.load(Ordering::Acquire) {
+                    std::thread::yield_now();
+                }
             }
             COUNTER.set(None);
         });
@@ -159,6 +162,8 @@ impl House {
             websocket: Cell::new(false),
             tls: Cell::new(false),
             allocations,
+            held,
+            holding: Cell::new(false),
             ending,
             shard: Some(shard),
             log: Some(log),
@@ -169,19 +174,29 @@ impl House {
         self.allocations.load(Ordering::Relaxed)
     }
 
+    /// Does `work`, which waits for nothing, while the shard pauses in every other round: all of it then meets one turn,
+    /// the busiest there can be, in the rounds that grow buffers as in those that are counted.
+    fn at_once(&self, work: impl FnOnce()) {
+        self.held.store(self.holding.get(), Ordering::Release);
+        work();
+        self.held.store(false, Ordering::Release);
+    }
+
     /// Pushes and waits until the shard has said that each is done.
     fn push(&self, target: &Target, messages: &[Arc<Message>]) {
-        for (token, message) in (0..).zip(messages) {
-            let push = Push {
-                app: AppId(0),
-                target: target.clone(),
-                message: Arc::clone(message),
-                key: None,
-                id: PushId(1),
-                deliver_within: None,
-            };
-            self.handle.push(push, CommandToken(token)).expect("the mailbox has room");
-        }
+        self.at_once(|| {
+            for (token, message) in (0..).zip(messages) {
+                let push = Push {
+                    app: AppId(0),
+                    target: target.clone(),
+                    message: Arc::clone(message),
+                    key: None,
+                    id: PushId(1),
+                    deliver_within: None,
+                };
+                self.handle.push(push, CommandToken(token)).expect("the mailbox has room");
+            }
+        });
         for _ in messages {
             match self.events.recv_timeout(PATIENCE) {
                 Ok(Event::Pushed { result: Ok(_), .. }) => {}
@@ -193,9 +208,13 @@ impl House {
     /// Allocations of the shard per message of `round`, after as many rounds as it takes to grow all buffers. The
     /// sockets are quiet between rounds.
     fn per_message(&self, what: &str, messages_a_round: usize, mut round: impl FnMut()) -> f64 {
-        (0..WARM_UP_ROUNDS).for_each(|_| round());
+        let mut round = |number: usize| {
+            self.holding.set(number.is_multiple_of(2));
+            round();
+        };
+        (0..WARM_UP_ROUNDS).for_each(&mut round);
         let before = self.count();
-        (0..ROUNDS).for_each(|_| round());
+        (0..ROUNDS).for_each(&mut round);
         let allocations = self.count() - before;
         let messages = ROUNDS * messages_a_round;
         let per_message = allocations as f64 / messages as f64;
@@ -231,223 +250,6 @@ fn ends() -> &'static (tls::Server, tls::Client) {
     })
 }
 
-/// A client's end, plain or within TLS.
-enum Socket {
-    Plain(TcpStream),
-    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
-}
-
-impl Socket {
-    fn open(socket: TcpStream, secured: bool) -> Self {
-        if !secured {
-            return Self::Plain(socket);
-        }
-        let name = "edge".try_into().expect("it is a name");
-        let connection = ClientConnection::new(ends().1.rustls(), name).expect("there is randomness");
-        Self::Tls(Box::new(StreamOwned::new(connection, socket)))
-    }
-}
-
-impl Read for Socket {
-    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        match self {
-            Self::Plain(socket) => socket.read(into),
-            Self::Tls(stream) => stream.read(into),
-        }
-    }
-}
-
-impl Write for Socket {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        match self {
-            Self::Plain(socket) => socket.write(bytes),
-            Self::Tls(stream) => stream.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        match self {
-            Self::Plain(socket) => socket.flush(),
-            Self::Tls(stream) => stream.flush(),
-        }
-    }
-}
-
-/// An MQTT 3.1.1 client that reads exactly what it waits for.
-struct Client {
-    socket: Socket,
-    /// Its packets come and go in binary messages, and what of those was not read yet.
-    websocket: Option<(Reader, Vec<u8>)>,
-    received: Vec<u8>,
-    parsed: usize,
-}
-
-impl Client {
-    fn connect(house: &House, name: &str, clean: bool) -> Self {
-        let socket = TcpStream::connect(house.edge).expect("the shard listens");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
-        socket.set_nodelay(true).expect("an option can be set");
-        let socket = Socket::open(socket, house.tls.get());
-        let mut client = Self { socket, websocket: None, received: Vec::new(), parsed: 0 };
-        if house.websocket.get() {
-            client.upgrade();
-        }
-        let flags = if clean { 0b1000_0010 } else { 0b1000_0000 };
-        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 4, flags, 0, 60];
-        [name, name].into_iter().for_each(|text| put_text(&mut body, text));
-        client.send(0x10, &body);
-        assert_eq!(client.next(), (2, 0, vec![0, 0]), "CONNACK");
-        client
-    }
-
-    fn subscribe(&mut self, filter: &str, qos: u8) {
-        let mut body = vec![0, 1];
-        put_text(&mut body, filter);
-        body.push(qos);
-        self.send(0x82, &body);
-        assert_eq!(self.next(), (9, 0, vec![0, 1, qos]), "SUBACK");
-    }
-
-    fn send(&mut self, first: u8, body: &[u8]) {
-        let mut frame = vec![first, u8::try_from(body.len()).expect("tests send short frames")];
-        assert!(body.len() < 128, "tests send short frames");
-        frame.extend_from_slice(body);
-        if self.websocket.is_some() {
-            let key = [0x12, 0x34, 0x56, 0x78];
-            let mut head = [0; HEAD_BYTES_MAX];
-            let bytes = encode_head(true, Opcode::Binary, Some(key), frame.len() as u64, &mut head);
-            apply_mask(&mut frame, key);
-            frame.splice(..0, head[..bytes].iter().copied());
-        }
-        self.socket.write_all(&frame).expect("the shard reads");
-    }
-
-    fn upgrade(&mut self) {
-        let wish = Wish { authority: "edge", path: "/mqtt", subprotocol: Some("mqtt"), nonce: [7; 16] };
-        self.socket.write_all(wish.request().as_bytes()).expect("the shard reads");
-        let mut answer = Vec::new();
-        while wish.check(&answer).expect("it agrees").is_none() {
-            let mut byte = [0];
-            self.socket.read_exact(&mut byte).expect("the shard answers");
-            answer.extend(byte);
-        }
-        self.websocket = Some((Reader::default(), Vec::new()));
-    }
-
-    /// Takes in what was received; out of its frames, if it is in some.
-    fn take_in(&mut self, bytes: &[u8]) {
-        let Some((reader, unread)) = &mut self.websocket else { return self.received.extend_from_slice(bytes) };
-        const RULES: Rules =
-            Rules { role: Role::Client, text: false, frame_bytes_max: u32::MAX, message_bytes_max: None };
-        unread.extend_from_slice(bytes);
-        let mut at = Passage::default();
-        while reader.read(unread, &mut at, &RULES).expect("the shard frames well") != Heard::NeedMore {}
-        self.received.extend_from_slice(&unread[..at.write]);
-        unread.drain(..at.read);
-    }
-
-    fn publish(&mut self, topic: &str, id: Option<u16>, payload: &[u8]) {
-        let mut body = Vec::new();
-        put_text(&mut body, topic);
-        body.extend(id.into_iter().flat_map(u16::to_be_bytes));
-        body.extend_from_slice(payload);
-        self.send(if id.is_some() { 0x32 } else { 0x30 }, &body);
-    }
-
-    /// After this the shard has handled all that was sent before.
-    fn ping(&mut self) {
-        self.send(0xC0, &[]);
-        assert_eq!(self.next().0, PACKET_PINGRESP);
-    }
-
-    /// The next frame: type, flags, body.
-    fn next(&mut self) -> (u8, u8, Vec<u8>) {
-        loop {
-            let unread = &self.received[self.parsed..];
-            if let [first, length, rest @ ..] = unread
-                && rest.len() >= usize::from(*length)
-            {
-                assert!(*length < 128, "tests get short frames");
-                let frame = (first >> 4, first & 15, rest[..usize::from(*length)].to_vec());
-                self.parsed += 2 + frame.2.len();
-                return frame;
-            }
-            self.received.drain(..std::mem::take(&mut self.parsed));
-            let mut chunk = [0; 4096];
-            let count = match self.socket.read(&mut chunk) {
-                // A read with a timeout is not taken up again after a signal.
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                read => read.expect("the shard answers"),
-            };
-            assert!(count > 0, "the shard closed the connection");
-            self.take_in(&chunk[..count]);
-        }
-    }
-
-    /// Takes so many messages and acknowledges those that want it.
-    fn take(&mut self, messages: usize) {
-        for _ in 0..messages {
-            let (kind, flags, body) = self.next();
-            assert_eq!(kind, PACKET_PUBLISH);
-            if flags & 0b0110 != 0 {
-                let topic = usize::from(u16::from_be_bytes([body[0], body[1]]));
-                self.send(0x40, &body[2 + topic..4 + topic]);
-            }
-        }
-    }
-}
-
-/// An event stream's client: it asks, and counts blocks.
-struct Page {
-    socket: TcpStream,
-    received: Vec<u8>,
-}
-
-impl Page {
-    fn open(house: &House, query: &str) -> Self {
-        let mut socket = TcpStream::connect(house.edge).expect("the shard listens");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
-        let request = format!("GET /events?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        socket.write_all(request.as_bytes()).expect("the shard reads");
-        let mut page = Self { socket, received: Vec::new() };
-        // The head ends like a block, and so does the position that the stream begins with.
-        assert!(page.block().starts_with(b"HTTP/1.1 200 OK\r\n"));
-        page.block();
-        page
-    }
-
-    /// The next block.
-    fn block(&mut self) -> Vec<u8> {
-        loop {
-            let end = |ending: &[u8]| self.received.windows(ending.len()).position(|part| part == ending);
-            let end = end(b"\n\n").map(|at| at + 2).into_iter().chain(end(b"\r\n\r\n").map(|at| at + 4)).min();
-            if let Some(end) = end {
-                return self.received.drain(..end).collect();
-            }
-            let mut chunk = [0; 4096];
-            let count = match self.socket.read(&mut chunk) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                read => read.expect("the shard answers"),
-            };
-            assert!(count > 0, "the shard closed the connection");
-            self.received.extend_from_slice(&chunk[..count]);
-        }
-    }
-
-    /// Takes so many messages; what else there is are comments.
-    fn take(&mut self, messages: usize) {
-        let mut left = messages;
-        while left > 0 {
-            left -= usize::from(self.block() != b":\n\n");
-        }
-    }
-}
-
-fn put_text(body: &mut Vec<u8>, text: &str) {
-    body.extend(u16::try_from(text.len()).expect("tests use short names").to_be_bytes());
-    body.extend_from_slice(text.as_bytes());
-}
-
 fn message(topic: &str, qos: Qos) -> Arc<Message> {
     Arc::new(Message {
         app: AppId(0),
@@ -472,6 +274,15 @@ fn subscribers(house: &House, filter: &str, qos: u8, clean: bool) -> Vec<Client>
     (0..SUBSCRIBERS).map(open).collect()
 }
 
+/// All acknowledge what they took, and ask whether the shard is there. After this it has handled all that was sent.
+fn settle(house: &House, clients: &mut [Client]) {
+    house.at_once(|| {
+        clients.iter_mut().for_each(Client::acknowledge);
+        clients.iter_mut().for_each(Client::ask);
+    });
+    clients.iter_mut().for_each(Client::hear);
+}
+
 /// Bursts of pushes to a topic whose subscribers are clean sessions.
 fn fan_out(house: &House, topic: &str, qos: Qos) -> f64 {
     let mut clients = subscribers(house, topic, qos as u8, true);
@@ -480,7 +291,7 @@ fn fan_out(house: &House, topic: &str, qos: Qos) -> f64 {
     house.per_message(&format!("push to {SUBSCRIBERS} subscribers, {qos:?}"), BURST, || {
         house.push(&target, &messages);
         clients.iter_mut().for_each(|client| client.take(BURST));
-        clients.iter_mut().for_each(Client::ping);
+        settle(house, &mut clients);
     })
 }
 
@@ -516,7 +327,7 @@ fn user_push(house: &House, qos: Qos, clean: bool) -> f64 {
     house.per_message(&format!("push to a user, {qos:?}, clean session: {clean}"), BURST, || {
         house.push(&target, &messages);
         client.take(BURST);
-        client.ping();
+        settle(house, std::slice::from_mut(&mut client));
     })
 }
 
@@ -525,21 +336,23 @@ fn publish(house: &House, topic: &str, qos: Qos) -> f64 {
     listener.subscribe(topic, qos as u8);
     let mut publisher = Client::connect(house, &format!("publisher-{}", qos as u8), true);
     house.per_message(&format!("publish of a client, {qos:?}"), BURST, || {
-        for id in 1..=BURST as u16 {
-            publisher.publish(topic, (qos > Qos::AtMostOnce).then_some(id), b"sixteen bytes...");
-        }
+        house.at_once(|| {
+            for id in 1..=BURST as u16 {
+                publisher.publish(topic, (qos > Qos::AtMostOnce).then_some(id), b"sixteen bytes...");
+            }
+        });
         if qos > Qos::AtMostOnce {
             (0..BURST).for_each(|_| assert_eq!(publisher.next().0, 4, "PUBACK"));
         }
-        publisher.ping();
+        settle(house, std::slice::from_mut(&mut publisher));
         listener.take(BURST);
-        listener.ping();
+        settle(house, std::slice::from_mut(&mut listener));
     })
 }
 
 fn keep_alive(house: &House) -> f64 {
     let mut clients = subscribers(house, "quiet", 0, true);
-    house.per_message("keep alive", SUBSCRIBERS, || clients.iter_mut().for_each(Client::ping))
+    house.per_message("keep alive", SUBSCRIBERS, || settle(house, &mut clients))
 }
 
 fn measure(house: &House) {

@@ -1,5 +1,7 @@
-//! One client by itself, on a blocking socket in a thread of its own: what others notice of the server while something
-//! big goes on. It pings at a steady rate, and each answer's time counts from when its ping was due.
+//! One client by itself, on a blocking socket in threads of its own: what others notice of the server while something
+//! big goes on. It pings at a steady rate, whether or not the answers keep up, and each answer's time counts from when
+//! its ping was due. If it waited for each answer, one ping that takes longer than the period would make all later
+//! ones late, and the time of the last would be as long as whatever goes on.
 
 use crate::Failure;
 use hdrhistogram::Histogram;
@@ -9,6 +11,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -49,9 +52,7 @@ impl Probe {
         }
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
-        let thread = thread::Builder::new()
-            .name("probe".to_owned())
-            .spawn(move || ping(&mut socket, &flag).map_err(|failure| failure.to_string()))?;
+        let thread = spawn("probe", move || ping(socket, &flag))?;
         Ok(Self { stop, thread })
     }
 
@@ -68,22 +69,46 @@ fn say(socket: &mut TcpStream, packet: &impl Encode) -> Result<(), Failure> {
     Ok(socket.write_all(&bytes)?)
 }
 
-fn ping(socket: &mut TcpStream, stop: &AtomicBool) -> Result<Histogram<u64>, Failure> {
+/// Pings until it is stopped, while another thread takes the answers.
+fn ping(mut socket: TcpStream, stop: &AtomicBool) -> Result<Histogram<u64>, String> {
+    let told = |failure: &dyn core::fmt::Display| failure.to_string();
+    let (asked, dues) = mpsc::channel();
+    let answers = socket.try_clone().map_err(|failure| told(&failure))?;
+    let hearing = spawn("probe-answers", move || hear(answers, &dues))?;
     // Without the right to it the probe is a thread like others.
     let _ = setpriority_process(None, NICENESS);
-    let mut latency = Histogram::new_with_max(LATENCY_US_MAX, 3)?;
     let mut due = Instant::now();
-    while !stop.load(Ordering::Relaxed) {
+    let mut asking = Ok(());
+    while asking.is_ok() && !stop.load(Ordering::Relaxed) {
         thread::sleep(due.saturating_duration_since(Instant::now()));
-        say(socket, &PingReq)?;
-        let mut answer = [0; 2];
-        socket.read_exact(&mut answer)?;
-        if answer != [0xd0, 0] {
-            return Err(format!("a ping was answered {answer:02x?}").into());
+        // Who hears has gone only if it failed, and says why.
+        if asked.send(due).is_err() {
+            break;
         }
-        latency.saturating_record(due.elapsed().as_micros() as u64);
+        asking = say(&mut socket, &PingReq);
         due += PERIOD;
     }
-    say(socket, &Disconnect::new(Reason::Success))?;
+    drop(asked);
+    let heard = hearing.join().map_err(|_| "the probe's other thread ended badly")?;
+    asking.and_then(|()| say(&mut socket, &Disconnect::new(Reason::Success))).map_err(|failure| told(&failure))?;
+    heard
+}
+
+/// Takes an answer for each ping that was due.
+fn hear(mut socket: TcpStream, dues: &Receiver<Instant>) -> Result<Histogram<u64>, String> {
+    let _ = setpriority_process(None, NICENESS);
+    let mut latency = Histogram::new_with_max(LATENCY_US_MAX, 3).map_err(|failure| failure.to_string())?;
+    for due in dues {
+        let mut answer = [0; 2];
+        socket.read_exact(&mut answer).map_err(|failure| failure.to_string())?;
+        if answer != [0xd0, 0] {
+            return Err(format!("a ping was answered {answer:02x?}"));
+        }
+        latency.saturating_record(due.elapsed().as_micros() as u64);
+    }
     Ok(latency)
+}
+
+fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, String> {
+    thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|failure| failure.to_string())
 }

@@ -175,6 +175,11 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
         self.pool.give(held.block);
     }
 
+    /// Whether as many connections wait to be read as one turn receives from, or more.
+    pub fn is_behind(&self) -> bool {
+        self.ready.len() >= RECEIVES_IN_FLIGHT_MAX
+    }
+
     /// Whether a receive could start now.
     pub(super) fn can_receive(&self) -> bool {
         self.receives_in_flight < RECEIVES_IN_FLIGHT_MAX && self.pool.bytes_left() >= RECEIVE_BLOCK_BYTES

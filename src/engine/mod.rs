@@ -133,13 +133,20 @@ pub enum CloseCause {
     NotInstalled(i32),
 }
 
-/// Whether [`Handler::run_jobs`] left anything to do; if so the shard does not sleep.
+/// Whether a [`Handler`] has anything left to do; if so the shard does not sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MoreWork {
     /// Sleep if nothing else is to be done.
     No,
     /// Come again next turn.
     Yes,
+}
+
+impl MoreWork {
+    /// Whether either has.
+    pub fn or(self, other: Self) -> Self {
+        if other == Self::Yes { other } else { self }
+    }
 }
 
 /// What the engine serves. All calls come from the shard's thread, within [`Engine::turn`].
@@ -229,6 +236,17 @@ pub trait Handler<D: Driver>: Sized {
 
     /// All of this turn has happened but the sending.
     fn on_turn_end(&mut self, _core: &mut Core<D, Self::Letter, Self::Transform>) {}
+
+    /// Whether there is something for [`Handler::tell_others`] to tell.
+    fn has_to_tell(&self) -> bool {
+        false
+    }
+
+    /// Tells other threads what this turn came to. Its sends are with the kernel by then: whoever is woken by this may
+    /// take the CPU, and they do not wait for it. [`MoreWork::Yes`]: some of it could not be told yet.
+    fn tell_others(&mut self) -> MoreWork {
+        MoreWork::No
+    }
 }
 
 /// One shard's loop: a handler and everything it works with.

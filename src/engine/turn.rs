@@ -74,8 +74,17 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
         self.admit_waiting();
         self.core.mailer.post_all();
         self.core.flush_all();
-        self.wait = self.core.how_long(jobs, self.handler.next_job_ms());
+        let untold = self.tell_others()?;
+        self.wait = self.core.how_long(jobs.or(untold), self.handler.next_job_ms());
         Ok(())
+    }
+
+    fn tell_others(&mut self) -> io::Result<MoreWork> {
+        if !self.handler.has_to_tell() {
+            return Ok(MoreWork::No);
+        }
+        self.core.driver.flush()?;
+        Ok(self.handler.tell_others())
     }
 
     /// Whether the next turn has work that is not the driver's, and so will not wait. For a loop that runs several

@@ -257,6 +257,10 @@ pub trait Driver {
     fn close_listener(&mut self, listener: ListenerId);
     /// Queues an op.
     fn submit(&mut self, op: Op);
+    /// Hands what is queued to the kernel now, for a caller who is about to wake somebody else. Without it the next poll does.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
     /// Submits what is queued, waits as told, and appends at most `max` completions to `into`.
     /// Returns the clock, read once, after waiting.
     fn poll(&mut self, wait: Wait, max: usize, into: &mut Vec<Completion>) -> io::Result<Now>;

@@ -125,8 +125,9 @@ pub const SYS_INTERVAL: Duration = Duration::from_secs(10);
 
 // --- the node -------------------------------------------------------------------------------------------------
 
-/// Threads of the control plane's runtime: it parses JSON and waits; the cores belong to the shards.
-pub const CONTROL_THREADS: usize = 2;
+/// Threads of the control plane's runtime at most: it parses JSON and waits; the cores belong to the shards. Where the
+/// process has fewer CPUs there are as many as those: a thread more would be woken for each push, and only take turns.
+pub const CONTROL_THREADS_MAX: usize = 2;
 /// Largest `limits.max_connections`: connection indices have 32 bits and memory ends far below.
 pub const NODE_CONNECTIONS_MAX: usize = 100_000_000;
 /// Tenants of a node.

@@ -35,7 +35,7 @@ use tracing::{error, info, warn};
 pub(super) fn run(config: &Config, give_back: fn()) -> Result<(), Failure> {
     begin_log(config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(limits::CONTROL_THREADS)
+        .worker_threads(cpus().min(limits::CONTROL_THREADS_MAX))
         .thread_name("kittiwake-control")
         .enable_all()
         .build()
@@ -44,6 +44,11 @@ pub(super) fn run(config: &Config, give_back: fn()) -> Result<(), Failure> {
     // A request that hangs must not keep the process: it has had its time.
     runtime.shutdown_background();
     result
+}
+
+/// CPUs that this process may run on.
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, core::num::NonZeroUsize::get)
 }
 
 /// Lines to stderr, as people or programs read them.
@@ -173,8 +178,7 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
 
 /// As configured, else one a core; a machine that does not tell has at least one.
 fn shards(config: &Config) -> u16 {
-    let cores = || std::thread::available_parallelism().map_or(1, core::num::NonZeroUsize::get);
-    let shards = config.shards.unwrap_or_else(cores).min(limits::SHARDS_MAX);
+    let shards = config.shards.unwrap_or_else(cpus).min(limits::SHARDS_MAX);
     u16::try_from(shards).expect("the limit has 16 bits")
 }
 

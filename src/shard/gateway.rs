@@ -79,8 +79,10 @@ pub(crate) struct Gateway {
     pub(super) hash: KeyedHash,
     pub(super) settings: Arc<Settings>,
     events: Sender<Event>,
-    /// Those that found the queue full, in order.
+    /// This turn's, in order, behind those that found the queue full.
     untold: VecDeque<Event>,
+    /// The queue was full at the end of the last turn.
+    answers_wait: bool,
 
     pub(super) directory: Directory,
     /// Deadlines of sessions without a connection, by session index; of those with one, the end of their token.
@@ -196,6 +198,7 @@ impl Gateway {
             homes,
             events,
             untold: VecDeque::new(),
+            answers_wait: false,
             directory: Directory::new(hash.clone(), sessions_max, settings.limits.devices_per_user),
             offline: Wheel::new(u32::try_from(sessions_max).expect("sessions are numbered with 32 bits"), 0),
             asking: Asking::new(questions),
@@ -269,24 +272,9 @@ impl Gateway {
         self.stopped
     }
 
-    /// Answers the control plane.
+    /// Answers the control plane, once this turn's sends are under way.
     pub(super) fn tell(&mut self, event: Event) {
-        if self.untold.is_empty() {
-            self.try_tell(event).into_iter().for_each(|event| self.untold.push_back(event));
-        } else {
-            self.untold.push_back(event);
-        }
-    }
-
-    /// Tries the answers that wait again; true when some still do.
-    pub(super) fn tell_waiting(&mut self) -> bool {
-        while let Some(event) = self.untold.pop_front() {
-            if let Some(event) = self.try_tell(event) {
-                self.untold.push_front(event);
-                return true;
-            }
-        }
-        false
+        self.untold.push_back(event);
     }
 
     /// An event that found no room comes back.
@@ -363,7 +351,7 @@ impl<D: Driver> Handler<D> for Gateway {
     }
 
     fn takes_letters(&self) -> bool {
-        !self.incoming.is_full() && self.untold.is_empty()
+        !self.incoming.is_full() && !self.answers_wait
     }
 
     fn on_letter(&mut self, core: &mut Core<D>, letter: Letter) {
@@ -417,5 +405,21 @@ impl<D: Driver> Handler<D> for Gateway {
 
     fn next_job_ms(&self) -> Option<u64> {
         self.job_ms()
+    }
+
+    fn has_to_tell(&self) -> bool {
+        !self.untold.is_empty()
+    }
+
+    fn tell_others(&mut self) -> MoreWork {
+        self.answers_wait = false;
+        while let Some(event) = self.untold.pop_front() {
+            if let Some(event) = self.try_tell(event) {
+                self.untold.push_front(event);
+                self.answers_wait = true;
+                return MoreWork::Yes;
+            }
+        }
+        MoreWork::No
     }
 }

@@ -4,7 +4,8 @@
 use super::gateway::{Core, Gateway};
 use crate::io::Driver;
 use crate::limits::{
-    CURSOR_WRITE_DELAY, TURN_EXPIRIES_MAX, TURN_FANOUT_VISITS_MAX, TURN_LAZY_WRITES_MAX, TURN_PULLS_MAX,
+    CURSOR_WRITE_DELAY, TURN_EXPIRIES_MAX, TURN_FANOUT_VISITS_BEHIND_MAX, TURN_FANOUT_VISITS_MAX, TURN_LAZY_WRITES_MAX,
+    TURN_PULLS_MAX,
 };
 use crate::session::CloseReason;
 use crate::store::Request;
@@ -14,8 +15,9 @@ use super::log_port::Waiting;
 impl Gateway {
     /// Does a bounded share of each; true when there is more to do now.
     pub(super) fn work<D: Driver>(&mut self, core: &mut Core<D>) -> bool {
-        let left = self.work_incoming(core, TURN_FANOUT_VISITS_MAX);
-        let more_fanout = self.run_fanout(core, left.max(TURN_FANOUT_VISITS_MAX / 2));
+        let visits = if core.is_behind() { TURN_FANOUT_VISITS_BEHIND_MAX } else { TURN_FANOUT_VISITS_MAX };
+        let left = self.work_incoming(core, visits);
+        let more_fanout = self.run_fanout(core, left.max(visits / 2));
         for _ in 0..TURN_PULLS_MAX {
             let Some((session, after)) = self.pulls.pop_front() else { break };
             self.serve_pull(core, session, after);
@@ -39,11 +41,9 @@ impl Gateway {
         let more_held = self.end_rounds(core);
         let log_waits = !self.log.flush() || self.turning.is_full();
         self.release_throttled(core, log_waits);
-        let answers_wait = self.tell_waiting();
         let more_reads = !self.incoming.is_empty() || !self.pulls.is_empty();
         let more_reads = more_reads || self.reads.is_asked(&self.retained) || self.shares.has_work();
-        answers_wait
-            || more_drain
+        more_drain
             || more_waits
             || more_departures
             || more_surveys

@@ -104,3 +104,5 @@ contract!(uring, crate::kernel::Uring);
 contract!(sim_level, crate::sim::SimLevel);
 contract!(sim_edge, crate::sim::SimEdge);
 contract!(sim_slow, crate::sim::SimSlow);
+contract!(flush_epoll, crate::kernel::Epoll, { sending::{ a_flushed_send_has_left_before_the_next_poll } });
+contract!(flush_uring, crate::kernel::Uring, { sending::{ a_flushed_send_has_left_before_the_next_poll } });

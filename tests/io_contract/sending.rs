@@ -11,6 +11,24 @@ pub fn a_shared_segment_is_sent_and_comes_back_unadvanced<R: Rig>() {
     bench.driver.close(slot);
 }
 
+/// For drivers of this machine's kernel, whose loopback delivers within the system call.
+pub fn a_flushed_send_has_left_before_the_next_poll<R: Rig>() {
+    let mut bench = Bench::<R>::new();
+    let (mut peer, slot) = bench.installed();
+    let token = bench.submit(|token| Op::Send {
+        slot,
+        segment: Segment::Shared(Bytes::from_static(b"now")),
+        more: false,
+        token,
+    });
+    bench.driver.flush().expect("the kernel takes it");
+    let mut all = Vec::new();
+    assert!(read_some(&mut peer, &mut all, 3), "nothing has left: {all:?}");
+    assert_eq!(all, b"now");
+    assert_eq!(bench.expect_sent(token).1.unwrap(), 3);
+    bench.driver.close(slot);
+}
+
 pub fn a_part_of_a_block_is_sent<R: Rig>() {
     let mut bench = Bench::<R>::new();
     let (mut peer, slot) = bench.guest();

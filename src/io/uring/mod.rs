@@ -284,6 +284,10 @@ impl Driver for UringDriver {
         }
     }
 
+    fn flush(&mut self) -> io::Result<()> {
+        if self.answers_at_once { self.enter_all() } else { Ok(()) }
+    }
+
     fn poll(&mut self, wait: Wait, max: usize, into: &mut Vec<Completion>) -> io::Result<Now> {
         let limit = into.len().saturating_add(max);
         self.take_completions(wait, limit, into)?;

@@ -43,7 +43,7 @@ impl UringDriver {
     }
 
     /// Submits what is queued, in every ring.
-    fn enter_all(&mut self) -> io::Result<()> {
+    pub(super) fn enter_all(&mut self) -> io::Result<()> {
         self.answers_at_once = false;
         self.flush_installs();
         for ring in &mut self.rings {
