@@ -31,10 +31,13 @@ pub const TURN_FANOUT_VISITS_BEHIND_MAX: usize = RECEIVES_IN_FLIGHT_MAX / 2;
 pub const TURN_PULLS_MAX: usize = 64;
 /// Sessions whose changed position is written in one turn: a few hundred bytes and about 1 µs each (an estimate).
 pub const TURN_LAZY_WRITES_MAX: usize = 256;
-/// Sessions looked at in one turn for the slowest connections: some 10 ns each where nothing waits (an estimate).
+/// Sessions looked at in one turn for the slowest connections, and for windows and lag: some 10 ns each where nothing waits
+/// (an estimate).
 pub const TURN_SURVEY_MAX: u32 = 8_192;
 /// Questions for the slowest connections a shard has at hand. Full: the newest is answered with none of its.
 pub const SURVEYS_MAX: usize = 16;
+/// Windows and lag are counted no more often than this, which costs some 10 ms for a million sessions (an estimate).
+pub const CENSUS_INTERVAL: Duration = Duration::from_secs(5);
 /// Wheel tick. Deadlines are kept to this precision; a finer one only costs wake-ups.
 pub const TICK: Duration = Duration::from_millis(100);
 /// Receives one shard has in flight. Each borrows a receive block, so this bounds what a burst of ready sockets

@@ -9,6 +9,7 @@ mod defence;
 pub mod keys;
 mod layers;
 mod listeners;
+mod quotas;
 pub mod tls;
 pub mod token_keys;
 mod topics;
@@ -20,7 +21,7 @@ use crate::base::prefix::Prefix;
 use crate::io::probe::Choice;
 use crate::limits;
 use crate::push::ApiKey;
-use crate::shard::{Defence, Door, TlsUse, TopicRules};
+use crate::shard::{Defence, Door, Quota, TlsUse, TopicRules};
 use crate::wire::http::{OriginError, Origins};
 use axum::http::Uri;
 use core::fmt;
@@ -174,6 +175,8 @@ pub struct Config {
     pub limits: Limits,
     /// Rates and bans.
     pub defence: Defence,
+    /// What each app may have, by its number; empty: any.
+    pub quotas: Vec<Quota>,
 }
 
 /// `auth.mode = "jwt"`.
@@ -338,16 +341,22 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         log_json: values.text("log.format") == "json",
         log_level: values.text("log.level").to_owned(),
         accept_loss: false,
-        topics: topics::parse(
-            values.list("topics.history"),
-            values.list("topics.presence"),
-            values.list("topics.slow"),
-        )?,
+        topics: topics::parse(topics::Lists {
+            history: values.list("topics.history"),
+            presence: values.list("topics.presence"),
+            slow: values.list("topics.slow"),
+            rate: values.list("topics.rate"),
+        })?,
         webhook: webhook::parse(values, &apps)?,
         user_template: user_template(values.text("auth.user"))?,
         tokens: tokens(values, &apps)?,
         hook: hook(values)?,
-        rights: Lists { publish: patterns(values, "auth.publish")?, subscribe: patterns(values, "auth.subscribe")? },
+        rights: Lists {
+            publish: patterns(values, "auth.publish")?,
+            subscribe: patterns(values, "auth.subscribe")?,
+            publishers: topics::publishers(values.list("topics.publishers"))?,
+        },
+        quotas: quotas::parse(values.list("limits.quotas"), &apps)?,
         apps,
         limits,
         defence: defence::parse(values)?,

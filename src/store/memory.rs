@@ -7,6 +7,7 @@ mod tests;
 
 use super::keys::Keys;
 use super::records::Records;
+use super::shares::Shares;
 use super::{Group, KnownKey, Record, Store, StoreFault, StreamGap, StreamHead, Usage};
 use crate::base::clock::Now;
 use crate::base::filter;
@@ -55,6 +56,9 @@ pub struct Retentions {
     pub upstream: Retention,
     /// Idempotency keys remembered over all apps, at least 1; beyond it the oldest go, counted.
     pub keys: usize,
+    /// Payload bytes of each app, by its number; those beyond the list may store what they like. More is refused: nothing
+    /// goes for it before its time.
+    pub quotas: Vec<Option<u64>>,
 }
 
 impl Retention {
@@ -77,6 +81,7 @@ impl Default for Retentions {
             // Its epoch lasts: a group whose position were of another one could not be told how much it has lost.
             upstream: Retention { bytes: UPSTREAM_BYTES_MAX, forget_after: Duration::MAX, ..upstream },
             keys: KEYS_MAX,
+            quotas: Vec::new(),
         }
     }
 }
@@ -191,6 +196,7 @@ pub struct MemoryStore {
     sweep_from: usize,
     entries: u64,
     payload_bytes: u64,
+    shares: Shares,
     trimmed: u64,
 }
 
@@ -202,6 +208,7 @@ impl MemoryStore {
         }
         Self {
             keys: Keys::new(hash.clone(), retentions.keys),
+            shares: Shares::new(&retentions.quotas),
             retentions,
             seq: Seq(0),
             hash,
@@ -236,6 +243,7 @@ impl MemoryStore {
         }
         self.entries += 1;
         self.payload_bytes += entry.message.payload.len() as u64;
+        self.shares.add(&entry.stream, entry.message.payload.len() as u64);
         self.trim(index, now);
     }
 
@@ -263,6 +271,7 @@ impl MemoryStore {
             let (seq, payload_bytes) = (front.seq, front.message.payload.len() as u64);
             self.payload_bytes -= payload_bytes;
             stream.bytes -= payload_bytes;
+            self.shares.remove(&stream.key, payload_bytes);
             self.entries -= 1;
             self.trimmed += 1;
             stream.entries.pop_front();
@@ -389,6 +398,10 @@ impl Store for MemoryStore {
 
     fn read_records(&self, prefix: &[u8], after: &[u8], limit: usize) -> Result<Vec<Record>, StoreFault> {
         Ok(self.records.read(prefix, after, limit))
+    }
+
+    fn room(&self, app: AppId) -> Option<u64> {
+        self.shares.room(app)
     }
 
     fn usage(&self) -> Usage {

@@ -153,6 +153,7 @@ fn model_retentions() -> Retentions {
         upstream: retention,
         history: Vec::new(),
         keys: 100,
+        quotas: Vec::new(),
     }
 }
 
@@ -212,6 +213,7 @@ fn small_retentions() -> Retentions {
         upstream: Retention { bytes: 2 * "hello".len() as u64, ..retention },
         history: Vec::new(),
         keys: 4,
+        quotas: Vec::new(),
     }
 }
 

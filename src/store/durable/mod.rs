@@ -20,6 +20,7 @@ mod trim;
 pub(super) mod tests;
 
 use super::memory::Retentions;
+use super::shares::Shares;
 use super::{Group, KnownKey, Record, RecordChange, Store, StoreFault, StreamGap, StreamHead, Usage};
 use crate::base::bytes::Write;
 use crate::base::clock::Now;
@@ -48,6 +49,8 @@ pub struct DurableStore {
     directory: Directory,
     retentions: Retentions,
     state: State,
+    /// Not rolled back: after a failed write nothing is judged by it any more.
+    shares: Shares,
     draft: Draft,
     chain: Chain,
     heads: RefCell<Heads>,
@@ -159,6 +162,7 @@ impl DurableStore {
         }
         self.state.entries += 1;
         self.state.bytes += payload_bytes;
+        self.shares.add(&entry.stream, payload_bytes);
         let head = *head;
         self.put_entry(entry, id, head.made_epoch, front);
         if trim::has_excess(&head, self.retentions.of(&entry.stream), now) {
@@ -331,6 +335,10 @@ impl Store for DurableStore {
 
     fn read_records(&self, prefix: &[u8], after: &[u8], limit: usize) -> Result<Vec<Record>, StoreFault> {
         self.records(prefix, after, limit)
+    }
+
+    fn room(&self, app: AppId) -> Option<u64> {
+        self.shares.room(app)
     }
 
     fn usage(&self) -> Usage {

@@ -51,6 +51,7 @@ impl DurableStore {
         while gone < most.min(STORE_TRIM_ENTRIES_MAX) && has_excess(&head, retention, now) {
             let front = self.pop_front(stream, &head)?;
             self.drop_entry(topics, &head, front)?;
+            self.shares.remove(stream, front.payload_bytes);
             head.first += 1;
             head.bytes = head.bytes.saturating_sub(front.payload_bytes);
             head.trimmed = front.seq;

@@ -15,6 +15,7 @@ fn small() -> Retentions {
         upstream: retention,
         history: Vec::new(),
         keys: 4,
+        quotas: Vec::new(),
     }
 }
 
