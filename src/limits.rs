@@ -31,10 +31,13 @@ pub const TURN_FANOUT_VISITS_BEHIND_MAX: usize = RECEIVES_IN_FLIGHT_MAX / 2;
 pub const TURN_PULLS_MAX: usize = 64;
 /// Sessions whose changed position is written in one turn: a few hundred bytes and about 1 µs each (an estimate).
 pub const TURN_LAZY_WRITES_MAX: usize = 256;
-/// Sessions looked at in one turn for the slowest connections: some 10 ns each where nothing waits (an estimate).
+/// Sessions looked at in one turn for the slowest connections, and for windows and lag: some 10 ns each where nothing waits
+/// (an estimate).
 pub const TURN_SURVEY_MAX: u32 = 8_192;
 /// Questions for the slowest connections a shard has at hand. Full: the newest is answered with none of its.
 pub const SURVEYS_MAX: usize = 16;
+/// Windows and lag are counted no more often than this, which costs some 10 ms for a million sessions (an estimate).
+pub const CENSUS_INTERVAL: Duration = Duration::from_secs(5);
 /// Wheel tick. Deadlines are kept to this precision; a finer one only costs wake-ups.
 pub const TICK: Duration = Duration::from_millis(100);
 /// Receives one shard has in flight. Each borrows a receive block, so this bounds what a burst of ready sockets
@@ -434,6 +437,8 @@ pub const TOPIC_AGE_MAX: Duration = SESSION_EXPIRY_MAX;
 /// Default retention of what is stored for an app's backends, entries. The oldest go first, and a consumer group that
 /// has not read them is told how many.
 pub const UPSTREAM_ENTRIES_MAX: usize = 1_000_000;
+/// Default retention of the same, bytes of what events hold: a million with 256 KiB each would be 256 GB.
+pub const UPSTREAM_BYTES_MAX: u64 = 4 << 30;
 /// Default retention of the same, age.
 pub const UPSTREAM_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// An inbox that has been empty this long is forgotten; the next push begins a new epoch. Longer than any session lives.
@@ -452,6 +457,12 @@ pub const READ_ENTRIES_MAX: usize = 256;
 pub const READ_BYTES_MAX: usize = 1 << 20;
 /// Records one read returns at most.
 pub const READ_RECORDS_MAX: usize = 1_024;
+/// Pages of records that the log keeps for a moment, so that what every shard reads at start is read once: as far as
+/// shards are apart. The oldest go.
+pub const LOG_PAGES_MAX: usize = 8;
+/// Texts of filters that a start notes so that the sessions it finds share them. Beyond it each session has its own, some
+/// 60 bytes.
+pub const RESTORED_FILTERS_MAX: usize = 65_536;
 /// Bytes of a record's key: a key of the durable store has 16 bits for its length, and one byte before it.
 pub const RECORD_KEY_BYTES_MAX: usize = u16::MAX as usize - 1;
 /// Format of the data directory. A later one is refused.

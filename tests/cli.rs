@@ -291,6 +291,17 @@ impl Drop for Serving {
 }
 
 impl Serving {
+    /// Comes back when it says what is listening.
+    fn start(mut command: Command) -> Self {
+        use std::io::BufRead;
+        let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut process = spawned.expect("the binary starts");
+        let mut banner = std::io::BufReader::new(process.stdout.take().expect("it is piped"));
+        banner.read_line(&mut String::new()).expect("it says what listens");
+        let said = std::io::BufReader::new(process.stderr.take().expect("it is piped")).lines();
+        Self { process, said }
+    }
+
     fn signal(&self, name: &str) {
         let pid = self.process.id().to_string();
         assert!(Command::new("kill").args([name, &pid]).status().expect("kill is there").success());
@@ -306,21 +317,13 @@ impl Serving {
 /// Who does not read holds a drain up for as long as a close lingers, which is seconds; nothing here waits for that.
 #[test]
 fn a_second_signal_while_draining_exits_with_1() {
-    use std::io::{BufRead, Read};
+    use std::io::Read;
     let edge = format!("127.0.0.1:{}", closed_port());
     let api = format!("127.0.0.1:{}", closed_port());
     for second in ["-TERM", "-INT"] {
-        let mut process = kittiwake(&["serve", "--listen", &edge, "--api", &api, "--driver", "epoll", "--shards", "1"])
-            .args(["--data-dir", ""])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        // What is listening is printed once it is.
-        let mut banner = std::io::BufReader::new(process.stdout.take().expect("it is piped"));
-        banner.read_line(&mut String::new()).expect("it says what listens");
-        let said = std::io::BufReader::new(process.stderr.take().expect("it is piped")).lines();
-        let mut serving = Serving { process, said };
+        let mut command = kittiwake(&["serve", "--listen", &edge, "--api", &api, "--driver", "epoll", "--shards", "1"]);
+        command.args(["--data-dir", ""]);
+        let mut serving = Serving::start(command);
         let mut stuck = std::net::TcpStream::connect(&edge).expect("it listens");
         // CONNECT of `c`, clean session, keep alive 0; SUBSCRIBE to `t` at QoS 0.
         stuck.write_all(b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01c\x82\x06\0\x01\0\x01t\0").expect("it is read");
@@ -343,6 +346,25 @@ fn a_second_signal_while_draining_exits_with_1() {
         serving.wait_for(&format!("a second signal, {signal}, cut connections off"));
         drop(stuck);
     }
+}
+
+/// A disk that has died under a commit keeps the log's thread, and the process must end all the same.
+#[cfg(debug_assertions)]
+#[test]
+fn a_commit_that_never_ends_is_an_exit_1_at_the_drain_timeout() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let api = format!("127.0.0.1:{}", closed_port());
+    let mut command = kittiwake(&["serve", "--listen", "127.0.0.1:0", "--api", &api, "--driver", "epoll"]);
+    command.arg("--data-dir").arg(folder.path());
+    command.env("FAILPOINT", "any:hang:1").env("KITTIWAKE_NODE_DRAIN_TIMEOUT", "2s");
+    let mut serving = Serving::start(command);
+    let pushed = kittiwake(&["push", "--api", &format!("http://{api}"), "--user", "ann", "--wait", "accepted", "x"])
+        .output()
+        .expect("the binary starts");
+    assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
+    serving.signal("-TERM");
+    assert_eq!(serving.process.wait().expect("it ends").code(), Some(1));
+    serving.wait_for("did not end within node.drain_timeout");
 }
 
 #[test]

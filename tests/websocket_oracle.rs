@@ -53,6 +53,7 @@ fn ours(stream: &[u8]) -> Vec<Said> {
                 at.write = 0;
                 if kind == Kind::Text { Said::Text(message) } else { Said::Binary(message) }
             }
+            Ok(Event::Packed(_)) => unreachable!("packing was not agreed to"),
             Ok(Event::Ping(ping)) => Said::Ping(ping.bytes().to_vec()),
             Ok(Event::Pong(pong)) => Said::Pong(pong.bytes().to_vec()),
             Ok(Event::Close(code)) => {

@@ -8,6 +8,7 @@ use kittiwake::base::hash::KeyedHash;
 use kittiwake::base::ids::{AppId, Qos};
 use kittiwake::base::log::RecordChange;
 use kittiwake::base::message::{Message, StreamKey};
+use kittiwake::limits::READ_RECORDS_MAX;
 use kittiwake::store::durable::Opening;
 use kittiwake::store::{Address, DurableStore, Log, NewEntry, Record, Request, RequestToken, Retentions, Store};
 use kittiwake::wire::mqtt::subscribe::{Filter, Filters, Subscribe};
@@ -297,13 +298,35 @@ fn resume(edge: SocketAddr, resuming: u64) -> Result<Duration> {
     Ok(began.elapsed())
 }
 
-/// Starts and stops it; how long the start took, and what it holds once it is at rest.
-fn weigh(data: &Path, sessions: u64) -> Result<(Duration, u64)> {
+/// What a start took and left.
+struct Started {
+    took: Duration,
+    /// Of that, the store's: until it was open, and until all sessions' records were read.
+    opened: Duration,
+    read: Duration,
+    resident_bytes: u64,
+    /// Of that, the store's, which has its bounds: blocks and tables.
+    store_bytes: u64,
+}
+
+/// Starts and stops it, and looks at its store alone.
+fn weigh(data: &Path, sessions: u64) -> Result<Started> {
     let (gateway, took) = Gateway::start(data, sessions)?;
     std::thread::sleep(REST);
-    let bytes = gateway.resident_bytes()?;
+    let resident_bytes = gateway.resident_bytes()?;
     gateway.stop()?;
-    Ok((took, bytes))
+    let began = Instant::now();
+    let store = open(data)?;
+    let opened = began.elapsed();
+    let mut last: Box<[u8]> = Box::default();
+    loop {
+        let page = store.read_records(b"s", &last, READ_RECORDS_MAX).map_err(|fault| fault.reason.to_string())?;
+        match page.into_iter().next_back() {
+            Some((key, _)) => last = key,
+            None => break,
+        }
+    }
+    Ok(Started { took, opened, read: began.elapsed() - opened, resident_bytes, store_bytes: store.memory_bytes() })
 }
 
 /// All of it. At least two sessions, and no more that come back than there are.
@@ -314,15 +337,27 @@ pub fn measure(data: &Path, sessions: u64, resuming: u64) -> Result<()> {
     device.take(0)?;
     gateway.stop()?;
     let pattern = pattern(data)?;
-    // Between half of them and all, what is held besides sessions is alike: caches of the store, tables of the shards.
+    // Between half of them and all, what is held besides sessions and by the store is alike.
     let half = sessions / 2;
     add_sessions(data, &pattern, 0..half)?;
-    let (_, half_bytes) = weigh(data, sessions)?;
+    let less = weigh(data, sessions)?;
     add_sessions(data, &pattern, half..sessions)?;
-    let (took, bytes) = weigh(data, sessions)?;
-    println!("started  with {sessions} offline sessions in {:.2} s", took.as_secs_f64());
-    let each = bytes.saturating_sub(half_bytes) as f64 / (sessions - half) as f64;
-    println!("memory   {each:.0} bytes for each offline session; {} MiB in all", bytes >> 20);
+    let all = weigh(data, sessions)?;
+    println!(
+        "started  with {sessions} offline sessions in {:.2} s; the store alone: opened in {:.2} s, records read in {:.2} s",
+        all.took.as_secs_f64(),
+        all.opened.as_secs_f64(),
+        all.read.as_secs_f64()
+    );
+    let own = |started: &Started| started.resident_bytes.saturating_sub(started.store_bytes);
+    let each = own(&all).saturating_sub(own(&less)) as f64 / (sessions - half) as f64;
+    let with_store = all.resident_bytes.saturating_sub(less.resident_bytes) as f64 / (sessions - half) as f64;
+    println!(
+        "memory   {each:.0} bytes for each offline session ({with_store:.0} with the store's blocks and tables, which are \
+         bounded); {} MiB in all, {} of them the store's",
+        all.resident_bytes >> 20,
+        all.store_bytes >> 20
+    );
     add_messages(data, resuming)?;
     let (gateway, _) = Gateway::start(data, sessions)?;
     let before = gateway.cpu()?;

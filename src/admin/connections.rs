@@ -35,6 +35,9 @@ struct Connection<'node> {
     behind: bool,
     outbox_bytes: usize,
     in_flight: usize,
+    window: usize,
+    stalled: bool,
+    lag: u64,
     subscriptions: usize,
     durable: bool,
 }
@@ -51,6 +54,9 @@ impl Admin {
             behind: figures.behind,
             outbox_bytes: figures.outbox_bytes,
             in_flight: figures.in_flight,
+            window: figures.window,
+            stalled: figures.stalled,
+            lag: figures.lag,
             subscriptions: figures.subscriptions,
             durable: figures.durable,
         }

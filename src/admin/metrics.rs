@@ -22,15 +22,20 @@ pub(super) fn encode(figures: Figures) -> Result<String, fmt::Error> {
 }
 
 /// Figures whose names begin alike are one family: the beginning, the family, the label that takes the rest.
-const LABELLED: [(&str, &str, &str); 6] = [
+const LABELLED: [(&str, &str, &str); 8] = [
     ("published_qos", "publishes", "qos"),
+    ("published_bytes_qos", "publish_bytes", "qos"),
     ("sent_qos", "deliveries", "qos"),
+    ("sent_bytes_qos", "delivery_bytes", "qos"),
     // Before the classes, whose names begin alike.
     ("turns_ms", "turns_ms", ""),
     ("turns_", "turns_by_length", "class"),
     ("dropped_", "dropped", "reason"),
     ("closed_", "connections_ended", "reason"),
 ];
+
+/// The same of gauges.
+const LABELLED_GAUGES: [(&str, &str, &str); 1] = [("memory_", "memory_bytes", "kind")];
 
 /// Figures of the API and the store that may also fall.
 const GAUGES: [&str; 10] = [
@@ -57,10 +62,10 @@ struct Families(BTreeMap<(String, bool), Vec<(Labels, u64)>>);
 
 impl Families {
     fn add(&mut self, part: &str, name: &'static str, is_gauge: bool, mut labels: Labels, value: u64) {
-        let labelled = LABELLED.iter().find_map(|&(start, family, label)| {
-            let rest = name.strip_prefix(start).filter(|_| !is_gauge)?;
-            Some((family, label, rest))
-        });
+        let of_kind: &[_] = if is_gauge { &LABELLED_GAUGES } else { &LABELLED };
+        let labelled = of_kind
+            .iter()
+            .find_map(|&(start, family, label)| name.strip_prefix(start).map(|rest| (family, label, rest)));
         let family = match labelled {
             Some((family, label, rest)) => {
                 if !label.is_empty() {
@@ -111,6 +116,15 @@ fn about(family: &str) -> String {
     let known = match family {
         "publishes" => "messages that clients published",
         "deliveries" => "messages written for clients",
+        "publish_bytes" => "bytes of the topics and payloads that clients published",
+        "delivery_bytes" => "bytes of the messages written for clients, as they were encoded",
+        "memory_bytes" => "memory by what it is for; sessions without what only some of them have",
+        "window_messages" => "messages that connected clients have been sent and have not acknowledged",
+        "behind_connections" => "clients for which messages wait in the log",
+        "stalled_connections" => "clients whose window is full while more waits for them",
+        "inbox_lag_entries" => "messages of inboxes that wait in the log for clients",
+        "inbox_lag_entries_max" => "the most that wait for one client",
+        "topics_lag_commits_max" => "how far the client that is furthest behind in its topics is, in commit numbers",
         "dropped" => "messages not delivered, by reason",
         "connections_ended" => "sessions' connections that ended, by reason",
         "guests" => "connections that have not said who they are",
@@ -140,4 +154,42 @@ fn about(family: &str) -> String {
         other => return other.replace('_', " "),
     };
     known.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::command::ShardStats;
+
+    #[test]
+    fn what_differs_by_one_word_is_one_family_with_a_label() {
+        let shard = ShardStats {
+            shard: 3,
+            driver: "fake",
+            gauges: vec![("memory_buffers", 1), ("memory_sessions", 2), ("sessions", 9)],
+            counters: vec![
+                ("published_qos1", 3),
+                ("published_bytes_qos1", 4),
+                ("sent_qos0", 5),
+                ("sent_bytes_qos0", 6),
+                ("turns_ms", 7),
+                ("turns_5ms", 8),
+            ],
+        };
+        let figures = Figures { draining: false, api: Vec::new(), store: Vec::new(), shards: vec![shard] };
+        let text = encode(figures).expect("a text takes all");
+        for line in [
+            r#"kittiwake_memory_bytes{shard="3",kind="buffers"} 1"#,
+            r#"kittiwake_memory_bytes{shard="3",kind="sessions"} 2"#,
+            r#"kittiwake_sessions{shard="3"} 9"#,
+            r#"kittiwake_publishes_total{shard="3",qos="1"} 3"#,
+            r#"kittiwake_publish_bytes_total{shard="3",qos="1"} 4"#,
+            r#"kittiwake_deliveries_total{shard="3",qos="0"} 5"#,
+            r#"kittiwake_delivery_bytes_total{shard="3",qos="0"} 6"#,
+            r#"kittiwake_turns_ms_total{shard="3"} 7"#,
+            r#"kittiwake_turns_by_length_total{shard="3",class="5ms"} 8"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
 }

@@ -106,7 +106,8 @@ pub fn answered(
         Some(name) => apps.iter().position(|app| app == name).and_then(|place| u16::try_from(place).ok()).map(AppId),
     };
     let app = app.filter(|_| is_user).ok_or(Fault::Unanswered)?;
-    let lists = Lists { publish: patterns(answer.publish)?, subscribe: patterns(answer.subscribe)? };
+    let lists =
+        Lists { publish: patterns(answer.publish)?, subscribe: patterns(answer.subscribe)?, ..Lists::default() };
     let ends_ms = answer.expires_in_ms.map_or(u64::MAX, |ms| now_ms.saturating_add(ms));
     Ok(Grant { app, user: user.into(), ends_ms, lists })
 }

@@ -20,7 +20,7 @@ pub use bans::{Author, Ban, BanRule, BanSet, Bans, By, NoRoom, Subject};
 pub use hook::{Introduction, answered};
 pub use keys::{Algorithm, Key, KeyApps, KeyError, KeySet};
 pub use rates::{Entry, Table, Weight};
-pub use rights::{Lists, NotAPattern, Pattern, Rights, Who};
+pub use rights::{Lists, NotAPattern, Pattern, Publishers, Rights, Who};
 pub use sign::{Signing, Wanted, sign};
 pub use template::{TemplateError, UserTemplate};
 pub use token::{Fault, Grant, Rules, verify};

@@ -1,5 +1,6 @@
 //! What somebody may publish and subscribe to: lists of filters, by containment.
 
+use crate::base::filter;
 use crate::limits::{TOPIC_BYTES_MAX, TOPIC_LEVELS_MAX};
 use core::fmt;
 use std::sync::Arc;
@@ -96,6 +97,15 @@ fn is_level(allowed: &str, level: &str, who: Who<'_>) -> bool {
     allowed == level
 }
 
+/// Who alone may publish to some topics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publishers {
+    /// Which topics.
+    pub filter: Box<str>,
+    /// Names of users, of whatever app; none: no client may.
+    pub users: Box<[Box<str>]>,
+}
+
 /// What may be published and subscribed to. No list: everything that clients may at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lists {
@@ -103,12 +113,20 @@ pub struct Lists {
     pub publish: Option<Box<[Pattern]>>,
     /// Filters.
     pub subscribe: Option<Box<[Pattern]>>,
+    /// Of topics that a rule matches: who may publish there. The first rule that matches decides.
+    pub publishers: Box<[Publishers]>,
 }
 
 impl Lists {
     /// They refuse nothing.
     pub fn is_empty(&self) -> bool {
-        self.publish.is_none() && self.subscribe.is_none()
+        self.publish.is_none() && self.subscribe.is_none() && self.publishers.is_empty()
+    }
+
+    /// Whether a topic's rule, if there is one, names the user.
+    fn is_publisher(&self, topic: &str, who: Who<'_>) -> bool {
+        let rule = self.publishers.iter().find(|rule| filter::matches(&rule.filter, topic));
+        rule.is_none_or(|rule| rule.users.iter().any(|user| **user == *who.user))
     }
 }
 
@@ -125,6 +143,7 @@ impl Rights {
     /// Whether this topic may be published to.
     pub fn may_publish(&self, topic: &str, who: Who<'_>) -> bool {
         [&self.node.publish, &self.own.publish].into_iter().all(|list| contain(list.as_deref(), topic, who))
+            && self.node.is_publisher(topic, who)
     }
 
     /// Whether this filter may be subscribed to. A shared subscription is judged as the filter it shares.
@@ -221,8 +240,12 @@ mod tests {
     fn rights_are_inside_the_nodes_and_the_tokens_lists() {
         let list = |texts: &[&str]| Some(texts.iter().map(|text| Pattern::parse(text).expect("a filter")).collect());
         let rights = Rights {
-            node: Arc::new(Lists { publish: list(&["rooms/#", "users/{user}/#"]), subscribe: None }),
-            own: Lists { publish: list(&["rooms/+/say"]), subscribe: list(&["rooms/+", "$inbox/#"]) },
+            node: Arc::new(Lists { publish: list(&["rooms/#", "users/{user}/#"]), ..Lists::default() }),
+            own: Lists {
+                publish: list(&["rooms/+/say"]),
+                subscribe: list(&["rooms/+", "$inbox/#"]),
+                ..Lists::default()
+            },
         };
         assert!(rights.may_publish("rooms/1/say", ANN));
         assert!(!rights.may_publish("rooms/1", ANN) && !rights.may_publish("users/ann/x", ANN));
@@ -231,9 +254,27 @@ mod tests {
         for refused in ["#", "rooms/#", "rooms/1/2", "$share/g/#", "$share/rooms/+", "$SYS/#"] {
             assert!(!rights.may_subscribe(refused, ANN), "{refused}");
         }
-        let nothing = Rights { node: Arc::default(), own: Lists { publish: list(&[]), subscribe: None } };
+        let nothing = Rights { node: Arc::default(), own: Lists { publish: list(&[]), ..Lists::default() } };
         assert!(!nothing.may_publish("a", ANN), "an empty list is a list");
         assert!(Rights::default().may_subscribe("#", ANN) && Rights::default().may_publish("a", ANN));
+    }
+
+    #[test]
+    fn a_topics_rule_says_who_alone_publishes_there_and_the_first_one_decides() {
+        let rule = |filter: &str, users: &[&str]| Publishers {
+            filter: filter.into(),
+            users: users.iter().map(|&user| user.into()).collect(),
+        };
+        let rules = [rule("news/local", &["bob"]), rule("news/#", &["ann", "carl"]), rule("closed/#", &[])];
+        let node = Lists { publishers: rules.into(), ..Lists::default() };
+        assert!(!node.is_empty());
+        let rights = Rights { node: Arc::new(node), own: Lists::default() };
+        let bob = Who { user: "bob", device: "ann" };
+        assert!(rights.may_publish("news/world", ANN) && !rights.may_publish("news/world", bob));
+        assert!(rights.may_publish("news/local", bob) && !rights.may_publish("news/local", ANN));
+        assert!(!rights.may_publish("closed", ANN) && !rights.may_publish("closed/x", bob));
+        assert!(rights.may_publish("rooms/1", bob), "no rule is about it");
+        assert!(rights.may_subscribe("news/#", bob) && rights.may_subscribe("closed/#", bob));
     }
 
     #[test]

@@ -188,7 +188,8 @@ fn grant(claims: Claims, key: &Key, keys: &KeySet, rules: &Rules, now_ms: u64) -
     if !is_issued || !rules.audience.as_deref().is_none_or(is_named) || !is_user {
         return Err(Fault::Claims);
     }
-    let lists = Lists { publish: patterns(claims.publish)?, subscribe: patterns(claims.subscribe)? };
+    let lists =
+        Lists { publish: patterns(claims.publish)?, subscribe: patterns(claims.subscribe)?, ..Lists::default() };
     let app = match &claims.app {
         None => key.apps.first(),
         Some(name) => keys.app(name).ok_or(Fault::App)?,

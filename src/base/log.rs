@@ -54,6 +54,8 @@ pub enum StoreError {
     KeyConflict,
     /// The queue is full (HTTP 429).
     Busy,
+    /// The app has stored as much as its quota allows, and nothing was written (HTTP 429).
+    OverQuota,
     /// The store cannot write; whether this was committed is not known before a restart (HTTP 503).
     Failed,
 }

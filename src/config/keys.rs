@@ -229,6 +229,18 @@ pub const KEYS: &[Key] = &[
         "what becomes of messages of QoS 0 for a client that reads slowly, each FILTER=POLICY such as ticks/#=conflate; the first that matches decides, without one it is drop_newest",
     ),
     key(
+        "topics.publishers",
+        Kind::List,
+        Default::List(&[]),
+        "users who alone may publish to topics, besides the API, each FILTER=USERS such as news/#=ann+bob; no user: the API alone; the first that matches decides",
+    ),
+    key(
+        "topics.rate",
+        Kind::List,
+        Default::List(&[]),
+        "messages a second that each topic takes, as many at once, whoever sends them, each FILTER=NUMBER such as chat/+=20; the first that matches decides",
+    ),
+    key(
         "store.data_dir",
         Kind::Text,
         Default::Text("kittiwake-data"),
@@ -239,6 +251,12 @@ pub const KEYS: &[Key] = &[
         integer(1, 100_000_000),
         Default::Integer(limits::UPSTREAM_ENTRIES_MAX as u64),
         "events of an app that are kept for its backends; the oldest go first, and who has not read them is told",
+    ),
+    key(
+        "events.keep_bytes",
+        integer(1 << 20, 1 << 40),
+        Default::Integer(limits::UPSTREAM_BYTES_MAX),
+        "bytes of what they hold; the oldest go first, likewise",
     ),
     key(
         "events.keep_age",
@@ -475,6 +493,12 @@ pub const KEYS: &[Key] = &[
         Kind::Choice(&["pause", "close"]),
         Default::Text("pause"),
         "what happens to whoever publishes more: it is read more slowly, or closed with 0x96",
+    ),
+    key(
+        "limits.quotas",
+        Kind::List,
+        Default::List(&[]),
+        "what an app may have at most, each APPS:WHAT=NUMBER with apps joined by + or *, such as *:connections=10000; WHAT is connections, subscriptions, push_rate or stored_bytes; the first entry for an app decides",
     ),
     key(
         "limits.ban_weight",

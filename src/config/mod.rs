@@ -9,6 +9,7 @@ mod defence;
 pub mod keys;
 mod layers;
 mod listeners;
+mod quotas;
 pub mod tls;
 pub mod token_keys;
 mod topics;
@@ -20,7 +21,7 @@ use crate::base::prefix::Prefix;
 use crate::io::probe::Choice;
 use crate::limits;
 use crate::push::ApiKey;
-use crate::shard::{Defence, Door, TlsUse, TopicRules};
+use crate::shard::{Defence, Door, Quota, TlsUse, TopicRules};
 use crate::wire::http::{OriginError, Origins};
 use axum::http::Uri;
 use core::fmt;
@@ -107,6 +108,8 @@ pub struct Limits {
     pub buffer_bytes: Option<usize>,
     /// Events that an app's backends may still read.
     pub events_keep: usize,
+    /// Bytes of what they hold.
+    pub events_keep_bytes: u64,
     /// How long they may.
     pub events_keep_age: Duration,
 }
@@ -172,6 +175,8 @@ pub struct Config {
     pub limits: Limits,
     /// Rates and bans.
     pub defence: Defence,
+    /// What each app may have, by its number; empty: any.
+    pub quotas: Vec<Quota>,
 }
 
 /// `auth.mode = "jwt"`.
@@ -300,6 +305,7 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         retained_bytes: size(values, "limits.retained_bytes"),
         buffer_bytes: whole(values, "limits.buffer_bytes"),
         events_keep: size(values, "events.keep"),
+        events_keep_bytes: values.integer("events.keep_bytes"),
         events_keep_age: values.duration("events.keep_age"),
     };
     if limits.outbox_bytes < limits.packet_bytes {
@@ -335,16 +341,22 @@ fn assemble(values: &Values) -> Result<Config, ConfigError> {
         log_json: values.text("log.format") == "json",
         log_level: values.text("log.level").to_owned(),
         accept_loss: false,
-        topics: topics::parse(
-            values.list("topics.history"),
-            values.list("topics.presence"),
-            values.list("topics.slow"),
-        )?,
+        topics: topics::parse(topics::Lists {
+            history: values.list("topics.history"),
+            presence: values.list("topics.presence"),
+            slow: values.list("topics.slow"),
+            rate: values.list("topics.rate"),
+        })?,
         webhook: webhook::parse(values, &apps)?,
         user_template: user_template(values.text("auth.user"))?,
         tokens: tokens(values, &apps)?,
         hook: hook(values)?,
-        rights: Lists { publish: patterns(values, "auth.publish")?, subscribe: patterns(values, "auth.subscribe")? },
+        rights: Lists {
+            publish: patterns(values, "auth.publish")?,
+            subscribe: patterns(values, "auth.subscribe")?,
+            publishers: topics::publishers(values.list("topics.publishers"))?,
+        },
+        quotas: quotas::parse(values.list("limits.quotas"), &apps)?,
         apps,
         limits,
         defence: defence::parse(values)?,

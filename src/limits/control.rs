@@ -148,6 +148,8 @@ pub const DRAIN_END: Duration = Duration::from_secs(6);
 pub const DRAIN_RATE: usize = 20_000;
 /// Requests in flight have this long to end after the shards have drained.
 pub const API_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// However little of `node.drain_timeout` is left, threads that have said that they are done have this long to end.
+pub const THREADS_END_MIN: Duration = Duration::from_secs(1);
 /// File descriptors kept for everything that is not an edge connection: API, store, libraries.
 pub const FDS_RESERVED: usize = 1_536;
 /// What an idle MQTT connection may take of the process, in bytes (budget M1; measured: 320 to 360).

@@ -20,6 +20,15 @@ pub const SOURCE_ENTRIES: usize = 1 << 16;
 /// Users whose rate one shard knows, likewise. Of a million that come back at once most displace each other, which is
 /// all the same: each of them comes once.
 pub const USER_ENTRIES: usize = 1 << 12;
+/// Topics whose rate one shard knows, where `topics.rate` has a rule, likewise. One that was displaced begins anew with a
+/// full bucket.
+pub const TOPIC_RATE_ENTRIES: usize = 1 << 16;
+/// Seconds of a topic's rate that it takes at once.
+pub const TOPIC_BURST_SECONDS: u32 = 1;
+/// Users whom one rule of `topics.publishers` names: each is compared at a publish to such a topic.
+pub const TOPIC_PUBLISHERS_MAX: usize = 256;
+/// Entries of `limits.quotas`: each kind for each app.
+pub const QUOTAS_MAX: usize = 4 * APPS_MAX;
 /// Offenders whose weight the node knows, likewise.
 pub const OFFENDER_ENTRIES: usize = 1 << 14;
 /// Entries among which a new one displaces the lightest.
@@ -34,8 +43,8 @@ pub const OFFENCES_REPORTED_MAX: usize = 1_024;
 pub const BAN_WEIGHT: u32 = 100_000;
 /// What a connection over its rate weighs.
 pub const OFFENCE_RATE: u32 = 1;
-/// What a token that is not good weighs, or bytes of no protocol, or a handshake that was not made in time: each costs
-/// a verification, or a place among the guests for as long as it lasts.
+/// What a token that is not good weighs, or bytes of no protocol, or a handshake of TLS that failed or was not made in
+/// time: each costs a verification or a signature, or a place among the guests for as long as it lasts.
 pub const OFFENCE_HANDSHAKE: u32 = 10;
 /// What a user's connection weighs that was closed because it published too much.
 pub const OFFENCE_PUBLISH: u32 = 1_000;

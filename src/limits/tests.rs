@@ -31,6 +31,8 @@ fn the_readme_says_the_limits_that_users_meet() {
         ("HISTORY_PAGE_MAX", HISTORY_PAGE_MAX.to_string()),
         ("HISTORY_PAGE_BYTES_MAX", HISTORY_PAGE_BYTES_MAX.to_string()),
         ("TOPIC_RULES_MAX", TOPIC_RULES_MAX.to_string()),
+        ("TOPIC_PUBLISHERS_MAX", TOPIC_PUBLISHERS_MAX.to_string()),
+        ("QUOTAS_MAX", QUOTAS_MAX.to_string()),
         ("PRESENCE_GRACE", format!("{}s", PRESENCE_GRACE.as_secs())),
         ("PRESENCE_ENTRIES_MAX", PRESENCE_ENTRIES_MAX.to_string()),
         ("PRESENCE_USERS_MAX", PRESENCE_USERS_MAX.to_string()),

@@ -96,6 +96,12 @@ pub(super) struct PushArguments {
     /// The API.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7700")]
     pub(super) api: String,
+    /// PEM file with the certificates that the API's leads to; without one, those that the system trusts.
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca: Option<PathBuf>,
+    /// Take any certificate for the API's: nobody knows then who reads the push and its key.
+    #[arg(long, conflicts_with = "ca")]
+    pub(super) insecure_tls: bool,
     /// Bearer key of the API.
     #[arg(long, value_name = "K")]
     pub(super) api_key: Option<String>,
@@ -125,6 +131,9 @@ pub(super) struct SubArguments {
     /// PEM file with the certificates that the server's leads to; without one, those that the system trusts.
     #[arg(long, value_name = "FILE")]
     pub(super) ca: Option<PathBuf>,
+    /// Take any certificate for the server's: nobody knows then who reads the token and who sends.
+    #[arg(long, conflicts_with = "ca")]
+    pub(super) insecure_tls: bool,
     /// QoS asked for: 0, 1 or 2.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=2))]
     pub(super) qos: u8,

@@ -64,7 +64,9 @@ pub(super) fn settings(
             retained_bytes: limits.retained_bytes,
             buffer_bytes: limits.buffer_bytes,
             defence: config.defence.clone(),
+            quotas: config.quotas.clone(),
             events_entries: limits.events_keep,
+            events_bytes: limits.events_keep_bytes,
             events_age: limits.events_keep_age,
         },
     })

@@ -1,9 +1,12 @@
 //! `kittiwake push`: a thin client of the API.
 
 use super::cli::{Failure, PushArguments};
+use super::sub_stream::Trusting;
 use crate::limits;
+use crate::wire::tls::provider;
 use serde_json::{Map, Value, json};
 use std::io::{Read, Write};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
 /// Pushes, prints the reply.
 pub(super) fn run(arguments: &PushArguments) -> Result<(), Failure> {
@@ -72,12 +75,17 @@ fn body(arguments: &PushArguments, payload: Vec<u8>) -> Result<String, Failure> 
 
 fn send(arguments: &PushArguments, body: &str) -> Result<String, Failure> {
     let url = format!("{}/v1/push", arguments.api.trim_end_matches('/'));
-    let agent: ureq::Agent = ureq::Agent::config_builder()
+    let mut config = ureq::Agent::config_builder()
         // A problem's body says more than its status.
         .http_status_as_error(false)
-        .timeout_global(Some(limits::PUSH_TIMEOUT_MAX))
-        .build()
-        .into();
+        .timeout_global(Some(limits::PUSH_TIMEOUT_MAX));
+    let is_secure = url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
+    let trusting = Trusting { ca: arguments.ca.as_deref(), anybody: arguments.insecure_tls };
+    trusting.check(is_secure, "https://HOST:PORT").map_err(Failure::Usage)?;
+    if is_secure {
+        config = config.tls_config(tls(trusting).map_err(Failure::Usage)?);
+    }
+    let agent: ureq::Agent = config.build().into();
     let mut request = agent.post(&url).header("Content-Type", "application/json");
     if let Some(key) = &arguments.api_key {
         request = request.header("Authorization", format!("Bearer {key}"));
@@ -89,6 +97,27 @@ fn send(arguments: &PushArguments, body: &str) -> Result<String, Failure> {
         return Ok(text);
     }
     Err(Failure::Runtime(explain(response.status().as_u16(), &text)))
+}
+
+/// How the API is spoken to within TLS. The error is one line.
+fn tls(trusting: Trusting<'_>) -> Result<TlsConfig, String> {
+    let config = TlsConfig::builder().unversioned_rustls_crypto_provider(provider());
+    if trusting.anybody {
+        return Ok(config.disable_verification(true).root_certs(RootCerts::new_with_certs(&[])).build());
+    }
+    let (path, pem) = trusting.roots()?;
+    let certificates: Result<Vec<Certificate<'static>>, _> = ureq::tls::parse_pem(&pem)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate)),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        })
+        .collect();
+    let certificates = certificates.map_err(|error| format!("--ca: {}: {error}", path.display()))?;
+    if certificates.is_empty() {
+        return Err(format!("--ca: {}: there is no PEM certificate in it", path.display()));
+    }
+    Ok(config.root_certs(RootCerts::new_with_certs(&certificates)).build())
 }
 
 /// A problem as one line.

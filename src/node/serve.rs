@@ -27,6 +27,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 use tracing::level_filters::LevelFilter;
 use tracing::{error, info, warn};
 
@@ -165,8 +166,7 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
     drop(stop_teller);
     // It does not panic, and a fault that it did not live to tell was told by the store's answers.
     let _ = teller.await;
-    drained?;
-    running.stop();
+    end(running, drained?).await?;
     // It ends with the shards' side of the channel, which is gone now.
     let others = [events_thread, notices_thread, stories_thread].into_iter().chain(auth_threads);
     if others.map(JoinHandle::join).filter(Result::is_err).count() > 0 {
@@ -188,7 +188,8 @@ fn api(config: &Config, address: SocketAddr, control: &Arc<Control>) -> io::Resu
     let sources = Sources { wall_ms, new_id };
     let is_loopback = address.ip().to_canonical().is_loopback();
     let keys = ApiKeys::new(config.api_keys.clone()).only_from(config.api_allow.clone());
-    Ok(Api::new(Arc::clone(control), rules, sources, keys, is_loopback).with_push_rate(config.push_rate))
+    let own_rates: Vec<Option<u32>> = config.quotas.iter().map(|quota| quota.push_rate).collect();
+    Ok(Api::new(Arc::clone(control), rules, sources, keys, is_loopback).with_push_rate(config.push_rate, &own_rates))
 }
 
 /// Whoever asks a backend who devices are.
@@ -294,14 +295,14 @@ async fn start(
     give_back: fn(),
 ) -> Result<shard::Running, Failure> {
     let data = config.data_dir.as_deref().map(|path| shard::Data { path, accept_loss: config.accept_loss });
-    let until = tokio::time::Instant::now() + config.drain_timeout;
+    let until = Instant::now() + config.drain_timeout;
     let mut is_told = false;
     loop {
         let error = match shard::start(settings.clone(), data, &sockets.edge, give_back) {
             Ok(running) => return Ok(running),
             Err(error) => error,
         };
-        let waits = error.is_in_use() && !sockets.is_empty() && tokio::time::Instant::now() < until;
+        let waits = error.is_in_use() && !sockets.is_empty() && Instant::now() < until;
         if !waits {
             return Err(start_failure(config, &error));
         }
@@ -316,14 +317,15 @@ async fn start(
     }
 }
 
-/// Waits for a signal, or somebody's wish, then for the shards to close what they hold. `Ok`: they did.
+/// Waits for a signal, or somebody's wish, then for the shards to close what they hold. `Ok`: they did, and the threads have
+/// to end by then.
 async fn until_drained(
     config: &Config,
     control: &Arc<Control>,
     supervisor: &Supervisor,
     signals: &mut Signals,
     mut progress: watch::Receiver<Progress>,
-) -> Result<(), Failure> {
+) -> Result<Instant, Failure> {
     let ended = async |progress: &mut watch::Receiver<Progress>, drained: usize| {
         // The sender tells `ended` before it goes, so an error adds nothing.
         let _ = progress.wait_for(|progress| progress.ended || progress.drained >= drained).await;
@@ -340,18 +342,61 @@ async fn until_drained(
     // Telling a shard may wait for room in its mailbox; a signal or the timeout must not wait with it.
     let draining = Arc::clone(control);
     let _told = tokio::task::spawn_blocking(move || draining.drain());
+    let until = Instant::now() + config.drain_timeout;
+    all_ended(ended(&mut progress, control.shards()), signals.next(), until).await?;
+    let cut = progress.borrow().cut;
+    if cut > 0 {
+        warn!("{cut} connections were cut off at the end of node.drain_timeout");
+    }
+    Ok(until)
+}
+
+/// Shards end by themselves before the time is over. One that does not is broken, and nobody waits for it any longer.
+async fn all_ended(
+    ended: impl Future<Output = ()>,
+    second: impl Future<Output = &'static str>,
+    until: Instant,
+) -> Result<(), Failure> {
     tokio::select! {
-        () = ended(&mut progress, control.shards()) => {
-            let cut = progress.borrow().cut;
-            if cut > 0 {
-                warn!("{cut} connections were cut off at the end of node.drain_timeout");
-            }
-            Ok(())
-        }
-        // The shards end by themselves before.
-        () = tokio::time::sleep(config.drain_timeout) => {
+        () = ended => Ok(()),
+        () = tokio::time::sleep_until(until) => {
             Err(Failure::Runtime("a shard did not end within node.drain_timeout".to_owned()))
         }
-        name = signals.next() => Err(Failure::Runtime(format!("a second signal, {name}, cut connections off"))),
+        name = second => Err(Failure::Runtime(format!("a second signal, {name}, cut connections off"))),
+    }
+}
+
+/// Ends the threads of shards and log. A commit that hangs in the disk would keep the process for ever, and its supervisor
+/// from starting the next one.
+async fn end(running: shard::Running, until: Instant) -> Result<(), Failure> {
+    let until = until.max(Instant::now() + limits::THREADS_END_MIN);
+    match tokio::time::timeout_at(until, tokio::task::spawn_blocking(move || running.stop())).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(Failure::Runtime("a thread of the data plane panicked".to_owned())),
+        Err(_) => Err(Failure::Runtime("the log or a shard did not end within node.drain_timeout".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::future::pending;
+    use core::time::Duration;
+
+    fn text(result: Result<(), Failure>) -> Option<String> {
+        match result {
+            Ok(()) => None,
+            Err(Failure::Runtime(text) | Failure::Usage(text)) => Some(text),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shard_that_never_ends_is_waited_for_until_the_drain_timeout_and_no_longer() {
+        let begun = Instant::now();
+        let until = begun + Duration::from_secs(30);
+        let failed = text(all_ended(pending(), pending(), until).await);
+        assert_eq!(failed.as_deref(), Some("a shard did not end within node.drain_timeout"));
+        assert!(begun.elapsed() >= Duration::from_secs(30) && begun.elapsed() < Duration::from_secs(31));
+        assert_eq!(text(all_ended(async {}, pending(), until + Duration::from_secs(1)).await), None);
     }
 }

@@ -1,7 +1,7 @@
 //! `kittiwake sub`: a blocking MQTT client that prints what arrives, one line a message: topic, payload.
 
 use super::cli::{Failure, SubArguments};
-use super::sub_stream::{self, Stream};
+use super::sub_stream::{self, Stream, Trusting};
 use super::sub_websocket::WebSocket;
 use super::subscriber::{End, Subscriber, Wish};
 use crate::base::ids::Qos;
@@ -14,12 +14,9 @@ use std::net::{TcpStream, ToSocketAddrs};
 pub(super) fn run(arguments: &SubArguments) -> Result<(), Failure> {
     let url = Url::parse(&arguments.url).map_err(Failure::Usage)?;
     let authority = &url.authority;
-    if arguments.ca.is_some() && !url.secure {
-        return Err(Failure::Usage(
-            "--ca: the URL is not of TLS; allowed: mqtts://HOST:PORT, wss://HOST:PORT/PATH".into(),
-        ));
-    }
-    let client = url.secure.then(|| sub_stream::client(arguments.ca.as_deref())).transpose();
+    let trusting = Trusting { ca: arguments.ca.as_deref(), anybody: arguments.insecure_tls };
+    trusting.check(url.secure, "mqtts://HOST:PORT, wss://HOST:PORT/PATH").map_err(Failure::Usage)?;
+    let client = url.secure.then(|| sub_stream::client(trusting)).transpose();
     let client = client.map_err(Failure::Usage)?;
     let mut subscriber = Subscriber::new(Wish {
         user: arguments.user.clone(),

@@ -1,4 +1,4 @@
-//! The socket of `sub`, plain or within TLS.
+//! The socket of `sub`, plain or within TLS, and whom the clients of the command line trust.
 
 use crate::config::token_keys::read_file;
 use crate::wire::tls::{Client, Trust};
@@ -6,7 +6,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Where distributions keep the certificates that everybody trusts.
@@ -17,13 +17,42 @@ const SYSTEM: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Whom `sub` trusts: the certificates of this file, else of `SSL_CERT_FILE`, else the system's. The error is one line.
-pub(super) fn client(ca: Option<&Path>) -> Result<Client, String> {
-    let named = ca.map(Path::to_owned).or_else(|| std::env::var_os("SSL_CERT_FILE").map(Into::into));
-    let path = named.or_else(|| SYSTEM.iter().map(Into::into).find(|path: &std::path::PathBuf| path.exists()));
-    let path = path.ok_or("--ca: this system has no file with certificates that it trusts; name one")?;
+/// Whom a client trusts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trusting<'a> {
+    /// The certificates of this file, else of `SSL_CERT_FILE`, else the system's.
+    pub(super) ca: Option<&'a Path>,
+    /// Whoever answers.
+    pub(super) anybody: bool,
+}
+
+impl Trusting<'_> {
+    /// Whom to trust is only asked where there is TLS: `urls` are those.
+    pub(super) fn check(self, is_secure: bool, urls: &str) -> Result<(), String> {
+        let flag = if self.ca.is_some() { "--ca" } else { "--insecure-tls" };
+        if is_secure || self.ca.is_none() && !self.anybody {
+            return Ok(());
+        }
+        Err(format!("{flag}: the URL is not of TLS; allowed: {urls}"))
+    }
+
+    /// The certificates, and the file that they are from. The error is one line.
+    pub(super) fn roots(self) -> Result<(PathBuf, Vec<u8>), String> {
+        let named = self.ca.map(Path::to_owned).or_else(|| std::env::var_os("SSL_CERT_FILE").map(Into::into));
+        let path = named.or_else(|| SYSTEM.iter().map(Into::into).find(|path: &PathBuf| path.exists()));
+        let path = path.ok_or("--ca: this system has no file with certificates that it trusts; name one")?;
+        let pem = read_file(&path).map_err(|error| format!("--ca: {}: {error}", path.display()))?;
+        Ok((path, pem))
+    }
+}
+
+/// How `sub` speaks TLS. The error is one line.
+pub(super) fn client(trusting: Trusting<'_>) -> Result<Client, String> {
+    if trusting.anybody {
+        return Client::new(&Trust::Anybody, true, None).map_err(|error| error.to_string());
+    }
+    let (path, pem) = trusting.roots()?;
     let wrong = |why: String| format!("--ca: {}: {why}", path.display());
-    let pem = read_file(&path).map_err(|error| wrong(error.to_string()))?;
     Client::new(&Trust::Roots(&pem), true, None).map_err(|error| wrong(error.to_string()))
 }
 

@@ -114,7 +114,7 @@ async fn a_key_stands_for_the_collapse_of_its_push_too() {
 
 #[tokio::test(start_paused = true)]
 async fn an_app_that_pushes_more_than_it_may_is_told_to_come_back() {
-    let bench = Bench::with_push_rate(10);
+    let bench = Bench::with_push_rate(10, &[]);
     let users: Vec<String> = (0..150).map(|number| number.to_string()).collect();
     let list = json!({ "to": { "users": users }, "payload": "x" });
     assert_eq!(bench.push(&list).await.0, 200, "a list is taken whole, though a hundred is the burst");
@@ -127,4 +127,18 @@ async fn an_app_that_pushes_more_than_it_may_is_told_to_come_back() {
     assert_eq!(bench.push(&to_alice(json!("x"))).await.0, 429);
     tokio::time::advance(core::time::Duration::from_millis(100)).await;
     assert_eq!(bench.push(&to_alice(json!("x"))).await.0, 200, "what was owed has flowed in");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_app_may_have_a_push_rate_of_its_own() {
+    let bench = Bench::with_push_rate(1_000, &[None, Some(1)]);
+    let mut of_shop = to_alice(json!("x"));
+    of_shop["app"] = json!("shop");
+    for _ in 0..11 {
+        assert_eq!(bench.push(&of_shop).await.0, 200);
+    }
+    assert_eq!(bench.push(&of_shop).await.0, 429, "ten are its burst, and one is owed");
+    assert_eq!(bench.push(&to_alice(json!("x"))).await.0, 200, "the others have the rate of all");
+    let refused = bench.control.own_stats().into_iter().find(|(name, _)| *name == "refused_push_rate");
+    assert_eq!(refused, Some(("refused_push_rate", 1)));
 }

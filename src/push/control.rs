@@ -225,6 +225,7 @@ pub struct Control {
 struct Counters {
     pushes: AtomicU64,
     push_refusals: AtomicU64,
+    refused_push_rate: AtomicU64,
     unawaited_push_failures: AtomicU64,
     late_answers: AtomicU64,
     notices: AtomicU64,
@@ -526,6 +527,7 @@ impl Control {
             ("commands_pending", self.pending.lock().len() as u64),
             ("pushes", load(&self.counters.pushes)),
             ("push_refusals", load(&self.counters.push_refusals)),
+            ("refused_push_rate", load(&self.counters.refused_push_rate)),
             ("unawaited_push_failures", load(&self.counters.unawaited_push_failures)),
             ("late_answers", load(&self.counters.late_answers)),
             ("notices", load(&self.counters.notices)),
@@ -583,6 +585,11 @@ impl Control {
     /// Counts a request that was not let in.
     pub(super) fn count_refused(&self, fault: Fault) {
         self.counters.refused[fault as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a push of an app that pushes more than it may.
+    pub(super) fn count_over_rate(&self) {
+        self.counters.refused_push_rate.fetch_add(1, Ordering::Relaxed);
     }
 
     fn count_late(&self) {

@@ -162,7 +162,7 @@ impl Hub {
         loop {
             let request = Request::ReadRecords { prefix: upstream::GROUPS.into(), after, limit: READ_RECORDS_MAX };
             let Answer::Records(page) = self.desk.answer(request).await? else { return Err(StoreError::Failed) };
-            for (key, value) in &page {
+            for (key, value) in page.iter() {
                 match upstream::parse_record(key, value) {
                     Some((app, name, group)) => groups.push((app, Box::from(name), group)),
                     None => tracing::warn!("the record of a consumer group cannot be read; the group begins anew"),

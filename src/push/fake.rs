@@ -155,6 +155,9 @@ impl Gateway for FakeGateway {
             protocol: "mqtt 5.0",
             behind: name.shard.0 == 1,
             outbox_bytes: 100,
+            window: 32,
+            stalled: false,
+            lag: 7,
             in_flight: 32,
             subscriptions: 2,
             durable: true,
@@ -315,14 +318,14 @@ impl Bench {
     }
 
     pub(super) fn with_keys(is_loopback: bool, pending_max: usize, keys: ApiKeys) -> Self {
-        Self::build(is_loopback, pending_max, keys, None)
+        Self::build(is_loopback, pending_max, keys, (None, &[]))
     }
 
-    pub(super) fn with_push_rate(per_second: u32) -> Self {
-        Self::build(true, limits::PENDING_COMMANDS_MAX, ApiKeys::default(), Some(per_second))
+    pub(super) fn with_push_rate(per_second: u32, own: &[Option<u32>]) -> Self {
+        Self::build(true, limits::PENDING_COMMANDS_MAX, ApiKeys::default(), (Some(per_second), own))
     }
 
-    fn build(is_loopback: bool, pending_max: usize, keys: ApiKeys, push_rate: Option<u32>) -> Self {
+    fn build(is_loopback: bool, pending_max: usize, keys: ApiKeys, rates: (Option<u32>, &[Option<u32>])) -> Self {
         let fake = Arc::new(Fake {
             behaviour: Mutex::new(Behaviour::Answer),
             healthy: Mutex::new(true),
@@ -341,7 +344,7 @@ impl Bench {
         let apps = vec!["default".to_owned(), "shop".to_owned()];
         let rules = Rules { apps: apps.clone(), packet_bytes: PACKET_BYTES };
         let sources = Sources { wall_ms: || NOW_MS, new_id: || ID };
-        let api = Api::new(Arc::clone(&control), rules, sources, keys, is_loopback).with_push_rate(push_rate);
+        let api = Api::new(Arc::clone(&control), rules, sources, keys, is_loopback).with_push_rate(rates.0, rates.1);
         let (notices, hub) = (Arc::new(api.notices()), Arc::clone(&api.events));
         *fake.notices.lock().expect("not poisoned") = Some(Arc::clone(&notices));
         let router = api.router(admin::router(Arc::clone(&control), apps, sources.wall_ms));

@@ -83,7 +83,7 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Busy => Self::busy(),
-            StoreError::Failed | StoreError::KeyConflict => {
+            StoreError::Failed | StoreError::KeyConflict | StoreError::OverQuota => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "the store does not answer as it should")
             }
         }

@@ -75,15 +75,15 @@ impl Api {
         let calls = grpc::Calls::new(&bodies);
         let events = Arc::new(events::Hub::new(LogDesk::new(Arc::clone(&control)), sources.wall_ms));
         let loopback_only = is_loopback && keys.is_empty();
-        let push_rates = quota::PushRates::new(None);
+        let push_rates = quota::PushRates::new(None, &[]);
         let replays = signature::Replays::default();
         Self { control, rules, sources, keys, push_rates, replays, loopback_only, bodies, calls, events }
     }
 
-    /// Lets each app push so many messages a second; none: any.
+    /// Lets each app push so many messages a second; none: any. Apps by their number may have a rate of their own.
     #[must_use]
-    pub fn with_push_rate(self, per_second: Option<u32>) -> Self {
-        Self { push_rates: quota::PushRates::new(per_second), ..self }
+    pub fn with_push_rate(self, per_second: Option<u32>, own: &[Option<u32>]) -> Self {
+        Self { push_rates: quota::PushRates::new(per_second, own), ..self }
     }
 
     /// Where what the log tells goes.

@@ -73,7 +73,7 @@ impl Api {
     pub(super) fn start_push(&self, draft: Draft<'_>, asking: &Asking<'_>) -> Result<Started, Problem> {
         let Accepted { mut push, wait, timeout } = request::check(draft, asking)?;
         let receivers = if let Target::Users(users) = &push.target { users.len() } else { 1 };
-        self.push_rates.take(push.app, receivers)?;
+        self.push_rates.take(push.app, receivers).inspect_err(|_| self.control.count_over_rate())?;
         let id = (self.sources.new_id)();
         push.id = id;
         let (reply, patience) = match wait {

@@ -61,7 +61,7 @@ impl Problem {
     /// 429: the app pushes more than it may.
     pub fn over_rate() -> Self {
         let status = StatusCode::TOO_MANY_REQUESTS;
-        Self::new(status, "the app pushes more than api.push_rate allows, try again later")
+        Self::new(status, "the app pushes more than api.push_rate or its quota allows, try again later")
     }
 }
 
@@ -73,6 +73,16 @@ impl From<Failure> for Problem {
                 let mut problem =
                     Self::new(StatusCode::TOO_MANY_REQUESTS, "there is no room for another retained message");
                 problem.field = Some("retain".to_owned());
+                problem
+            }
+            Failure::Refused(CommandError::OverQuota) => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "the app has stored as much as its quota of stored_bytes allows",
+            ),
+            Failure::Refused(CommandError::TopicRate) => {
+                let detail = "the topic takes no more messages a second, see topics.rate";
+                let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, detail);
+                problem.field = Some("to.topic".to_owned());
                 problem
             }
             Failure::Refused(CommandError::KeyConflict) => {

@@ -40,13 +40,13 @@ pub struct Directory {
 #[derive(Debug)]
 struct User {
     first: u32,
-    /// Index of its details; `NONE`: one session, and no read mark.
+    /// Index of its details; `NONE`: one session, and no read mark, or the one that the session says itself.
     details: u32,
 }
 
 const _: () = assert!(size_of::<User>() == 8);
 
-/// Of a user who has several sessions or a read mark.
+/// Of a user who has several sessions, or a read mark that its only one does not say itself.
 #[derive(Debug)]
 struct Details {
     sessions: u32,
@@ -366,6 +366,24 @@ impl Directory {
         session.record_lazy(shard_seq, now, records);
         if let Some(served) = session.served() {
             records.extend(self.read_mark_moved(id, served));
+            self.leave_mark_to_session(id, served);
+        }
+    }
+
+    /// The read mark of a user whose only session is away is where that stands, and on record: it needs no place of its own
+    /// for as long. Should the session write it once more, it writes the same.
+    fn leave_mark_to_session(&mut self, id: SessionId, served: (Epoch, Offset)) {
+        let Self { hash, sessions, users, details, .. } = self;
+        let session = &sessions[id.index as usize];
+        if session.connection().is_some() {
+            return;
+        }
+        let user_hash = hash.of(&(session.app(), session.user()));
+        let found = users.find_mut(user_hash, |user| user.is(sessions, session.app(), session.user()));
+        let user = found.expect("every session's user is in the table");
+        if user.sessions(details) == 1 && user.read_mark(details) == served {
+            details.try_remove(user.details as usize);
+            user.details = NONE;
         }
     }
 
@@ -391,9 +409,11 @@ impl Directory {
 
     /// Rebuilds sessions from records, which must come in key order, page after page, without the same record twice;
     /// an empty page ends it. Each one's filters are then to be registered again ([`Session::relocate_all`]).
-    pub fn thaw_records(&mut self, page: &[Record], now: Now) -> Thawed {
+    pub fn thaw_records<'r>(&mut self, page: impl IntoIterator<Item = &'r Record>, now: Now) -> Thawed {
         let mut thawed = Thawed::default();
+        let mut is_empty = true;
         for (key, value) in page {
+            is_empty = false;
             let whole = match self.rebuild.push(key, value, now) {
                 Some(Taken::Next { whole, is_readable }) => {
                     thawed.unreadable += u64::from(!is_readable);
@@ -411,8 +431,8 @@ impl Directory {
             };
             self.take_rebuilt(whole, &mut thawed);
         }
-        if page.is_empty() {
-            let whole = self.rebuild.finish();
+        if is_empty {
+            let whole = core::mem::take(&mut self.rebuild).finish();
             self.take_rebuilt(whole, &mut thawed);
         }
         thawed

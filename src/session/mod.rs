@@ -437,13 +437,15 @@ pub enum Counter {
     SubscriptionWithdrawn,
     /// A will was not published because it is not inside its client's rights any more.
     WillRefused,
+    /// A subscription that the app's quota has no room for.
+    SubscriptionOverQuota,
     /// A share group's message of QoS 2 was not completed when its session ended, and may be nobody else's.
     DroppedShareSessionEnded,
 }
 
 impl Counter {
     /// All, in order: the index of each is its number.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::DroppedExpired,
         Self::DroppedTooLarge,
         Self::DroppedWindowFull,
@@ -458,6 +460,7 @@ impl Counter {
         Self::RetainedUnnoted,
         Self::SubscriptionWithdrawn,
         Self::WillRefused,
+        Self::SubscriptionOverQuota,
         Self::DroppedShareSessionEnded,
     ];
 
@@ -478,6 +481,7 @@ impl Counter {
             Self::RetainedUnnoted => "retained_unnoted",
             Self::SubscriptionWithdrawn => "subscriptions_withdrawn",
             Self::WillRefused => "wills_refused",
+            Self::SubscriptionOverQuota => "refused_app_subscriptions",
             Self::DroppedShareSessionEnded => "dropped_share_session_ended",
         }
     }
@@ -530,6 +534,8 @@ pub struct Effects {
     pub list: Vec<Effect>,
     /// Somebody wants [`Effect::Received`] also of what was taken.
     pub tells_received: bool,
+    /// How many subscriptions more its app may have; none: any. For calls that may subscribe.
+    pub subscriptions_left: Option<u64>,
     /// Windows of sessions that have nothing in flight, for the next one that has.
     pub(in crate::session) spare: Spare,
     /// The operator's, at hand in every call.

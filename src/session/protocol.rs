@@ -110,6 +110,14 @@ impl Request {
         }
     }
 
+    /// Filters that it subscribes to as it comes.
+    pub fn subscriptions(&self) -> usize {
+        match self {
+            Self::Mqtt(_) => 0,
+            Self::Sse(request) => request.filters.len(),
+        }
+    }
+
     /// Whether it goes on with a session that is there.
     pub fn continues(&self) -> bool {
         match self {

@@ -47,7 +47,7 @@ impl Gateway {
                     self.unsubscribe(core, session, filter, position, &mut everyone_left);
                 }
                 (Effect::LeaveShare { share, member }, _) => {
-                    self.subscription_count -= 1;
+                    self.subscription_ends(share.0);
                     let member = member.or(session).expect("whose it was is known");
                     self.leave_share(core, &share, member);
                 }
@@ -84,7 +84,7 @@ impl Gateway {
             Effect::Publish { message, receipt, records } => {
                 let origin =
                     receipt.map_or(Origin::Nobody, |receipt| Origin::Client { shard: self.shard, session, receipt });
-                self.counters.published(message.qos);
+                self.counters.published(message.qos, message.topic.len() + message.payload.len());
                 if !self.paces(core, session, &message) {
                     return;
                 }
@@ -201,7 +201,8 @@ impl Gateway {
         let result = match outcome {
             PublishOutcome::Reached => Ok(true),
             PublishOutcome::NobodyListens => Ok(false),
-            PublishOutcome::Failed(CommandError::RetainedFull) => Err(StoreError::Busy),
+            PublishOutcome::Failed(CommandError::RetainedFull | CommandError::TopicRate) => Err(StoreError::Busy),
+            PublishOutcome::Failed(CommandError::OverQuota) => Err(StoreError::OverQuota),
             PublishOutcome::Failed(_) => Err(StoreError::Failed),
         };
         if self.directory.get(session).is_none() {

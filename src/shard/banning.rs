@@ -126,7 +126,7 @@ impl Gateway {
     ) {
         let result = result.map(|_| answer).map_err(|error| match error {
             StoreError::Busy => CommandError::Busy,
-            StoreError::Failed | StoreError::KeyConflict => CommandError::StoreFailed,
+            StoreError::Failed | StoreError::KeyConflict | StoreError::OverQuota => CommandError::StoreFailed,
         });
         self.tell(Event::Bans { token, result });
     }

@@ -1,7 +1,10 @@
 //! What the control plane asks of shards, and what they answer: plain values, no channel types.
 
+mod figures;
+
 pub use super::story::{Follow, Noted, Story, What};
 pub use super::upstream;
+pub use figures::ConnectionFigures;
 
 use super::launch::StartError;
 pub use crate::auth::{Author, Ban, Subject};
@@ -328,6 +331,10 @@ pub enum CommandError {
     StoreFailed,
     /// There is no room for another retained message: HTTP 429.
     RetainedFull,
+    /// The app has stored as much as its quota allows: HTTP 429.
+    OverQuota,
+    /// The topic takes no more messages at the moment: HTTP 429.
+    TopicRate,
     /// Shutting down: HTTP 503.
     Draining,
 }
@@ -389,41 +396,6 @@ impl FromStr for ConnectionName {
 /// The text names no connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAName;
-
-/// One connection at a moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConnectionFigures {
-    /// Its name.
-    pub name: ConnectionName,
-    /// Its session's tenant.
-    pub app: AppId,
-    /// Its session's user.
-    pub user: Box<str>,
-    /// Its session's device.
-    pub device: Box<str>,
-    /// The other end.
-    pub peer: SocketAddr,
-    /// What it speaks.
-    pub protocol: &'static str,
-    /// Messages wait in the log because its window is full.
-    pub behind: bool,
-    /// Bytes that its socket has not taken yet.
-    pub outbox_bytes: usize,
-    /// Messages sent and not acknowledged.
-    pub in_flight: usize,
-    /// Its session's subscriptions.
-    pub subscriptions: usize,
-    /// The session outlives the connection.
-    pub durable: bool,
-}
-
-impl ConnectionFigures {
-    /// The slowest has the greatest: what waits in the log weighs more than what waits in its outbox, and that more
-    /// than what it has yet to acknowledge.
-    pub fn slowness(&self) -> impl Ord + use<> {
-        (self.behind, self.outbox_bytes, self.in_flight)
-    }
-}
 
 /// What operators want of bans.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,13 +11,13 @@
 use super::command::What;
 use super::gateway::{Core, Gateway};
 use super::letter::{Arrival, Letter};
-use crate::base::ids::{AppId, ConnectionId};
+use crate::base::ids::{AppId, ConnectionId, SessionId};
 use crate::engine::{Close, CloseCause, Departure, Room};
 use crate::io::{Driver, ListenerId};
 use crate::limits::OFFENCE_HANDSHAKE;
 use crate::session::mqtt::{self, Greeting, OpenAt, Refusal};
 use crate::session::protocol::{self, Request};
-use crate::session::{CloseReason, Identity};
+use crate::session::{CloseReason, Counter, Identity, Session};
 use crate::wire::tls::Layers;
 use std::net::SocketAddr;
 
@@ -127,9 +127,12 @@ impl Gateway {
         if self.refuses_user_rate(&identity, core.now()) {
             return self.refuse_request(core, id, &request, Refusal::RateExceeded);
         }
+        let old = self.directory.find(identity.app, &identity.user, &identity.device);
+        if !self.has_room_in_app(id, &identity, &request, old) {
+            return self.refuse_request(core, id, &request, Refusal::AppFull);
+        }
         let keep_alive_ms = self.keep_alive_ms(&request);
         let (now, seq) = (core.now(), self.position());
-        let old = self.directory.find(identity.app, &identity.user, &identity.device);
         if let Some(old) = old {
             let mut effects = self.take_effects();
             let session = self.directory.get_mut(old).expect("it was just found");
@@ -171,6 +174,24 @@ impl Gateway {
         self.give_effects(effects);
         // The old one may be gone, or be this one, connected again.
         old.into_iter().chain(opened.filter(|_| opened != old)).for_each(|id| self.show(core, id));
+    }
+
+    /// Whether its app may have another connection, or this one in the place of its device's, and what it subscribes to at
+    /// once.
+    fn has_room_in_app(
+        &mut self,
+        id: ConnectionId,
+        identity: &Identity,
+        request: &Request,
+        old: Option<SessionId>,
+    ) -> bool {
+        let left = self.quotas.subscriptions_left(identity.app);
+        if left.is_some_and(|left| left < request.subscriptions() as u64) {
+            self.counters.session(Counter::SubscriptionOverQuota);
+            return false;
+        }
+        let replaced = old.and_then(|old| self.directory.get(old)).and_then(Session::connection);
+        self.quotas.connect(identity.app, id, replaced)
     }
 
     fn may_see_node(&self, identity: &Identity) -> bool {

@@ -108,6 +108,9 @@ impl Gateway {
             behind: session.is_behind(),
             outbox_bytes: core.outbox_bytes(connection),
             in_flight: session.in_flight_count(),
+            window: session.window(),
+            stalled: session.is_stalled(),
+            lag: session.inbox_lag(),
             subscriptions: session.subscriptions().len(),
             durable: session.is_durable(),
         })

@@ -13,6 +13,7 @@ use super::settings::{Door, OPEN_DOOR, TlsUse};
 use crate::base::ids::ConnectionId;
 use crate::engine::{Close, CloseCause, Room};
 use crate::io::{Driver, ListenerId};
+use crate::limits::OFFENCE_HANDSHAKE;
 use crate::wire::detect::{Detected, detect};
 use crate::wire::proxy;
 use crate::wire::tls::{self, Layers, Session};
@@ -214,11 +215,15 @@ impl Gateway {
         core.set_tag(id, Guest { stage: Stage::Known, ..guest }.tag());
     }
 
-    /// A guest's connection has ended.
-    pub(super) fn guest_left(&mut self, tag: u32) {
+    /// A guest's connection has ended. A handshake that came to nothing has cost a signature: it is its source's, unless it
+    /// was ended from here, which was judged where that was decided.
+    pub(super) fn guest_left(&mut self, id: ConnectionId, tag: u32, cause: CloseCause) {
         if Guest::of(tag).stage == Stage::Handshake {
             self.securing.handshakes -= 1;
             self.securing.failed += 1;
+            if cause != CloseCause::Local {
+                self.guest_offends(id, OFFENCE_HANDSHAKE);
+            }
         }
     }
 

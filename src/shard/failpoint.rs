@@ -1,6 +1,6 @@
-//! The process kills itself at a durable point, to show that nothing is lost there. In debug builds only: a release build
+//! The process kills itself at a durable point, to show that nothing is lost there, or hangs in it as in a dead disk. In debug builds only: a release build
 //! has no such code. `FAILPOINT=POINT:WHEN:COUNT` in the environment, where POINT is the word of a [`Point`], `pinned`
-//! or `any`, WHEN is `before` (the commit is not made) or `after` (it is made, nobody knows), and COUNT counts from 1.
+//! or `any`, WHEN is `before` (the commit is not made), `after` (it is made, nobody knows) or `hang` (it never ends), and COUNT counts from 1.
 
 use crate::base::clock::Now;
 use crate::base::ids::{AppId, Epoch, Offset, Seq};
@@ -25,6 +25,7 @@ enum Wanted {
 struct Armed {
     wanted: Wanted,
     is_after: bool,
+    hangs: bool,
     left: u32,
 }
 
@@ -35,12 +36,13 @@ fn parse(text: &str) -> Option<Armed> {
         "pinned" => Wanted::Pinned,
         word => Wanted::At(Point::ALL.into_iter().find(|point| point.word() == word)?),
     };
-    let is_after = match parts.next()? {
-        "before" => false,
-        "after" => true,
+    let (is_after, hangs) = match parts.next()? {
+        "before" => (false, false),
+        "after" => (true, false),
+        "hang" => (false, true),
         _ => return None,
     };
-    Some(Armed { wanted, is_after, left: parts.next()?.parse().ok().filter(|left| *left > 0)? })
+    Some(Armed { wanted, is_after, hangs, left: parts.next()?.parse().ok().filter(|left| *left > 0)? })
 }
 
 /// A store that is watched for the point.
@@ -66,8 +68,10 @@ impl<S: Store> Failpoint<S> {
         }
         armed.left -= 1;
         if armed.left == 0 {
-            // Nothing is flushed, dropped or told.
-            kill_process(getpid(), Signal::KILL).expect("a process may kill itself");
+            if !armed.hangs {
+                // Nothing is flushed, dropped or told.
+                kill_process(getpid(), Signal::KILL).expect("a process may kill itself");
+            }
             loop {
                 std::thread::park();
             }
@@ -131,6 +135,10 @@ impl<S: Store> Store for Failpoint<S> {
 
     fn read_records(&self, prefix: &[u8], after: &[u8], limit: usize) -> Result<Vec<Record>, StoreFault> {
         self.inner.read_records(prefix, after, limit)
+    }
+
+    fn room(&self, app: AppId) -> Option<u64> {
+        self.inner.room(app)
     }
 
     fn usage(&self) -> Usage {

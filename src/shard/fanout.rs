@@ -197,7 +197,7 @@ impl Gateway {
         let is_packed = self.pack_pass(core, connection, kind, visit.messages);
         let flavour = self.flavours.of(kind);
         if is_plain && flavour.frame_bytes <= frame_bytes_max && flavour.write_all(core, connection, is_packed) {
-            self.counters.sent_many(Qos::AtMostOnce, flavour.frames.len());
+            self.counters.sent_many(Qos::AtMostOnce, flavour.frames.len(), flavour.frame_bytes);
             return;
         }
         for (index, parcel) in visit.messages.iter().enumerate() {
@@ -213,7 +213,7 @@ impl Gateway {
                 Offer::AfterCommit | Offer::Behind | Offer::Passed | Offer::Full => continue,
             };
             let frame = &self.flavours.of(kind).frames[index];
-            let layout = frame.layout;
+            let (layout, bytes) = (frame.layout, frame.total_bytes);
             let why_not = if is_expired(&parcel.message, wall_ms) {
                 Some(Counter::DroppedExpired)
             } else if frame.total_bytes > frame_bytes_max {
@@ -232,7 +232,7 @@ impl Gateway {
                     }
                     let stamp = self.stamp(id, &layout, None);
                     if !waits && self.write_flavour(core, connection, kind, (index, is_packed), stamp) {
-                        self.counters.sent(Qos::AtMostOnce);
+                        self.counters.sent(Qos::AtMostOnce, bytes);
                     } else {
                         self.found_no_room(core, id, &parcel.message, parcel.place());
                     }
@@ -242,7 +242,7 @@ impl Gateway {
                     if !self.unsent.has(id.index)
                         && self.write_flavour(core, connection, kind, (index, is_packed), stamp)
                     {
-                        self.counters.sent(qos);
+                        self.counters.sent(qos, bytes);
                         self.handed_over(core, id, delivery);
                     } else {
                         self.unsent.push(id.index, delivery, dup);

@@ -2,6 +2,7 @@
 //! after the event.
 
 use super::authenticate::Asking;
+use super::census::Census;
 use super::command::{Event, Question, Story};
 use super::committing::Committing;
 use super::connect::Moving;
@@ -21,6 +22,7 @@ use super::limiting::Limiting;
 use super::log_port::LogPort;
 use super::presence::Showing;
 use super::push::ListPush;
+use super::quotas::{Apps, Quotas};
 use super::restore::Restoring;
 use super::retained::RetainedReads;
 use super::settings::Settings;
@@ -67,6 +69,7 @@ pub(crate) struct GatewaySettings {
     pub(crate) events: Sender<Event>,
     pub(crate) stories: Sender<Story>,
     pub(crate) questions: Sender<Question>,
+    pub(crate) apps: Apps,
 }
 
 /// One shard's state: sessions, topics, and what is under way.
@@ -87,6 +90,7 @@ pub(crate) struct Gateway {
     pub(super) offline: Wheel,
     pub(super) asking: Asking,
     pub(super) limiting: Limiting,
+    pub(super) quotas: Quotas,
     /// All bans, at the one shard that keeps them.
     pub(super) bans: Bans,
     /// CONNECTs whose connection is about to move, by the tag of the connection.
@@ -155,6 +159,7 @@ pub(crate) struct Gateway {
     pub(super) dirty_since_ms: u64,
     /// Questions for the slowest connections, each some way through the sessions.
     pub(super) surveys: Vec<Survey>,
+    pub(super) census: Census,
     /// Connections not read because the log or another shard is congested.
     pub(super) throttled: Vec<ConnectionId>,
 
@@ -188,7 +193,7 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn new(start: GatewaySettings) -> Self {
-        let GatewaySettings { shard, homes, hash, settings, store, events, stories, questions } = start;
+        let GatewaySettings { shard, homes, hash, settings, store, events, stories, questions, apps } = start;
         let sessions_max = settings.sessions_per_shard();
         Self {
             shard,
@@ -200,6 +205,7 @@ impl Gateway {
             offline: Wheel::new(u32::try_from(sessions_max).expect("sessions are numbered with 32 bits"), 0),
             asking: Asking::new(questions),
             limiting: Limiting::new(&settings, hash.clone()),
+            quotas: Quotas::new(apps, settings.connections_per_shard()),
             bans: Bans::new(settings.limits.defence.bans, hash.clone()),
             moving: Slab::new(),
             assigned: 0,
@@ -243,6 +249,7 @@ impl Gateway {
             dirty_due: 0,
             dirty_since_ms: 0,
             surveys: Vec::new(),
+            census: Census::default(),
             throttled: Vec::new(),
             refused: Vec::new(),
             draining: false,
@@ -286,6 +293,7 @@ impl Gateway {
     pub(super) fn take_effects(&mut self) -> Box<Effects> {
         let mut effects = self.spare_effects.pop().unwrap_or_else(|| Box::new(Effects::new(self.settings.sessions())));
         effects.tells_received = self.watching.any() || !self.waits.is_empty();
+        effects.subscriptions_left = None;
         effects
     }
 
@@ -340,8 +348,9 @@ impl<D: Driver> Handler<D> for Gateway {
 
     fn on_closed(&mut self, core: &mut Core<D>, id: ConnectionId, cause: CloseCause) {
         let tag = core.tag(id).expect("the id is valid in this call");
-        self.uncount_guest(id);
+        self.quotas.disconnect(id);
         self.closed(core, id, tag, cause);
+        self.uncount_guest(id);
     }
 
     fn takes_letters(&self) -> bool {

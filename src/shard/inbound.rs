@@ -9,7 +9,7 @@ use crate::engine::{Close as CloseHow, CloseCause};
 use crate::io::Driver;
 use crate::limits::OFFENCE_HANDSHAKE;
 use crate::session::{Close, CloseReason, mqtt, protocol};
-use crate::wire::mqtt::{FrameLen, frame_len};
+use crate::wire::mqtt::{FrameLen, frame_len, is_subscribe};
 
 impl Gateway {
     /// Handles the whole frames at the start of `bytes`; returns how many bytes they were.
@@ -43,6 +43,9 @@ impl Gateway {
             consumed += frame.map_or(rest.len(), <[u8]>::len);
             self.counters.frames_in += 1;
             let Some(state) = self.directory.get_mut(session) else { break };
+            if frame.as_ref().is_ok_and(|frame| is_subscribe(frame)) {
+                effects.subscriptions_left = self.quotas.subscriptions_left(state.app());
+            }
             match frame {
                 Ok(frame) => mqtt::handle(state, frame, core.now(), &mut effects),
                 Err(error) => mqtt::reject(state, error, &mut effects),
@@ -126,7 +129,7 @@ impl Gateway {
         self.counters.ended(cause);
         self.note_ended(core, id, cause);
         if is_guest(tag) {
-            self.guest_left(tag);
+            self.guest_left(id, tag, cause);
             self.asking.forget_guest(id);
             return;
         }

@@ -38,7 +38,7 @@ impl Gateway {
         let more_drain = self.drain_some(core);
         self.go_on_limiting(core);
         let more_bans = self.sweep_banned(core);
-        let more_surveys = self.go_on_surveying(core);
+        let more_surveys = self.go_on_surveying(core) | self.go_on_counting();
         let more_held = self.end_rounds(core);
         let log_waits = !self.log.flush() || self.turning.is_full();
         self.release_throttled(core, log_waits);

@@ -122,6 +122,11 @@ impl Lagging {
         self.sessions.len()
     }
 
+    /// Bytes of the payloads that are kept.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn oldest(&self) -> u64 {
         self.newest + 1 - self.ring.len() as u64
     }

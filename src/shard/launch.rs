@@ -5,6 +5,7 @@ use super::gateway::{Gateway, GatewaySettings};
 use super::handle::Handle;
 use super::home::Homes;
 use super::letter::Letter;
+use super::quotas::Apps;
 use super::settings::Settings;
 use crate::base::hash::KeyedHash;
 use crate::base::ids::ShardId;
@@ -130,6 +131,7 @@ impl Assembly {
         let (notices_in, notices) = bounded(NOTICES_MAX + UPSTREAM_REQUESTS_MAX);
         let (stories_in, stories) = bounded(STORIES_MAX);
         let (questions_in, questions) = bounded(AUTH_QUESTIONS_MAX);
+        let apps = Apps::new(&settings.limits.quotas);
         let seat = |mailbox: Mailbox<Letter>| Seat {
             gateway: GatewaySettings {
                 shard: mailbox.shard(),
@@ -140,6 +142,7 @@ impl Assembly {
                 events: events_in.clone(),
                 stories: stories_in.clone(),
                 questions: questions_in.clone(),
+                apps: apps.clone(),
             },
             mailbox,
             posts: posts.clone(),

@@ -11,8 +11,9 @@
 //! A shard judges rates by what it sees itself: the kernel spreads a source's connections over all shards, so each has
 //! its part of the rate. Offences are reported once a second to the one shard that keeps the bans ([`super::banning`]).
 
+use super::command::CommandError;
 use super::gateway::{Core, Gateway};
-use super::letter::Letter;
+use super::letter::{Letter, Publish};
 use super::settings::{Defence, Enforce, OverPublish, Settings};
 use crate::auth::{BanSet, By, Subject, Table};
 use crate::base::bucket::{Bucket, Rate};
@@ -23,7 +24,8 @@ use crate::base::message::Message;
 use crate::base::prefix::Prefix;
 use crate::io::Driver;
 use crate::limits::{
-    OFFENCE_PUBLISH, OFFENCE_RATE, OFFENCES_INTERVAL, OFFENCES_REPORTED_MAX, SOURCE_ENTRIES, USER_ENTRIES,
+    OFFENCE_PUBLISH, OFFENCE_RATE, OFFENCES_INTERVAL, OFFENCES_REPORTED_MAX, SOURCE_ENTRIES, TOPIC_RATE_ENTRIES,
+    USER_ENTRIES,
 };
 use crate::session::{CloseReason, Identity, Session};
 use std::cmp::Reverse;
@@ -68,6 +70,9 @@ pub(crate) struct Limiting {
     connects: Option<Rate>,
     sources: Table,
     users: Table,
+    /// Of the topics whose home this is and whose messages are counted; none: no rule counts any.
+    topics: Option<Table>,
+    refused_topic_rate: u64,
     /// Sources of guests that count, by the index of their connection.
     guests: HashMap<u32, (u64, Prefix)>,
     /// Guests of each source.
@@ -100,6 +105,8 @@ impl Limiting {
             connects: defence.connects.map(part),
             sources: Table::new(SOURCE_ENTRIES),
             users: Table::new(USER_ENTRIES),
+            topics: (!settings.topics.rate.is_empty()).then(|| Table::new(TOPIC_RATE_ENTRIES)),
+            refused_topic_rate: 0,
             guests: HashMap::new(),
             guests_of: HashMap::new(),
             publishes: if watches { vec![[0; 2]; settings.sessions_per_shard()] } else { Vec::new() },
@@ -163,6 +170,10 @@ impl Limiting {
         self.paced.len()
     }
 
+    fn displaced(&self) -> u64 {
+        self.sources.displaced() + self.users.displaced() + self.topics.as_ref().map_or(0, Table::displaced)
+    }
+
     pub(super) fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let by_reason = Why::ALL.into_iter().flat_map(|why| {
             let (refused, alerts) = why.names();
@@ -172,7 +183,8 @@ impl Limiting {
             ("refused_handshakes", self.refused_handshakes),
             ("refused_memory", self.refused_memory),
             ("offences_unreported", self.offences_unreported),
-            ("rates_displaced", self.sources.displaced() + self.users.displaced()),
+            ("refused_topic_rate", self.refused_topic_rate),
+            ("rates_displaced", self.displaced()),
         ])
     }
 }
@@ -308,6 +320,21 @@ impl Gateway {
                 false
             }
         }
+    }
+
+    /// At a topic's home: whether it takes a message more. Who is refused is told, and it is counted.
+    pub(super) fn topic_takes<D: Driver>(&mut self, core: &mut Core<D>, publish: &Publish) -> bool {
+        let Some(topics) = &mut self.limiting.topics else { return true };
+        let message = &publish.message;
+        let Some(rate) = self.settings.topics.rate(&message.topic) else { return true };
+        let entry = topics.entry(self.hash.of(&(message.app, &*message.topic)), core.now());
+        entry.weight.add(1.0, core.now());
+        if entry.bucket.take(rate, 1, core.now()).is_ok() {
+            return true;
+        }
+        self.limiting.refused_topic_rate += 1;
+        self.answer(core, publish.origin, Err(CommandError::TopicRate), None);
+        false
     }
 
     /// Reads those on whose time has come, and reports offences.

@@ -8,14 +8,14 @@
 //! # Files, in the order in which a message passes them
 //! `launch` threads and mailboxes · `gateway` the engine's calls and letters, dispatched · `http` a guest's first bytes
 //! and requests · `doors` what its listener asks of it first, TLS and the PROXY protocol · `limiting`, `banning` who
-//! may come in and how much it may say · `websocket` its beginning and end · `authenticate` tokens · `connect` from
+//! may come in and how much it may say · `quotas` what apps may have · `websocket` its beginning and end · `authenticate` tokens · `connect` from
 //! accept to an open session · `inbound` bytes to frames to sessions · `apply` what sessions ask for · `publish` a
 //! topic's home · `turning` its order · `push` the control plane's messages · `log_port`, `done` requests to the log
 //! and their answers · `incoming` what came for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound`
 //! frames into outboxes · `deflating` packed ones · `gaps` what retention took · `lagging`, `unsent`, `slow` what waits for a window or an outbox
 //! · `waits` pushes that wait for devices · `subscribe` interest · `retained` what is kept for who subscribes ·
 //! `share`, `share_member`, `share_record` share groups · `jobs` the rest of the turn · `restore` at start ·
-//! `event_stream`, `poll` what only they need · `admin`, `connections`, `stats`, `draining`, `diary`, `story` the operator ·
+//! `event_stream`, `poll` what only they need · `admin`, `connections`, `census`, `stats`, `draining`, `diary`, `story` the operator ·
 //! `watching`, `upstream` what backends are told of devices · `history`, `unread` what streams hold for who asks ·
 //! `presence` who subscribes to a topic · `questions` the same for devices · `failpoint` the end of a debug build at a
 //! durable point.
@@ -24,6 +24,7 @@ mod admin;
 mod apply;
 mod authenticate;
 mod banning;
+mod census;
 pub mod command;
 mod committing;
 mod connect;
@@ -59,6 +60,7 @@ mod presence;
 mod publish;
 mod push;
 mod questions;
+mod quotas;
 mod restore;
 mod retained;
 pub mod settings;
@@ -79,7 +81,8 @@ mod websocket;
 
 pub use handle::Handle;
 pub use launch::{Data, Running, StartError, start};
+pub use quotas::Quota;
 pub use settings::{
-    Defence, Door, Enforce, HistoryRule, Limits, OverPublish, Protocols, Settings, SlowPolicy, SlowRule, TlsUse,
-    TopicRules,
+    Defence, Door, Enforce, HistoryRule, Limits, OverPublish, Protocols, RateRule, Settings, SlowPolicy, SlowRule,
+    TlsUse, TopicRules,
 };

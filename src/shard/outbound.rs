@@ -173,7 +173,7 @@ impl Gateway {
                 let encoded = (&*bytes, &frame, &message.payload);
                 let written = self.write_encoded(core, connection, encoded, stamp).is_ok();
                 if written {
-                    self.counters.sent(qos);
+                    self.counters.sent(qos, frame.total_bytes);
                     self.named(id, &message, naming);
                     self.gaps_told(id, names_gaps);
                     self.handed_over(core, id, delivery);
@@ -319,8 +319,8 @@ impl Gateway {
                 self.counters.session(Counter::DroppedTooLarge);
                 Sent::Dropped
             }
-            Some((_, naming, names_gaps)) if is_written => {
-                self.counters.sent(Qos::AtMostOnce);
+            Some((frame, naming, names_gaps)) if is_written => {
+                self.counters.sent(Qos::AtMostOnce, frame.total_bytes);
                 self.named(id, message, naming);
                 self.gaps_told(id, names_gaps);
                 Sent::Yes

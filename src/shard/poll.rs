@@ -39,7 +39,7 @@ impl Gateway {
     ) {
         match self.gather(core, id, message, place) {
             Gathered::Taken => {
-                self.counters.sent(message.qos.min(Qos::AtLeastOnce));
+                self.counters.sent(message.qos.min(Qos::AtLeastOnce), message.payload.len());
                 self.handed_over(core, id, delivery);
             }
             // It stays in the window, and so in front of the position that the answer tells.
@@ -59,7 +59,7 @@ impl Gateway {
     ) -> bool {
         let gathered = self.gather(core, id, message, place);
         match gathered {
-            Gathered::Taken => self.counters.sent(Qos::AtMostOnce),
+            Gathered::Taken => self.counters.sent(Qos::AtMostOnce, message.payload.len()),
             Gathered::Full => self.counters.dropped_outbox_full += 1,
             Gathered::TooLarge => self.counters.session(Counter::DroppedTooLarge),
         }

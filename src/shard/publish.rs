@@ -32,6 +32,9 @@ impl Gateway {
 
     /// This shard is the topic's home: log it or hand it over.
     pub(super) fn on_publish_at_home<D: Driver>(&mut self, core: &mut Core<D>, mut publish: Publish) {
+        if !self.topic_takes(core, &publish) {
+            return;
+        }
         if publish.message.retain && !self.retain(core, &mut publish) {
             return;
         }
@@ -104,7 +107,10 @@ impl Gateway {
                 self.answer(core, publish.origin, Ok((positions.first().copied(), true)), duplicate);
             }
             Ok(_) => self.hand_over(core, publish),
-            Err(error) => self.answer(core, publish.origin, Err(command_error(error)), None),
+            Err(error) => {
+                let error = self.refused_by_log(error);
+                self.answer(core, publish.origin, Err(error), None);
+            }
         }
     }
 
@@ -166,6 +172,12 @@ impl Gateway {
     pub(super) fn is_log_congested(&self) -> bool {
         self.log.congested() || self.turning.is_full()
     }
+
+    /// A message was not written; what its sender is told.
+    pub(super) fn refused_by_log(&mut self, error: StoreError) -> CommandError {
+        self.counters.refused_stored += u64::from(error == StoreError::OverQuota);
+        command_error(error)
+    }
 }
 
 /// What a store's refusal means to who gave the command.
@@ -173,6 +185,7 @@ pub(super) fn command_error(error: StoreError) -> CommandError {
     match error {
         StoreError::KeyConflict => CommandError::KeyConflict,
         StoreError::Busy => CommandError::Busy,
+        StoreError::OverQuota => CommandError::OverQuota,
         StoreError::Failed => CommandError::StoreFailed,
     }
 }

@@ -7,7 +7,6 @@ use super::command::{CommandError, CommandToken, Event, Push, PushResult, Pushed
 use super::gateway::{Core, Gateway};
 use super::letter::{Awaited, Counted, Letter, Origin, Publish, UsersPart};
 use super::log_port::Waiting;
-use super::publish::command_error;
 use super::waits::Held;
 use crate::base::ids::{PushId, Qos};
 use crate::base::message::{Message, StreamKey};
@@ -83,7 +82,8 @@ impl Gateway {
             }
             Ok(other) => unreachable!("an append was answered with {other:?}"),
             Err(error) => {
-                self.tell(Event::Pushed { token: answering.token, result: Err(command_error(error)) });
+                let error = self.refused_by_log(error);
+                self.tell(Event::Pushed { token: answering.token, result: Err(error) });
             }
         }
     }

@@ -136,7 +136,7 @@ impl Gateway {
             Next::Groups(_) => self.on_group_records(&page),
             Next::Retained(_) => self.on_retained_records(core, &page),
             Next::Bans(_) => self.on_ban_records(core, &page),
-            _ => self.on_session_records(core, page),
+            _ => self.on_session_records(core, &page),
         }
     }
 
@@ -166,18 +166,18 @@ impl Gateway {
         }
     }
 
-    fn on_session_records<D: Driver>(&mut self, core: &mut Core<D>, page: Vec<Record>) {
+    fn on_session_records<D: Driver>(&mut self, core: &mut Core<D>, page: &[Record]) {
         let now = core.now();
         let last = page.last().filter(|_| page.len() == READ_RECORDS_MAX).map(|(key, _)| key.clone());
-        let ours: Vec<Record> = page.into_iter().filter(|(key, _)| self.is_ours(key)).collect();
+        let ours: Vec<&Record> = page.iter().filter(|(key, _)| self.is_ours(key)).collect();
         // An empty page would end the rebuilding.
         if !ours.is_empty() {
-            self.thaw(&ours, now);
+            self.thaw(ours, now);
         }
         match last {
             Some(last) => self.read_next(Next::Sessions(last)),
             None => {
-                self.thaw(&[], now);
+                self.thaw(Vec::new(), now);
                 let ids: Vec<SessionId> = self.directory.iter().map(|(id, _)| id).collect();
                 ids.into_iter().for_each(|id| self.take_up(core, id));
                 self.read_next(Next::Retained(Box::default()));
@@ -185,7 +185,7 @@ impl Gateway {
         }
     }
 
-    fn thaw(&mut self, page: &[Record], now: Now) {
+    fn thaw(&mut self, page: Vec<&Record>, now: Now) {
         let Thawed { unreadable, without_room, orphans } = self.directory.thaw_records(page, now);
         self.counters.unreadable_records += unreadable;
         self.counters.sessions_without_room += without_room;

@@ -1,5 +1,6 @@
 //! What the data plane is told at start: validated plain data.
 
+use super::quotas::Quota;
 use crate::auth::{BanRule, Rights, UserTemplate};
 use crate::base::bucket::Rate;
 use crate::base::filter;
@@ -112,6 +113,17 @@ pub struct TopicRules {
     pub presence: Vec<Box<str>>,
     /// What becomes of messages for a client that reads slowly. The first rule that matches decides.
     pub slow: Vec<SlowRule>,
+    /// How many messages a topic takes. The first rule that matches decides.
+    pub rate: Vec<RateRule>,
+}
+
+/// How many messages each of these topics takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateRule {
+    /// Which topics.
+    pub filter: Box<str>,
+    /// How many.
+    pub rate: Rate,
 }
 
 /// What becomes of messages of these topics for a client that reads slowly.
@@ -159,6 +171,11 @@ impl TopicRules {
     pub(super) fn slow(&self, topic: &str) -> SlowPolicy {
         let rule = self.slow.iter().find(|rule| filter::matches(&rule.filter, topic));
         rule.map_or(SlowPolicy::DropNewest, |rule| rule.policy)
+    }
+
+    /// How many messages a topic takes; none: any.
+    pub(super) fn rate(&self, topic: &str) -> Option<Rate> {
+        self.rate.iter().find(|rule| filter::matches(&rule.filter, topic)).map(|rule| rule.rate)
     }
 
     /// Whether it is shown who subscribes to a topic.
@@ -210,12 +227,16 @@ pub struct Limits {
     pub retained_bytes: usize,
     /// Events that an app's backends may still read.
     pub events_entries: usize,
+    /// Bytes of what they hold.
+    pub events_bytes: u64,
     /// How long they may.
     pub events_age: Duration,
     /// Bytes of blocks and payloads that are on their way in or out, of the whole process; none: `POOL_BYTES_MAX` a shard.
     pub buffer_bytes: Option<usize>,
     /// Rates and bans.
     pub defence: Defence,
+    /// What each app may have, by its number; those beyond the list any.
+    pub quotas: Vec<Quota>,
 }
 
 /// Rates and bans. A rate that is none is not watched.
@@ -279,7 +300,7 @@ impl Default for Defence {
 
 impl Settings {
     /// Connections one shard has room for: users do not spread quite evenly.
-    fn connections_per_shard(&self) -> usize {
+    pub(super) fn connections_per_shard(&self) -> usize {
         let even = self.limits.connections / usize::from(self.shards);
         if self.shards == 1 { even } else { even + even / 8 + 64 }
     }
@@ -336,7 +357,9 @@ impl Settings {
         retentions.inbox.entries = self.limits.inbox_entries;
         retentions.inbox.age = self.limits.inbox_age;
         retentions.upstream.entries = self.limits.events_entries;
+        retentions.upstream.bytes = self.limits.events_bytes;
         retentions.upstream.age = self.limits.events_age;
+        retentions.quotas = self.limits.quotas.iter().map(|quota| quota.stored_bytes).collect();
         let away = self.limits.session_expiry;
         retentions.inbox.forget_after = retentions.inbox.forget_after.max(self.limits.inbox_age).max(away);
         for topics in [&mut retentions.topic, &mut retentions.everyone] {
@@ -345,8 +368,8 @@ impl Settings {
         }
         let forget_after = retentions.topic.forget_after;
         let rule = |rule: &HistoryRule| {
-            let (entries, age) = (rule.entries, rule.age);
-            (rule.filter.clone(), Retention { entries, age, forget_after: forget_after.max(age) })
+            let kept = Retention::new(rule.entries, rule.age);
+            (rule.filter.clone(), Retention { forget_after: forget_after.max(rule.age), ..kept })
         };
         retentions.history = self.topics.history.iter().map(rule).collect();
         retentions
@@ -377,7 +400,9 @@ impl Default for Limits {
             retained_bytes: limits::RETAINED_BYTES_MAX,
             buffer_bytes: None,
             defence: Defence::default(),
+            quotas: Vec::new(),
             events_entries: limits::UPSTREAM_ENTRIES_MAX,
+            events_bytes: limits::UPSTREAM_BYTES_MAX,
             events_age: limits::UPSTREAM_AGE_MAX,
         }
     }

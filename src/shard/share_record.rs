@@ -71,7 +71,7 @@ impl Gateway {
                 let key = record::share_key(home.group.app, share);
                 let last = page.last().filter(|_| page.len() == READ_RECORDS_MAX).map(|(last, _)| last.clone());
                 if home.is_fresh {
-                    self.remove_orphans(page);
+                    self.remove_orphans(&page);
                 } else {
                     restore(home, &key, &page, told);
                 }
@@ -92,12 +92,12 @@ impl Gateway {
     }
 
     /// A group whose sessions have all gone left these.
-    fn remove_orphans(&mut self, page: Vec<Record>) {
+    fn remove_orphans(&mut self, page: &[Record]) {
         if page.is_empty() {
             return;
         }
         self.counters.orphan_records += page.len() as u64;
-        let records = page.into_iter().map(|(key, _)| RecordChange { key, value: None }).collect();
+        let records = page.iter().map(|(key, _)| RecordChange { key: key.clone(), value: None }).collect();
         self.log.submit(Request::Append { key: None, entries: Vec::new(), records }, Waiting::Nobody);
     }
 

@@ -8,7 +8,7 @@ use crate::auth::Fault;
 use crate::base::ids::Qos;
 use crate::engine::{CloseCause, Counts, Totals};
 use crate::io::Driver;
-use crate::session::{CloseReason, Counter};
+use crate::session::{CloseReason, Counter, Session};
 
 /// What a shard counts itself; the engine has its own.
 #[derive(Debug, Default)]
@@ -36,8 +36,11 @@ pub(crate) struct Counters {
     pub(crate) sessions_without_room: u64,
     pub(crate) dropped_presence: u64,
     pub(crate) drain_cut: u64,
+    pub(crate) refused_stored: u64,
     published: [u64; 3],
+    published_bytes: [u64; 3],
     sent: [u64; 3],
+    sent_bytes: [u64; 3],
     closed: [u64; CloseReason::ALL.len()],
     session: [u64; Counter::ALL.len()],
     peer_closed: u64,
@@ -46,18 +49,22 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn published(&mut self, qos: Qos) {
+    /// A client's, with the bytes of its topic and payload.
+    pub(crate) fn published(&mut self, qos: Qos, bytes: usize) {
         self.published[qos as usize] += 1;
+        self.published_bytes[qos as usize] += bytes as u64;
+    }
+
+    /// One message for one client, with the bytes as which it was encoded.
+    #[inline]
+    pub(crate) fn sent(&mut self, qos: Qos, bytes: usize) {
+        self.sent_many(qos, 1, bytes);
     }
 
     #[inline]
-    pub(crate) fn sent(&mut self, qos: Qos) {
-        self.sent[qos as usize] += 1;
-    }
-
-    #[inline]
-    pub(crate) fn sent_many(&mut self, qos: Qos, count: usize) {
+    pub(crate) fn sent_many(&mut self, qos: Qos, count: usize, bytes: usize) {
         self.sent[qos as usize] += count as u64;
+        self.sent_bytes[qos as usize] += bytes as u64;
     }
 
     pub(crate) fn closed(&mut self, reason: CloseReason) {
@@ -80,9 +87,15 @@ impl Counters {
             ("published_qos0", self.published[0]),
             ("published_qos1", self.published[1]),
             ("published_qos2", self.published[2]),
+            ("published_bytes_qos0", self.published_bytes[0]),
+            ("published_bytes_qos1", self.published_bytes[1]),
+            ("published_bytes_qos2", self.published_bytes[2]),
             ("sent_qos0", self.sent[0]),
             ("sent_qos1", self.sent[1]),
             ("sent_qos2", self.sent[2]),
+            ("sent_bytes_qos0", self.sent_bytes[0]),
+            ("sent_bytes_qos1", self.sent_bytes[1]),
+            ("sent_bytes_qos2", self.sent_bytes[2]),
             ("dropped_outbox_full", self.dropped_outbox_full),
             ("dropped_oldest", self.dropped_oldest),
             ("dropped_conflated", self.dropped_conflated),
@@ -105,6 +118,7 @@ impl Counters {
             ("sessions_without_room", self.sessions_without_room),
             ("dropped_presence_full", self.dropped_presence),
             ("drain_cut", self.drain_cut),
+            ("refused_app_stored_bytes", self.refused_stored),
             ("closed_by_peer", self.peer_closed),
             ("closed_websocket_violation", self.misframed),
             ("closed_tls_violation", self.bad_records),
@@ -118,6 +132,7 @@ impl Counters {
 impl Gateway {
     /// Copies the figures out.
     pub(super) fn on_stats<D: Driver>(&mut self, core: &mut Core<D>, token: CommandToken) {
+        self.census.begin(core.now());
         let counts = core.counts();
         let mut gauges = engine_gauges(&counts);
         gauges.extend([
@@ -158,7 +173,13 @@ impl Gateway {
             ("dirty_records", self.dirty.len() as u64),
             ("orphan_records", self.orphans.len() as u64),
             ("throttled_connections", self.throttled.len() as u64),
+            ("memory_buffers", counts.memory as u64),
+            ("memory_sessions", u64::from(self.directory.end()) * size_of::<Session>() as u64),
+            ("memory_retained", self.retained.bytes() as u64),
+            ("memory_waiting", self.slow.bytes() as u64),
+            ("memory_lagging", self.lagging.bytes() as u64),
         ]);
+        gauges.extend(self.census.gauges());
         let mut counters = engine_counters(core.totals());
         counters.extend(self.counters.list());
         counters.extend(Fault::ALL.iter().map(|&fault| (fault.name(), self.asking.faults[fault as usize])));
@@ -168,6 +189,7 @@ impl Gateway {
             ("token_checked_late", self.asking.late),
             ("token_checked_in_vain", self.asking.stale),
             ("refused_rights", self.asking.refused_rights),
+            ("refused_app_connections", self.quotas.refused_connections),
         ]);
         counters.extend(self.limiting.counters());
         counters.extend([

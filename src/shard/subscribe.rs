@@ -58,7 +58,9 @@ impl Gateway {
         for filter in granted {
             if filter.is_shared() {
                 self.installing[slot].answers += 1;
-                self.subscription_count += u64::from(filter.replaces.is_none());
+                if filter.replaces.is_none() {
+                    self.subscription_begins(app);
+                }
                 places.push(NO_PLACE);
                 let ticket = u32::try_from(slot).expect("fewer than 2^32 subscribes are under way");
                 let change = self.member_of(session, filter.qos, filter.mark(), ticket).expect("who asks is there");
@@ -76,12 +78,12 @@ impl Gateway {
                     (id, position, self.subscribers.update(id, position, options))
                 }
                 None if inbox_place.is_some() && name == EVERYONE => {
-                    self.subscription_count += 1;
+                    self.subscription_begins(app);
                     places.extend(inbox_place);
                     continue;
                 }
                 None => {
-                    self.subscription_count += 1;
+                    self.subscription_begins(app);
                     let subscriber = Subscriber { session: session.index, options };
                     let subscribed = self.subscribers.subscribe(app, name, subscriber);
                     (subscribed.filter, subscribed.position, subscribed.interest)
@@ -91,7 +93,9 @@ impl Gateway {
             if name == EVERYONE {
                 inbox_place = Some((id.0, position));
             }
-            if name != EVERYONE && (change.changed() || self.on_the_way.contains_key(&id.0)) {
+            // A session found at start answers nobody: what it needs is on its way, and its shard waits for all of it.
+            let awaits = ticket.is_some() && self.on_the_way.contains_key(&id.0);
+            if name != EVERYONE && (change.changed() || awaits) {
                 self.install(core, slot, app, id, filter.filter.shared(), change.after);
             }
         }
@@ -146,6 +150,17 @@ impl Gateway {
         }
     }
 
+    fn subscription_begins(&mut self, app: AppId) {
+        self.subscription_count += 1;
+        self.quotas.subscribed(app);
+    }
+
+    /// Of whoever it was.
+    pub(super) fn subscription_ends(&mut self, app: AppId) {
+        self.subscription_count -= 1;
+        self.quotas.unsubscribed(app);
+    }
+
     /// Where a session's inbox filters stand: all of them share one place on the list of everyone. Who has ended, or
     /// was found at start and is not in the list yet, stands nowhere.
     fn inbox_place(&self, session: SessionId) -> Option<(u32, u32)> {
@@ -161,23 +176,23 @@ impl Gateway {
         session: Option<SessionId>,
         filter: u32,
         position: u32,
-        everyone_left: &mut Option<u32>,
+        everyone_left: &mut Option<(u32, AppId)>,
     ) {
-        self.subscription_count -= 1;
         let id = FilterId(filter);
-        let still = session.and_then(|session| self.inbox_place(session));
-        if still.is_some_and(|(list, _)| list == filter) {
-            return;
-        }
-        if *everyone_left == Some(filter) {
-            return;
+        if let Some((_, app)) = everyone_left.filter(|(left, _)| *left == filter) {
+            return self.subscription_ends(app);
         }
         let (app, name) = {
             let (app, name) = self.subscribers.filter(id);
             (app, Arc::clone(name))
         };
+        self.subscription_ends(app);
+        let still = session.and_then(|session| self.inbox_place(session));
+        if still.is_some_and(|(list, _)| list == filter) {
+            return;
+        }
         if &*name == EVERYONE {
-            *everyone_left = Some(filter);
+            *everyone_left = Some((filter, app));
         }
         let gone = self.subscribers.unsubscribe(id, position);
         if let Some(moved) = gone.moved {

@@ -9,11 +9,14 @@
 //! Reads are answered behind the group, and as many as `LOG_READ_COST_MAX` allows: the others wait for the next commits, in
 //! their order, so that whoever reads much does not hold up who writes.
 
+mod pages;
 mod plan;
 #[cfg(test)]
 mod tests;
 
-use super::{Address, Answer, Batch, Counters, Done, Request, RequestToken, Stats, Store, StoreError, StoreFault};
+use super::{
+    Address, Answer, Batch, Counters, Done, Record, Request, RequestToken, Stats, Store, StoreError, StoreFault,
+};
 use crate::base::clock::Now;
 use crate::base::hash::KeyedHash;
 use crate::base::ids::{AppId, Epoch, Seq};
@@ -22,6 +25,7 @@ use crate::limits::{
     LOG_BATCH_ENTRIES_MAX, LOG_BATCH_MAX, LOG_QUEUE_MAX, LOG_READ_COST_MAX, READ_BYTES_MAX, READ_ENTRIES_MAX,
     READ_RECORDS_MAX, STORE_SWEEP_INTERVAL,
 };
+use pages::Pages;
 use plan::{Epochs, Plan};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -58,6 +62,7 @@ pub struct Log<S> {
     queue: VecDeque<Pending>,
     /// Reads for which the commits so far had no time.
     reads: VecDeque<Pending>,
+    pages: Pages,
     plan: Plan,
     seq: Seq,
     poisoned: bool,
@@ -80,6 +85,7 @@ impl<S: Store> Log<S> {
             store,
             queue: VecDeque::new(),
             reads: VecDeque::new(),
+            pages: Pages::default(),
             plan: Plan::new(epochs, hash),
             seq,
             poisoned: false,
@@ -157,6 +163,7 @@ impl<S: Store> Log<S> {
     pub fn crash(&mut self) -> Result<(), StoreFault> {
         self.queue.clear();
         self.reads.clear();
+        self.pages.clear();
         self.plan.clear();
         self.seq = self.store.last_seq()?;
         self.poisoned = false;
@@ -238,6 +245,9 @@ impl<S: Store> Log<S> {
             self.plan.clear();
             return (None, false);
         }
+        if records > 0 {
+            self.pages.clear();
+        }
         self.seq = seq;
         self.stats.commits += 1;
         self.stats.records += records as u64;
@@ -257,9 +267,7 @@ impl<S: Store> Log<S> {
                 head.and_then(|head| Ok(Answer::Stream { head, entries: entries? }))
             }
             Request::ReadTopics { app, after, limit } => self.read_topics(*app, *after, (*limit).min(READ_ENTRIES_MAX)),
-            Request::ReadRecords { prefix, after, limit } => {
-                self.store.read_records(prefix, after, (*limit).min(READ_RECORDS_MAX)).map(Answer::Records)
-            }
+            Request::ReadRecords { prefix, after, limit } => self.read_records(request, prefix, after, *limit),
             Request::Head { stream } => self.store.head(stream).map(Answer::Head),
             Request::Append { .. } => unreachable!("appends are planned, not read"),
         };
@@ -267,6 +275,22 @@ impl<S: Store> Log<S> {
             self.counters.failed(fault);
             StoreError::Failed
         })
+    }
+
+    fn read_records(
+        &mut self,
+        request: &Request,
+        prefix: &[u8],
+        after: &[u8],
+        limit: usize,
+    ) -> Result<Answer, StoreFault> {
+        if let Some(records) = self.pages.find(request) {
+            return Ok(Answer::Records(records));
+        }
+        let limit = limit.min(READ_RECORDS_MAX);
+        let records: Arc<[Record]> = self.store.read_records(prefix, after, limit)?.into();
+        self.pages.note(request, &records, records.len() == limit);
+        Ok(Answer::Records(records))
     }
 
     fn read_topics(&self, app: AppId, after: Seq, limit: usize) -> Result<Answer, StoreFault> {
@@ -290,6 +314,7 @@ impl<S: Store> Log<S> {
             return;
         }
         self.next_sweep_ms = now.deadline(STORE_SWEEP_INTERVAL);
+        self.pages.clear();
         if let Err(fault) = self.store.sweep(now) {
             self.poison(fault);
         }

@@ -7,6 +7,7 @@ mod tests;
 
 use super::keys::Keys;
 use super::records::Records;
+use super::shares::Shares;
 use super::{Group, KnownKey, Record, Store, StoreFault, StreamGap, StreamHead, Usage};
 use crate::base::clock::Now;
 use crate::base::filter;
@@ -15,7 +16,8 @@ use crate::base::ids::{AppId, Epoch, Offset, Seq};
 use crate::base::message::{Entry, Message, StreamKey};
 use crate::limits::{
     FORGOTTEN_GAPS_MAX, INBOX_AGE_MAX, INBOX_ENTRIES_MAX, INBOX_FORGET_AFTER, KEYS_MAX, READ_BYTES_MAX,
-    STORE_SWEEP_STREAMS_MAX, TOPIC_AGE_MAX, TOPIC_ENTRIES_MAX, UPSTREAM_AGE_MAX, UPSTREAM_ENTRIES_MAX,
+    STORE_SWEEP_STREAMS_MAX, TOPIC_AGE_MAX, TOPIC_ENTRIES_MAX, UPSTREAM_AGE_MAX, UPSTREAM_BYTES_MAX,
+    UPSTREAM_ENTRIES_MAX,
 };
 use core::time::Duration;
 use hashbrown::HashTable;
@@ -28,6 +30,8 @@ use std::sync::Arc;
 pub struct Retention {
     /// Entries; the oldest go first.
     pub entries: usize,
+    /// Bytes of their payloads; the oldest go first, but for the newest, which is kept however long it is.
+    pub bytes: u64,
     /// An entry this old goes, at the next append to its stream or when the sweep comes by.
     pub age: Duration,
     /// A stream that is empty and to which nothing was appended for this long is forgotten; its next life has a new
@@ -52,19 +56,32 @@ pub struct Retentions {
     pub upstream: Retention,
     /// Idempotency keys remembered over all apps, at least 1; beyond it the oldest go, counted.
     pub keys: usize,
+    /// Payload bytes of each app, by its number; those beyond the list may store what they like. More is refused: nothing
+    /// goes for it before its time.
+    pub quotas: Vec<Option<u64>>,
+}
+
+impl Retention {
+    /// By count and age; the life of the stream is as long as its entries'.
+    pub fn new(entries: usize, age: Duration) -> Self {
+        Self { entries, bytes: u64::MAX, age, forget_after: age }
+    }
 }
 
 impl Default for Retentions {
     fn default() -> Self {
-        let topic = Retention { entries: TOPIC_ENTRIES_MAX, age: TOPIC_AGE_MAX, forget_after: TOPIC_AGE_MAX };
+        let topic = Retention::new(TOPIC_ENTRIES_MAX, TOPIC_AGE_MAX);
+        let inbox = Retention::new(INBOX_ENTRIES_MAX, INBOX_AGE_MAX);
+        let upstream = Retention::new(UPSTREAM_ENTRIES_MAX, UPSTREAM_AGE_MAX);
         Self {
-            inbox: Retention { entries: INBOX_ENTRIES_MAX, age: INBOX_AGE_MAX, forget_after: INBOX_FORGET_AFTER },
+            inbox: Retention { forget_after: INBOX_FORGET_AFTER, ..inbox },
             topic,
             history: Vec::new(),
             everyone: Retention { forget_after: Duration::MAX, ..topic },
             // Its epoch lasts: a group whose position were of another one could not be told how much it has lost.
-            upstream: Retention { entries: UPSTREAM_ENTRIES_MAX, age: UPSTREAM_AGE_MAX, forget_after: Duration::MAX },
+            upstream: Retention { bytes: UPSTREAM_BYTES_MAX, forget_after: Duration::MAX, ..upstream },
             keys: KEYS_MAX,
+            quotas: Vec::new(),
         }
     }
 }
@@ -104,6 +121,8 @@ struct Stream {
     trimmed: Seq,
     touched_ms: u64,
     entries: VecDeque<Stored>,
+    /// Of their payloads.
+    bytes: u64,
 }
 
 impl Stream {
@@ -177,6 +196,7 @@ pub struct MemoryStore {
     sweep_from: usize,
     entries: u64,
     payload_bytes: u64,
+    shares: Shares,
     trimmed: u64,
 }
 
@@ -188,6 +208,7 @@ impl MemoryStore {
         }
         Self {
             keys: Keys::new(hash.clone(), retentions.keys),
+            shares: Shares::new(&retentions.quotas),
             retentions,
             seq: Seq(0),
             hash,
@@ -215,18 +236,20 @@ impl MemoryStore {
         assert!(entry.offset.0 == stream.first + stream.entries.len() as u64, "the log assigns offsets without gaps");
         stream.entries.push_back(Stored { seq: entry.seq, at_ms: now.wall_ms, message: entry.message.clone() });
         stream.touched_ms = now.wall_ms;
+        stream.bytes += entry.message.payload.len() as u64;
         if let Some(app) = entry.stream.topics_of() {
             let place = Place { stream: index, offset: entry.offset.0 };
             self.topics.entry(app).or_default().by_seq.insert(entry.seq, place);
         }
         self.entries += 1;
         self.payload_bytes += entry.message.payload.len() as u64;
+        self.shares.add(&entry.stream, entry.message.payload.len() as u64);
         self.trim(index, now);
     }
 
     fn create(&mut self, key: &StreamKey, epoch: Epoch) -> usize {
-        let stream =
-            Stream { key: key.clone(), epoch, first: 1, trimmed: Seq(0), touched_ms: 0, entries: VecDeque::new() };
+        let (key_of, entries) = (key.clone(), VecDeque::new());
+        let stream = Stream { key: key_of, epoch, first: 1, trimmed: Seq(0), touched_ms: 0, entries, bytes: 0 };
         let index = self.streams.insert(stream);
         let Self { streams, by_key, hash, .. } = self;
         by_key.insert_unique(hash.of(key), index, |index| hash.of(&streams[*index].key));
@@ -240,11 +263,15 @@ impl MemoryStore {
         let topics = stream.key.topics_of();
         let trimmed_before = stream.trimmed;
         while let Some(front) = stream.entries.front() {
-            if stream.entries.len() <= retention.entries && !is_over(front.at_ms, retention.age, now) {
+            let is_long = stream.entries.len() > 1 && stream.bytes > retention.bytes;
+            let is_excess = is_long || stream.entries.len() > retention.entries;
+            if !is_excess && !is_over(front.at_ms, retention.age, now) {
                 break;
             }
-            let seq = front.seq;
-            self.payload_bytes -= front.message.payload.len() as u64;
+            let (seq, payload_bytes) = (front.seq, front.message.payload.len() as u64);
+            self.payload_bytes -= payload_bytes;
+            stream.bytes -= payload_bytes;
+            self.shares.remove(&stream.key, payload_bytes);
             self.entries -= 1;
             self.trimmed += 1;
             stream.entries.pop_front();
@@ -371,6 +398,10 @@ impl Store for MemoryStore {
 
     fn read_records(&self, prefix: &[u8], after: &[u8], limit: usize) -> Result<Vec<Record>, StoreFault> {
         Ok(self.records.read(prefix, after, limit))
+    }
+
+    fn room(&self, app: AppId) -> Option<u64> {
+        self.shares.room(app)
     }
 
     fn usage(&self) -> Usage {

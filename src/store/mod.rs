@@ -12,6 +12,7 @@ mod keys;
 pub mod log;
 pub mod memory;
 mod records;
+mod shares;
 pub mod thread;
 
 #[cfg(test)]
@@ -140,7 +141,7 @@ pub enum Answer {
         gaps: Vec<StreamGap>,
     },
     /// Records.
-    Records(Vec<Record>),
+    Records(Arc<[Record]>),
     /// Where a stream stands.
     Head(StreamHead),
 }
@@ -249,6 +250,8 @@ pub trait Store {
     fn read_gaps(&self, app: AppId, after: Seq, limit: usize) -> Result<Vec<StreamGap>, StoreFault>;
     /// Records whose key starts with `prefix` and is > `after`, in key order, at most `limit`.
     fn read_records(&self, prefix: &[u8], after: &[u8], limit: usize) -> Result<Vec<Record>, StoreFault>;
+    /// Payload bytes that an app's quota still lets it store; none: any. What backends are told of devices does not count.
+    fn room(&self, app: AppId) -> Option<u64>;
     /// Figures for the operator; cheap.
     fn usage(&self) -> Usage;
 }

@@ -145,7 +145,7 @@ fn groups() -> impl Strategy<Value = Vec<(Vec<Request>, bool)>> {
 }
 
 fn model_retentions() -> Retentions {
-    let retention = Retention { entries: KEPT, age: Duration::MAX, forget_after: Duration::MAX };
+    let retention = Retention::new(KEPT, Duration::MAX);
     Retentions {
         inbox: retention,
         topic: retention,
@@ -153,6 +153,7 @@ fn model_retentions() -> Retentions {
         upstream: retention,
         history: Vec::new(),
         keys: 100,
+        quotas: Vec::new(),
     }
 }
 
@@ -203,14 +204,16 @@ fn steps() -> impl Strategy<Value = Vec<(u64, Vec<Request>)>> {
 
 fn small_retentions() -> Retentions {
     let age = Duration::from_secs(5);
-    let retention = Retention { entries: KEPT, age, forget_after: age * 2 };
+    let retention = Retention { forget_after: age * 2, ..Retention::new(KEPT, age) };
     Retentions {
         inbox: retention,
         topic: retention,
         everyone: retention,
-        upstream: retention,
+        // Two messages and not three.
+        upstream: Retention { bytes: 2 * "hello".len() as u64, ..retention },
         history: Vec::new(),
         keys: 4,
+        quotas: Vec::new(),
     }
 }
 

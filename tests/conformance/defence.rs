@@ -517,3 +517,32 @@ fn one_client_that_never_reads_delays_nobody() {
     assert!(node.counter("dropped_outbox_full") > 0, "what the one did not take was dropped");
     assert!(stuck.messages().len() < 20);
 }
+
+/// A network that broke and is back: everybody returns in the same moment. `loadtest storm` has 100,000 of them do it.
+#[test]
+fn a_storm_of_reconnects_is_let_in_and_has_missed_nothing() {
+    const CLIENTS: usize = 1_000;
+    let node = Node::with(4, |limits| limits.connections = 2 * CLIENTS);
+    let names: Vec<String> = (0..CLIENTS).map(|number| format!("phone-{number}")).collect();
+    let lasting = |name| {
+        let mut client = node.hello(&Hello::lasting(name));
+        client.subscribe(&[("$inbox/#", Qos::AtLeastOnce)]);
+        client
+    };
+    let clients: Vec<Client> = names.iter().map(|name| lasting(name)).collect();
+    clients.into_iter().for_each(Client::reset);
+    assert_eq!((node.gauge("connections"), node.gauge("sessions")), (0, CLIENTS as u64));
+    names.iter().for_each(|name| node.push_user(name, b"while away", Qos::AtLeastOnce));
+    let mut back: Vec<Client> = names.iter().map(|_| node.dial()).collect();
+    for (name, client) in names.iter().zip(&mut back) {
+        let frame = Hello::lasting(name).clean(false).frame();
+        assert_eq!(client.write(&frame), frame.len());
+    }
+    for client in &mut back {
+        client.speak(Version::V5);
+        assert!(client.expect_connack(0).session_present);
+        client.expect_and_ack("while away");
+    }
+    back.iter_mut().for_each(Client::expect_nothing);
+    assert_eq!(node.gauge("connections"), CLIENTS as u64);
+}

@@ -3,7 +3,7 @@
 use crate::client::{Client, Got, Hello, publish};
 use crate::node::Node;
 use kittiwake::base::ids::Qos;
-use kittiwake::limits::{RECEIVE_MAXIMUM_IN, RECEIVE_MAXIMUM_OUT};
+use kittiwake::limits::{HOT_RING_ENTRIES_MAX, RECEIVE_MAXIMUM_IN, RECEIVE_MAXIMUM_OUT};
 use kittiwake::wire::mqtt::{AckKind, Publish};
 
 const WINDOW: usize = RECEIVE_MAXIMUM_OUT as usize;
@@ -56,6 +56,35 @@ fn a_window_of_32_serves_a_backlog_of_500_in_order() {
         phone.bye();
         node.hello(&hello).expect_nothing();
     }
+}
+
+#[test]
+fn a_session_that_reads_a_long_backlog_holds_a_window_and_not_the_backlog() {
+    const BACKLOG: usize = HOT_RING_ENTRIES_MAX + 1_000;
+    const WINDOW: u16 = 16;
+    let node = Node::with_retention(1, |_| {}, |keep| keep.inbox.entries = BACKLOG);
+    let hello = Hello::lasting("phone").receive_maximum(WINDOW);
+    listener(&node, &hello, Qos::AtLeastOnce).bye();
+    for number in 0..BACKLOG {
+        node.push_user("phone", format!("{number:04}{}", "x".repeat(500)).as_bytes(), Qos::AtLeastOnce);
+    }
+    let mut phone = node.hello(&hello);
+    let mut read = 0;
+    while read < BACKLOG {
+        let arrived = phone.messages();
+        assert!(!arrived.is_empty() && arrived.len() <= usize::from(WINDOW), "{} at once", arrived.len());
+        let numbers = arrived.iter().map(|arrived| arrived.text()[..4].parse::<usize>().expect("a number"));
+        assert!(numbers.eq(read..read + arrived.len()));
+        if read % 1_000 < arrived.len() {
+            assert_eq!(node.user("phone").devices[0].in_flight as usize, arrived.len());
+            assert!(node.gauge("blocks") <= 1, "what waits is in the log: {} blocks", node.gauge("blocks"));
+        }
+        read += arrived.len();
+        arrived.iter().for_each(|arrived| phone.puback(arrived.id));
+    }
+    phone.expect_nothing();
+    phone.bye();
+    node.assert_holds_no_buffers();
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! Pushes to users, their devices, lists and everyone.
 
-use crate::client::Hello;
+use crate::client::{Got, Hello};
 use crate::node::Node;
 use kittiwake::base::ids::{Offset, PushId, Qos};
-use kittiwake::limits::{INBOX_ENTRIES_MAX, PUSH_USERS_MAX};
+use kittiwake::limits::{INBOX_ENTRIES_MAX, LOG_BATCH_MAX, LOG_QUEUE_MAX, PUSH_USERS_MAX};
 use kittiwake::shard::command::{CommandError, Target};
+use kittiwake::wire::mqtt::PingReq;
 
 fn user(name: &str) -> Target {
     Target::User(name.into())
@@ -324,4 +325,45 @@ fn a_push_to_nobody_is_done_at_once() {
         assert_eq!(pushed.results[0].position.is_some(), qos > Qos::AtMostOnce);
     }
     node.assert_at_rest();
+}
+
+#[test]
+fn a_disk_that_is_slow_is_busy_for_backends_and_holds_up_publishers_and_loses_nothing() {
+    let queue_max = LOG_QUEUE_MAX + LOG_BATCH_MAX + 1;
+    let node = Node::with(1, |limits| limits.inbox_entries = queue_max);
+    let mut phone = node.hello(&Hello::lasting("phone"));
+    phone.subscribe(&[("$inbox/#", Qos::AtLeastOnce), ("a", Qos::AtLeastOnce)]);
+    let mut publisher = node.connect("publisher");
+    node.hold_commits();
+    let mut taken = Vec::new();
+    loop {
+        let text = taken.len().to_string();
+        let token = node.start_push(user("phone"), text.as_bytes(), Qos::AtLeastOnce, |_| {}).expect("there is room");
+        node.run();
+        match node.take_pushed(token) {
+            None => taken.push(token),
+            Some(result) => {
+                assert_eq!(result.err(), Some(CommandError::Busy));
+                break;
+            }
+        }
+        assert!(taken.len() <= queue_max, "what waits has no bound");
+    }
+    publisher.publish("a", b"a publish", Qos::AtLeastOnce, 1);
+    publisher.send_packet(&PingReq);
+    publisher.expect_nothing();
+    // At QoS 0 nothing has to wait for the disk.
+    node.push(user("phone"), b"fleeting", Qos::AtMostOnce).expect("it is taken");
+    node.release_commits();
+    for token in &taken {
+        assert!(node.take_pushed(*token).is_some_and(|result| result.is_ok()), "what was taken is stored");
+    }
+    let answers = publisher.all();
+    assert!(answers.len() == 2 && answers.contains(&Got::PubAck(1, 0)) && answers.contains(&Got::PingResp));
+    let mut texts = phone.drain();
+    let beside = |text: &str| ["a publish", "fleeting"].contains(&text);
+    assert_eq!(texts.iter().filter(|text| beside(text)).count(), 2);
+    texts.retain(|text| !beside(text));
+    assert!(texts.into_iter().eq(numbers(0..taken.len())));
+    node.assert_holds_no_buffers();
 }

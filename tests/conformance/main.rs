@@ -25,6 +25,7 @@ mod poll;
 mod presence;
 mod properties;
 mod questions;
+mod quotas;
 mod retained;
 mod secured;
 mod sessions;

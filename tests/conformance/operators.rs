@@ -3,7 +3,7 @@
 use crate::client::{Got, Hello};
 use crate::node::{Node, OPERATOR};
 use kittiwake::base::ids::Qos;
-use kittiwake::limits::TURN_SURVEY_MAX;
+use kittiwake::limits::{CENSUS_INTERVAL, TURN_SURVEY_MAX};
 use kittiwake::shard::command::{ConnectionName, ConnectionQuery};
 use kittiwake::wire::mqtt::Filter;
 
@@ -75,4 +75,52 @@ fn figures_of_the_node_are_for_those_who_are_named() {
     node.push_topic("$SYS/broker/uptime", b"1 seconds", Qos::AtMostOnce);
     operator.expect_text("1 seconds");
     anybody.expect_nothing();
+}
+
+#[test]
+fn windows_lag_and_who_stalls_are_counted_when_figures_are_asked_for() {
+    let node = Node::with_shards(2);
+    let mut slow = node.hello(&Hello::v5("slow").receive_maximum(2));
+    slow.subscribe(&[("$inbox/#", Qos::AtLeastOnce)]);
+    let mut quick = node.connect("quick");
+    quick.subscribe(&[("$inbox/#", Qos::AtLeastOnce)]);
+    for _ in 0..5 {
+        node.push_user("slow", b"x", Qos::AtLeastOnce);
+    }
+    node.push_user("quick", b"x", Qos::AtLeastOnce);
+    let figures = || {
+        // The first answer is of the look before, if there was one; it begins another.
+        node.stats();
+        node.run();
+        ["window_messages", "behind_connections", "stalled_connections", "inbox_lag_entries", "inbox_lag_entries_max"]
+            .map(|name| node.gauge(name))
+    };
+    node.advance(CENSUS_INTERVAL.as_millis() as u64);
+    assert_eq!(figures(), [3, 1, 1, 3, 3]);
+    let found = node.connections(ConnectionQuery::Slowest(1));
+    let told: Vec<_> = found.iter().map(|found| (&*found.device, found.window, found.stalled, found.lag)).collect();
+    assert!(told.contains(&("slow", 2, true, 3)), "{told:?}");
+    quick.expect_and_ack("x");
+    assert_eq!(figures(), [3, 1, 1, 3, 3], "nobody looks so soon again");
+    assert_eq!(slow.drain().len(), 5);
+    node.advance(CENSUS_INTERVAL.as_millis() as u64);
+    assert_eq!(figures(), [0; 5]);
+}
+
+#[test]
+fn messages_and_bytes_are_counted_by_direction_and_qos() {
+    let node = Node::new();
+    let mut client = node.connect("ann");
+    client.subscribe(&[("t", Qos::ExactlyOnce)]);
+    let mut old = node.hello(&Hello::v3("old"));
+    old.subscribe(&[("t", Qos::AtMostOnce)]);
+    client.publish("t", b"four", Qos::AtMostOnce, 0);
+    client.publish("t", b"seven77", Qos::AtLeastOnce, 1);
+    node.run();
+    let count = |name: &str| [0, 1, 2].map(|qos| node.counter(&format!("{name}{qos}")));
+    assert_eq!((count("published_qos"), count("published_bytes_qos")), ([1, 1, 0], [5, 8, 0]));
+    // A fixed header of two bytes, the topic with its length, in MQTT 5 an empty list of properties, at QoS 1 an identifier.
+    let (to_5, to_5_once, to_3) = (2 + 3 + 1 + 4, 2 + 3 + 2 + 1 + 7, [2 + 3 + 4, 2 + 3 + 7]);
+    assert_eq!(count("sent_qos"), [3, 1, 0]);
+    assert_eq!(count("sent_bytes_qos"), [to_5 + to_3[0] + to_3[1], to_5_once, 0]);
 }

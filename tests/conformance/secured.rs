@@ -2,6 +2,8 @@
 
 use crate::client::{Client, Hello, ends};
 use crate::node::Node;
+use core::time::Duration;
+use kittiwake::auth::BanRule;
 use kittiwake::base::ids::Qos;
 use kittiwake::limits::{HANDSHAKE_TIMEOUT, PROXY_V1_BYTES_MAX, TURN_COSTLY_MAX};
 use kittiwake::shard::command::{ConnectionQuery, Target};
@@ -63,6 +65,34 @@ fn a_secured_connection_moves_home_and_is_idle_without_a_block() {
         assert_eq!((node.gauge("transforms"), node.gauge("tls_handshakes")), (0, 0));
         node.assert_at_rest();
     }
+}
+
+#[test]
+fn handshakes_that_fail_are_their_addresss_and_get_it_banned() {
+    let node = Node::with_settings(1, |settings| {
+        settings.tls = Some(ends().0.clone());
+        let minute = Duration::from_secs(60);
+        settings.limits.defence.bans = BanRule { weight: 90, time: minute, time_max: minute };
+    });
+    // Half of them break the rules, half leave in the middle. Each weighs ten.
+    for (rounds, failed, bans) in [(4, 8, 0), (1, 10, 1)] {
+        for _ in 0..rounds {
+            let mut broken = Client::dial_plain_from(&node, "192.0.2.66:4711");
+            broken.send(&[22, 3, 1, 0, 5, 1, 0, 0, 1, 0x7f]);
+            broken.hang_up();
+            let mut gone = Client::dial_plain_from(&node, "192.0.2.66:4712");
+            gone.send(&[22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]);
+            gone.hang_up();
+        }
+        node.advance(1_500);
+        assert_eq!((node.counter("tls_handshakes_failed"), node.counter("bans")), (failed, bans));
+    }
+    let mut banned = Client::dial_plain_from(&node, "192.0.2.66:4713");
+    assert!(banned.is_closed());
+    assert_eq!(node.counter("refused_banned_source"), 1);
+    let mut other = Client::dial_plain_from(&node, "192.0.2.67:4711").secured(&ends().1);
+    other.hello(&Hello::v5("a"));
+    other.expect_connack(0);
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn everybody(publish: &[&str], subscribe: &[&str]) -> Arc<Rights> {
     let list = |texts: &[&str]| {
         (!texts.is_empty()).then(|| texts.iter().map(|text| Pattern::parse(text).expect("a filter")).collect())
     };
-    let node = Lists { publish: list(publish), subscribe: list(subscribe) };
+    let node = Lists { publish: list(publish), subscribe: list(subscribe), ..Lists::default() };
     Arc::new(Rights { node: Arc::new(node), own: Lists::default() })
 }
 

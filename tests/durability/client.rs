@@ -291,7 +291,7 @@ impl Client {
                             .owed
                             .entry(payload)
                             .or_default()
-                            .extend(["a/1", "b/1", crate::backend::NAME].map(str::to_owned));
+                            .extend(["a/1", "b/1", crate::backend::NAME, crate::consumer::NAME].map(str::to_owned));
                     });
                 }
                 link.send(Ack::success(AckKind::PubRel, packet_id))?;

@@ -3,8 +3,10 @@
 use crate::gateway::{Gateway, Place, Start, eventually};
 use serde_json::{Value, json};
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("the temporary directory is writable")
@@ -44,6 +46,45 @@ fn journal(place: &Place) -> PathBuf {
     found.find(|path| path.extension().is_some_and(|ending| ending == "jnl")).expect("there is a journal")
 }
 
+/// Pushes until nothing is stored any more, which must be said and seen. The offset of the last one that was.
+fn fill(place: &Place) -> u64 {
+    let large = "x".repeat(20_000);
+    let mut last = 1;
+    loop {
+        let (status, answer) = push(place, "alice", &large);
+        if status != 200 {
+            assert_eq!(status, 503, "{answer}");
+            break;
+        }
+        last = position(&answer).0;
+        assert!(last < 2_000, "the disk is never full");
+    }
+    let (status, _) = push(place, "bob", "after");
+    assert_eq!(status, 503, "nothing is acknowledged any more");
+    assert_eq!(readiness(place), 503);
+    last
+}
+
+fn readiness(place: &Place) -> u16 {
+    place.request("GET", "/readyz", "").expect("the API answers").0
+}
+
+/// The next process has all that was stored, and goes on behind it.
+fn goes_on(place: &Place, last: u64, epoch: &str) {
+    let mut gateway = start(place);
+    for (offset, text) in [(1, "first"), (last, if last == 1 { "first" } else { "x" })] {
+        let path = format!("/v1/users/alice/inbox?after={}&limit=1", offset - 1);
+        let (status, page) = place.request("GET", &path, "").expect("the API answers");
+        assert_eq!((status, &page["entries"][0]["offset"]), (200, &json!(offset)), "{page}");
+        assert!(page["entries"][0]["payload"].as_str().is_some_and(|payload| payload.starts_with(text)), "{page}");
+    }
+    let (next, same) = stored(place, "alice", "next");
+    assert_eq!(same, epoch);
+    assert!(next > last, "offset {next} behind {last}");
+    assert_eq!(readiness(place), 200);
+    assert_eq!(gateway.stop(), Some(0));
+}
+
 #[test]
 fn a_full_disk_answers_503_and_is_not_ready_and_loses_nothing_that_was_stored() {
     let folder = folder();
@@ -54,30 +95,65 @@ fn a_full_disk_answers_503_and_is_not_ready_and_loses_nothing_that_was_stored() 
     let mut gateway = place.start(&Start { file_bytes_max: Some(limit), ..Start::default() }).expect("it starts");
     let (first, epoch) = stored(&place, "alice", "first");
     assert_eq!(first, 1);
-    let large = "x".repeat(20_000);
-    let mut last = first;
-    loop {
-        let (status, answer) = push(&place, "alice", &large);
-        if status != 200 {
-            assert_eq!(status, 503, "{answer}");
-            break;
-        }
-        last = position(&answer).0;
-        assert!(last < 2_000, "the disk is never full");
-    }
-    let (status, _) = push(&place, "bob", "after");
-    assert_eq!(status, 503, "nothing is acknowledged any more");
-    let ready = || place.request("GET", "/readyz", "").expect("the API answers").0;
-    assert_eq!(ready(), 503);
+    let last = fill(&place);
     gateway.stop();
     let said = gateway.said();
     assert_eq!(said.matches("the store cannot write").count(), 1, "{said}");
+    goes_on(&place, last, &epoch);
+}
+
+/// A file system in memory, which lives as long as this.
+struct SmallDisk {
+    holder: Child,
+    path: PathBuf,
+}
+
+impl SmallDisk {
+    /// None where nobody may mount one.
+    fn new(at: &Path, bytes: u64) -> Option<Self> {
+        // It is in a name space of its own, so nothing is left of it; others reach it by way of the process.
+        let script = "mount -t tmpfs -o size=$0 tmpfs \"$1\" && echo mounted && exec cat";
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--mount", "sh", "-c", script, &bytes.to_string()]).arg(at);
+        let mut holder = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
+        let mut line = String::new();
+        let output = holder.stdout.take().expect("it is piped");
+        BufReader::new(output).read_line(&mut line).expect("a pipe can be read");
+        let below = at.strip_prefix("/").expect("it is absolute");
+        let path = Path::new("/proc").join(holder.id().to_string()).join("root").join(below);
+        let disk = Self { holder, path };
+        (line == "mounted\n").then_some(disk)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _gone = self.holder.kill();
+        let _gone = self.holder.wait();
+    }
+}
+
+#[test]
+fn a_full_file_system_answers_503_and_there_is_all_that_was_stored_when_it_has_room_again() {
+    let folder = folder();
+    let Some(disk) = SmallDisk::new(folder.path(), 8 << 20) else {
+        println!("skipped: nobody may mount a file system here");
+        return;
+    };
+    let place = Place::new(&disk.path.join("data"));
     let mut gateway = start(&place);
-    let (next, same) = stored(&place, "alice", "next");
-    assert_eq!(same, epoch);
-    assert!(next > last, "offset {next} behind {last}");
-    assert_eq!(ready(), 200);
-    assert_eq!(gateway.stop(), Some(0));
+    let (first, epoch) = stored(&place, "alice", "first");
+    assert_eq!(first, 1);
+    // Somebody else takes all there is.
+    let other = disk.path.join("other");
+    let mut file = fs::File::create(&other).expect("there is room");
+    while file.write_all(&[0; 4_096]).is_ok() {}
+    let last = fill(&place);
+    gateway.stop();
+    let said = gateway.said();
+    assert_eq!(said.matches("the store cannot write").count(), 1, "{said}");
+    fs::remove_file(&other).expect("it is there");
+    goes_on(&place, last, &epoch);
 }
 
 #[test]
@@ -105,19 +181,24 @@ fn a_directory_that_cannot_be_written_exits_with_1_and_says_so() {
 }
 
 #[test]
-fn read_only_files_are_refused_where_permissions_count() {
-    if rustix::process::geteuid().is_root() {
-        println!("skipped: root may write read-only files");
-        return;
-    }
+fn read_only_files_are_refused_and_go_on_when_they_are_not_any_more() {
     let folder = folder();
     let place = Place::new(&folder.path().join("data"));
-    drop(start(&place));
-    for file in files(&place.data) {
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o444)).expect("they are ours");
-    }
-    let (code, said) = place.fails(&Start::default());
+    let mut gateway = start(&place);
+    let (first, epoch) = stored(&place, "alice", "first");
+    assert_eq!(gateway.stop(), Some(0));
+    let allow = |mode| {
+        for file in files(&place.data) {
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("they are ours");
+        }
+    };
+    allow(0o444);
+    let (code, said) = place.fails(&Start { obeys_permissions: true, ..Start::default() });
     assert_eq!((code, said.lines().count()), (Some(1), 1), "{said}");
+    assert!(said.contains("ermission denied"), "{said}");
+    allow(0o644);
+    let _gateway = start(&place);
+    assert_eq!(stored(&place, "alice", "next"), (first + 1, epoch));
 }
 
 #[test]

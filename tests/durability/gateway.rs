@@ -24,6 +24,8 @@ pub struct Start {
     pub arguments: Vec<&'static str>,
     /// Largest file it may write, in bytes.
     pub file_bytes_max: Option<u64>,
+    /// It may not write what is read-only, also where the tests are run by root.
+    pub obeys_permissions: bool,
 }
 
 /// A process; killed when dropped.
@@ -68,6 +70,11 @@ impl Place {
     fn command(&self, start: &Start) -> Command {
         let binary = env!("CARGO_BIN_EXE_kittiwake");
         let mut command = match (start.file_bytes_max, self.held.as_deref()) {
+            (None, None) if start.obeys_permissions && rustix::process::geteuid().is_root() => {
+                let mut command = Command::new("setpriv");
+                command.args(["--bounding-set=-dac_override,-dac_read_search", binary]);
+                command
+            }
             (None, None) => Command::new(binary),
             (None, Some([edge, api])) => {
                 let mut command = Command::new("bash");

@@ -39,10 +39,16 @@ pub struct Facts {
     /// Payload → receivers.
     pub owed: HashMap<String, Vec<String>>,
     pub receipts: BTreeMap<String, Receipts>,
-    /// Payload of a publish → positions under which the backend was told of it.
+    /// Payload of a publish → positions under which the backends were told of it.
     pub positions: BTreeMap<String, BTreeSet<String>>,
     /// Connects and disconnects that the backend was told of.
     pub comings: u64,
+    /// Of the consumer of `Events`: streams that went on where its group was, acknowledgements that were answered, receipts,
+    /// and gaps, which may only be of receipts.
+    pub consumer_resumed: u64,
+    pub consumer_acknowledged: u64,
+    pub receipts_told: u64,
+    pub gaps: u64,
     pub pushes: u64,
     pub publishes: u64,
     pub duplicates_answered: u64,
@@ -111,12 +117,16 @@ impl Ledger {
         });
     }
 
-    /// Waits until all that is owed has come. What is missing at the end is told.
+    /// Waits until all that is owed has come, for as long as any of it comes. What is missing at the end is told.
     pub fn settle(&self) {
-        let deadline = Instant::now() + PATIENCE;
+        let (mut least, mut deadline) = (usize::MAX, Instant::now() + PATIENCE);
         while Instant::now() < deadline {
-            if missing(&self.lock()).is_empty() {
+            let left = missing(&self.lock()).len();
+            if left == 0 {
                 return;
+            }
+            if left < least {
+                (least, deadline) = (left, Instant::now() + PATIENCE);
             }
             // Not asked at each receipt: it looks through everything.
             self.wait_for(Duration::from_millis(100), |_| false);

@@ -1,7 +1,7 @@
 //! The real process, killed: everything that was acknowledged is there afterwards, once and in order.
 //!
 //! Clients over real sockets receive, publish and come and go while backends push with idempotency keys and push again
-//! whatever was not answered, and one is told of the publishes by webhook. The process dies again and again, by kill -9
+//! whatever was not answered, one is told of the publishes by webhook and one reads them by gRPC. The process dies again and again, by kill -9
 //! from outside at a random moment or by its own hand at a durable point (`src/shard/failpoint.rs`), and is started
 //! again with another number of shards.
 //!
@@ -10,6 +10,7 @@
 
 mod backend;
 mod client;
+mod consumer;
 mod damage;
 mod gateway;
 mod handover;
@@ -207,6 +208,11 @@ fn kill_again_and_again(
     met
 }
 
+/// Whether this receiver must not get this message twice: at QoS 1 a device may, and a backend may always.
+fn is_exactly_once(receiver: &str, payload: &str) -> bool {
+    !["d/1", backend::NAME, consumer::NAME].contains(&receiver) && !payload.contains(" q1 ")
+}
+
 /// The point at which a process kills itself, without the count.
 fn point_of(failpoint: &str) -> &str {
     failpoint.rsplit_once(':').expect("point, when, count").0
@@ -239,7 +245,7 @@ fn what_was_acknowledged_survives_kill_9_once_and_in_order() {
     let mut random = Random(seed);
     let folder = tempfile::tempdir().expect("the temporary directory is writable");
     let (place, ledger) = (Place::new(&folder.path().join("data")), Arc::new(Ledger::default()));
-    ledger.tell(|facts| (facts.producing, facts.clients) = (2, habits().len()));
+    ledger.tell(|facts| (facts.producing, facts.clients) = (2, habits().len() + 1));
     let clients: Vec<_> = habits()
         .into_iter()
         .map(|(name, habits)| {
@@ -256,28 +262,35 @@ fn what_was_acknowledged_survives_kill_9_once_and_in_order() {
             })
         })
         .into();
+    let consumer = consumer::start(&place, &ledger, Random(random.bits()));
     let backend = Backend::start(&ledger, Random(random.bits()));
     let met = kill_again_and_again((&place, backend), &ledger, kills, &mut random);
-    for thread in producers.into_iter().chain(clients) {
+    for thread in producers.into_iter().chain(clients).chain([consumer]) {
         thread.join().expect("no thread panics");
     }
     let facts = ledger.lock();
     // What the last publishes of a device were is complete by now, so all of it is owed.
-    check(&facts, |receiver, payload| !["d/1", backend::NAME].contains(&receiver) && !payload.contains(" q1 "));
+    check(&facts, is_exactly_once);
     let delivered: usize = facts.receipts.values().map(|receipts| receipts.order.len()).sum();
     println!(
         "seed {seed}: {kills} kills {met:?}; {} pushes and {} publishes acknowledged, {delivered} deliveries, {} repeated \
-         at QoS 1 or to the backend, which was told of {} publishes under one position each, {} sessions resumed, {} keys \
-         answered as duplicates",
+         at QoS 1 or to backends, which were told of {} publishes under one position each, {} sessions resumed, the \
+         consumer of events {} times behind one of its {} acknowledgements, with {} receipts and {} gaps among them, {} \
+         keys answered as duplicates",
         facts.pushes,
         facts.publishes,
         facts.redelivered,
         facts.positions.len(),
         facts.sessions_resumed,
+        facts.consumer_resumed,
+        facts.consumer_acknowledged,
+        facts.receipts_told,
+        facts.gaps,
         facts.duplicates_answered
     );
     assert_eq!(met.values().sum::<u64>(), kills);
     let lacking: Vec<_> = POINTS[..8].iter().filter(|point| !met.contains_key(**point)).collect();
     assert!(kills < KILLS || lacking.is_empty(), "not met: {lacking:?}");
     assert!(facts.pushes > kills && facts.publishes > kills && facts.sessions_resumed > kills);
+    assert!(facts.consumer_resumed > kills / 2 && facts.consumer_acknowledged > 0 && facts.receipts_told > 0);
 }

@@ -2,9 +2,10 @@
 //! both have it: a line for each feature. Both are run with `-d`, so that every packet they see is a line as well.
 
 use crate::gateway::{Lines, PATIENCE};
-use crate::matrix::{Failure, equal};
+use crate::matrix::{At, Failure, equal};
 use std::collections::VecDeque;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,13 +20,14 @@ const FORMAT: &str = "message %t %q %r %E %p";
 #[derive(Clone, Copy)]
 struct Place<'a> {
     port: &'a str,
+    ca: Option<&'a Path>,
     run: u32,
 }
 
 /// Plays all features, one after the other.
-pub fn play(url: &str) -> Vec<String> {
-    let port = url.rsplit(':').next().expect("the test made the address");
-    let at = |run| Place { port, run };
+pub fn play(at: At<'_>) -> Vec<String> {
+    let port = at.url.rsplit(':').next().expect("the test made the address");
+    let at = |run| Place { port, ca: at.ca, run };
     vec![
         line("connect", connect(at(1))),
         line("qos0", both_ways(at(2), 0)),
@@ -53,6 +55,9 @@ impl Place<'_> {
     fn command(self, program: &str, version: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new("stdbuf");
         command.args(["-oL", program, "-h", "127.0.0.1", "-p", self.port, "-u", "matrix", "-d", "-V", version]);
+        if let Some(ca) = self.ca {
+            command.arg("--cafile").arg(ca);
+        }
         command.args(arguments).stdin(Stdio::null());
         command
     }

@@ -274,3 +274,55 @@ fn the_api_speaks_tls_over_http_1_and_2_to_callers_with_a_certificate() {
     }
     assert!(gateway.get("/readyz").is_none(), "nothing is said without TLS");
 }
+
+#[test]
+fn backends_push_over_tls_by_curl_and_by_command_line_to_an_api_that_they_know() {
+    let files = Files::new();
+    let server = files.issue("api", &["localhost", "127.0.0.1"]);
+    let (ca, stranger) = (files.ca(), Files::new());
+    let environment = [("KITTIWAKE_TLS_CERTIFICATES", text(&server)), ("KITTIWAKE_API_TLS", "true")];
+    let gateway = Gateway::begin("epoll", 1, &environment);
+    let url = format!("https://localhost:{}", gateway.api.port());
+    let curl = |arguments: &[&str], path: &str| {
+        let mut command = Command::new("curl");
+        command.args(["-s", "--cacert", text(&ca)]).args(arguments).arg(format!("{url}{path}"));
+        String::from_utf8_lossy(&command.output().expect("curl is installed").stdout).into_owned()
+    };
+    eventually("the gateway is ready", || curl(&["-o", "/dev/null", "-w", "%{http_code}"], "/readyz") == "200");
+    let port = gateway.edge.port().to_string();
+    let phone = Lines::of(
+        Command::new("mosquitto_sub")
+            .args(["-h", "localhost", "-p", &port, "--cafile", text(&ca)])
+            .args(["-t", "$inbox/#", "-u", "alice", "-i", "phone", "-q", "1", "-v"]),
+    );
+    let subscriptions = || {
+        let stats: serde_json::Value = serde_json::from_str(&curl(&[], "/v1/stats")).expect("it is JSON");
+        stats["total"]["gauges"]["subscriptions"].as_u64()
+    };
+    eventually("the phone subscribes", || subscriptions() == Some(1));
+    let body = r#"{"to": {"user": "alice"}, "payload": "by curl"}"#;
+    let said = curl(&["-H", "content-type: application/json", "-d", body], "/v1/push");
+    assert!(said.contains("\"offset\""), "{said}");
+    assert_eq!(phone.next(), "$inbox/push by curl");
+    let push = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kittiwake"));
+        command.args(["push", "--user", "alice"]).args(arguments);
+        let output = command.output().expect("the binary was built for this test");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for trusting in [&["--ca", text(&ca)][..], &["--insecure-tls"]] {
+        assert_eq!(push(&[&["--api", &url, "by command"], trusting].concat()), (Some(0), String::new()));
+        assert_eq!(phone.next(), "$inbox/push by command");
+    }
+    let other = stranger.ca();
+    let (code, said) = push(&["--api", &url, "--ca", text(&other), "nobody's"]);
+    assert!(code == Some(1) && said.contains("certificate"), "{said}");
+    let (code, said) = push(&["--api", &url, "--ca", text(&server.with_extension("nowhere")), "nobody's"]);
+    assert!(code == Some(2) && said.starts_with("kittiwake: --ca: "), "{said}");
+    let plain = format!("http://{}", gateway.api);
+    for flag in [&["--ca", text(&ca)][..], &["--insecure-tls"]] {
+        let (code, said) = push(&[&["--api", &plain, "nobody's"], flag].concat());
+        assert!(code == Some(2) && said.contains("the URL is not of TLS"), "{said}");
+    }
+    assert!(phone.rest().is_empty());
+}

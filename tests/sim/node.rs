@@ -146,7 +146,7 @@ impl Node {
             rights: Default::default(),
             server_reference: None,
             sys_users: Vec::new(),
-            topics: TopicRules { history: self.kept.clone(), presence: vec!["rooms/+".into()], slow },
+            topics: TopicRules { history: self.kept.clone(), presence: vec!["rooms/+".into()], slow, rate: Vec::new() },
             origins: Default::default(),
             hash_key: random.bits(),
             random_seed: random.bits(),

@@ -199,6 +199,10 @@ impl Store for Flaky {
         self.inner.read_records(prefix, after, limit)
     }
 
+    fn room(&self, app: AppId) -> Option<u64> {
+        self.inner.room(app)
+    }
+
     fn usage(&self) -> Usage {
         self.inner.usage()
     }

@@ -1,12 +1,13 @@
 //! The gRPC face against a fake data plane: a generated client over the API's router, without a socket.
 
-use super::super::fake::{Behaviour, Bench, PACKET_BYTES};
-use super::super::{ApiKey, ApiKeys, Apps};
+use super::super::fake::{Behaviour, Bench, NOW_MS, PACKET_BYTES};
+use super::super::{ApiKey, ApiKeys, Apps, signature};
 use super::generated as pb;
 use super::generated::gateway_client::GatewayClient;
 use super::generated::push_request::To;
 use super::generated::tagged_result::Result as Of;
 use crate::base::ids::{AppId, Qos};
+use crate::base::secret::Secret;
 use crate::limits;
 use crate::shard::command::{CommandError, Happening, Target};
 use axum::http::{Request, Uri, header};
@@ -383,6 +384,52 @@ async fn keys_hold_for_grpc_as_for_http() {
     assert_eq!(push(Some("key-to-everything"), "default").await, Code::Ok);
     let health = HealthClient::new(over(&bench, None)).check(HealthCheckRequest::default()).await;
     assert!(health.is_ok(), "supervisors have no key");
+}
+
+/// A client that sends what somebody has signed, whether that is this call or another one.
+fn with_header(bench: &Bench, authorization: &str) -> Over {
+    let (inner, value) = (over(bench, None), authorization.to_owned());
+    let sign = move |mut request: Request<tonic::body::Body>| {
+        request.headers_mut().insert(header::AUTHORIZATION, value.parse().expect("ASCII"));
+        inner.clone().oneshot(request)
+    };
+    Over::new(tower::service_fn(sign))
+}
+
+#[tokio::test]
+async fn a_signed_call_is_good_once_and_as_it_was_signed() {
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+    const PUSH: &str = "/kittiwake.v1.Gateway/Push";
+    let key = ApiKey::signing(Apps::All, "back", Secret::from(SECRET));
+    let bench = Bench::with_keys(false, 8, ApiKeys::new(vec![key]));
+    // What is signed is the body as it is on the wire: a byte for no compression, the length, the message.
+    let message = prost::Message::encode_to_vec(&to_alice());
+    let length = u32::try_from(message.len()).expect("it is short").to_be_bytes();
+    let body = [&[0][..], &length, &message].concat();
+    let now_s = NOW_MS / 1_000;
+    let signed = |secret: &str, path: &str, seconds| signature::sign(secret, ("POST", path), (seconds, "1"), &body);
+    let push = async |authorization: &str, request: pb::PushRequest| {
+        let pushed = GatewayClient::new(with_header(&bench, authorization)).push(request).await;
+        pushed.map_or_else(|status| status.code(), |_| Code::Ok)
+    };
+    let good = signed(SECRET, PUSH, now_s);
+    let other = pb::PushRequest { payload: "ho".into(), ..to_alice() };
+    assert_eq!(push(&good, other).await, Code::Unauthenticated, "another message");
+    let another_key = signed("f".repeat(32).as_str(), PUSH, now_s);
+    assert_eq!(push(&another_key, to_alice()).await, Code::Unauthenticated);
+    let another_call = signed(SECRET, "/kittiwake.v1.Gateway/GetUser", now_s);
+    assert_eq!(push(&another_call, to_alice()).await, Code::Unauthenticated);
+    assert_eq!(push(&signed(SECRET, PUSH, now_s - 31), to_alice()).await, Code::Unauthenticated, "too long ago");
+    assert_eq!(bench.push_count(), 0);
+    assert_eq!(push(&good, to_alice()).await, Code::Ok);
+    assert_eq!(push(&good, to_alice()).await, Code::Unauthenticated, "it has come before");
+    assert_eq!(bench.push_count(), 1);
+    let stream = futures_util::stream::iter([tagged([(1, to_alice())])]);
+    let on_a_stream = signed(SECRET, "/kittiwake.v1.Gateway/PushStream", now_s);
+    let streamed = GatewayClient::new(with_header(&bench, &on_a_stream)).push_stream(stream).await;
+    assert_eq!(streamed.map_or_else(|status| status.code(), |_| Code::Ok), Code::Unauthenticated);
+    let counted = ["refused_signed_body", "refused_signature", "refused_signature_time", "refused_replay"];
+    assert_eq!(counted.map(|name| bench.own(name)), [1, 2, 1, 1]);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use super::expiry::Will;
 use super::state::{LoggedAt, Subscription};
+use super::text::Texts;
 use crate::base::ids::{Offset, Qos, Seq};
 
 pub(super) use crate::base::bytes::{Reader, Write};
@@ -15,7 +16,7 @@ pub(super) trait ReadSession {
     fn at(&mut self) -> Option<LoggedAt>;
     fn will(&mut self) -> Option<Will>;
     /// A subscription of a record: its place in the router is that of another process.
-    fn recorded_subscription(&mut self) -> Option<Subscription>;
+    fn recorded_subscription(&mut self, texts: &mut Texts) -> Option<Subscription>;
     fn subscription(&mut self) -> Option<Subscription>;
 }
 
@@ -32,12 +33,12 @@ impl ReadSession for Reader<'_> {
     fn will(&mut self) -> Option<Will> {
         Some(Will { message: self.message()?, delay: self.u32()?, message_expiry: self.option(Self::u32)? })
     }
-    fn recorded_subscription(&mut self) -> Option<Subscription> {
+    fn recorded_subscription(&mut self, texts: &mut Texts) -> Option<Subscription> {
         let bytes = self.small()?;
         let text = core::str::from_utf8(self.take(usize::try_from(bytes).ok()?)?).ok()?;
         let (since, identifier, options) = (Seq(self.number()?), self.small()?, self.u8()?);
         Some(Subscription {
-            text: text.into(),
+            text: texts.shared(text),
             since,
             filter: 0,
             position: 0,

@@ -284,6 +284,18 @@ impl Session {
         self.is_behind_in_topics() || (self.has(flag::HAS_INBOX) && self.positions.is_behind_in_inbox())
     }
 
+    /// Entries of the inbox that it was told of and has not been handed.
+    pub fn inbox_lag(&self) -> u64 {
+        let (delivered, notified) = (self.positions.inbox_delivered, self.positions.inbox_notified);
+        if self.has(flag::HAS_INBOX) { notified.0.saturating_sub(delivered.0) } else { 0 }
+    }
+
+    /// How far the newest topic entry that it has not been handed is ahead, in commit numbers, which count other apps' as
+    /// well.
+    pub fn topics_lag(&self) -> u64 {
+        self.positions.topics_missed.0.saturating_sub(self.positions.topics_delivered.0)
+    }
+
     /// Whether there are topic entries for it that it has not been handed.
     pub fn is_behind_in_topics(&self) -> bool {
         self.positions.is_behind_in_topics()

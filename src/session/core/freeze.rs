@@ -12,7 +12,7 @@ use super::shared::Claiming;
 use super::state::{
     Extra, Flight, InFlight, Link, PendingFilters, PendingPublish, Received, Session, State, Welcome, Work,
 };
-use crate::auth::{Lists, Pattern, Rights};
+use crate::auth::{Lists, Pattern, Publishers, Rights};
 use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Seq};
 use std::sync::Arc;
 
@@ -174,6 +174,12 @@ fn freeze_extra(out: &mut Vec<u8>, extra: &Extra) {
 }
 
 fn freeze_rights(out: &mut Vec<u8>, rights: &Rights) {
+    out.count(rights.node.publishers.len());
+    for rule in &rights.node.publishers {
+        out.text(&rule.filter);
+        out.count(rule.users.len());
+        rule.users.iter().for_each(|user| out.text(user));
+    }
     for list in [&rights.node.publish, &rights.node.subscribe, &rights.own.publish, &rights.own.subscribe] {
         out.option(list.as_deref(), |out, list| {
             out.count(list.len());
@@ -187,8 +193,13 @@ fn thaw_rights(reader: &mut Reader<'_>) -> Option<Rights> {
         let patterns = reader.option(|reader| reader.list(|reader| Pattern::parse(reader.text()?).ok()))?;
         Some(patterns.map(Vec::into_boxed_slice))
     };
-    let mut lists = || Some(Lists { publish: list(reader)?, subscribe: list(reader)? });
-    Some(Rights { node: Arc::new(lists()?), own: lists()? })
+    let publishers = reader.list(|reader| {
+        let filter = reader.text()?.into();
+        Some(Publishers { filter, users: reader.list(|reader| reader.text().map(Into::into))?.into() })
+    })?;
+    let mut lists = || Some(Lists { publish: list(reader)?, subscribe: list(reader)?, ..Lists::default() });
+    let (node, own) = (lists()?, lists()?);
+    Some(Rights { node: Arc::new(Lists { publishers: publishers.into(), ..node }), own })
 }
 
 fn thaw_extra(reader: &mut Reader<'_>) -> Option<Extra> {

@@ -16,6 +16,7 @@ use super::expiry::{TICK_MS, tick};
 use super::protocol::Protocol;
 use super::retained::{Pending, Replay};
 use super::state::{Flight, InFlight, Link, LoggedAt, Received, Session, flag};
+use super::text::Texts;
 use crate::base::clock::Now;
 use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq};
 use crate::base::log::RecordChange;
@@ -297,6 +298,7 @@ pub(in crate::session) struct Rebuild {
     session: Option<Session>,
     /// Up to the kind, the key of a main record that cannot be read: what else there is of its session is let be.
     unreadable: Option<Box<[u8]>>,
+    texts: Texts,
 }
 
 /// What a record was.
@@ -335,7 +337,7 @@ impl Rebuild {
         if kind == MAIN {
             let identity = Identity { app, user: user.into(), device: device.into() };
             let whole = self.finish();
-            self.session = is_known.then(|| read_main(&identity, &mut value, now)).flatten();
+            self.session = is_known.then(|| read_main(&identity, &mut value, &mut self.texts, now)).flatten();
             let is_readable = self.session.is_some();
             self.unreadable = (!is_readable).then(|| whose.into());
             return Some(Taken::Next { whole, is_readable });
@@ -373,7 +375,7 @@ impl Rebuild {
     }
 }
 
-fn read_main(identity: &Identity, reader: &mut Reader<'_>, now: Now) -> Option<Session> {
+fn read_main(identity: &Identity, reader: &mut Reader<'_>, texts: &mut Texts, now: Now) -> Option<Session> {
     let mut session = Session::new(identity);
     session.generation = reader.u32()?;
     session.expiry = reader.small()?;
@@ -384,7 +386,7 @@ fn read_main(identity: &Identity, reader: &mut Reader<'_>, now: Now) -> Option<S
     if let Some(will) = reader.option(Reader::will)? {
         session.extra().will = Some(Box::new(will));
     }
-    let subscriptions = list(reader, Reader::recorded_subscription)?;
+    let subscriptions = list(reader, |reader| reader.recorded_subscription(texts))?;
     session.replace_subscriptions(subscriptions);
     // Without a better knowledge its absence begins now: it was connected when the process ended.
     session.link = Link::Offline { since_tick: tick(now.monotonic_ms) };

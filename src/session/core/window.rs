@@ -46,6 +46,17 @@ impl Session {
         self.work.as_ref().map_or(0, |work| work.sent)
     }
 
+    /// How many those may be.
+    pub fn window(&self) -> usize {
+        usize::from(self.window)
+    }
+
+    /// Whether its window is full and more waits behind it: it is its client that everything waits for.
+    pub fn is_stalled(&self) -> bool {
+        let is_full = self.work.as_ref().is_some_and(|work| work.sent >= usize::from(self.window));
+        is_full && (self.is_behind() || self.work.as_ref().is_some_and(|work| work.queued > 0))
+    }
+
     pub(in crate::session) fn has_room(&self) -> bool {
         self.work.as_ref().is_none_or(|work| {
             let is_roomy = work.window.len() < usize::from(self.window) + SETTLED_MARKS_MAX;

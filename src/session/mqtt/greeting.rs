@@ -164,13 +164,14 @@ pub fn refuse(request: &ConnectRequest, why: Refusal, server_reference: Option<&
         (Refusal::NotAuthorized, _) => Reason::NotAuthorized,
         (Refusal::AuthenticationMethod, _) => Reason::BadAuthenticationMethod,
         (Refusal::ClientIdentifier, _) => Reason::ClientIdentifierNotValid,
-        (Refusal::QuotaExceeded, true) => Reason::QuotaExceeded,
+        (Refusal::QuotaExceeded | Refusal::AppFull, true) => Reason::QuotaExceeded,
         (Refusal::RateExceeded, true) => Reason::ConnectionRateExceeded,
         (Refusal::Busy, true) => Reason::ServerBusy,
         (Refusal::Banned, _) => Reason::Banned,
-        (Refusal::QuotaExceeded | Refusal::RateExceeded | Refusal::Busy | Refusal::Unavailable, _) => {
-            Reason::ServerUnavailable
-        }
+        (
+            Refusal::QuotaExceeded | Refusal::AppFull | Refusal::RateExceeded | Refusal::Busy | Refusal::Unavailable,
+            _,
+        ) => Reason::ServerUnavailable,
     };
     let version = if request.mqtt5 { Version::V5 } else { Version::V311 };
     let reference = server_reference.filter(|_| reason == Reason::UseAnotherServer);

@@ -122,6 +122,8 @@ pub enum Refusal {
     AuthenticationMethod,
     /// 0x97 / 0x03.
     QuotaExceeded,
+    /// The app's quota: 0x97 / 0x03.
+    AppFull,
     /// 0x88 / 0x03.
     Unavailable,
     /// 0x9F / 0x03.

@@ -198,7 +198,7 @@ pub fn on_published(session: &mut Session, receipt: Ticket, result: Result<bool,
     let reason = match result {
         Ok(true) => Reason::Success,
         Ok(false) => Reason::NoMatchingSubscribers,
-        Err(StoreError::Busy) => Reason::QuotaExceeded,
+        Err(StoreError::Busy | StoreError::OverQuota) => Reason::QuotaExceeded,
         Err(StoreError::Failed | StoreError::KeyConflict) => Reason::ImplementationSpecific,
     };
     let qos = if purpose == Purpose::Publish2 { Qos::ExactlyOnce } else { Qos::AtLeastOnce };
@@ -214,7 +214,7 @@ pub fn on_published(session: &mut Session, receipt: Ticket, result: Result<bool,
         });
     }
     let is_deaf = !session.is_mqtt5() && session.is_open();
-    if is_deaf && result == Err(StoreError::Busy) {
+    if is_deaf && matches!(result, Err(StoreError::Busy | StoreError::OverQuota)) {
         // 3.1.1 cannot say no and would only send it again: acknowledged, and not done [MQTT-3.3.5-2].
         return answer(session, id, qos, Reason::Success, effects);
     }

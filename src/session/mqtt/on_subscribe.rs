@@ -3,7 +3,7 @@
 use super::super::core::record;
 use super::super::core::state::{PendingFilters, Purpose, flag};
 use super::super::core::subscriptions::is_inbox;
-use super::super::{Effect, Effects, GrantedFilter, Session, Ticket};
+use super::super::{Counter, Effect, Effects, GrantedFilter, Session, Ticket};
 use super::frame;
 use crate::base::ids::{Qos, Seq};
 use crate::wire::mqtt::properties::AckProperties;
@@ -69,6 +69,10 @@ fn grant(
     let again = granted.iter().position(|earlier| &*earlier.filter == filter.filter);
     if known.is_none() && again.is_none() {
         if session.subscriptions().len() + *new >= usize::from(effects.bounds.subscriptions) {
+            return Reason::QuotaExceeded;
+        }
+        if effects.subscriptions_left.is_some_and(|left| left <= *new as u64) {
+            effects.count(Counter::SubscriptionOverQuota);
             return Reason::QuotaExceeded;
         }
         *new += 1;
@@ -184,7 +188,7 @@ pub(super) fn answer(session: &mut Session, ticket: Ticket, effects: &mut Effect
 fn text(reason: Reason) -> Option<&'static str> {
     match reason {
         Reason::NotAuthorized => Some("the client may not subscribe to this"),
-        Reason::QuotaExceeded => Some("the session has as many subscriptions as it may"),
+        Reason::QuotaExceeded => Some("the session or its app has as many subscriptions as it may"),
         Reason::TopicFilterInvalid => Some("the filter has more levels or bytes than are taken"),
         Reason::SharedSubscriptionsNotSupported => Some("shared subscriptions are not supported"),
         _ => None,

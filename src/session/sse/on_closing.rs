@@ -18,6 +18,7 @@ pub fn refuse(why: Refusal, out: &mut Vec<u8>) {
         Refusal::NotAuthorized | Refusal::AuthenticationMethod => (Status::FORBIDDEN, "this is not allowed", &[]),
         Refusal::ClientIdentifier => (Status::BAD_REQUEST, "user or device is empty or longer than allowed", &[]),
         Refusal::QuotaExceeded => (Status::UNAVAILABLE, "the user has as many devices as allowed", LATER),
+        Refusal::AppFull => (Status::TOO_MANY_REQUESTS, "the app has as much as its quota allows", LATER),
         Refusal::RateExceeded => (Status::TOO_MANY_REQUESTS, "too many connections in a short time", LATER),
         Refusal::Banned => (Status::FORBIDDEN, "the user or its address is banned", &[]),
         Refusal::Busy => (Status::UNAVAILABLE, "there is no memory to spare now", LATER),

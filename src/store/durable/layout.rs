@@ -150,6 +150,9 @@ pub(super) struct Head {
     pub touched_ms: u64,
     /// When the oldest entry came; means nothing when there is none.
     pub first_ms: u64,
+    /// Of the entries' payloads. A head that was written before this was counted has 0, and what it held then never
+    /// counts.
+    pub bytes: u64,
 }
 
 impl Head {
@@ -159,7 +162,7 @@ impl Head {
 
     pub fn write(&self, out: &mut Vec<u8>) {
         out.u64(self.made_epoch);
-        for number in [self.id, self.first, self.last, self.trimmed.0, self.touched_ms, self.first_ms] {
+        for number in [self.id, self.first, self.last, self.trimmed.0, self.touched_ms, self.first_ms, self.bytes] {
             out.number(number);
         }
     }
@@ -170,6 +173,7 @@ impl Head {
         let mut next = || reader.number();
         let (id, first, last, trimmed) = (next()?, next()?, next()?, Seq(next()?));
         let (touched_ms, first_ms) = (next()?, next()?);
+        let bytes = if reader.0.is_empty() { 0 } else { reader.number()? };
         (first >= 1 && first <= last.checked_add(1)?).then_some(Self {
             id,
             made_epoch,
@@ -178,6 +182,7 @@ impl Head {
             trimmed,
             touched_ms,
             first_ms,
+            bytes,
         })
     }
 }

@@ -20,6 +20,7 @@ mod trim;
 pub(super) mod tests;
 
 use super::memory::Retentions;
+use super::shares::Shares;
 use super::{Group, KnownKey, Record, RecordChange, Store, StoreFault, StreamGap, StreamHead, Usage};
 use crate::base::bytes::Write;
 use crate::base::clock::Now;
@@ -48,6 +49,8 @@ pub struct DurableStore {
     directory: Directory,
     retentions: Retentions,
     state: State,
+    /// Not rolled back: after a failed write nothing is judged by it any more.
+    shares: Shares,
     draft: Draft,
     chain: Chain,
     heads: RefCell<Heads>,
@@ -77,6 +80,11 @@ fn unreadable(what: &'static str) -> StoreFault {
 }
 
 impl DurableStore {
+    /// What the database holds in memory: blocks that were read (`STORE_CACHE_BYTES`), and tables that are not written yet.
+    pub fn memory_bytes(&self) -> u64 {
+        self.database.cache_size() + self.database.write_buffer_size()
+    }
+
     fn write(&mut self, group: Group<'_>, now: Now) -> Result<(), StoreFault> {
         let mut list = None;
         for (index, entry) in group.entries.iter().enumerate() {
@@ -147,12 +155,14 @@ impl DurableStore {
             head.first_ms = now.wall_ms;
         }
         let payload_bytes = entry.message.payload.len() as u64;
+        head.bytes += payload_bytes;
         let front = Front { seq: entry.seq, at_ms: now.wall_ms, payload_bytes, shared };
         if open.fronts.len() as u64 + 1 == head.len() && open.fronts.len() < STORE_FRONTS_MAX {
             open.fronts.push_back(front);
         }
         self.state.entries += 1;
         self.state.bytes += payload_bytes;
+        self.shares.add(&entry.stream, payload_bytes);
         let head = *head;
         self.put_entry(entry, id, head.made_epoch, front);
         if trim::has_excess(&head, self.retentions.of(&entry.stream), now) {
@@ -325,6 +335,10 @@ impl Store for DurableStore {
 
     fn read_records(&self, prefix: &[u8], after: &[u8], limit: usize) -> Result<Vec<Record>, StoreFault> {
         self.records(prefix, after, limit)
+    }
+
+    fn room(&self, app: AppId) -> Option<u64> {
+        self.shares.room(app)
     }
 
     fn usage(&self) -> Usage {

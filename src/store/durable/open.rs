@@ -4,14 +4,16 @@ use super::chain::Chain;
 use super::directory::{Directory, Found, Mark};
 use super::draft::Draft;
 use super::heads::Heads;
-use super::layout::{self, FORGOTTEN, GROUP, State};
+use super::layout::{self, FORGOTTEN, GROUP, Head, INBOX_ENTRY, STREAM, State, TOPIC_OFFSET};
 use super::{DurableStore, unreadable};
 use crate::base::hash::KeyedHash;
+use crate::base::ids::Offset;
 use crate::limits::{
     STORE_CACHE_BYTES, STORE_FILES_MAX, STORE_FORMAT, STORE_JOURNAL_BYTES_MAX, STORE_MEMORY_TABLE_BYTES, STORE_WORKERS,
 };
 use crate::store::StoreFault;
 use crate::store::memory::Retentions;
+use crate::store::shares::{Shares, app_of};
 use core::fmt;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use std::collections::BTreeMap;
@@ -88,12 +90,15 @@ impl DurableStore {
         let Numbers { state, chain, hole } = read_chain(&space).map_err(damaged)?;
         let forgotten = count_forgotten(&space).map_err(damaged)?;
         let loss = loss(&found, state, hole);
+        let mut shares = Shares::new(&retentions.quotas);
+        count_shares(&space, &mut shares).map_err(damaged)?;
         let mut store = Self {
             database,
             space,
             directory,
             retentions,
             state: state.unwrap_or_default(),
+            shares,
             draft: Draft::new(hash.clone()),
             chain,
             heads: Heads::new(hash).into(),
@@ -217,6 +222,33 @@ fn read_chain(space: &Keyspace) -> Result<Numbers, StoreFault> {
         numbers.state = Some(state);
     }
     Ok(numbers)
+}
+
+/// What each app has stored, where that is asked for: one look at the index of every entry. An entry that cannot be read
+/// counts as nothing here, and is an error for whoever reads it.
+fn count_shares(space: &Keyspace, shares: &mut Shares) -> Result<(), StoreFault> {
+    if !shares.counts() {
+        return Ok(());
+    }
+    for found in space.prefix([STREAM]) {
+        let (key, value) = found.into_inner().map_err(super::fault("read the store"))?;
+        let head = Head::parse(&value).ok_or_else(|| unreadable("a stream"))?;
+        let stream = layout::parse_stream_key(&key).ok_or_else(|| unreadable("a stream's name"))?;
+        if app_of(&stream).is_none() || head.len() == 0 {
+            continue;
+        }
+        let is_inbox = stream.topics_of().is_none();
+        let kind = if is_inbox { INBOX_ENTRY } else { TOPIC_OFFSET };
+        let (first, last) = (Offset(head.first), Offset(head.last));
+        let mut bytes = 0;
+        for found in space.range(layout::placed(kind, head.id, first)..=layout::placed(kind, head.id, last)) {
+            let (_, value) = found.into_inner().map_err(super::fault("read the store"))?;
+            let front = if is_inbox { layout::parse_inbox_front(&value) } else { layout::parse_topic_offset(&value) };
+            bytes += front.map_or(0, |front| front.payload_bytes);
+        }
+        shares.add(&stream, bytes);
+    }
+    Ok(())
 }
 
 fn count_forgotten(space: &Keyspace) -> Result<BTreeMap<crate::base::ids::AppId, usize>, StoreFault> {

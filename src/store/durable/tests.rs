@@ -3,7 +3,7 @@ use crate::store::fixture::{
     APP, append, appended, ask, entry, inbox, key, keyed, message, put, stream_of, topic, topics_of,
 };
 use crate::store::memory::Retention;
-use crate::store::{Answer, Log, NewEntry, Request};
+use crate::store::{Answer, Log, NewEntry, Request, StoreError};
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::fs;
@@ -76,7 +76,7 @@ fn files(below: &Path, found: &mut Vec<PathBuf>) {
 }
 
 fn kept() -> Retentions {
-    let retention = Retention { entries: 50, age: Duration::MAX, forget_after: Duration::MAX };
+    let retention = Retention::new(50, Duration::MAX);
     Retentions {
         inbox: retention,
         topic: retention,
@@ -84,6 +84,7 @@ fn kept() -> Retentions {
         upstream: retention,
         history: Vec::new(),
         keys: 100,
+        quotas: Vec::new(),
     }
 }
 
@@ -372,4 +373,31 @@ fn a_failed_write_leaves_reads_with_what_was_committed() {
     let (_, duplicate, _) = appended(ask(&mut log, keyed("k", 1, &[inbox("a")]), 1));
     assert_eq!(duplicate, Some(key("k", 1).id));
     appended(ask(&mut log, append(&[inbox("a")]), 3));
+}
+
+#[test]
+fn what_an_app_has_stored_is_known_again_after_a_restart_and_is_less_when_retention_has_taken_some() {
+    let folder = Folder::new();
+    let retentions = || {
+        let inbox = Retention { entries: 2, ..kept().inbox };
+        Retentions { inbox, quotas: vec![None, Some(40)], ..kept() }
+    };
+    let mut log = Log::open(folder.open(retentions()), 7).expect("it was opened");
+    let room = |log: &mut Log<DurableStore>| log.store_mut().room(APP);
+    assert_eq!(room(&mut log), Some(40));
+    // Five bytes each. The third entry of the inbox takes the place of the first.
+    for stream in [inbox("a"), inbox("a"), inbox("a"), topic("t"), StreamKey::Everyone(APP), StreamKey::Upstream(APP)] {
+        appended(ask(&mut log, append(&[stream]), 1));
+    }
+    appended(ask(&mut log, append(&[inbox("b"), inbox("c")]), 1));
+    assert_eq!((room(&mut log), log.store_mut().room(AppId(0))), (Some(10), None));
+    drop(log);
+    let mut log = Log::open(folder.open(retentions()), 7).expect("it was opened");
+    assert_eq!(room(&mut log), Some(10));
+    let three = ask(&mut log, append(&[inbox("b"), inbox("c"), topic("t")]), 1);
+    assert!(matches!(three, Err(StoreError::OverQuota)), "{three:?}");
+    appended(ask(&mut log, append(&[inbox("b"), topic("t")]), 1));
+    assert_eq!(room(&mut log), Some(0));
+    drop(log);
+    assert_eq!(folder.open(kept()).room(APP), None, "nobody asks");
 }

@@ -15,7 +15,8 @@ use crate::store::memory::{Retention, is_over};
 
 /// Whether retention has anything to take of a stream now.
 pub(super) fn has_excess(head: &Head, retention: Retention, now: Now) -> bool {
-    head.len() > retention.entries as u64 || head.len() > 0 && is_over(head.first_ms, retention.age, now)
+    let is_long = head.len() > 1 && head.bytes > retention.bytes;
+    is_long || head.len() > retention.entries as u64 || head.len() > 0 && is_over(head.first_ms, retention.age, now)
 }
 
 /// From when on time alone gives retention something to take of a stream, or ends its life.
@@ -50,7 +51,9 @@ impl DurableStore {
         while gone < most.min(STORE_TRIM_ENTRIES_MAX) && has_excess(&head, retention, now) {
             let front = self.pop_front(stream, &head)?;
             self.drop_entry(topics, &head, front)?;
+            self.shares.remove(stream, front.payload_bytes);
             head.first += 1;
+            head.bytes = head.bytes.saturating_sub(front.payload_bytes);
             head.trimmed = front.seq;
             self.heads.get_mut().find(stream).expect("it is at hand").head = head;
             if head.len() > 0 {

@@ -4,14 +4,16 @@
 use super::Outcome;
 use crate::base::clock::Now;
 use crate::base::hash::KeyedHash;
-use crate::base::ids::{Epoch, Offset, Seq};
+use crate::base::ids::{AppId, Epoch, Offset, Seq};
 use crate::base::message::{Entry, StreamKey};
+use crate::store::shares::app_of;
 use crate::store::{
     Answer, Group, IdempotencyKey, KeyOutcome, KnownKey, NewEntry, Position, RecordChange, Store, StoreError,
     StoreFault,
 };
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as TableEntry;
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Epochs: the SplitMix64 sequence of a seed (Steele, Lea and Flood, 2014), which visits every number once before it
@@ -55,6 +57,8 @@ pub(super) struct Plan {
     /// Index into `keys`.
     by_key: HashTable<usize>,
     ahead: HashTable<Ahead>,
+    /// Payload bytes of the group, of apps with a quota of them.
+    shares: Vec<(AppId, u64)>,
 }
 
 impl Plan {
@@ -69,6 +73,7 @@ impl Plan {
             keys: Vec::new(),
             by_key: HashTable::new(),
             ahead: HashTable::new(),
+            shares: Vec::new(),
         }
     }
 
@@ -91,6 +96,9 @@ impl Plan {
             && let Some(outcome) = self.known(store, key, now)?
         {
             return Ok(outcome);
+        }
+        if !self.has_room(store, &entries) {
+            return Ok(Outcome::Settled(Err(StoreError::OverQuota)));
         }
         let positions = self.place(store, entries)?;
         for change in &records {
@@ -121,6 +129,33 @@ impl Plan {
         // The store's own number, not the group's: this answer must hold also when the group fails.
         let seq = store.last_seq()?;
         Ok(Some(Outcome::Settled(answer(known, seq))))
+    }
+
+    /// Whether all entries fit into the quotas of their apps, behind what the group holds of those already. What the group's
+    /// own retention will remove counts still: an app at its quota waits for that.
+    fn has_room<S: Store>(&mut self, store: &S, entries: &[NewEntry]) -> bool {
+        // Mostly of one app, and mostly without a quota.
+        let mut more: SmallVec<[(AppId, u64, u64); 2]> = SmallVec::new();
+        for NewEntry { stream, message } in entries {
+            let Some(app) = app_of(stream) else { continue };
+            let bytes = message.payload.len() as u64;
+            match more.iter_mut().find(|(other, ..)| *other == app) {
+                Some((.., sum)) => *sum += bytes,
+                None => more.push((app, store.room(app).unwrap_or(u64::MAX), bytes)),
+            }
+        }
+        let planned =
+            |shares: &[(AppId, u64)], app| shares.iter().find(|(other, _)| *other == app).map_or(0, |share| share.1);
+        if more.iter().any(|&(app, room, sum)| planned(&self.shares, app).saturating_add(sum) > room) {
+            return false;
+        }
+        for (app, _, sum) in more.into_iter().filter(|(_, room, _)| *room != u64::MAX) {
+            match self.shares.iter_mut().find(|(other, _)| *other == app) {
+                Some((_, share)) => *share += sum,
+                None => self.shares.push((app, sum)),
+            }
+        }
+        true
     }
 
     fn place<S: Store>(&mut self, store: &S, entries: Vec<NewEntry>) -> Result<Arc<[Position]>, StoreFault> {
@@ -184,6 +219,7 @@ impl Plan {
         self.keys.clear();
         self.by_key.clear();
         self.ahead.clear();
+        self.shares.clear();
     }
 }
 

@@ -2,10 +2,10 @@ use super::*;
 use crate::base::ids::{AppId, Epoch, Offset, PushId};
 use crate::base::message::StreamKey;
 use crate::store::fixture::{
-    APP, Failing, append, appended, ask, at_ms, inbox, key, keyed, log, message, put, record, stream_of, submit, topic,
-    topics_of,
+    APP, Failing, append, appended, ask, at_ms, inbox, key, keyed, log, memory, message, put, record, stream_of,
+    submit, topic, topics_of,
 };
-use crate::store::{NewEntry, StreamHead};
+use crate::store::{NewEntry, Retentions, StreamHead};
 
 fn tokens(committed: &Committed) -> Vec<u64> {
     committed.dones.iter().map(|(_, done)| done.token.0).collect()
@@ -283,4 +283,49 @@ fn reads_beyond_a_commit_s_share_wait_for_the_next_in_their_order() {
     let last: Vec<u64> = (2 * fit as u64..2 * fit as u64 + 3).chain([1_001]).collect();
     assert_eq!((tokens(&committed), log.queued()), (last, 0));
     assert!(log.commit(at_ms(1)).dones.is_empty());
+}
+
+#[test]
+fn a_page_of_records_that_every_shard_reads_is_read_once_until_records_are_written() {
+    let mut log = Log::open(Failing::new(), 7).expect("memory does not fail");
+    let all = |limit| Request::ReadRecords { prefix: b"r"[..].into(), after: b""[..].into(), limit };
+    let records = ["r1", "r2", "r3"].map(|name| put(name, "v")).into();
+    appended(ask(&mut log, Request::Append { key: None, entries: Vec::new(), records }, 1));
+    let found = |result| match result {
+        Ok(Answer::Records(records)) => records.len(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(found(ask(&mut log, all(2), 1)), 2);
+    // From here on whatever is read from the store fails.
+    log.store_mut().reads_fail = true;
+    assert_eq!(found(ask(&mut log, all(2), 1)), 2);
+    assert_eq!(ask(&mut log, all(3), 1).err(), Some(StoreError::Failed), "another page was never read");
+    log.store_mut().reads_fail = false;
+    appended(ask(&mut log, record("r0", "new"), 1));
+    let Ok(Answer::Records(page)) = ask(&mut log, all(2), 1) else { panic!("it can be read again") };
+    assert_eq!(&*page[0].0, b"r0", "what was written since is there");
+    log.store_mut().reads_fail = true;
+    let later_ms = 2 + STORE_SWEEP_INTERVAL.as_millis() as u64;
+    assert!(log.commit(at_ms(later_ms)).dones.is_empty());
+    assert_eq!(ask(&mut log, all(2), later_ms).err(), Some(StoreError::Failed), "it is kept for a moment only");
+}
+
+#[test]
+fn an_app_beyond_its_stored_bytes_is_refused_and_the_others_of_its_group_are_not() {
+    let retentions = Retentions { quotas: vec![None, Some(12)], ..Retentions::default() };
+    let mut log = Log::open(memory(retentions), 7).expect("memory does not fail");
+    // Five bytes each, all in one group.
+    submit(&mut log, 1, append(&[inbox("a")]));
+    submit(&mut log, 2, append(&[inbox("a"), topic("t")]));
+    submit(&mut log, 3, append(&[topic("t")]));
+    submit(&mut log, 4, keyed("k", 1, &[topic("t")]));
+    submit(&mut log, 5, record("r", "longer than what is left"));
+    submit(&mut log, 6, append(&[StreamKey::Upstream(APP)]));
+    let committed = log.commit(at_ms(1));
+    let refused: Vec<usize> =
+        (0..6).filter(|&index| matches!(result(&committed, index), Err(StoreError::OverQuota))).collect();
+    assert_eq!(refused, [1, 3]);
+    assert_eq!(appended(result(&committed, 2)).2, Seq(2));
+    let (_, duplicate, _) = appended(ask(&mut log, keyed("k", 2, &[]), 2));
+    assert_eq!(duplicate, None, "what was refused has used no key");
 }

@@ -7,7 +7,7 @@ const AGE_MS: u64 = 10_000;
 
 fn small() -> Retentions {
     let age = Duration::from_millis(AGE_MS);
-    let retention = Retention { entries: 3, age, forget_after: age * 2 };
+    let retention = Retention { forget_after: age * 2, ..Retention::new(3, age) };
     Retentions {
         inbox: retention,
         topic: retention,
@@ -15,6 +15,7 @@ fn small() -> Retentions {
         upstream: retention,
         history: Vec::new(),
         keys: 4,
+        quotas: Vec::new(),
     }
 }
 
@@ -42,10 +43,24 @@ fn a_stream_keeps_its_bound_of_entries_and_drops_the_oldest_beyond_it() {
 }
 
 #[test]
+fn a_stream_keeps_its_bound_of_bytes_and_its_newest_entry_however_long_that_is() {
+    let of = |bytes| Retentions { upstream: Retention { bytes, ..small().upstream }, ..small() };
+    let length = "hello".len() as u64;
+    for (bytes, kept) in [(3 * length, 3), (3 * length - 1, 2), (2 * length + 1, 2), (2 * length, 2), (1, 1)] {
+        let mut log = Log::open(memory(of(bytes)), 7).expect("memory does not fail");
+        let events = vec![StreamKey::Upstream(APP); 3];
+        appended(ask(&mut log, append(&events), 1));
+        let (first, last, offsets) = offsets(&mut log, &events[0]);
+        assert_eq!((first, last, offsets.len() as u64), (4 - kept, 3, kept), "{bytes} bytes");
+        assert_eq!(log.counters().stats().store.bytes, kept * length);
+    }
+}
+
+#[test]
 fn a_history_rule_decides_for_the_topics_it_matches_and_the_first_one_wins() {
     let keep = |entries, age_ms| {
         let age = Duration::from_millis(age_ms);
-        Retention { entries, age, forget_after: age.max(Duration::from_millis(AGE_MS)) }
+        Retention { forget_after: age.max(Duration::from_millis(AGE_MS)), ..Retention::new(entries, age) }
     };
     let history = vec![("a/+".into(), keep(1, AGE_MS)), ("a/#".into(), keep(5, 100))];
     let mut log = Log::open(memory(Retentions { history, ..small() }), 7).expect("memory does not fail");

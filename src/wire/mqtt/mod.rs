@@ -150,6 +150,12 @@ pub enum Packet<'a> {
     Auth(Auth<'a>),
 }
 
+/// Whether a frame begins as a SUBSCRIBE does.
+#[inline]
+pub fn is_subscribe(frame: &[u8]) -> bool {
+    frame.first().is_some_and(|first| first >> 4 == SUBSCRIBE)
+}
+
 /// Decodes one whole frame. `version` is the connection's; a CONNECT says its own and `version` is not looked at.
 #[inline]
 pub fn decode(version: Version, frame: &[u8]) -> Result<Packet<'_>, DecodeError> {

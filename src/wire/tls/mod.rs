@@ -32,7 +32,7 @@ pub const HANDSHAKE: u8 = 22;
 /// A plain alert (RFC 8446 §6.2) for a peer that is refused before anything is agreed: `internal_error`.
 pub const REFUSAL: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
 
-/// The cryptography.
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+/// The cryptography, one for all that speak TLS here.
+pub fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }

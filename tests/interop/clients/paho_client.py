@@ -1,6 +1,8 @@
 """What paho-mqtt must be able to do with the gateway: `python3 paho_client.py URL`, where URL is tcp://HOST:PORT or
-ws://HOST:PORT/mqtt. Prints a line for each feature."""
+ws://HOST:PORT/mqtt, or mqtts and wss for TLS, trusting the authority in the file that the variable CA names. Prints a line
+for each feature."""
 
+import os
 import queue
 import sys
 import time
@@ -19,14 +21,16 @@ class Client:
     """A connected client that collects what it gets."""
 
     def __init__(self, client_id, v5=True, clean=True, expiry=0, will=None, alias_maximum=0):
-        transport = "websockets" if URL.scheme == "ws" else "tcp"
+        transport = "websockets" if URL.scheme in ("ws", "wss") else "tcp"
         version = mqtt.MQTTv5 if v5 else mqtt.MQTTv311
         options = {} if v5 else {"clean_session": clean}
         self.c = mqtt.Client(
             mqtt.CallbackAPIVersion.VERSION2, client_id=client_id, protocol=version, transport=transport, **options
         )
-        if URL.scheme == "ws":
+        if transport == "websockets":
             self.c.ws_set_options(path=URL.path)
+        if URL.scheme in ("mqtts", "wss"):
+            self.c.tls_set(ca_certs=os.environ["CA"])
         self.c.username_pw_set("matrix", "")
         self.messages, self.done, self.goodbye = queue.Queue(), queue.Queue(), queue.Queue()
         self.c.on_connect = lambda c, u, flags, reason, properties: self.done.put((flags.session_present, reason, properties))

@@ -319,6 +319,28 @@ fn a_clean_session_moves_the_read_mark_when_it_ends() {
 }
 
 #[test]
+fn the_read_mark_of_an_only_session_that_is_away_has_no_place_of_its_own_and_is_not_lost() {
+    let mut shard = durable(Version::V5);
+    let key = super::super::super::core::record::read_mark_key(AppId(0), "alice");
+    let recorded = |shard: &Shard| super::super::super::core::record::parse_read_mark(shard.records.get(&key)?);
+    let known = |shard: &Shard| shard.directory.read_mark(AppId(0), "alice");
+    shard.push("a", Qos::AtLeastOnce);
+    shard.ack(AckKind::PubAck, 1);
+    shard.flush();
+    assert_eq!((recorded(&shard), known(&shard)), (Some((Epoch(5), Offset(1))), Some((Epoch(5), Offset(1)))));
+    shard.drop_connection();
+    shard.flush();
+    assert_eq!((recorded(&shard), known(&shard)), (Some((Epoch(5), Offset(1))), Some(Default::default())));
+    shard.connect(3600, false);
+    shard.push("b", Qos::AtLeastOnce);
+    shard.flush();
+    assert_eq!(recorded(&shard), Some((Epoch(5), Offset(1))), "it does not go back");
+    shard.ack(AckKind::PubAck, 2);
+    shard.flush();
+    assert_eq!(recorded(&shard), Some((Epoch(5), Offset(2))));
+}
+
+#[test]
 fn mqtt5_2_2_1_4_an_identifier_is_never_zero_and_never_in_use() {
     let mut shard = durable(Version::V5);
     shard.push("first", Qos::AtLeastOnce);
@@ -512,4 +534,17 @@ fn refused_and_unknown_acks_are_counted() {
     handle(session, &bytes, Now::default(), &mut effects);
     assert!(matches!(effects.list[..], [Effect::Count(Counter::UnknownAck)]));
     assert!(session.flights().iter().all(|flight| flight.state != Flight::Settled));
+}
+
+#[test]
+fn sessions_found_at_start_share_the_text_of_their_filter() {
+    let shard = durable(Version::V5);
+    let (key, value) = shard.records.first_key_value().expect("it is recorded");
+    let at = key.windows(5).position(|window| window == b"phone").expect("the key names the device");
+    let named = |device: &[u8; 5]| ([&key[..at], device, &key[at + 5..]].concat().into_boxed_slice(), value.clone());
+    let mut directory = Directory::new(KeyedHash::new(8), 16, 16);
+    assert_eq!(directory.thaw_records(&[named(b"one's"), named(b"other")], shard.now), Default::default());
+    assert_eq!(directory.thaw_records(&[], shard.now), Default::default());
+    let texts: Vec<_> = directory.iter().map(|(_, session)| session.subscriptions()[0].text.shared()).collect();
+    assert!(texts.len() == 2 && Arc::ptr_eq(texts[0], texts[1]), "{texts:?}");
 }
