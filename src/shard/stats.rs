@@ -174,7 +174,7 @@ impl Gateway {
             ("orphan_records", self.orphans.len() as u64),
             ("throttled_connections", self.throttled.len() as u64),
             ("memory_buffers", counts.memory as u64),
-            ("memory_sessions", u64::from(self.directory.end()) * size_of::<Session>() as u64),
+            ("memory_sessions", (self.directory.sessions() * size_of::<Session>()) as u64),
             ("memory_retained", self.retained.bytes() as u64),
             ("memory_waiting", self.slow.bytes() as u64),
             ("memory_lagging", self.lagging.bytes() as u64),

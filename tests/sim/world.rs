@@ -529,7 +529,15 @@ impl World {
 
     fn check_nothing_is_left(&mut self) {
         // Standing things, and what is kept at hand for those who come later.
-        const STAYS: [&str; 5] = ["listeners", "hot_ring", "lobby", "retained_messages", "retained_bytes"];
+        const STAYS: [&str; 7] = [
+            "listeners",
+            "hot_ring",
+            "lobby",
+            "memory_lagging",
+            "memory_retained",
+            "retained_messages",
+            "retained_bytes",
+        ];
         for stats in &self.stats {
             let left: Vec<_> =
                 stats.gauges.iter().filter(|(name, value)| *value > 0 && !STAYS.contains(name)).collect();

@@ -189,10 +189,18 @@ struct Gauges {
 }
 
 /// What belongs to a session rather than to a connection.
-const OF_SESSIONS: &[&str] =
-    &["sessions", "users", "session_timers", "subscriptions", "filters", "interest_filters", "lagging_sessions"];
+const OF_SESSIONS: &[&str] = &[
+    "sessions",
+    "users",
+    "session_timers",
+    "subscriptions",
+    "filters",
+    "interest_filters",
+    "lagging_sessions",
+    "memory_sessions",
+];
 /// What is a bounded memory of the past.
-const OF_THE_PAST: &[&str] = &["hot_ring"];
+const OF_THE_PAST: &[&str] = &["hot_ring", "memory_lagging"];
 
 impl Gauges {
     /// Those that are higher than before, with both figures.
