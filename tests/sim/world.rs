@@ -538,9 +538,18 @@ impl World {
             "retained_messages",
             "retained_bytes",
         ];
+        // What was counted of sessions at some time in the last seconds; nothing is held for it.
+        const COUNTED: [&str; 6] = [
+            "window_messages",
+            "behind_connections",
+            "stalled_connections",
+            "inbox_lag_entries",
+            "inbox_lag_entries_max",
+            "topics_lag_commits_max",
+        ];
+        let is_held = |name: &&str| !STAYS.contains(name) && !COUNTED.contains(name);
         for stats in &self.stats {
-            let left: Vec<_> =
-                stats.gauges.iter().filter(|(name, value)| *value > 0 && !STAYS.contains(name)).collect();
+            let left: Vec<_> = stats.gauges.iter().filter(|(name, value)| *value > 0 && is_held(name)).collect();
             assert!(left.is_empty(), "shard {} has left: {left:?}", stats.shard);
         }
         let retained: u64 = self

@@ -199,8 +199,17 @@ const OF_SESSIONS: &[&str] = &[
     "lagging_sessions",
     "memory_sessions",
 ];
-/// What is a bounded memory of the past.
-const OF_THE_PAST: &[&str] = &["hot_ring", "memory_lagging"];
+/// What is a bounded memory of the past, and what was counted of connections at some time in the last seconds.
+const OF_THE_PAST: &[&str] = &[
+    "hot_ring",
+    "memory_lagging",
+    "window_messages",
+    "behind_connections",
+    "stalled_connections",
+    "inbox_lag_entries",
+    "inbox_lag_entries_max",
+    "topics_lag_commits_max",
+];
 
 impl Gauges {
     /// Those that are higher than before, with both figures.
