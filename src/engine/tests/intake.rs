@@ -1,4 +1,5 @@
 use super::*;
+use crate::limits::RECEIVES_IN_FLIGHT_MAX;
 
 /// Frames are a length byte and that many bytes; each is answered whole.
 fn frames() -> Probe {
@@ -176,4 +177,29 @@ fn frames_survive_every_fault_a_connection_survives() {
         drop(peers);
         rig.assert_at_rest();
     }
+}
+
+/// Whoever makes work that others answer, as fan-out does, is told while more wait to be read than a turn reads.
+#[test]
+fn a_shard_is_behind_while_a_turns_worth_of_connections_waits_to_be_read() {
+    const PEERS: usize = 3 * RECEIVES_IN_FLIGHT_MAX;
+    let mut rig = Rig::one(Settings::default(), Probe::echo());
+    let mut peers: Vec<Peer> = (0..PEERS).map(|_| rig.peer()).collect();
+    rig.settle();
+    assert!(!rig.core().is_behind());
+    for peer in &mut peers {
+        peer.write(b"x").expect("there is room");
+    }
+    rig.net.advance_to(rig.net.next_event_ms().unwrap_or_else(|| rig.net.now().monotonic_ms));
+    let mut behind = 0;
+    while rig.shards[0].has_work() || rig.shards[0].core.driver.is_due() {
+        rig.shards[0].turn().expect("the simulated driver does not fail");
+        behind += usize::from(rig.core().is_behind());
+    }
+    assert!(behind > 0, "so many waited, and it did not know");
+    rig.settle();
+    assert!(!rig.core().is_behind(), "all have been read");
+    assert!(peers.iter_mut().all(|peer| peer.read_all() == b"x"));
+    drop(peers);
+    rig.assert_at_rest();
 }
