@@ -197,7 +197,7 @@ impl Gateway {
         let is_packed = self.pack_pass(core, connection, kind, visit.messages);
         let flavour = self.flavours.of(kind);
         if is_plain && flavour.frame_bytes <= frame_bytes_max && flavour.write_all(core, connection, is_packed) {
-            self.counters.sent_many(Qos::AtMostOnce, flavour.frames.len(), flavour.frame_bytes);
+            self.counters.sent_many(Qos::AtMostOnce, flavour.frames.len(), flavour.all_bytes);
             return;
         }
         for (index, parcel) in visit.messages.iter().enumerate() {

@@ -107,6 +107,8 @@ pub(crate) struct Flavour {
     pub(crate) is_whole: bool,
     /// Of the longest frame.
     pub(crate) frame_bytes: usize,
+    /// Of all frames, payloads that are sent by reference too.
+    pub(crate) all_bytes: usize,
     /// Of the longest payload.
     pub(crate) payload_bytes: usize,
     /// The same for who takes packed messages; made at the first such visit.
@@ -174,7 +176,8 @@ impl Flavour {
         self.bytes.clear();
         self.frames.clear();
         self.framed.forget();
-        (self.is_same, self.is_whole, self.frame_bytes, self.payload_bytes) = (true, true, 0, 0);
+        (self.is_same, self.is_whole) = (true, true);
+        (self.frame_bytes, self.all_bytes, self.payload_bytes) = (0, 0, 0);
         for parcel in parcels {
             let message = &*parcel.message;
             let qos = message.qos.min(options.qos());
@@ -185,6 +188,7 @@ impl Flavour {
             self.is_same &= qos == Qos::AtMostOnce && !is_expired(message, wall_ms);
             self.is_whole &= frame.payload.is_none();
             self.frame_bytes = self.frame_bytes.max(frame.total_bytes);
+            self.all_bytes += frame.total_bytes;
             self.payload_bytes = self.payload_bytes.max(message.payload.len());
             self.frames.push(frame);
         }

@@ -4,6 +4,7 @@ use crate::client::{Got, Hello};
 use crate::node::{Node, OPERATOR};
 use kittiwake::base::ids::Qos;
 use kittiwake::limits::{CENSUS_INTERVAL, TURN_SURVEY_MAX};
+use kittiwake::shard::command::Target;
 use kittiwake::shard::command::{ConnectionName, ConnectionQuery};
 use kittiwake::wire::mqtt::Filter;
 
@@ -123,4 +124,17 @@ fn messages_and_bytes_are_counted_by_direction_and_qos() {
     let (to_5, to_5_once, to_3) = (2 + 3 + 1 + 4, 2 + 3 + 2 + 1 + 7, [2 + 3 + 4, 2 + 3 + 7]);
     assert_eq!(count("sent_qos"), [3, 1, 0]);
     assert_eq!(count("sent_bytes_qos"), [to_5 + to_3[0] + to_3[1], to_5_once, 0]);
+}
+
+/// Each counts, also where one pass carries several of them.
+#[test]
+fn bytes_of_messages_that_leave_together_are_all_counted() {
+    let node = Node::new();
+    let mut old = node.hello(&Hello::v3("old"));
+    old.subscribe(&[("t", Qos::AtMostOnce)]);
+    for payload in [&b"four"[..], b"seven77"] {
+        node.start_push(Target::Topic("t".into()), payload, Qos::AtMostOnce, |_| {}).expect("the push is taken");
+    }
+    node.run();
+    assert_eq!((node.counter("sent_qos0"), node.counter("sent_bytes_qos0")), (2, 2 + 3 + 4 + 2 + 3 + 7));
 }
