@@ -27,7 +27,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Nothing here takes this long unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -105,8 +105,12 @@ struct House {
     /// Whether they do so within TLS.
     tls: Cell<bool>,
     allocations: &'static AtomicU64,
-    /// Whether the shard pauses between two turns.
+    /// Whether the shard is to pause between two turns,
     held: Arc<AtomicBool>,
+    /// and whether it does.
+    pauses: Arc<AtomicBool>,
+    /// Wakes the shard and has nothing else to do: nobody subscribes to its topic.
+    nudge: Arc<Message>,
     /// Whether what is done within [`House::at_once`] now meets a shard that pauses.
     holding: Cell<bool>,
     ending: Arc<AtomicBool>,
@@ -141,17 +145,20 @@ impl House {
         let log = store::thread::run(&store, desk, mail, io::now, || {}).expect("there are threads");
         let seat = seats.pop().expect("one shard has one seat");
         let allocations: &'static AtomicU64 = Box::leak(Box::default());
-        let [ending, held] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
-        let (told, paused) = (Arc::clone(&ending), Arc::clone(&held));
+        let flags = [(); 3].map(|()| Arc::new(AtomicBool::new(false)));
+        let [told, is_held, tells] = flags.clone();
+        let [ending, held, pauses] = flags;
         let shard = std::thread::spawn(move || {
             COUNTER.set(Some(allocations));
             let driver = make().expect("the driver opens");
             let mut shard = Shard::new(seat, driver).expect("the driver can be polled");
             while !told.load(Ordering::Relaxed) {
                 shard.turn().expect("the driver can be polled");
-                while paused.load(Ordering::Acquire) {
+                while is_held.load(Ordering::Acquire) {
+                    tells.store(true, Ordering::Release);
                     std::thread::yield_now();
                 }
+                tells.store(false, Ordering::Release);
             }
             COUNTER.set(None);
         });
@@ -170,6 +177,8 @@ impl House {
             tls: Cell::new(false),
             allocations,
             held,
+            pauses,
+            nudge: message("nobody", Qos::AtMostOnce),
             holding: Cell::new(false),
             ending,
             shard: Some(shard),
@@ -196,27 +205,49 @@ impl House {
     /// Does `work`, which waits for nothing, while the shard pauses in every other round: all of it then meets one turn,
     /// the busiest there can be, in the rounds that grow buffers as in those that are counted.
     fn at_once(&self, work: impl FnOnce()) {
-        self.held.store(self.holding.get(), Ordering::Release);
+        if !self.holding.get() {
+            return work();
+        }
+        self.held.store(true, Ordering::Release);
+        self.hand_over(&Target::Topic("nobody".into()), std::slice::from_ref(&self.nudge));
+        self.wait_until_it_pauses(true);
         work();
         self.held.store(false, Ordering::Release);
+        self.wait_until_it_pauses(false);
+        // The nudge: it may have waited for the end of the pause as well.
+        self.hear_pushed(1);
+    }
+
+    fn wait_until_it_pauses(&self, pauses: bool) {
+        let since = Instant::now();
+        while self.pauses.load(Ordering::Acquire) != pauses {
+            assert!(since.elapsed() < PATIENCE, "the shard is to pause: {pauses}");
+            std::thread::yield_now();
+        }
     }
 
     /// Pushes and waits until the shard has said that each is done.
     fn push(&self, target: &Target, messages: &[Arc<Message>]) {
-        self.at_once(|| {
-            for (token, message) in (0..).zip(messages) {
-                let push = Push {
-                    app: AppId(0),
-                    target: target.clone(),
-                    message: Arc::clone(message),
-                    key: None,
-                    id: PushId(1),
-                    deliver_within: None,
-                };
-                self.handle.push(push, CommandToken(token)).expect("the mailbox has room");
-            }
-        });
-        for _ in messages {
+        self.at_once(|| self.hand_over(target, messages));
+        self.hear_pushed(messages.len());
+    }
+
+    fn hand_over(&self, target: &Target, messages: &[Arc<Message>]) {
+        for (token, message) in (0..).zip(messages) {
+            let push = Push {
+                app: AppId(0),
+                target: target.clone(),
+                message: Arc::clone(message),
+                key: None,
+                id: PushId(1),
+                deliver_within: None,
+            };
+            self.handle.push(push, CommandToken(token)).expect("the mailbox has room");
+        }
+    }
+
+    fn hear_pushed(&self, messages: usize) {
+        for _ in 0..messages {
             match self.events.recv_timeout(PATIENCE) {
                 Ok(Event::Pushed { result: Ok(_), .. }) => {}
                 other => panic!("a push was answered with {other:?}"),
@@ -245,6 +276,7 @@ impl House {
 impl Drop for House {
     fn drop(&mut self) {
         self.ending.store(true, Ordering::Relaxed);
+        self.held.store(false, Ordering::Release);
         // Any letter wakes the shard, which then sees that it is to end.
         let _gone = self.handle.stats(CommandToken(0));
         let shard = self.shard.take().map(JoinHandle::join);
