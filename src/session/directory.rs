@@ -12,6 +12,10 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 const NONE: u32 = u32::MAX;
+/// The first of a user's sessions has no session before it. It has this bit in that one's place, and the index of the user's
+/// details, or `NONE`, which has the bit as well. So a user costs the table 4 bytes: it doubles as it grows, and each byte of
+/// a place in it is up to 2.3 of each user.
+const FIRST: u32 = 1 << 31;
 
 /// A record's key and value.
 pub type Record = (Box<[u8]>, Box<[u8]>);
@@ -23,8 +27,8 @@ pub struct Directory {
     sessions: Slab<Session>,
     sessions_max: usize,
     devices_max: usize,
-    /// By (app, user).
-    users: HashTable<User>,
+    /// By (app, user): the index of the user's first session, whose names are the user's.
+    users: HashTable<u32>,
     /// What there is to say of some users.
     details: Slab<Details>,
     /// By (app, user, device): the index, of all sessions but each user's first. Most users have one session and cost
@@ -36,16 +40,6 @@ pub struct Directory {
     rebuild: Rebuild,
 }
 
-/// A user with sessions, named by the first of them.
-#[derive(Debug)]
-struct User {
-    first: u32,
-    /// Index of its details; `NONE`: one session, and no read mark, or the one that the session says itself.
-    details: u32,
-}
-
-const _: () = assert!(size_of::<User>() == 8);
-
 /// Of a user who has several sessions, or a read mark that its only one does not say itself.
 #[derive(Debug)]
 struct Details {
@@ -54,26 +48,37 @@ struct Details {
     read_mark: (Epoch, Offset),
 }
 
-impl User {
-    fn is(&self, sessions: &Slab<Session>, app: AppId, name: &str) -> bool {
-        let first = &sessions[self.first as usize];
-        first.app() == app && first.user() == name
+impl Session {
+    fn is_first(&self) -> bool {
+        self.previous & FIRST != 0
     }
 
-    fn sessions(&self, details: &Slab<Details>) -> usize {
-        details.get(self.details as usize).map_or(1, |details| details.sessions as usize)
+    fn is_of(&self, app: AppId, user: &str) -> bool {
+        self.app() == app && self.user() == user
     }
 
-    fn read_mark(&self, details: &Slab<Details>) -> (Epoch, Offset) {
-        details.get(self.details as usize).map(|details| details.read_mark).unwrap_or_default()
+    /// What there is to say of the user whose first it is; none: one session, and no read mark, or the one that the session
+    /// says itself.
+    fn details<'d>(&self, all: &'d Slab<Details>) -> Option<&'d Details> {
+        assert!(self.is_first(), "a user's first session leads to its details");
+        if self.previous == NONE { None } else { all.get((self.previous & !FIRST) as usize) }
     }
 
-    fn details<'d>(&mut self, all: &'d mut Slab<Details>) -> &'d mut Details {
-        if self.details == NONE {
+    fn details_mut<'d>(&mut self, all: &'d mut Slab<Details>) -> &'d mut Details {
+        assert!(self.is_first(), "a user's first session leads to its details");
+        if self.previous == NONE {
             let index = all.insert(Details { sessions: 1, read_mark: Default::default() });
-            self.details = u32::try_from(index).expect("a shard has fewer than 2^32 users");
+            self.previous = FIRST | u32::try_from(index).expect("a user with details has a session, below `FIRST`");
         }
-        &mut all[self.details as usize]
+        &mut all[(self.previous & !FIRST) as usize]
+    }
+
+    fn forget_details(&mut self, all: &mut Slab<Details>) {
+        assert!(self.is_first(), "a user's first session leads to its details");
+        let details = core::mem::replace(&mut self.previous, NONE);
+        if details != NONE {
+            all.remove((details & !FIRST) as usize);
+        }
     }
 }
 
@@ -117,7 +122,11 @@ impl Iterator for SessionsOf<'_> {
 impl Directory {
     /// Room for `sessions_max`, and so no index above, without growing by copying; untouched pages cost nothing. A user
     /// may have `devices_max` of them.
+    ///
+    /// # Panics
+    /// `sessions_max` is 2^31 or more: that is more than a machine has memory for.
     pub fn new(hash: KeyedHash, sessions_max: usize, devices_max: usize) -> Self {
+        assert!(sessions_max < FIRST as usize, "sessions are numbered with 31 bits");
         Self {
             hash,
             sessions: Slab::with_capacity(sessions_max),
@@ -149,7 +158,7 @@ impl Directory {
 
     /// The session of a device.
     pub fn find(&self, app: AppId, user: &str, device: &str) -> Option<SessionId> {
-        let first = self.user(app, user)?.first;
+        let first = self.user(app, user)?;
         let session = &self.sessions[first as usize];
         let index = match session.next {
             _ if session.device() == device => first,
@@ -167,7 +176,7 @@ impl Directory {
 
     /// A user's sessions, the newest first.
     pub fn sessions_of(&self, app: AppId, user: &str) -> SessionsOf<'_> {
-        SessionsOf { directory: self, next: self.user(app, user).map_or(NONE, |user| user.first) }
+        SessionsOf { directory: self, next: self.user(app, user).unwrap_or(NONE) }
     }
 
     /// All sessions.
@@ -219,26 +228,26 @@ impl Directory {
         }
         let Self { hash, sessions, users, details, devices, end, .. } = self;
         let user_hash = hash.of(&(session.app(), session.user()));
-        let known = users.find_mut(user_hash, |user| user.is(sessions, session.app(), session.user()));
+        let known = users.find_mut(user_hash, |&first| sessions[first as usize].is_of(session.app(), session.user()));
         let generation = session.generation;
         session.previous = NONE;
-        session.next = known.as_ref().map_or(NONE, |user| user.first);
-        let index = u32::try_from(sessions.insert(session)).expect("a shard holds fewer than 2^32 sessions");
+        session.next = known.as_deref().copied().unwrap_or(NONE);
+        let index = u32::try_from(sessions.insert(session)).expect("a shard holds fewer than 2^31 sessions");
         *end = (*end).max(index + 1);
         match known {
-            Some(user) => {
-                user.details(details).sessions += 1;
-                let second = core::mem::replace(&mut user.first, index);
-                sessions[second as usize].previous = index;
+            Some(first) => {
+                let second = core::mem::replace(first, index);
+                sessions[index as usize].previous = core::mem::replace(&mut sessions[second as usize].previous, index);
+                sessions[index as usize].details_mut(details).sessions += 1;
                 let rehash = |&index: &u32| hash_of(hash, &sessions[index as usize]);
                 devices.insert_unique(rehash(&second), second, rehash);
             }
             None => {
-                let rehash = |user: &User| {
-                    let first = &sessions[user.first as usize];
+                let rehash = |&first: &u32| {
+                    let first = &sessions[first as usize];
                     hash.of(&(first.app(), first.user()))
                 };
-                users.insert_unique(user_hash, User { first: index, details: NONE }, rehash);
+                users.insert_unique(user_hash, index, rehash);
             }
         }
         Ok(SessionId { index, generation })
@@ -283,37 +292,42 @@ impl Directory {
         self.get(id)?;
         let Self { hash, sessions, users, details, devices, .. } = self;
         let session = &sessions[id.index as usize];
-        let (next, previous) = (session.next, session.previous);
+        let (next, previous, is_first) = (session.next, session.previous, session.is_first());
         let user_hash = hash.of(&(session.app(), session.user()));
-        let found = users.find_entry(user_hash, |user| user.is(sessions, session.app(), session.user()));
+        let found = users.find_entry(user_hash, |&first| sessions[first as usize].is_of(session.app(), session.user()));
         let mut entry = found.expect("every session's user is in the table");
-        let user = entry.get_mut();
+        let first = *entry.get();
         // Of the second one, if the first leaves: a user's first is not among the devices.
-        let device = if user.first == id.index { next } else { id.index };
+        let device = if is_first { next } else { id.index };
         if device != NONE {
             let found = devices.find_entry(hash_of(hash, &sessions[device as usize]), |&index| index == device);
             found.expect("all but the first are in the table").remove();
         }
-        if previous == NONE && next == NONE {
-            details.try_remove(user.details as usize);
-            entry.remove();
-        } else {
-            user.details(details).sessions -= 1;
-            if previous == NONE {
-                user.first = next;
+        match (is_first, next) {
+            (true, NONE) => {
+                sessions[first as usize].forget_details(details);
+                entry.remove();
+            }
+            _ => {
+                sessions[first as usize].details_mut(details).sessions -= 1;
+                if is_first {
+                    *entry.get_mut() = next;
+                }
             }
         }
         if next != NONE {
+            // The next first one takes over what leads to the details.
             sessions[next as usize].previous = previous;
         }
-        if previous != NONE {
+        if !is_first {
             sessions[previous as usize].next = next;
         }
         Some(sessions.remove(id.index as usize))
     }
 
-    fn user(&self, app: AppId, name: &str) -> Option<&User> {
-        self.users.find(self.hash.of(&(app, name)), |user| user.is(&self.sessions, app, name))
+    /// The index of the user's first session.
+    fn user(&self, app: AppId, name: &str) -> Option<u32> {
+        self.users.find(self.hash.of(&(app, name)), |&first| self.sessions[first as usize].is_of(app, name)).copied()
     }
 
     /// The session behind `id` among its user's: as [`Directory::sessions_of`], for those who change it on the way.
@@ -328,12 +342,14 @@ impl Directory {
 
     /// How many sessions a user has.
     pub fn devices_of(&self, app: AppId, user: &str) -> usize {
-        self.user(app, user).map_or(0, |user| user.sessions(&self.details))
+        let Some(first) = self.user(app, user) else { return 0 };
+        self.sessions[first as usize].details(&self.details).map_or(1, |details| details.sessions as usize)
     }
 
     /// The user's read mark as far as it is known here; none when no session of the user is here.
     pub fn read_mark(&self, app: AppId, user: &str) -> Option<(Epoch, Offset)> {
-        self.user(app, user).map(|user| user.read_mark(&self.details))
+        let first = &self.sessions[self.user(app, user)? as usize];
+        Some(first.details(&self.details).map(|details| details.read_mark).unwrap_or_default())
     }
 
     /// Takes in the user's read mark as the store has it, unless sessions here have moved it since.
@@ -346,16 +362,15 @@ impl Directory {
     /// Moves the user's read mark up to `mark`, which a session here has settled; true: it moved.
     /// Within an epoch it only rises; a mark of another epoch, which began later, takes its place.
     pub fn raise_read_mark(&mut self, app: AppId, name: &str, mark: (Epoch, Offset)) -> bool {
-        let Self { hash, sessions, users, details, .. } = self;
-        let Some(user) = users.find_mut(hash.of(&(app, name)), |user| user.is(sessions, app, name)) else {
-            return false;
-        };
-        let (epoch, offset) = user.read_mark(details);
+        let Some(first) = self.user(app, name) else { return false };
+        let (sessions, details) = (&mut self.sessions, &mut self.details);
+        let first = &mut sessions[first as usize];
+        let (epoch, offset) = first.details(details).map(|details| details.read_mark).unwrap_or_default();
         let known = if mark.0 == epoch { offset } else { Offset(0) };
         if mark.1 <= known {
             return false;
         }
-        user.details(details).read_mark = mark;
+        first.details_mut(details).read_mark = mark;
         true
     }
 
@@ -373,17 +388,13 @@ impl Directory {
     /// The read mark of a user whose only session is away is where that stands, and on record: it needs no place of its own
     /// for as long. Should the session write it once more, it writes the same.
     fn leave_mark_to_session(&mut self, id: SessionId, served: (Epoch, Offset)) {
-        let Self { hash, sessions, users, details, .. } = self;
-        let session = &sessions[id.index as usize];
-        if session.connection().is_some() {
+        let session = &mut self.sessions[id.index as usize];
+        if session.connection().is_some() || !session.is_first() {
             return;
         }
-        let user_hash = hash.of(&(session.app(), session.user()));
-        let found = users.find_mut(user_hash, |user| user.is(sessions, session.app(), session.user()));
-        let user = found.expect("every session's user is in the table");
-        if user.sessions(details) == 1 && user.read_mark(details) == served {
-            details.try_remove(user.details as usize);
-            user.details = NONE;
+        let is_left = |details: &Details| details.sessions == 1 && details.read_mark == served;
+        if session.details(&self.details).is_some_and(is_left) {
+            session.forget_details(&mut self.details);
         }
     }
 

@@ -385,7 +385,7 @@ pub struct Session {
     pub(in crate::session) work: Option<Box<Work>>,
     pub(in crate::session) positions: Positions,
     pub(in crate::session) link: Link,
-    /// The directory's: the user's other sessions.
+    /// The directory's: the user's other sessions, and from the first of them to what there is to say of the user.
     pub(in crate::session) next: u32,
     pub(in crate::session) previous: u32,
     pub(in crate::session) generation: u32,
