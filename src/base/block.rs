@@ -1,4 +1,14 @@
 //! Pooled byte blocks in a few sizes: what receives borrow and sends leave in. An idle connection has none.
+//!
+//! ```text
+//!   out ──give──► free ──trim, not wanted for a while──► cold (address space alone; blocks below a page: freed)
+//!    ▲             │                                       │
+//!    └────take─────┴──────────when none is free────────────┘
+//! ```
+//! Blocks that nobody wants are not freed: the allocator has many of a size in one run, and gives that back when all of them
+//! are free. After a burst the few that are in use, or are kept, lie among the others, and keep all of them in memory:
+//! 1 MB after 64 handshakes at a time. So the memory goes and the block stays.
+#![allow(unsafe_code, reason = "the memory of a block that nobody wants goes back to the system, the block stays")]
 
 use crate::limits::{BLOCK_CLASSES, POOL_BYTES_MAX, POOL_FREE_BYTES_MAX, POOL_KEPT_BYTES, POOL_TRIM_INTERVAL};
 
@@ -22,12 +32,32 @@ impl Block {
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.bytes
     }
+
+    /// Gives the memory of its whole pages back to the system; they are there again, as zeros, when they are touched. False:
+    /// it has none.
+    fn cool(&mut self) -> bool {
+        let page = rustix::param::page_size();
+        let start = self.bytes.as_ptr().align_offset(page);
+        let Some(pages) = self.bytes.len().checked_sub(start).map(|bytes| bytes / page).filter(|&pages| pages > 0)
+        else {
+            return false;
+        };
+        let whole = &mut self.bytes[start..start + pages * page];
+        // SAFETY: the pages are whole ones of a slice that this block owns and nobody else looks at meanwhile. What they hold
+        // from now on, zeros or, where the system does not do as it is advised, what they held, are bytes as well, and what a
+        // block holds from earlier use is unspecified. The allocator keeps nothing of its own within what it has given out.
+        let _advised = unsafe { libc::madvise(whole.as_mut_ptr().cast(), whole.len(), libc::MADV_DONTNEED) };
+        true
+    }
 }
 
 /// One shard's blocks: free lists by size, bounded in all.
 #[derive(Debug)]
 pub struct BlockPool {
     free: [Vec<Block>; BLOCK_CLASSES.len()],
+    /// Free as well, and without memory.
+    cold: [Vec<Block>; BLOCK_CLASSES.len()],
+    cold_bytes: usize,
     /// Of each list, how many blocks lay in it at the least since the last trim: nobody wanted those.
     unused: [usize; BLOCK_CLASSES.len()],
     trim_at_ms: u64,
@@ -48,6 +78,8 @@ impl BlockPool {
     pub fn new(bytes_max: usize) -> Self {
         Self {
             free: Default::default(),
+            cold: Default::default(),
+            cold_bytes: 0,
             unused: Default::default(),
             trim_at_ms: 0,
             free_bytes: 0,
@@ -74,7 +106,13 @@ impl BlockPool {
                 self.free_bytes -= size;
                 block
             }
-            None => Block { bytes: vec![0; size].into_boxed_slice() },
+            None => match self.cold[class].pop() {
+                Some(block) => {
+                    self.cold_bytes -= size;
+                    block
+                }
+                None => Block { bytes: vec![0; size].into_boxed_slice() },
+            },
         };
         self.unused[class] = self.unused[class].min(self.free[class].len());
         self.out_blocks += 1;
@@ -106,8 +144,8 @@ impl BlockPool {
         }
     }
 
-    /// Frees blocks that were not wanted since the last call that did something, [`POOL_TRIM_INTERVAL`] ago or more,
-    /// but for [`POOL_KEPT_BYTES`] of each size.
+    /// Gives the memory of blocks back that were not wanted since the last call that did something, [`POOL_TRIM_INTERVAL`]
+    /// ago or more, but for [`POOL_KEPT_BYTES`] of each size.
     pub fn trim(&mut self, now_ms: u64) {
         if now_ms < self.trim_at_ms {
             return;
@@ -116,9 +154,15 @@ impl BlockPool {
         for (class, free) in self.free.iter_mut().enumerate() {
             let size = BLOCK_CLASSES[class];
             let surplus = self.unused[class].min(free.len().saturating_sub(POOL_KEPT_BYTES / size));
-            // The oldest ones: those at the end are warm.
-            free.drain(..surplus);
             self.free_bytes -= surplus * size;
+            // The oldest ones: those at the end are warm.
+            for mut block in free.drain(..surplus) {
+                // One that has no whole page, or for which there is no room, is freed.
+                if self.cold_bytes + size <= POOL_FREE_BYTES_MAX && block.cool() {
+                    self.cold_bytes += size;
+                    self.cold[class].push(block);
+                }
+            }
             self.unused[class] = free.len();
         }
     }
@@ -171,6 +215,37 @@ mod tests {
         assert_eq!((pool.free[2].len(), pool.free_bytes), (kept, POOL_KEPT_BYTES));
         pool.trim(3 * interval_ms);
         assert_eq!(pool.free[2].len(), kept, "a few are kept however long it is");
+    }
+
+    #[test]
+    fn a_block_that_nobody_wanted_has_no_memory_and_is_used_before_a_new_one() {
+        let mut pool = BlockPool::default();
+        let interval_ms = POOL_TRIM_INTERVAL.as_millis() as u64;
+        let mut blocks: Vec<_> = (0..8).map(|_| pool.take(16_384).expect("the pool is full")).collect();
+        blocks.iter_mut().for_each(|block| block.bytes_mut().fill(7));
+        blocks.into_iter().for_each(|block| pool.give(block));
+        pool.trim(0);
+        pool.trim(interval_ms);
+        let kept = POOL_KEPT_BYTES / 16_384;
+        assert_eq!((pool.free[2].len(), pool.cold[2].len(), pool.cold_bytes), (kept, 8 - kept, (8 - kept) * 16_384));
+        let again: Vec<_> = (0..8).map(|_| pool.take(16_384).expect("the pool is full")).collect();
+        assert_eq!((pool.free[2].len(), pool.cold[2].len(), pool.cold_bytes), (0, 0, 0));
+        let zeros = |block: &Block| block.bytes().iter().filter(|&&byte| byte == 0).count();
+        assert!(again[..kept].iter().all(|block| zeros(block) == 0), "the warm ones come first, and are as they were");
+        let parts = 2 * rustix::param::page_size();
+        assert!(again[kept..].iter().all(|block| zeros(block) + parts > 16_384), "no whole page is as it was");
+        again.into_iter().for_each(|block| pool.give(block));
+        assert_eq!((pool.out(), pool.free_bytes), (0, 8 * 16_384));
+    }
+
+    #[test]
+    fn a_block_below_a_page_is_freed() {
+        let mut pool = BlockPool::default();
+        let blocks: Vec<_> = (0..256).map(|_| pool.take(512).expect("the pool is full")).collect();
+        blocks.into_iter().for_each(|block| pool.give(block));
+        pool.trim(0);
+        pool.trim(POOL_TRIM_INTERVAL.as_millis() as u64);
+        assert_eq!((pool.free[0].len(), pool.cold[0].len()), (POOL_KEPT_BYTES / 512, 0));
     }
 
     #[test]
