@@ -2,6 +2,7 @@
 
 use super::identity::Server;
 use super::names::{NameFrom, user_of};
+use crate::base::nest::{Nest, Nests};
 use crate::base::transform::Passage;
 use core::fmt;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
@@ -58,6 +59,13 @@ pub struct Session {
     name_from: NameFrom,
     /// Who the peer's certificate names.
     user: Option<Box<str>>,
+}
+
+impl Nests for Session {
+    fn nest() -> &'static Nest<Self> {
+        static NEST: Nest<Session> = Nest::new();
+        &NEST
+    }
 }
 
 impl fmt::Debug for Session {
