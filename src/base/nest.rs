@@ -207,6 +207,7 @@ mod tests {
     /// A type with a nest, of which nobody else has values.
     macro_rules! nesting {
         ($name:ident) => {
+            #[allow(dead_code, reason = "no test looks at all of it")]
             struct $name(u64, [u64; 500], Arc<()>);
 
             impl Nests for $name {
