@@ -327,6 +327,9 @@ pub struct Storm {
     /// Messages to everyone while all are away, each time; needs --api.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=32))]
     pub messages: u32,
+    /// Clients that stand by and ping.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(0..=64))]
+    pub standing: u32,
 }
 
 #[derive(Args, Debug)]
