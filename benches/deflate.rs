@@ -1,6 +1,6 @@
 //! What it gives to pack a payload once for all its receivers, its PUBLISH's head apart, beside packing each receiver's
 //! whole PUBLISH by itself: the thread's CPU time and the bytes of a delivery over WebSocket, at the level of the codec.
-//! `cargo bench -p benches --bench deflate`. Bytes are printed first.
+//! All ways in turns, medians with their quartiles. `cargo bench -p benches --bench deflate`.
 //!
 //! ```text
 //!   apart   WebSocket head │ head of the PUBLISH ║ packed: payload      packed once, copied for each, as the gateway does
@@ -11,7 +11,6 @@
 
 #![allow(missing_docs, reason = "a benchmark")]
 
-use criterion::{BenchmarkId, Criterion};
 use kittiwake::base::ids::Qos;
 use kittiwake::base::transform::Unpacked;
 use kittiwake::wire::mqtt::{Encode, PacketId, Publish, PublishLayout, Version};
@@ -27,6 +26,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Connections that get a message; a fan-out's visits of a turn.
 const RECEIVERS: u16 = 64;
+/// Stretches of each way, in turns with those of the others, after one that warms up.
+const ROUNDS: usize = 41;
+/// Messages of a stretch.
+const MESSAGES: u32 = 8;
 const PAYLOAD_BYTES: [usize; 3] = [256, 1_024, 4_096];
 const TOPIC: &str = "rooms/42/events";
 const VERSION: Version = Version::V5;
@@ -175,36 +178,50 @@ fn cpu() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// Median and quartiles.
+fn spread(figures: &mut [f64]) -> (f64, f64, f64) {
+    figures.sort_by(f64::total_cmp);
+    let at = |part: usize| figures[(figures.len() - 1) * part / 4];
+    (at(2), at(1), at(3))
+}
+
 fn main() {
-    let mut criterion = Criterion::default()
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
-        .sample_size(30)
-        .configure_from_args();
-    println!("bytes of a delivery, heads of frames included:");
+    println!("{:<44} {:>8} {:>26} {:>24}", "", "bytes", "CPU, ns a delivery", "× payload once, apart");
     for qos in [Qos::AtMostOnce, Qos::AtLeastOnce] {
         for payload_bytes in PAYLOAD_BYTES {
-            let mut group = criterion.benchmark_group(format!("deflate, QoS {}, {payload_bytes} bytes", qos as u8));
-            for &way in Way::of(qos) {
-                let mut sender = Sender::new(qos, json(payload_bytes));
-                let bytes = sender.deliver(way) as f64 / f64::from(RECEIVERS);
-                let id = PacketId::new(RECEIVERS).filter(|_| qos != Qos::AtMostOnce);
-                sender.layout.patch(&mut sender.whole, id, false, false);
-                assert_eq!(sender.received(), sender.whole, "{way:?} arrives as it was sent");
-                println!("QoS {}, {payload_bytes:>5}: {bytes:>8.1}  {}", qos as u8, way.name());
-                group.bench_function(BenchmarkId::from_parameter(way.name()), |bencher| {
-                    bencher.iter_custom(|runs| {
-                        let before = cpu();
-                        for _ in 0..runs {
-                            black_box(sender.deliver(way));
-                        }
-                        // By delivery.
-                        (cpu() - before) / u32::from(RECEIVERS)
-                    });
-                });
-            }
-            group.finish();
+            compare(qos, payload_bytes);
         }
     }
-    criterion.final_summary();
+}
+
+/// All ways of one kind of message, in turns.
+fn compare(qos: Qos, payload_bytes: usize) {
+    let mut senders: Vec<_> = Way::of(qos).iter().map(|&way| (way, Sender::new(qos, json(payload_bytes)))).collect();
+    let mut times = vec![Vec::with_capacity(ROUNDS); senders.len()];
+    for round in 0..=ROUNDS {
+        for ((way, sender), times) in senders.iter_mut().zip(&mut times) {
+            let before = cpu();
+            for _ in 0..MESSAGES {
+                black_box(sender.deliver(*way));
+            }
+            let deliveries = f64::from(MESSAGES) * f64::from(RECEIVERS);
+            if round > 0 {
+                times.push((cpu() - before).as_secs_f64() * 1e9 / deliveries);
+            }
+        }
+    }
+    let apart = times[0].clone();
+    for ((way, sender), times) in senders.iter_mut().zip(&mut times) {
+        let bytes = sender.deliver(*way) as f64 / f64::from(RECEIVERS);
+        let id = PacketId::new(RECEIVERS).filter(|_| qos != Qos::AtMostOnce);
+        sender.layout.patch(&mut sender.whole, id, false, false);
+        assert_eq!(sender.received(), sender.whole, "{way:?} arrives as it was sent");
+        let mut ratios: Vec<f64> = times.iter().zip(&apart).map(|(time, apart)| time / apart).collect();
+        let ((time, low, high), (ratio, ratio_low, ratio_high)) = (spread(times), spread(&mut ratios));
+        println!(
+            "QoS {}, {payload_bytes:>5}, {:<31} {bytes:>8.1} {time:>10.0} [{low:>6.0} .. {high:>6.0}] {ratio:>7.2} [{ratio_low:.2} .. {ratio_high:.2}]",
+            qos as u8,
+            way.name()
+        );
+    }
 }
