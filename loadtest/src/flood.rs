@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// A server that closes none of those it has not let in for so long does not refuse them.
-const PATIENCE: Timespec = Timespec { tv_sec: 3, tv_nsec: 0 };
+const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 /// Connections that are looked at together when the oldest is still open.
 const LOOK_MAX: usize = 64;
 
