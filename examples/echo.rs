@@ -111,9 +111,10 @@ impl<D: Driver> Handler<D> for Echo {
                 self.peer(tag).buffer.extend_from_slice(bytes);
                 self.go_on(core, id, tag);
             }
-            // A guest: it gets a slot of its own before it is answered. What it has sent comes again there.
+            // A guest: it gets a slot of its own, of this one engine, before it is answered. What it has sent comes again
+            // there.
             None => {
-                core.depart(id);
+                core.depart(id, true);
                 return 0;
             }
         }

@@ -39,6 +39,13 @@ pub enum Scenario {
     Churn(Churn),
     /// Everybody drops and returns at once; what was pushed meanwhile must come.
     Storm(Storm),
+    /// One address connects without end and is refused: server CPU beside a bare accept and close, others' pings.
+    #[command(
+        mut_arg("connections", |argument| argument.default_value("20000")),
+        mut_arg("target", |argument| argument.default_value("127.0.0.1:21883")),
+        mut_arg("api", |argument| argument.default_value("127.0.0.1:21700"))
+    )]
+    Flood(Flood),
     /// Some subscribers read slowly or not at all.
     Slow(Slow),
     /// Heartbeats, messages to one and to many, clients that come and go: all at once.
@@ -327,6 +334,26 @@ pub struct Storm {
     /// Messages to everyone while all are away, each time; needs --api.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=32))]
     pub messages: u32,
+    /// Clients that stand by and ping.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(0..=64))]
+    pub standing: u32,
+}
+
+/// `--connections` are those of one stretch whose cost is measured, `--handshakes` at a time; `--rate` is that of the
+/// floods beside which others ping.
+#[derive(Args, Clone, Debug)]
+pub struct Flood {
+    #[command(flatten)]
+    pub common: Common,
+    /// Clients that stand by and ping.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub standing: u32,
+    /// Pairs of a stretch against the gateway and one against the floor.
+    #[arg(long, value_name = "K", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub pairs: u32,
+    /// Length of a stretch beside which others ping, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
+    pub stretch: Seconds,
 }
 
 #[derive(Args, Debug)]

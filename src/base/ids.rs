@@ -51,9 +51,18 @@ pub struct PushId(pub u128);
 
 impl fmt::Display for PushId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(id) = *self;
-        let (a, b, c, d) = (id >> 96, id >> 80 & 0xffff, id >> 64 & 0xffff, id >> 48 & 0xffff);
-        write!(f, "{a:08x}-{b:04x}-{c:04x}-{d:04x}-{:012x}", id & 0xffff_ffff_ffff)
+        // Each answer to a push has one, so it is not left to the formatter of numbers.
+        let (mut text, mut at) = ([b'-'; 36], 0);
+        for (index, byte) in self.0.to_be_bytes().into_iter().enumerate() {
+            if matches!(index, 4 | 6 | 8 | 10) {
+                at += 1;
+            }
+            for nibble in [byte >> 4, byte & 15] {
+                text[at] = b"0123456789abcdef"[usize::from(nibble)];
+                at += 1;
+            }
+        }
+        f.write_str(core::str::from_utf8(&text).expect("it is ASCII"))
     }
 }
 

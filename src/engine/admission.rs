@@ -143,10 +143,14 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
 
     /// Asks a guest to leave, with its unread bytes, once nothing of it is in flight and its outbox is empty:
     /// [`Handler::on_departed`] then gets its socket. From now on it is neither read nor written. Its deadline stays.
-    pub fn depart(&mut self, id: ConnectionId) {
+    /// `stays`: this engine is to adopt it, which then is cheaper.
+    pub fn depart(&mut self, id: ConnectionId, stays: bool) {
         let Some(connection) = self.table.get_mut(key(id)).filter(|c| c.state == State::Open) else { return };
         assert!(connection.has(flag::GUEST), "only guests depart: others have no fd of their own");
         connection.state = State::Departing;
+        if stays {
+            connection.set(flag::STAYS);
+        }
         if connection.has(flag::WATCHING) {
             let slot = connection.open_slot();
             self.driver.submit(Op::Unwatch { slot, token: token(Purpose::Watch, id) });
@@ -222,11 +226,11 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
     pub(super) fn let_depart(&mut self, id: ConnectionId) -> Departure<T> {
         let connection = self.table.at_mut(id.index);
         assert!(!connection.has(flag::IN_FLIGHT), "a guest departs when nothing of it is in flight");
-        let (slot, peer) = (connection.open_slot(), connection.peer());
+        let (slot, peer, stays) = (connection.open_slot(), connection.peer(), connection.has(flag::STAYS));
         let held = core::mem::replace(&mut connection.held, NONE);
         let transform = core::mem::replace(&mut connection.transform, NONE);
         connection.slot = None;
-        let socket = self.driver.detach(slot);
+        let socket = self.driver.detach(slot, stays);
         let (unread, turned) = if held == NONE { Default::default() } else { self.drop_held(held) };
         let transform = (transform != NONE).then(|| self.transforms.remove_at(transform));
         self.wheel.clear(id.index);

@@ -71,6 +71,8 @@ pub(super) mod flag {
     pub const OUTGOING: u16 = 1 << 13;
     /// A layer was put upon its transform, and what is plain is to be turned again.
     pub const CHANGED: u16 = 1 << 14;
+    /// It departs to this very engine.
+    pub const STAYS: u16 = 1 << 15;
 }
 
 /// A connection's hot entry.

@@ -266,8 +266,9 @@ pub trait Driver {
     fn poll(&mut self, wait: Wait, max: usize, into: &mut Vec<Completion>) -> io::Result<Now>;
     /// Takes an accepted socket in as a guest.
     fn attach(&mut self, socket: Socket) -> Slot;
-    /// Gives a guest's socket out again. Nothing of it may be in flight.
-    fn detach(&mut self, slot: Slot) -> Socket;
+    /// Gives a guest's socket out again. Nothing of it may be in flight. `stays`: the next to take it in is this driver, so
+    /// what the kernel knows of it may stay; should it go elsewhere all the same, nothing but that memory is lost.
+    fn detach(&mut self, slot: Slot, stays: bool) -> Socket;
     /// Closes a slot, guest or installed. Nothing of it may be in flight: asserted.
     fn close(&mut self, slot: Slot);
     /// Stops or resumes `Ready` for a watched slot whose bytes nobody wants to read now; every watch begins with
@@ -300,6 +301,8 @@ pub struct Socket(pub(crate) SocketKind);
 pub(crate) enum SocketKind {
     /// The kernel's.
     Fd(std::os::fd::OwnedFd),
+    /// The kernel's, and the set of the epoll driver of this number still has it, disarmed.
+    Known { fd: std::os::fd::OwnedFd, by: u32 },
     /// The simulator's: an end of a simulated connection.
     Sim(sim::SimSocket),
 }

@@ -97,7 +97,7 @@ impl Socket {
     /// The kernel's fd. A simulated socket here is a bug of ours: drivers of two worlds were mixed.
     pub(super) fn into_fd(self) -> OwnedFd {
         match self.0 {
-            SocketKind::Fd(fd) => fd,
+            SocketKind::Fd(fd) | SocketKind::Known { fd, .. } => fd,
             SocketKind::Sim(_) => panic!("a simulated socket was given to a kernel driver"),
         }
     }

@@ -83,10 +83,11 @@ impl Gateway {
         request: Request,
         ends_ms: Option<u64>,
     ) {
+        let stays = self.homes.user(identity.app, &identity.user) == self.shard;
         let moving = self.moving.insert(Moving { identity, request, ends_ms });
         core.set_tag(id, MOVING | u32::try_from(moving).expect("guests are bounded"));
         core.pause_reading(id);
-        core.depart(id);
+        core.depart(id, stays);
     }
 
     /// The guest's socket is free to go.

@@ -6,7 +6,8 @@
 //! ```
 //! What carries MQTT in WebSocket looks at no bounds of messages `[MQTT-6.0.0-2]`, so the few bytes of the head travel as
 //! they are in a message of their own, and what is packed does not depend on who gets it: one more frame's head, 2 to 4
-//! bytes, is its price. To pack each PUBLISH as a whole would share nothing but QoS 0 within one version.
+//! bytes, is its price. To pack each PUBLISH as a whole would share nothing but QoS 0 within one version, take fifty times
+//! the processor's time where 64 get a message, and save less than 1 % of the bytes (measured: `benches/deflate.rs`).
 
 use super::fanout::Parcel;
 use super::flavours::{Flavour, Frame, Kind};

@@ -1,5 +1,5 @@
 use crate::rig::{Bench, Peer, Rig, pattern};
-use kittiwake::io::{Driver, Op, Outcome};
+use kittiwake::io::{Driver, Op, Outcome, Socket, Wait};
 use std::collections::HashSet;
 
 pub fn a_socket_moves_between_drivers_without_loss<R: Rig>() {
@@ -14,12 +14,12 @@ pub fn a_socket_moves_between_drivers_without_loss<R: Rig>() {
             received.extend(bench.receive_all(slot, 100));
         }
         written += peer.write(&pattern(written, 300)).unwrap_or(0);
-        let socket = bench.driver.detach(slot);
+        let socket = bench.driver.detach(slot, false);
         written += peer.write(&pattern(written, 300)).unwrap_or(0);
         std::mem::swap(&mut bench.driver, &mut other);
         slot = bench.driver.attach(socket);
     }
-    let socket = bench.driver.detach(slot);
+    let socket = bench.driver.detach(slot, false);
     let install = bench.submit(|token| Op::Install { socket, token });
     written += peer.write(&pattern(written, 500)).unwrap_or(0);
     let Outcome::Installed(slot) = bench.expect(install) else { panic!("not installed") };
@@ -27,6 +27,65 @@ pub fn a_socket_moves_between_drivers_without_loss<R: Rig>() {
     let rest = bench.receive_all(slot, written - received.len());
     received.extend(rest);
     assert!(received == pattern(0, written), "bytes were lost on the way");
+    bench.driver.close(slot);
+    assert_eq!((bench.driver.slots_open(), other.slots_open()), (0, 0));
+}
+
+/// Lets a guest go that has been watched, as one that stays, and bytes come in between.
+fn let_stay<R: Rig>(bench: &mut Bench<R>) -> (R::Peer, Socket) {
+    let (mut peer, slot) = bench.guest();
+    let watch = bench.submit(|token| Op::WatchOnce { slot, token });
+    bench.peer_writes(&mut peer, b"one");
+    bench.expect_ready(watch);
+    assert_eq!(bench.receive_all(slot, 3), b"one");
+    let socket = bench.driver.detach(slot, true);
+    bench.peer_writes(&mut peer, b"two");
+    bench.round();
+    (peer, socket)
+}
+
+pub fn a_guest_that_stays_is_watched_like_any_other_socket<R: Rig>() {
+    let mut bench = Bench::<R>::new();
+    // The second time with the places, and the numbers of descriptors, of the first.
+    for _ in 0..2 {
+        let (mut peer, socket) = let_stay(&mut bench);
+        let slot = bench.install(socket);
+        let watch = bench.submit(|token| Op::Watch { slot, token });
+        bench.expect_ready(watch);
+        assert_eq!(bench.receive_all(slot, 3), b"two");
+        bench.peer_writes(&mut peer, b"three");
+        bench.expect_ready(watch);
+        assert_eq!(bench.receive_all(slot, 5), b"three");
+        bench.unwatch(slot, watch);
+        bench.driver.close(slot);
+    }
+    // Neither watched nor received from again.
+    let (_peer, socket) = let_stay(&mut bench);
+    let slot = bench.install(socket);
+    bench.driver.close(slot);
+    let (_peer, socket) = let_stay(&mut bench);
+    drop(socket);
+    bench.round();
+    assert_eq!(bench.driver.slots_open(), 0);
+}
+
+pub fn a_guest_that_was_to_stay_may_go_elsewhere<R: Rig>() {
+    let mut bench = Bench::<R>::new();
+    let mut other = bench.rig.driver(None);
+    let (mut peer, socket) = let_stay(&mut bench);
+    std::mem::swap(&mut bench.driver, &mut other);
+    let slot = bench.install(socket);
+    let watch = bench.submit(|token| Op::Watch { slot, token });
+    bench.expect_ready(watch);
+    assert_eq!(bench.receive_all(slot, 3), b"two");
+    bench.peer_writes(&mut peer, b"three");
+    bench.expect_ready(watch);
+    assert_eq!(bench.receive_all(slot, 5), b"three");
+    // Who had it before hears nothing of it.
+    let mut heard = Vec::new();
+    other.poll(Wait::No, usize::MAX, &mut heard).expect("it can be polled");
+    assert!(heard.is_empty(), "{heard:?}");
+    bench.unwatch(slot, watch);
     bench.driver.close(slot);
     assert_eq!((bench.driver.slots_open(), other.slots_open()), (0, 0));
 }
@@ -119,7 +178,7 @@ pub fn open_slots_are_counted<R: Rig>() {
     assert_eq!(bench.driver.slots_open(), 1);
     let (_second, installed) = bench.installed();
     assert_eq!(bench.driver.slots_open(), 2);
-    let _socket = bench.driver.detach(guest);
+    let _socket = bench.driver.detach(guest, false);
     assert_eq!(bench.driver.slots_open(), 1);
     bench.driver.close(installed);
     assert_eq!(bench.driver.slots_open(), 0);

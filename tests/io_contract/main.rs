@@ -81,6 +81,8 @@ macro_rules! contract {
             }
             installing::{
                 a_socket_moves_between_drivers_without_loss,
+                a_guest_that_stays_is_watched_like_any_other_socket,
+                a_guest_that_was_to_stay_may_go_elsewhere,
                 every_install_of_a_batch_gets_its_own_slot,
                 installs_spill_over_small_tables_and_places_are_used_again,
                 a_slot_is_free_for_the_next_socket_after_its_close,

@@ -51,8 +51,8 @@ impl Driver for Waiting {
     fn attach(&mut self, socket: Socket) -> Slot {
         self.0.attach(socket)
     }
-    fn detach(&mut self, slot: Slot) -> Socket {
-        self.0.detach(slot)
+    fn detach(&mut self, slot: Slot, stays: bool) -> Socket {
+        self.0.detach(slot, stays)
     }
     fn close(&mut self, slot: Slot) {
         self.0.close(slot);

@@ -50,7 +50,7 @@ pub fn a_watch_once_says_ready_once<R: Rig>() {
     bench.peer_writes(&mut peer, b"two");
     assert!(bench.linger(watch).is_none(), "a one-shot watch has ended with its Ready");
     // Nothing is armed: it may go.
-    let socket = bench.driver.detach(slot);
+    let socket = bench.driver.detach(slot, false);
     let slot = bench.install(socket);
     assert_eq!(bench.receive_all(slot, 6), b"onetwo");
     bench.driver.close(slot);

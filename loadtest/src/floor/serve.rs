@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   accept N           takes N connections in
+//!   refuse N           takes N connections in and closes each at once
 //!   receive N BYTES    waits with epoll and receives until each of N sockets' BYTES have come
 //!   echo N BYTES       the same, and sends back what has come
 //!   greet N            takes N connections in and gives each two canned answers, CONNACK and SUBACK
@@ -89,6 +90,7 @@ impl Floor {
         };
         match words.first().copied() {
             Some("accept") => self.accept(number(1)?).map(|units| (units, 0)),
+            Some("refuse") => self.refuse(number(1)?).map(|units| (units, 0)),
             Some("receive") => self.receive(number(1)? * number(2)?, false).map(|units| (units, 0)),
             Some("echo") => self.receive(number(1)? * number(2)?, true).map(|units| (units, 0)),
             Some("greet") => self.greet(number(1)?).map(|units| (units, 0)),
@@ -112,6 +114,13 @@ impl Floor {
         for _ in 0..count {
             let (socket, _) = self.listener.accept()?;
             self.sockets.push(socket);
+        }
+        Ok(count as u64)
+    }
+
+    fn refuse(&self, count: usize) -> Result<u64, Failure> {
+        for _ in 0..count {
+            drop(self.listener.accept()?);
         }
         Ok(count as u64)
     }

@@ -182,6 +182,22 @@ const ROWS: &[Row] = &[
         bound: Bound::AtMost(1.15),
     },
     Row {
+        name: "flood",
+        budget: "a connection refused for its address's rate ≤ 1.5 × bare accept and close",
+        unit: "×",
+        runs: &["flood --connections {20000} --stretch 0.2"],
+        value: Reading::At("/result/cost/ratio/median"),
+        bound: Bound::AtMost(1.5),
+    },
+    Row {
+        name: "flood-others",
+        budget: "others' pings, p99, in such a flood ≤ 2 × beside the same flood at a bare sink",
+        unit: "×",
+        runs: &["flood --connections {1000} --stretch 2"],
+        value: Reading::At("/result/p99_ratio/median"),
+        bound: Bound::AtMost(2.0),
+    },
+    Row {
         name: "P11",
         budget: "others' turn latency while a broadcast to 1,000,000 runs ≤ 2 ms (a client's pings, p99)",
         unit: "µs",

@@ -8,7 +8,7 @@ use crate::Failure;
 use crate::cli::{C1m, Seconds};
 use crate::figures::{Checked, Latency};
 use crate::fleet::orders::{Beat, Pace, Saying};
-use crate::probe::Probe;
+use crate::probe::Probes;
 use crate::report::Report;
 use crate::rig::{Climb, Rig};
 use crate::server::{Process, slab_bytes};
@@ -24,6 +24,8 @@ const PAYLOAD_BYTES: usize = 64;
 const SETTLE: Duration = Duration::from_secs(2);
 /// Single messages under way at a time.
 const UNICASTS_WINDOW: u64 = 64;
+/// Between two pings of the one client that pings while something goes on.
+const PROBE_PERIOD: Duration = Duration::from_millis(2);
 /// Start of every client id and user name.
 const PREFIX: &str = "k";
 
@@ -143,11 +145,11 @@ fn join<D: Driver>(site: &mut Site<'_, D>, found: &mut Found) -> Step<u8> {
 /// All get one message, while another client pings.
 fn broadcast<D: Driver>(site: &mut Site<'_, D>, squad: u8, found: &mut Found) -> Step<()> {
     let target = *site.common.target.first().ok_or("no target")?;
-    let probe = Probe::start(target)?;
+    let probe = Probes::start(target, 1, PROBE_PERIOD)?;
     let rested = site.rig.rest("probe", SETTLE)?;
     found.probe_idle = probed(site, probe);
     done!(hoped(rested));
-    let probe = Probe::start(target)?;
+    let probe = Probes::start(target, 1, PROBE_PERIOD)?;
     let reached = push_everyone(site, squad, PAYLOAD_BYTES, Qos::AtLeastOnce);
     found.probe_during_broadcast = probed(site, probe);
     found.broadcast = Some(done!(reached?));
@@ -155,7 +157,7 @@ fn broadcast<D: Driver>(site: &mut Site<'_, D>, squad: u8, found: &mut Found) ->
 }
 
 /// What a probe noticed; a fault if it was not answered, and the run goes on.
-fn probed<D: Driver>(site: &mut Site<'_, D>, probe: Probe) -> Option<Latency> {
+fn probed<D: Driver>(site: &mut Site<'_, D>, probe: Probes) -> Option<Latency> {
     let noticed = probe.end().inspect_err(|failure| site.report.fault(format!("the probe: {failure}")));
     noticed.ok().map(|latency| Latency::of(&latency))
 }

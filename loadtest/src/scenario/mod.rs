@@ -8,6 +8,7 @@ mod budgets;
 mod c1m;
 mod churn;
 mod fanout;
+mod flood;
 mod floor;
 mod heartbeat;
 mod hold;
@@ -19,7 +20,8 @@ mod storm;
 mod unicast;
 
 use crate::cli::{
-    Arguments, C1m, Churn, Common, DriverName, Fanout, Heartbeat, Hold, Mixed, Protocol, Scenario, Slow, Storm, Unicast,
+    Arguments, C1m, Churn, Common, DriverName, Fanout, Flood, Heartbeat, Hold, Mixed, Protocol, Scenario, Slow, Storm,
+    Unicast,
 };
 use crate::compare;
 use crate::fleet::Tally;
@@ -155,6 +157,8 @@ fn needs(scenario: &Scenario) -> Needs {
         Scenario::Mixed(Mixed { common, subscribers, guests, .. }) => {
             of(common, common.connections.saturating_add(*subscribers).saturating_add(*guests))
         }
+        // Its clients are none of the fleet's.
+        Scenario::Flood(Flood { common, .. }) => of(common, 0),
         // As many again towards the floor.
         Scenario::Fanout(Fanout { common, idle, .. }) => {
             of(common, common.connections.saturating_mul(2).saturating_add(*idle))
@@ -252,6 +256,7 @@ fn play<D: Driver>(
         Scenario::Heartbeat(arguments) => heartbeat::run(rig, arguments)?,
         Scenario::Churn(arguments) => churn::run(rig, arguments)?,
         Scenario::Storm(arguments) => storm::run(rig, arguments)?,
+        Scenario::Flood(arguments) => flood::run(rig, &flood::preset(arguments))?,
         Scenario::Slow(arguments) => slow::run(rig, arguments)?,
         Scenario::Mixed(arguments) => mixed::run(rig, arguments)?,
         Scenario::C1m(arguments) => c1m::run(rig, &c1m::preset(arguments))?,

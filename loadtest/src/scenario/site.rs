@@ -24,6 +24,9 @@ const FREE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Between two looks at them.
 const FREE_LOOK: Duration = Duration::from_millis(500);
 
+/// What the session of a client with one subscription is one of, while the client is away.
+const SESSION_GAUGES: [&str; 3] = ["sessions", "subscriptions", "session_timers"];
+
 /// Where a scenario plays.
 pub struct Site<'a, D: Driver> {
     pub rig: Rig<D>,
@@ -146,6 +149,19 @@ impl<'a, D: Driver> Site<'a, D> {
             }
             self.rig.rest("free?", FREE_LOOK)?;
         }
+    }
+
+    /// Of each client that has left, one session is there with one subscription and one timer: none is lost, and none
+    /// is there twice.
+    pub fn expect_sessions(&mut self, before: &Stats, clients: u32) -> Result<(), Failure> {
+        let Some(now) = self.stats()? else { return Ok(()) };
+        for name in SESSION_GAUGES {
+            let held = |stats: &Stats| stats.gauges.get(name).copied();
+            if held(&now) != held(before).map(|held| held + u64::from(clients)) {
+                self.report.fault(format!("{name} of {clients} clients: {:?} → {:?}", held(before), held(&now)));
+            }
+        }
+        Ok(())
     }
 
     /// Ends the server, completes the report with what was found, as far as it went, and writes it.

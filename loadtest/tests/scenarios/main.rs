@@ -202,16 +202,71 @@ fn a_message_to_all_that_is_lost_or_doubled_is_found_after_guests_have_gone() {
 fn all_return_from_a_storm_and_get_what_was_pushed_meanwhile() {
     for ran in passes("storm --connections 300 --storms 2") {
         ran.all_right("/deliveries");
-        assert_eq!(ran.result["result"]["storms"].as_array().map(Vec::len), Some(2));
+        let storms = ran.result["result"]["storms"].as_array().expect("there are storms");
+        assert_eq!(storms.len(), 2);
+        for storm in storms {
+            let push = &storm["push"]["deliveries"];
+            assert_eq!((&push["expected"], &push["right"]), (&300.into(), &300.into()), "{push}");
+            assert!(storm["pings"]["count"].as_u64().is_some_and(|count| count > 0), "{storm}");
+        }
+        assert!(ran.result["result"]["free_after_seconds"].is_f64(), "{}", ran.output);
     }
 }
 
 #[test]
 fn what_a_storm_loses_doubles_or_swaps_is_found() {
-    let (words, spared) = ("storm --connections 20 --storms 1", 20);
+    // The four that stand by come first, and those who are to drop after them.
+    let (words, spared) = ("storm --connections 20 --storms 1", 24);
     finds(words, Plan { spared, ..LOST }, "skipped: 1,");
     finds(words, Plan { spared, ..DOUBLED }, "repeated: 1,");
     finds(words, Plan { spared, ..SWAPPED }, "skipped: 1,");
+}
+
+#[test]
+fn a_message_to_all_that_is_lost_or_doubled_is_found_when_all_are_back() {
+    // Without messages while they are away, the first one that comes is the one to all.
+    let words = "storm --connections 20 --storms 1 --messages 0";
+    finds(words, ONLY_LOST, "missing: 1,");
+    finds(words, ONLY_DOUBLED, "repeated: 1,");
+}
+
+#[test]
+fn a_session_too_many_after_a_storm_is_found() {
+    let gateway = Gateway::start();
+    let more = ["--target", &gateway.edge.to_string(), "--api", &gateway.api.to_string()].map(str::to_owned);
+    let words = "storm --connections 20 --storms 1 --messages 0 --standing 0";
+    let ran = loadtest(words, &more);
+    assert!(ran.passed, "{}", ran.output);
+    // The same clients again: their sessions are there already, so they leave none.
+    let ran = loadtest(words, &more);
+    assert!(!ran.passed && ran.faults().contains("sessions of 20 clients"), "{}", ran.output);
+}
+
+#[test]
+fn a_flood_from_one_address_is_refused_beside_a_bare_sink_while_others_are_answered() {
+    for ran in passes("flood --connections 200 --pairs 2 --stretch 0.3 --rate 500 --standing 2") {
+        let result = &ran.result["result"];
+        assert!(result["cost"]["ratio"]["median"].as_f64().is_some_and(|ratio| ratio > 0.0), "{result}");
+        assert!(result["p99_ratio"]["median"].as_f64().is_some_and(|ratio| ratio > 0.0), "{result}");
+        let count = |name: &str| result[name].as_u64().unwrap_or_else(|| panic!("no {name}: {result}"));
+        // Three stretches of 200 with the one that warms up, and two of 150.
+        assert_eq!(count("closed") + count("let_in"), 900);
+        assert!(count("counted") >= count("closed") && count("let_in") > 0, "{result}");
+        assert!(result["pings_flooded"]["count"].as_u64().is_some_and(|count| count > 0), "{result}");
+    }
+}
+
+#[test]
+fn a_flood_that_is_let_in_is_found() {
+    let (edge, api) = (free_port(), free_port());
+    let words = "flood --connections 60 --pairs 1 --stretch 0.1 --rate 100";
+    let more = [
+        ["--gateway-env", "KITTIWAKE_LIMITS_CONNECT_RATE=0", "--gateway"].map(str::to_owned).to_vec(),
+        vec![gateway_binary().display().to_string(), "--target".to_owned(), edge.to_string()],
+        vec!["--api".to_owned(), api.to_string()],
+    ];
+    let ran = loadtest(words, &more.concat());
+    assert!(!ran.passed && ran.faults().contains("were let in"), "{}", ran.output);
 }
 
 #[test]

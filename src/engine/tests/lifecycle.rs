@@ -87,7 +87,7 @@ fn a_stale_id_does_nothing() {
     core.set_deadline(id, 1);
     core.pause_reading(id);
     core.resume_reading(id);
-    core.depart(id);
+    core.depart(id, false);
     assert_eq!((core.tag(id), core.peer(id), core.outbox_bytes(id)), (None, None, 0));
     assert_eq!(core.write_bytes(id, Room::Data, b"x"), Err(Refused::Gone));
     rig.assert_at_rest();

@@ -77,7 +77,7 @@ impl Handler<SimDriver> for Probe {
         self.offered.entry(id).or_default().push(bytes.to_vec());
         let ripe = !self.moves_transformed || core.has_transform(id);
         if self.moves_to.is_some() && self.accepted.contains(&id) && ripe {
-            core.depart(id);
+            core.depart(id, false);
             return 0;
         }
         (self.on_bytes)(core, id, bytes)

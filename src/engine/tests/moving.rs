@@ -58,7 +58,7 @@ fn a_guest_departs_only_after_its_answer_is_out() {
     let id = rig.shards[shard].handler.accepted[0];
     let core = &mut rig.shards[shard].core;
     core.write_bytes(id, Room::Data, b"101").expect("there is room");
-    core.depart(id);
+    core.depart(id, false);
     rig.settle();
     assert_eq!(peer.read_all(), b"101");
     assert_eq!(rig.shards[1 - shard].core.totals().adopted, 1);

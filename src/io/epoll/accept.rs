@@ -65,12 +65,7 @@ impl EpollDriver {
             let listener = &self.listeners[index];
             let Some(token) = listener.accepting else { return };
             match sys::accept(&listener.fd) {
-                Ok(fd) => {
-                    // A peer that has gone already has no address; it is as if it had never come.
-                    if let Ok(peer) = socket::peer_address(&fd) {
-                        self.push(token, Outcome::Accepted { socket: Socket::from(fd), peer });
-                    }
-                }
+                Ok((fd, peer)) => self.push(token, Outcome::Accepted { socket: Socket::from(fd), peer }),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if socket::is_one_peers_failure(&error) => {}
                 // The kernel takes the fd before it takes a connection: those that wait are not lost.

@@ -8,7 +8,9 @@ mod accept;
 mod slots;
 pub(in crate::io) mod sys;
 
-use super::{Completion, Driver, ListenerId, Op, Outcome, Segment, Slot, Socket, Token, Wait, Waker, WakerKind};
+use super::{
+    Completion, Driver, ListenerId, Op, Outcome, Segment, Slot, Socket, SocketKind, Token, Wait, Waker, WakerKind,
+};
 use crate::base::block::Block;
 use crate::base::clock::Now;
 use crate::io::socket;
@@ -25,6 +27,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 const READABLE: u32 = libc::EPOLLIN as u32;
 const WRITABLE: u32 = libc::EPOLLOUT as u32;
@@ -60,10 +63,15 @@ struct Queued {
     completion: Completion,
 }
 
+/// How many there were: numbers them.
+static DRIVERS: AtomicU32 = AtomicU32::new(0);
+
 /// The driver. One thread's: create it there.
 #[derive(Debug)]
 pub struct EpollDriver {
     epoll: OwnedFd,
+    /// Which of the process's epoll drivers this is.
+    number: u32,
     events: Box<[libc::epoll_event]>,
     slots: SlotTable,
     parked: Slab<Parked>,
@@ -84,6 +92,7 @@ impl EpollDriver {
         sys::epoll_control(&epoll, libc::EPOLL_CTL_ADD, wake.fd(), READABLE | EDGE, event_data(OF_WAKER, 0))?;
         Ok(Self {
             epoll,
+            number: DRIVERS.fetch_add(1, Ordering::Relaxed),
             events: vec![sys::NO_EVENT; EPOLL_EVENTS_MAX].into_boxed_slice(),
             slots: SlotTable::new(sys::fds_max()),
             parked: Slab::new(),
@@ -348,7 +357,8 @@ impl Driver for EpollDriver {
             Op::Unwatch { slot, token } => self.unwatch(slot, token),
             Op::Shutdown { slot, token } => self.shutdown(slot, token),
             Op::Install { socket, token } => {
-                let slot = self.slots.insert(socket.into_fd(), 0);
+                let known = if self.knows(&socket) { REGISTERED } else { 0 };
+                let slot = self.slots.insert(socket.into_fd(), known);
                 self.push(token, Outcome::Installed(slot));
             }
             Op::Accept { listener, token } => self.accept(listener, token),
@@ -368,11 +378,18 @@ impl Driver for EpollDriver {
     }
 
     fn attach(&mut self, socket: Socket) -> Slot {
-        self.slots.insert(socket.into_fd(), GUEST)
+        let known = if self.knows(&socket) { REGISTERED } else { 0 };
+        self.slots.insert(socket.into_fd(), GUEST | known)
     }
 
-    fn detach(&mut self, slot: Slot) -> Socket {
-        assert!(self.slots.get(slot).is(GUEST), "only a guest is given out again");
+    fn detach(&mut self, slot: Slot, stays: bool) -> Socket {
+        let entry = self.slots.get(slot);
+        assert!(entry.is(GUEST), "only a guest is given out again");
+        if stays && entry.is(REGISTERED) {
+            // A one-shot watch that has fired left it there, disarmed: what is wanted next is one call instead of two.
+            let fd = self.slots.remove(slot);
+            return Socket(SocketKind::Known { fd, by: self.number });
+        }
         self.forget(slot);
         Socket::from(self.slots.remove(slot))
     }
@@ -418,6 +435,11 @@ impl Driver for EpollDriver {
 }
 
 impl EpollDriver {
+    /// Whether the kernel's set has a socket already.
+    fn knows(&self, socket: &Socket) -> bool {
+        matches!(socket.0, SocketKind::Known { by, .. } if by == self.number)
+    }
+
     /// Takes a slot with nothing in flight out of the kernel's set, where a one-shot watch that has fired left it. A
     /// close alone would not do: the socket may live on elsewhere.
     fn forget(&mut self, slot: Slot) {

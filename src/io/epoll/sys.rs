@@ -3,7 +3,9 @@
 #![allow(unsafe_code, reason = "system calls")]
 
 use crate::base::clock::Now;
+use socket2::SockAddr;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -105,14 +107,19 @@ pub(super) fn wait(epoll: &OwnedFd, events: &mut [libc::epoll_event], timeout_ms
     }
 }
 
-/// Accepts one connection, non-blocking and close-on-exec. The peer's address is asked for separately where wanted.
-pub(super) fn accept(listener: &OwnedFd) -> io::Result<OwnedFd> {
+/// Accepts one connection, non-blocking and close-on-exec, with its peer's address.
+pub(super) fn accept(listener: &OwnedFd) -> io::Result<(OwnedFd, SocketAddr)> {
     let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // SAFETY: null address pointers are allowed and mean that no address is written; the new fd is ours.
-    unsafe {
-        let fd = libc::accept4(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), flags);
-        Ok(OwnedFd::from_raw_fd(check(fd)?))
-    }
+    // SAFETY: storage and length are live for the call, the length says how long the storage is, and the kernel writes no
+    // more than that; the new fd is ours.
+    let (fd, peer) = unsafe {
+        SockAddr::try_init(|storage, length| {
+            let fd = check(libc::accept4(listener.as_raw_fd(), storage.cast(), length, flags))?;
+            Ok(OwnedFd::from_raw_fd(fd))
+        })?
+    };
+    let peer = peer.as_socket().ok_or_else(|| io::Error::from_raw_os_error(libc::EPROTO))?;
+    Ok((fd, peer))
 }
 
 /// Receives without waiting.

@@ -139,7 +139,7 @@ impl Driver for SimDriver {
         world.take_in(self.index, socket, false)
     }
 
-    fn detach(&mut self, slot: Slot) -> Socket {
+    fn detach(&mut self, slot: Slot, _stays: bool) -> Socket {
         let mut world = self.net.world();
         assert!(!world.stations[self.index].slot(slot.0).installed, "an installed slot was detached");
         let removed = world.stations[self.index].remove_slot(slot.0, "a slot was detached");

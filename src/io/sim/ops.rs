@@ -18,7 +18,7 @@ fn errno(number: i32) -> io::Error {
 pub(super) fn end_of(socket: Socket) -> EndId {
     match socket.0 {
         SocketKind::Sim(socket) => socket.into_end(),
-        SocketKind::Fd(_) => panic!("a kernel socket was handed to the simulated driver"),
+        SocketKind::Fd(_) | SocketKind::Known { .. } => panic!("a kernel socket was handed to the simulated driver"),
     }
 }
 

@@ -383,7 +383,7 @@ fn misuse_panics_where_it_happens() {
     bench.driver.submit(send(slot, b"a", Token(10)));
     assert!(bench.panics(|bench| bench.driver.submit(send(slot, b"b", Token(11)))), "two sends");
     assert!(bench.panics(|bench| bench.driver.close(slot)), "closed with a send in flight");
-    assert!(bench.panics(|bench| drop(bench.driver.detach(slot))), "detached with a send in flight");
+    assert!(bench.panics(|bench| drop(bench.driver.detach(slot, false))), "detached with a send in flight");
     assert!(matches!(bench.expect(Token(10)), Outcome::Sent { .. }));
     bench.receive(slot, Token(12));
     assert!(bench.panics(|bench| bench.receive(slot, Token(13))), "two receives");

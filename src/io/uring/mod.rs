@@ -298,7 +298,7 @@ impl Driver for UringDriver {
         Place::guest(self.guests.insert(socket.into_fd()))
     }
 
-    fn detach(&mut self, slot: Slot) -> Socket {
+    fn detach(&mut self, slot: Slot, _stays: bool) -> Socket {
         match Place::of(slot) {
             Place::Guest { index } => Socket::from(self.guests.remove(index)),
             Place::Direct { .. } => panic!("only a guest is given out again"),

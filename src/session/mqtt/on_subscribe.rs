@@ -195,11 +195,13 @@ fn text(reason: Reason) -> Option<&'static str> {
     }
 }
 
-/// The commit failed: nobody is answered, the filters stand in memory and are written with the next change.
+/// The commit failed: nobody is answered, the filters stand in memory and are written with the next change. What waited
+/// for the answer goes on: what is retained for them, or was left over by an earlier connection.
 pub(super) fn abandon(session: &mut Session, effects: &mut Effects) {
     session.extra().filters = None;
     session.set(flag::MAIN_DIRTY, true);
     session.cursor_moved(effects);
     session.pause(flag::PAUSED_FILTERS, false, effects);
+    session.refill(effects);
     session.tidy(effects);
 }
