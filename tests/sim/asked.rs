@@ -1,6 +1,6 @@
 //! What is told to who asks, once all is quiet: who is in a topic, and how much is unread.
 
-use crate::client::{Client, Mood};
+use crate::client::{Client, EXPIRY, Mood};
 use crate::coverage::Seen;
 use crate::page::Page;
 use crate::world::{HEALED_WITHIN_MS, World};
@@ -84,7 +84,10 @@ impl World {
                 self.step(Mood::Good);
             }
         }
-        let reads_all = |client: &Client| client.traits.durable && client.traits.packet_bytes_max.is_none();
+        // While it is away time passes, so a short session would be over.
+        let reads_all = |client: &Client| {
+            client.traits.durable && client.traits.packet_bytes_max.is_none() && client.traits.expiry >= EXPIRY
+        };
         let at = (0..self.clients.len()).find(|&at| {
             let client = &self.clients[at];
             reads_all(client) && self.ledger.borrow().lives[client.traits.index].has_by_name("$inbox/#")
