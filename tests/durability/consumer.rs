@@ -2,7 +2,7 @@
 //! the middle, outlives every process, and each time reads on where its group is.
 
 use crate::gateway::{PATIENCE, Place};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, position_text};
 use crate::random::Random;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -10,9 +10,11 @@ use hyper_util::rt::TokioExecutor;
 use kittiwake::push::grpc::generated::{
     AckEventsReply, AckEventsRequest, Event, EventsReply, EventsRequest, Position, event, events_reply::Reply,
 };
+use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
@@ -20,6 +22,8 @@ use tonic_prost::ProstCodec;
 /// Its name among the receivers.
 pub const NAME: &str = "consumer";
 const GROUP: &str = "durability";
+/// Of who reads all that is stored, once.
+const READER: &str = "reader";
 /// How long nothing may come before it looks whether the run is over.
 const QUIET: Duration = Duration::from_millis(20);
 
@@ -37,16 +41,14 @@ struct Consumer {
 
 /// It lives until clients are to stop.
 pub fn start(place: &Place, ledger: &Arc<Ledger>, random: Random) -> JoinHandle<()> {
-    let (api, ledger) = (place.api, Arc::clone(ledger));
-    thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("the system has room");
-        let mut consumer = Consumer { ledger, random, is_ready: false, answered: None, asked: None };
-        runtime.block_on(async {
+    let (place, mine) = (place.clone(), Arc::clone(ledger));
+    ledger.spawn(NAME, move || {
+        let mut consumer = Consumer { ledger: mine, random, is_ready: false, answered: None, asked: None };
+        block_on(async {
             while !consumer.ledger.lock().clients_stop {
-                let http = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
-                let origin = format!("http://{api}").parse().expect("an address is an authority");
-                let calls = tonic::client::Grpc::with_origin(http, origin);
-                if let Err(status) = consumer.read(calls).await {
+                let ended = consumer.read(calls(&place)).await;
+                consumer.does(format!("has ended a stream: {ended:?}"));
+                if let Err(status) = ended {
                     // The process has died, or the next one is not that far yet; anything else is a fault of one of us.
                     let is_an_end = !matches!(
                         status.code(),
@@ -60,23 +62,64 @@ pub fn start(place: &Place, ledger: &Arc<Ledger>, random: Random) -> JoinHandle<
     })
 }
 
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("the system has room");
+    runtime.block_on(work)
+}
+
+fn calls(place: &Place) -> Calls {
+    let http = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let origin = format!("http://{}", place.api).parse().expect("an address is an authority");
+    tonic::client::Grpc::with_origin(http, origin)
+}
+
+async fn events(calls: &mut Calls, request: EventsRequest) -> Result<tonic::Streaming<EventsReply>, Status> {
+    calls.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let codec = ProstCodec::<EventsRequest, EventsReply>::default();
+    Ok(calls.server_streaming(Request::new(request), path("Events"), codec).await?.into_inner())
+}
+
+fn wanted(group: &str) -> EventsRequest {
+    EventsRequest { group: group.to_owned(), publishes: vec!["c/#".to_owned()], receipts: true, ..Default::default() }
+}
+
+/// All publishes that the events' stream has, each with where it has it, as another group reads them from the beginning,
+/// up to `last`, or, where none is given, until nothing comes for a while.
+pub fn stored(place: &Place, last: Option<Position>) -> Result<BTreeMap<String, Position>, Status> {
+    block_on(async {
+        let request = EventsRequest { after: Some(Position::default()), ..wanted(READER) };
+        let mut replies = events(&mut calls(place), request).await?;
+        let (mut found, mut at) = (BTreeMap::new(), Position::default());
+        let patience = if last.is_some() { PATIENCE / 2 } else { QUIET * 100 };
+        while last.is_none_or(|last| at.offset < last.offset) {
+            let Ok(reply) = tokio::time::timeout(patience, replies.message()).await else { break };
+            match reply?.and_then(|reply| reply.reply) {
+                Some(Reply::Event(Event { position: Some(position), event, .. })) => {
+                    at = position;
+                    if let Some(event::Event::Published(published)) = event {
+                        let payload = String::from_utf8(published.payload.into()).expect("a text");
+                        assert_eq!(found.insert(payload, position), None, "one publish is stored once");
+                    }
+                }
+                Some(Reply::Gap(gap)) => at = gap.position.unwrap_or_default(),
+                Some(Reply::Started(_)) => {}
+                other => return Err(Status::unavailable(format!("the stream has ended with {other:?}"))),
+            }
+        }
+        Ok(found)
+    })
+}
+
 impl Consumer {
     /// One stream, up to its end.
     async fn read(&mut self, mut calls: Calls) -> Result<(), Status> {
-        let request = EventsRequest {
-            group: GROUP.to_owned(),
-            publishes: vec!["c/#".to_owned()],
-            receipts: true,
-            ..Default::default()
-        };
-        calls.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-        let (path, codec) = (path("Events"), ProstCodec::<EventsRequest, EventsReply>::default());
-        let asked = calls.server_streaming(Request::new(request), path, codec);
-        let mut replies = in_time("a stream begins", asked).await?.into_inner();
-        let first = in_time("a stream says where it begins", replies.message()).await?.and_then(|reply| reply.reply);
+        let mut replies = self.in_time("a stream begins", events(&mut calls, wanted(GROUP))).await?;
+        let first = self.in_time("a stream says where it begins", replies.message()).await?;
+        let first = first.and_then(|reply| reply.reply);
         let Some(Reply::Started(started)) = first else { panic!("it begins with {first:?}") };
         let mut at = started.position.expect("it says where");
         self.began(at);
+        self.reads(at);
         let mut left = 1 + self.random.below(200);
         while left > 0 {
             let reply = match tokio::time::timeout(QUIET, replies.message()).await {
@@ -97,8 +140,10 @@ impl Consumer {
             assert!(is_same_life(at, position), "nothing was lost, so the epoch stays: {position:?} behind {at:?}");
             assert!(position.offset > at.offset, "{position:?} comes behind {at:?}");
             at = position;
+            self.ledger.tell(|facts| facts.consumer_at = at);
             if self.random.below(16) == 0 {
                 self.acknowledge(&mut calls, at).await?;
+                self.reads(at);
             }
         }
         Ok(())
@@ -127,7 +172,7 @@ impl Consumer {
                 let payload = String::from_utf8(published.payload.into()).expect("a text");
                 self.ledger.received(NAME, &payload);
                 // As the webhook says it: both are told of a publish under the same position.
-                let text = format!("{:016x}:{}", position.epoch, position.offset);
+                let text = position_text(position);
                 self.ledger.tell(|facts| facts.positions.entry(payload).or_default().insert(text));
             }
             Some(event::Event::Receipt(_)) => self.ledger.tell(|facts| facts.receipts_told += 1),
@@ -142,17 +187,40 @@ impl Consumer {
         calls.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let codec = ProstCodec::<AckEventsRequest, AckEventsReply>::default();
         let asked = calls.unary(Request::new(request), path("AckEvents"), codec);
-        let reply = in_time("an acknowledgement is answered", asked).await?.into_inner();
+        let reply = self.in_time("an acknowledgement is answered", asked).await?.into_inner();
         assert_eq!(reply.position, Some(at), "it is the newest");
         self.answered = Some(at);
         self.ledger.tell(|facts| facts.consumer_acknowledged += 1);
         Ok(())
     }
-}
 
-/// What a process that lives must do before long, and one that dies ends with an error.
-async fn in_time<T>(what: &str, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
-    tokio::time::timeout(PATIENCE / 2, call).await.unwrap_or_else(|_| panic!("still not: {what}"))
+    /// What a process that serves must do before long, and one that dies ends with an error. One that does not serve yet
+    /// is the run's to wait for.
+    async fn in_time<T>(&self, what: &str, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+        self.does(format!("waits until {what}"));
+        let mut call = pin!(call);
+        let (mut serving, mut since) = (None, Instant::now());
+        loop {
+            if let Ok(result) = tokio::time::timeout(QUIET, &mut call).await {
+                return result;
+            }
+            let now_serving = self.ledger.serving();
+            if now_serving.is_none() || now_serving != serving {
+                (serving, since) = (now_serving, Instant::now());
+            }
+            assert!(since.elapsed() < PATIENCE / 2, "still not: {what}");
+        }
+    }
+
+    fn reads(&self, at: Position) {
+        let text = |position: Option<Position>| position.map_or("nothing".to_owned(), position_text);
+        let (answered, asked) = (text(self.answered), text(self.asked));
+        self.does(format!("reads behind {}, acknowledged {answered}, asked for {asked}", position_text(at)));
+    }
+
+    fn does(&self, what: String) {
+        self.ledger.tell(|facts| facts.consumer_does = Some((what, Instant::now())));
+    }
 }
 
 fn path(method: &str) -> PathAndQuery {

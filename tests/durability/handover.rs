@@ -5,6 +5,7 @@ use crate::backend::Backend;
 use crate::client::Client;
 use crate::consumer;
 use crate::gateway::{Gateway, Place, Start};
+use crate::lack;
 use crate::ledger::{Ledger, check};
 use crate::random::Random;
 use std::net::{SocketAddr, TcpStream};
@@ -65,14 +66,14 @@ fn processes_that_are_passed_the_listeners_lose_nothing_and_refuse_nobody() {
         .into_iter()
         .map(|(name, habits)| {
             let client = Client::new(name, &place, &ledger, habits, Random(random.bits()));
-            thread::spawn(move || client.run())
+            ledger.spawn(name, move || client.run())
         })
         .collect();
     let producer = {
-        let (place, ledger, mut random) = (place.clone(), Arc::clone(&ledger), Random(random.bits()));
-        thread::spawn(move || {
-            assert!(ledger.wait_for(PATIENCE, |facts| facts.all_ready()), "not all are ready");
-            produce("x", &place, &ledger, &mut random);
+        let (place, mine, mut random) = (place.clone(), Arc::clone(&ledger), Random(random.bits()));
+        ledger.spawn("x", move || {
+            assert!(mine.wait_for(PATIENCE, |facts| facts.all_ready()), "not all are ready");
+            produce("x", &place, &mine, &mut random);
         })
     };
     let consumer = consumer::start(&place, &ledger, Random(random.bits()));
@@ -94,7 +95,7 @@ fn processes_that_are_passed_the_listeners_lose_nothing_and_refuse_nobody() {
     }
     ledger.tell(|facts| facts.producers_stop = true);
     assert!(ledger.wait_for(PATIENCE, |facts| facts.producing == 0), "a push is not answered");
-    ledger.settle();
+    lack::check(&place, &ledger, &ledger.settle());
     ledger.tell(|facts| facts.clients_stop = true);
     for thread in clients.into_iter().chain([producer, consumer]) {
         thread.join().expect("no thread panics");

@@ -1,8 +1,10 @@
 //! What was promised and what came, shared by all threads of a run.
 
 use crate::gateway::PATIENCE;
+use kittiwake::push::grpc::generated::Position;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Where a message stands in a stream.
@@ -49,6 +51,11 @@ pub struct Facts {
     pub consumer_acknowledged: u64,
     pub receipts_told: u64,
     pub gaps: u64,
+    /// What it does, since when, and up to where it has read.
+    pub consumer_does: Option<(String, Instant)>,
+    pub consumer_at: Position,
+    /// Threads that have panicked: what they were to get does not come.
+    pub fallen: Vec<String>,
     pub pushes: u64,
     pub publishes: u64,
     pub duplicates_answered: u64,
@@ -64,6 +71,12 @@ impl Facts {
 
     pub fn all_ready(&self) -> bool {
         self.ready == self.clients
+    }
+
+    /// The last position under which a backend was told of a publish.
+    pub fn newest_position(&self) -> Position {
+        let positions = self.positions.values().flatten().map(|text| position_of(text));
+        positions.max_by_key(|position| position.offset).unwrap_or_default()
     }
 }
 
@@ -84,6 +97,29 @@ impl Ledger {
         let result = change(&mut self.lock());
         self.changed.notify_all();
         result
+    }
+
+    /// A thread of the run. Should it panic, that is on record.
+    pub fn spawn(self: &Arc<Self>, name: &str, work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+        let fall = Fall { ledger: Arc::clone(self), name: name.to_owned() };
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        let watched = move || {
+            let _fall = fall;
+            work();
+        };
+        thread.spawn(watched).expect("the system has room for a thread")
+    }
+
+    /// Asserts that no thread has panicked: a run without it would prove less than it says.
+    pub fn check_threads(&self) {
+        let fallen = self.lock().fallen.clone();
+        assert!(fallen.is_empty(), "threads that have panicked, as is said above: {fallen:?}");
+    }
+
+    /// The process that serves, if one does.
+    pub fn serving(&self) -> Option<u64> {
+        let facts = self.lock();
+        facts.is_up.then_some(facts.generation)
     }
 
     /// Waits until it is so, at most so long; whether it is.
@@ -117,23 +153,54 @@ impl Ledger {
         });
     }
 
-    /// Waits until all that is owed has come, for as long as any of it comes. What is missing at the end is told.
-    pub fn settle(&self) {
-        let (mut least, mut deadline) = (usize::MAX, Instant::now() + PATIENCE);
-        while Instant::now() < deadline {
-            let left = missing(&self.lock()).len();
-            if left == 0 {
-                return;
+    /// Waits until all that is owed has come, for as long as any of it comes. What has not: receivers with payloads.
+    pub fn settle(&self) -> Vec<(String, String)> {
+        let (mut least, mut since) = (usize::MAX, Instant::now());
+        loop {
+            let facts = self.lock();
+            let (left, has_fallen) = (missing(&facts), !facts.fallen.is_empty());
+            drop(facts);
+            if left.len() < least {
+                (least, since) = (left.len(), Instant::now());
             }
-            if left < least {
-                (least, deadline) = (left, Instant::now() + PATIENCE);
+            // What a thread that has panicked was to get does not come; what others lack may.
+            let patience = if has_fallen { PATIENCE / 12 } else { PATIENCE };
+            if left.is_empty() || since.elapsed() >= patience {
+                return left;
             }
             // Not asked at each receipt: it looks through everything.
             self.wait_for(Duration::from_millis(100), |_| false);
         }
-        let missing = missing(&self.lock());
-        panic!("{} of what was acknowledged is missing, such as {:?}", missing.len(), &missing[..missing.len().min(9)]);
     }
+}
+
+/// Falls with its thread.
+struct Fall {
+    ledger: Arc<Ledger>,
+    name: String,
+}
+
+impl Drop for Fall {
+    fn drop(&mut self) {
+        // Where the thread held the ledger, all others fall as well.
+        if std::thread::panicking()
+            && let Ok(mut facts) = self.ledger.facts.lock()
+        {
+            facts.fallen.push(core::mem::take(&mut self.name));
+            self.ledger.changed.notify_all();
+        }
+    }
+}
+
+/// As the webhook says a position.
+pub fn position_text(Position { epoch, offset }: Position) -> String {
+    format!("{epoch:016x}:{offset}")
+}
+
+fn position_of(text: &str) -> Position {
+    let (epoch, offset) = text.split_once(':').expect("epoch:offset");
+    let epoch = u64::from_str_radix(epoch, 16).expect("64 bits");
+    Position { epoch, offset: offset.parse().expect("a number") }
 }
 
 fn missing(facts: &Facts) -> Vec<(String, String)> {

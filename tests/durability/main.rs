@@ -14,6 +14,7 @@ mod consumer;
 mod damage;
 mod gateway;
 mod handover;
+mod lack;
 mod ledger;
 mod random;
 
@@ -21,12 +22,11 @@ use backend::Backend;
 use client::{Client, Habits, raw};
 use gateway::{PATIENCE, Place, Start, eventually};
 use kittiwake::base::ids::Qos;
-use ledger::{Facts, Ledger, check};
+use ledger::{Facts, Ledger, check, position_text};
 use random::Random;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// In CI; a run by hand says more.
@@ -156,6 +156,7 @@ fn kill_again_and_again(
 ) -> BTreeMap<String, u64> {
     let mut met = BTreeMap::new();
     for kill in 0..=kills {
+        ledger.check_threads();
         let is_last = kill == kills;
         let failpoint = (kill > 0 && !is_last && kill % 3 != 0).then(|| {
             let point = POINTS[(kill * 2 / 3) as usize % POINTS.len()];
@@ -185,8 +186,9 @@ fn kill_again_and_again(
         if is_last {
             ledger.tell(|facts| facts.producers_stop = true);
             assert!(ledger.wait_for(PATIENCE, |facts| facts.producing == 0), "a push is not answered");
-            ledger.settle();
+            lack::check(place, ledger, &ledger.settle());
             check_keys(place, ledger);
+            check_stored(place, ledger);
             ledger.tell(|facts| facts.clients_stop = true);
             assert_eq!(gateway.stop(), Some(0), "{}", gateway.said());
             break;
@@ -238,6 +240,18 @@ fn check_keys(place: &Place, ledger: &Ledger) {
     }
 }
 
+/// The stream of events has each publish that was acknowledged once, under the position that backends were told.
+fn check_stored(place: &Place, ledger: &Ledger) {
+    let newest = ledger.lock().newest_position();
+    let stored = consumer::stored(place, Some(newest)).expect("the stream can be read from its beginning");
+    let facts = ledger.lock();
+    for (payload, _) in facts.owed.iter().filter(|(_, owed)| owed.iter().any(|receiver| receiver == consumer::NAME)) {
+        let position = stored.get(payload).map(|position| position_text(*position));
+        let told = facts.positions[payload].first();
+        assert_eq!(position.as_ref(), told, "{payload} in the stream, and as backends were told of it");
+    }
+}
+
 #[test]
 fn what_was_acknowledged_survives_kill_9_once_and_in_order() {
     let kills = number_of("DURABILITY_KILLS", KILLS);
@@ -250,15 +264,15 @@ fn what_was_acknowledged_survives_kill_9_once_and_in_order() {
         .into_iter()
         .map(|(name, habits)| {
             let client = Client::new(name, &place, &ledger, habits, Random(random.bits()));
-            thread::spawn(move || client.run())
+            ledger.spawn(name, move || client.run())
         })
         .collect();
     let producers: Vec<_> = ["x", "y"]
         .map(|name| {
-            let (place, ledger, mut random) = (place.clone(), Arc::clone(&ledger), Random(random.bits()));
-            thread::spawn(move || {
-                assert!(ledger.wait_for(PATIENCE, |facts| facts.all_ready()), "not all are ready");
-                produce(name, &place, &ledger, &mut random);
+            let (place, mine, mut random) = (place.clone(), Arc::clone(&ledger), Random(random.bits()));
+            ledger.spawn(name, move || {
+                assert!(mine.wait_for(PATIENCE, |facts| facts.all_ready()), "not all are ready");
+                produce(name, &place, &mine, &mut random);
             })
         })
         .into();

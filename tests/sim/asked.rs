@@ -1,12 +1,13 @@
 //! What is told to who asks, once all is quiet: who is in a topic, and how much is unread.
 
-use crate::client::{Client, Mood};
+use crate::client::{Client, EXPIRY, Mood};
 use crate::coverage::Seen;
 use crate::page::Page;
 use crate::world::{HEALED_WITHIN_MS, World};
 use kittiwake::base::ids::AppId;
 use kittiwake::limits::PRESENCE_GRACE;
-use kittiwake::shard::command::{CommandToken, DeviceState, Event, Present, UserState};
+use kittiwake::shard::Handle;
+use kittiwake::shard::command::{CommandError, CommandToken, DeviceState, Event, Present, UserState};
 use std::collections::BTreeSet;
 
 /// The one topic that a rule shows and that somebody subscribes to by name.
@@ -52,9 +53,8 @@ impl World {
         // Who polls may be between two polls.
         let all = clients().chain(pages(false)).chain(pages(true));
         let may: BTreeSet<String> = all.filter(may_be_in).map(user).collect();
-        let running = self.node.running.as_ref().expect("it was healed");
-        running.handle.presence(AppId(0), SHOWN.into(), TOKEN).expect("there is room");
-        let Event::Presence { present: Some(Present { users, count }), .. } = self.answer() else {
+        let shown = |handle: &Handle| handle.presence(AppId(0), SHOWN.into(), TOKEN);
+        let Event::Presence { present: Some(Present { users, count }), .. } = self.ask(shown) else {
             panic!("a rule shows {SHOWN}")
         };
         let users: BTreeSet<String> = users.iter().map(|user| user.to_string()).collect();
@@ -84,7 +84,10 @@ impl World {
                 self.step(Mood::Good);
             }
         }
-        let reads_all = |client: &Client| client.traits.durable && client.traits.packet_bytes_max.is_none();
+        // While it is away time passes, so a short session would be over.
+        let reads_all = |client: &Client| {
+            client.traits.durable && client.traits.packet_bytes_max.is_none() && client.traits.expiry >= EXPIRY
+        };
         let at = (0..self.clients.len()).find(|&at| {
             let client = &self.clients[at];
             reads_all(client) && self.ledger.borrow().lives[client.traits.index].has_by_name("$inbox/#")
@@ -98,6 +101,8 @@ impl World {
             self.rest();
         }
         for _ in 0..UNREAD {
+            // A full mailbox would refuse it. No time passes: a short session must not expire meanwhile.
+            self.rest_briefly();
             let running = self.node.running.as_ref().expect("it was healed");
             self.backend.push_to(&user, &running.handle, self.net.now().wall_ms);
             while !self.backend.is_settled() {
@@ -110,13 +115,24 @@ impl World {
     }
 
     fn device(&mut self, user: &str, device: &str) -> DeviceState {
-        let running = self.node.running.as_ref().expect("it was healed");
-        running.handle.user(AppId(0), user.into(), TOKEN).expect("there is room");
-        let Event::User { result: Ok(UserState { devices, .. }), .. } = self.answer() else {
+        let devices_of = |handle: &Handle| handle.user(AppId(0), user.into(), TOKEN);
+        let Event::User { result: Ok(UserState { devices, .. }), .. } = self.ask(devices_of) else {
             panic!("nobody knows {user}")
         };
         let found = devices.into_iter().find(|state| *state.device == *device);
         found.unwrap_or_else(|| panic!("{device} of {user} has no session"))
+    }
+
+    /// The answer to a question. A full mailbox refuses it, and has room before long.
+    fn ask(&mut self, question: impl Fn(&Handle) -> Result<(), CommandError>) -> Event {
+        let deadline_ms = self.now_ms() + HEALED_WITHIN_MS;
+        while let Err(error) = question(&self.node.running.as_ref().expect("it was healed").handle) {
+            assert_eq!(error, CommandError::Busy, "a running node takes questions");
+            assert!(self.now_ms() < deadline_ms, "a mailbox stays full");
+            self.rest_briefly();
+            self.pass_a_moment();
+        }
+        self.answer()
     }
 
     fn answer(&mut self) -> Event {
@@ -128,10 +144,14 @@ impl World {
             assert!(self.now_ms() < deadline_ms, "a question has no answer");
             self.rest_briefly();
             if self.answers.is_empty() {
-                // A full mailbox, say, is looked at again when time has passed.
-                let next_ms = self.net.next_due_ms().unwrap_or(u64::MAX).min(self.now_ms() + 5);
-                self.net.advance_to(next_ms.max(self.now_ms() + 1));
+                self.pass_a_moment();
             }
         }
+    }
+
+    /// A full mailbox, say, is looked at again when time has passed.
+    fn pass_a_moment(&mut self) {
+        let next_ms = self.net.next_due_ms().unwrap_or(u64::MAX).min(self.now_ms() + 5);
+        self.net.advance_to(next_ms.max(self.now_ms() + 1));
     }
 }

@@ -208,7 +208,7 @@ impl Client {
         self.clean_start = !durable || self.clean_pending;
         let away_ms = now_ms - self.last_open_ms.min(now_ms);
         let expiry_ms = u64::from(self.traits.expiry) * 1_000;
-        self.talk.greet(self.clean_start, self.traits.version == Version::V5 && away_ms > expiry_ms, now_ms);
+        self.talk.greet(self.clean_start, self.traits.version == Version::V5 && away_ms > expiry_ms, self.net.now());
         let is_alone = self.abandoned.is_empty();
         let ended_by_ms = self.ended_by_ms.filter(|_| is_alone);
         let expired_by_ms = ended_by_ms.map(|at_ms| at_ms + expiry_ms + SLACK_MS);

@@ -62,7 +62,7 @@ pub struct Conversation {
     was_cast_out: bool,
     /// It has closed it because of a goodbye.
     pub goodbye_heard: bool,
-    /// The last time at which the server had nothing in its outbox.
+    /// The last time at which the server had nothing in its outbox: when this connection began, or later.
     pub quiet_at: Option<Now>,
     /// Topics by alias, on this connection.
     aliases: [Option<String>; 3],
@@ -148,16 +148,17 @@ impl Conversation {
     }
 
     /// A connection begins.
-    pub fn greet(&mut self, clean_start: bool, may_have_expired: bool, now_ms: u64) {
+    pub fn greet(&mut self, clean_start: bool, may_have_expired: bool, now: Now) {
         self.asked_at = self.ledger.borrow().step;
-        self.began_ms = now_ms;
+        self.began_ms = now.monotonic_ms;
         self.is_greeting = true;
         self.must_come = false;
         self.clean_start = clean_start;
         self.may_have_expired = may_have_expired;
         self.was_cast_out = false;
         self.goodbye_heard = false;
-        self.quiet_at = None;
+        // What comes on it without DUP is sent for the first time, and on no earlier connection.
+        self.quiet_at = Some(now);
     }
 
     /// From now on sessions end with their connections.

@@ -46,15 +46,19 @@ fn run_named(seed: u64, freezes: bool) -> Outcome {
 fn seeds_hold() {
     let count = number("KITTIWAKE_SEEDS").unwrap_or(1_000);
     let first = number("KITTIWAKE_FIRST_SEED").unwrap_or(0);
-    let (next, coverage) = (AtomicU64::new(first), Mutex::new(Coverage::default()));
+    let (next, end, coverage) = (AtomicU64::new(first), first + count, Mutex::new(Coverage::default()));
     let work = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= first + count {
+            if seed >= end {
                 return;
             }
-            let reached = run_named(seed, true).coverage;
-            coverage.lock().expect("no other run failed").merge(&reached);
+            let outcome = catch_unwind(AssertUnwindSafe(|| run_named(seed, true))).unwrap_or_else(|panic| {
+                // One is enough: the other threads begin no more.
+                next.store(end, Ordering::Relaxed);
+                resume_unwind(panic)
+            });
+            coverage.lock().expect("it is held by whoever adds to it").merge(&outcome.coverage);
         }
     };
     let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -62,7 +66,7 @@ fn seeds_hold() {
     let coverage = coverage.into_inner().expect("no run failed");
     println!("{coverage}");
     let missing = coverage.missing();
-    assert!(missing.is_empty(), "seeds {first} to {} never reached {missing:?}", first + count - 1);
+    assert!(missing.is_empty(), "seeds {first} to {} never reached {missing:?}", end - 1);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::event_stream::{Event, Parser, payload_of};
 use crate::ledger::{Ledger, Subscription};
 use kittiwake::base::ids::{Epoch, Offset, Qos, Seq};
 use kittiwake::io::sim::{Peer, PeerState, Random, SimNet};
+use kittiwake::limits::{RATE_BURST_SECONDS, USER_CONNECT_RATE};
 use kittiwake::wire::sse::EventId;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -43,6 +44,10 @@ pub struct Page {
     polls: Option<(u32, u16)>,
     /// Its last poll was answered with nothing.
     is_idle: bool,
+    /// How often it has asked.
+    asked: u32,
+    /// It was told to ask no sooner.
+    rests_ms: u64,
 }
 
 const INBOX: &str = "$inbox/#";
@@ -78,6 +83,8 @@ impl Page {
             polls: (random.below(2) == 0)
                 .then(|| ([0, 300, 2_500][random.below(3) as usize], [1, 3, 100][random.below(3) as usize])),
             is_idle: false,
+            asked: 0,
+            rests_ms: 0,
         }
     }
 
@@ -171,6 +178,7 @@ impl Page {
         }
         request.push_str("\r\n");
         self.tell(|| format!("asks with {:?}", self.last_id));
+        self.asked += 1;
         self.outgoing = request.into_bytes();
         (self.head, self.is_open, self.parser, self.reads) = (Vec::new(), false, Parser::default(), true);
         let subscription =
@@ -237,6 +245,9 @@ impl Page {
     fn answered(&mut self, answer: &[u8]) {
         let text = std::str::from_utf8(answer).unwrap_or_default();
         let Some((head, body)) = text.split_once("\r\n\r\n") else { return };
+        if head.starts_with("HTTP/1.1 429 ") {
+            return self.told_to_rest(head);
+        }
         let is_ok = head.starts_with("HTTP/1.1 200 OK\r\n");
         assert!(is_ok || head.starts_with("HTTP/1.1 503 "), "a poll of ours is refused: {head}");
         if !is_ok || !head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())) {
@@ -335,10 +346,20 @@ impl Page {
         self.covered = (topics, inbox);
     }
 
+    /// Who does not wait for something to come, and asks again at once, does so more often than a user may.
+    fn told_to_rest(&mut self, head: &str) {
+        // Its user's devices connect as well, but seldom.
+        let most = USER_CONNECT_RATE * RATE_BURST_SECONDS;
+        assert!(self.asked > most / 2, "page {}: refused as too frequent, {} polls in all", self.life, self.asked);
+        let (_, value) = head.split_once("\r\nRetry-After: ").expect("it is told when to come again");
+        let seconds: u64 = value.split("\r\n").next().and_then(|text| text.parse().ok()).expect("a number");
+        self.rests_ms = seconds * 1_000;
+    }
+
     fn gone(&mut self) {
         self.tell(|| "loses its connection".to_owned());
         self.is_open = false;
-        self.not_before_ms = self.net.now().monotonic_ms + 1;
+        self.not_before_ms = self.net.now().monotonic_ms + 1 + core::mem::take(&mut self.rests_ms);
         if self.last_id.is_empty() {
             // It has no position yet, so its next connection begins anew.
             self.ledger.borrow_mut().forgive(self.life);
