@@ -113,6 +113,18 @@ impl Session {
         }
     }
 
+    /// The filters that wait for their answer count from here on, so a logged message that was noted before, and not taken
+    /// as it came, is skipped in the log. It may be the retained one, and was before it was told of: what is read from now
+    /// on is no older.
+    pub(in crate::session) fn forget_notes_before_begin(&mut self) {
+        let Some(extra) = self.extra.as_mut() else { return };
+        let (Some(pending), Some(replay)) = (&extra.filters, &mut extra.replay) else { return };
+        let granted = || pending.granted.iter().filter(|granted| granted.retained);
+        let noted = replay.notes.len();
+        replay.notes.retain(|note| !note.in_order || !granted().any(|granted| matches(&granted.filter, &note.topic)));
+        replay.is_outdated |= replay.reading && replay.notes.len() < noted;
+    }
+
     /// Filters have gone: what was retained for them is not wanted any more.
     pub(in crate::session) fn narrow_replay(&mut self, effects: &mut Effects) {
         let Some(mut replay) = self.extra.as_mut().and_then(|extra| extra.replay.take()) else { return };

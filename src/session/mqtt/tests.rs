@@ -33,6 +33,8 @@ struct Shard {
     /// Reads of what is retained wait here while `hold_reads` is set.
     reads: Vec<(Arc<str>, Arc<str>)>,
     hold_reads: bool,
+    /// What comes live once the router has a subscription and before all homes have it.
+    meanwhile: Option<Arc<Message>>,
     /// Publishes wait here for [`Shard::published`].
     published: Vec<(Arc<Message>, Option<super::super::Ticket>)>,
     /// Freezes and thaws the session before every step.
@@ -57,6 +59,7 @@ impl Shard {
             hold: false,
             reads: Vec::new(),
             hold_reads: false,
+            meanwhile: None,
             published: Vec::new(),
             restless: false,
             trace: Vec::new(),
@@ -115,12 +118,7 @@ impl Shard {
                     self.apply(records);
                     self.published.push((message, receipt));
                 }
-                Effect::Subscribe { ticket, filters } => {
-                    let places: Vec<_> = (0..filters.len() as u32).map(|at| (at + 100, 0)).collect();
-                    let seq = self.seq;
-                    self.call(|session, _, _| on_subscribed(session, ticket, &places));
-                    self.call(|session, _, effects| on_interest_installed(session, ticket, seq, effects));
-                }
+                Effect::Subscribe { ticket, filters } => self.install(ticket, filters.len() as u32),
                 Effect::PullInbox { after, limit } => {
                     self.pulls += 1;
                     let head = self.head();

@@ -2,6 +2,18 @@
 
 use super::*;
 
+impl Shard {
+    pub(super) fn install(&mut self, ticket: crate::session::Ticket, filters: u32) {
+        let places: Vec<_> = (0..filters).map(|at| (at + 100, 0)).collect();
+        let (seq, live) = (self.seq, self.meanwhile.take());
+        self.call(|session, _, _| {
+            on_subscribed(session, ticket, &places);
+            live.iter().for_each(|live| assert!(session.note_live(live, live.qos)));
+        });
+        self.call(|session, _, effects| on_interest_installed(session, ticket, seq, effects));
+    }
+}
+
 #[test]
 fn an_absence_that_is_over_does_not_count_after_a_restart() {
     let mut shard = Shard::new(Version::V5);
@@ -90,6 +102,23 @@ fn a_retained_message_of_qos2_comes_although_an_older_live_one_of_qos0_did() {
     assert_eq!(told(&made(Qos::AtLeastOnce, 5), &made(Qos::AtMostOnce, 4), Qos::AtMostOnce), [""; 0], "it comes live");
     let seen = told(&made(Qos::ExactlyOnce, 5), &made(Qos::AtMostOnce, 4), Qos::AtMostOnce);
     assert!(seen.iter().any(|seen| *seen == "PUBLISH 1 a q2"), "its live copy is dropped: {seen:?}");
+}
+
+/// One that was not taken when it came live is not read in the log either, for its place there is before that from which
+/// on the subscription counts.
+#[test]
+fn a_retained_message_comes_although_it_was_told_of_before_the_subscription_counted() {
+    let mut shard = Shard::new(Version::V311);
+    shard.connect(60, false);
+    shard.hold_reads = true;
+    let kept = Arc::new(Message { topic: "a".into(), ..(*message("kept", Qos::AtLeastOnce)).clone() });
+    shard.meanwhile = Some(Arc::clone(&kept));
+    shard.subscribe("a", Qos::AtLeastOnce);
+    let (filter, after) = shard.reads.remove(0);
+    shard.call(|session, now, effects| {
+        session.on_retained_read(&filter, &after, &[Arc::clone(&kept)], None, now, effects);
+    });
+    assert_eq!(shard.seen(), ["PUBLISH 1 a q1"]);
 }
 
 #[test]
