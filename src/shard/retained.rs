@@ -14,7 +14,7 @@ use super::command::CommandError;
 use super::gateway::{Core, Gateway};
 use super::letter::{Letter, Publish};
 use super::log_port::Waiting;
-use crate::base::ids::{AppId, ConnectionId, Qos, SessionId, ShardId};
+use crate::base::ids::{AppId, ConnectionId, SessionId, ShardId};
 use crate::base::message::Message;
 use crate::io::Driver;
 use crate::limits::{RETAINED_PIECE_BYTES_MAX, RETAINED_STEP_VISITS_MAX, RETAINED_SWEEP_VISITS_MAX};
@@ -177,20 +177,11 @@ impl Gateway {
         }
     }
 
-    /// A live message was offered to a session that may be being sent what is retained. If it has that, or will read it
-    /// in the log, no older message of the topic may follow; if it was dropped, it has to come as the retained one. What
-    /// waits in this shard's ring may still be either.
+    /// A live message was offered to a session that may be being sent what is retained.
     pub(super) fn note_live(&mut self, id: SessionId, message: &Message, offer: Offer) {
         let Some(session) = self.directory.get_mut(id).filter(|session| session.is_replaying()) else { return };
-        match offer {
-            Offer::Send(_) | Offer::SendOnce | Offer::AfterCommit | Offer::Behind => {
-                let qos = if offer == Offer::SendOnce { Qos::AtMostOnce } else { message.qos };
-                if !session.note_live(message, qos) {
-                    self.counters.session(Counter::RetainedUnnoted);
-                }
-            }
-            Offer::Skipped(_) => session.lose_live(Some(&message.topic)),
-            Offer::Full | Offer::Passed => {}
+        if !session.note_offer(message, offer) {
+            self.counters.session(Counter::RetainedUnnoted);
         }
     }
 

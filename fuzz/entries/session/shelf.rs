@@ -9,6 +9,8 @@ use kittiwake::session::{Claim, DeliveryId, Fate, Flight, GrantedFilter, LoggedA
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// Identifiers of deliveries start at 1 and are not used up: no run has as many.
+const DELIVERIES_MAX: u16 = 2_000;
 const TOPICS: [&str; 6] = ["a", "a/b", "a/c", "a/d", "b", "c"];
 
 /// A session asks for what is retained.
@@ -175,10 +177,11 @@ impl World {
         let is_after = !is_sent && self.is_recording(id, &message.topic);
         let Some(session) = self.directory.get_mut(id) else { return };
         let qos = if offer == Some(Offer::SendOnce) { Qos::AtMostOnce } else { message.qos };
-        if session.is_replaying() {
-            assert!(session.note_live(message, qos), "there are few topics");
+        if let Some(offer) = offer.filter(|_| session.is_replaying()) {
+            assert!(session.note_offer(message, offer), "there are few topics");
         }
-        if !is_after {
+        let comes = offer != Some(Offer::Behind) || session.will_read(message);
+        if !is_after && comes {
             let live = self.shelf.live.entry(id.index).or_default();
             let (in_order, created_ms) = live.entry(Arc::clone(&message.topic)).or_default();
             *in_order |= qos > Qos::AtMostOnce;
@@ -186,12 +189,11 @@ impl World {
         }
     }
 
-    /// A retained message of this topic is on its way to the session, and waits for its record.
+    /// A retained message of this topic is on its way to the session, and waits for its record, or to be recorded again
+    /// when the session has a connection.
     fn is_recording(&self, id: SessionId, topic: &Arc<str>) -> bool {
         let Some(session) = self.directory.get(id) else { return false };
-        // The low bits of a ticket are an identifier; what they are not a delivery's for is told apart by its state.
-        let own = self.commits.iter().filter(|(whose, _)| *whose == id);
-        let mut flights = own.filter_map(|(_, ticket)| session.in_flight(DeliveryId((ticket.0 & 0xFFFF) as u16)));
+        let mut flights = (1..=DELIVERIES_MAX).filter_map(|number| session.in_flight(DeliveryId(number)));
         flights.any(|flight| {
             let is_waiting = flight.state == Flight::Committing && matches!(flight.at, Some(LoggedAt::Retained(_)));
             is_waiting && flight.message.as_ref().is_some_and(|message| message.topic == *topic)

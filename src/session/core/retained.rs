@@ -7,13 +7,13 @@
 //! While this goes on, live messages reach the session as well. Their topics are noted, for a retained message must not
 //! come behind a newer live one.
 
-use super::super::{Counter, Effect, Effects, GrantedFilter};
+use super::super::{Counter, Effect, Effects, GrantedFilter, Offer};
 use super::deliver::is_expired;
 use super::record;
 use super::state::{LoggedAt, Session, State, Text};
 use super::subscriptions::matches;
 use crate::base::clock::Now;
-use crate::base::ids::Qos;
+use crate::base::ids::{Qos, Seq};
 use crate::base::message::Message;
 use crate::limits::{RETAINED_NOTES_MAX, RETAINED_PIECE_MESSAGES_MAX};
 use std::collections::VecDeque;
@@ -61,10 +61,32 @@ impl Replay {
 }
 
 impl Session {
-    /// Whether retained messages are still to be sent, so that live ones have to be told with [`Session::note_live`].
+    /// Whether retained messages are still to be sent, so that live ones have to be told with [`Session::note_offer`].
     #[inline]
     pub fn is_replaying(&self) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.replay.is_some())
+    }
+
+    /// A live message was offered to the session. If it has that, or will read it in the log, no older message of the topic
+    /// may follow; if it was dropped, it has to come as the retained one. What waits in the shard's ring may still be
+    /// either. False: the oldest note had to go for it.
+    pub fn note_offer(&mut self, message: &Message, offer: Offer) -> bool {
+        match offer {
+            Offer::Behind if !self.will_read(message) => true,
+            Offer::Send(_) | Offer::AfterCommit | Offer::Behind => self.note_live(message, message.qos),
+            Offer::SendOnce => self.note_live(message, Qos::AtMostOnce),
+            Offer::Skipped(_) => {
+                self.lose_live(Some(&message.topic));
+                true
+            }
+            Offer::Full | Offer::Passed => true,
+        }
+    }
+
+    /// Whether a logged message that was not taken as it came is read later: not while none of its filters is in force at
+    /// all homes, for what a filter is owed of the log begins then.
+    pub fn will_read(&self, message: &Message) -> bool {
+        self.effective_from(&message.topic, message.publisher, Seq(u64::MAX)).is_some()
     }
 
     /// A live message has come to the session at this effective QoS: an older retained one must not follow it. False:
@@ -111,18 +133,6 @@ impl Session {
             replay.notes.retain(|note| !matches(&wanted.filter, &note.topic));
             replay.filters.push_back(Pending { filter: wanted.filter.clone(), after: "".into(), resumed: false });
         }
-    }
-
-    /// The filters that wait for their answer count from here on, so a logged message that was noted before, and not taken
-    /// as it came, is skipped in the log. It may be the retained one, and was before it was told of: what is read from now
-    /// on is no older.
-    pub(in crate::session) fn forget_notes_before_begin(&mut self) {
-        let Some(extra) = self.extra.as_mut() else { return };
-        let (Some(pending), Some(replay)) = (&extra.filters, &mut extra.replay) else { return };
-        let granted = || pending.granted.iter().filter(|granted| granted.retained);
-        let noted = replay.notes.len();
-        replay.notes.retain(|note| !note.in_order || !granted().any(|granted| matches(&granted.filter, &note.topic)));
-        replay.is_outdated |= replay.reading && replay.notes.len() < noted;
     }
 
     /// Filters have gone: what was retained for them is not wanted any more.

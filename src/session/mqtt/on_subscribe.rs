@@ -125,7 +125,6 @@ pub fn on_interest_installed(session: &mut Session, ticket: Ticket, shard_seq: S
         return;
     }
     session.begin(shard_seq);
-    session.forget_notes_before_begin();
     if session.is_durable() && session.wants_inbox_start() {
         // What comes after SUBACK is owed, so where the inbox begins is part of what SUBACK promises.
         session.extra().filters.as_mut().expect("it is pending").is_installed = true;

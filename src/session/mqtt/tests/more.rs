@@ -8,7 +8,7 @@ impl Shard {
         let (seq, live) = (self.seq, self.meanwhile.take());
         self.call(|session, _, _| {
             on_subscribed(session, ticket, &places);
-            live.iter().for_each(|live| assert!(session.note_live(live, live.qos)));
+            live.iter().for_each(|live| assert!(session.note_offer(live, Offer::Behind)));
         });
         self.call(|session, _, effects| on_interest_installed(session, ticket, seq, effects));
     }
