@@ -1,5 +1,5 @@
 use crate::rig::{Bench, Peer, Rig, pattern};
-use kittiwake::io::{Driver, Op, Outcome, Socket, Wait};
+use kittiwake::io::{Driver, Op, Outcome, Slot, Socket, Token, Wait};
 use std::collections::HashSet;
 
 pub fn a_socket_moves_between_drivers_without_loss<R: Rig>() {
@@ -44,18 +44,24 @@ fn let_stay<R: Rig>(bench: &mut Bench<R>) -> (R::Peer, Socket) {
     (peer, socket)
 }
 
+/// What came in between is there, and what comes now.
+fn hear_the_rest<R: Rig>(bench: &mut Bench<R>, peer: &mut R::Peer, slot: Slot) -> Token {
+    let watch = bench.submit(|token| Op::Watch { slot, token });
+    bench.expect_ready(watch);
+    assert_eq!(bench.receive_all(slot, 3), b"two");
+    bench.peer_writes(peer, b"three");
+    bench.expect_ready(watch);
+    assert_eq!(bench.receive_all(slot, 5), b"three");
+    watch
+}
+
 pub fn a_guest_that_stays_is_watched_like_any_other_socket<R: Rig>() {
     let mut bench = Bench::<R>::new();
     // The second time with the places, and the numbers of descriptors, of the first.
     for _ in 0..2 {
         let (mut peer, socket) = let_stay(&mut bench);
         let slot = bench.install(socket);
-        let watch = bench.submit(|token| Op::Watch { slot, token });
-        bench.expect_ready(watch);
-        assert_eq!(bench.receive_all(slot, 3), b"two");
-        bench.peer_writes(&mut peer, b"three");
-        bench.expect_ready(watch);
-        assert_eq!(bench.receive_all(slot, 5), b"three");
+        let watch = hear_the_rest(&mut bench, &mut peer, slot);
         bench.unwatch(slot, watch);
         bench.driver.close(slot);
     }
@@ -75,12 +81,7 @@ pub fn a_guest_that_was_to_stay_may_go_elsewhere<R: Rig>() {
     let (mut peer, socket) = let_stay(&mut bench);
     std::mem::swap(&mut bench.driver, &mut other);
     let slot = bench.install(socket);
-    let watch = bench.submit(|token| Op::Watch { slot, token });
-    bench.expect_ready(watch);
-    assert_eq!(bench.receive_all(slot, 3), b"two");
-    bench.peer_writes(&mut peer, b"three");
-    bench.expect_ready(watch);
-    assert_eq!(bench.receive_all(slot, 5), b"three");
+    let watch = hear_the_rest(&mut bench, &mut peer, slot);
     // Who had it before hears nothing of it.
     let mut heard = Vec::new();
     other.poll(Wait::No, usize::MAX, &mut heard).expect("it can be polled");
