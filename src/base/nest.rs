@@ -45,12 +45,31 @@ struct State<T> {
     bare: Vec<u32>,
 }
 
+impl<T> State<T> {
+    fn becomes_roomy(&mut self, chunk: u32) {
+        self.chunks[chunk as usize].at =
+            u32::try_from(self.roomy.len()).expect("there are not more of them than chunks");
+        self.roomy.push(chunk);
+    }
+
+    /// In one step, however many there are: a million connections may end at once.
+    fn is_roomy_no_longer(&mut self, chunk: u32) {
+        let at = self.chunks[chunk as usize].at;
+        assert!(self.roomy.swap_remove(at as usize) == chunk, "a chunk knows where it is");
+        if let Some(&moved) = self.roomy.get(at as usize) {
+            self.chunks[moved as usize].at = at;
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Chunk<T> {
     /// Its places, `Nest::PLACES` of them; none: it is bare.
     places: Option<NonNull<MaybeUninit<Place<T>>>>,
     /// A bit for each free one.
     free: u64,
+    /// Where `roomy` has it, while it is there.
+    at: u32,
 }
 
 // SAFETY: a chunk says where values lie and never looks at them; who owns one may be on any thread if the value may.
@@ -99,17 +118,17 @@ impl<T> Nest<T> {
 
     fn put(&self, value: T) -> NonNull<Place<T>> {
         let mut state = self.lock();
-        let State { chunks, roomy, empty, bare } = &mut *state;
-        let chunk = roomy.last().copied().unwrap_or_else(|| {
-            let chunk = bare.pop().unwrap_or_else(|| {
-                chunks.push(Chunk { places: None, free: Self::ALL });
-                u32::try_from(chunks.len() - 1).expect("2^32 chunks are more than a machine has memory for")
+        let state = &mut *state;
+        let chunk = state.roomy.last().copied().unwrap_or_else(|| {
+            let chunk = state.bare.pop().unwrap_or_else(|| {
+                state.chunks.push(Chunk { places: None, free: Self::ALL, at: 0 });
+                u32::try_from(state.chunks.len() - 1).expect("2^32 chunks are more than a machine has memory for")
             });
-            roomy.push(chunk);
+            state.becomes_roomy(chunk);
             chunk
         });
-        *empty = empty.filter(|&other| other != chunk);
-        let Chunk { places, free } = &mut chunks[chunk as usize];
+        state.empty = state.empty.filter(|&other| other != chunk);
+        let Chunk { places, free, .. } = &mut state.chunks[chunk as usize];
         let places = *places.get_or_insert_with(|| {
             let places: Box<[MaybeUninit<Place<T>>]> = Box::new_uninit_slice(Self::PLACES);
             NonNull::from(Box::leak(places)).cast()
@@ -117,7 +136,7 @@ impl<T> Nest<T> {
         let number = free.trailing_zeros();
         *free &= *free - 1;
         if *free == 0 {
-            roomy.pop();
+            state.is_roomy_no_longer(chunk);
         }
         // SAFETY: only bits of places are ever set in `free`, so this one is within the chunk, which has its memory for as
         // long as one of its bits is clear; this one was set, so the place is nobody's, and is the caller's from now on.
@@ -131,26 +150,28 @@ impl<T> Nest<T> {
     /// A place's value is gone.
     fn give(&self, chunk: u32, number: u32) {
         let mut state = self.lock();
-        let State { chunks, roomy, empty, bare } = &mut *state;
-        let Chunk { places, free } = &mut chunks[chunk as usize];
+        let Chunk { free, .. } = &mut state.chunks[chunk as usize];
         assert!(*free & (1 << number) == 0, "a place is given back once");
-        if *free == 0 {
-            roomy.push(chunk);
-        }
+        let was_full = *free == 0;
         *free |= 1 << number;
-        if *free != Self::ALL {
+        let is_empty = *free == Self::ALL;
+        if was_full {
+            state.becomes_roomy(chunk);
+        }
+        if !is_empty {
             return;
         }
-        if empty.is_none() {
-            *empty = Some(chunk);
+        if state.empty.is_none() {
+            state.empty = Some(chunk);
             return;
         }
-        let places = places.take().expect("a chunk has memory while one of its places is taken");
+        let places =
+            state.chunks[chunk as usize].places.take().expect("a chunk has memory while one of its places is taken");
         let places = NonNull::slice_from_raw_parts(places, Self::PLACES);
         // SAFETY: it was a box of so many places, and all of them are free: nobody has a way to any of them.
         drop(unsafe { Box::from_raw(places.as_ptr()) });
-        roomy.retain(|&other| other != chunk);
-        bare.push(chunk);
+        state.is_roomy_no_longer(chunk);
+        state.bare.push(chunk);
     }
 }
 
