@@ -225,6 +225,9 @@ pub struct Fanout {
     /// Messages a second that are due, whatever the server does; without it each is due when the window has room.
     #[arg(long, value_name = "N")]
     pub publish_rate: Option<u32>,
+    /// Subscribers' sessions outlive their connections, so that QoS 1 and 2 are stored.
+    #[arg(long)]
+    pub keep_sessions: bool,
     /// Other clients, which are connected and do nothing.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub idle: u32,
@@ -459,6 +462,9 @@ pub struct Budgets {
     /// Pins the client's processes to one CPU.
     #[arg(long, value_name = "CPU")]
     pub client_cpu: Option<usize>,
+    /// The gateways store messages and sessions, each run's below this directory; without it in memory.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
     /// Port of the gateways that are started; their API has the next one.
     #[arg(long, value_name = "PORT", default_value_t = 21_883)]
     pub port: u16,

@@ -299,6 +299,10 @@ fn words(line: &str, arguments: &Budgets, directory: &Path) -> Vec<String> {
         add("--spawn", None);
         add("--gateway", Some(arguments.gateway.display().to_string()));
         add("--gateway-driver", Some(arguments.gateway_driver.name().to_owned()));
+        if let Some(data_dir) = &arguments.data_dir {
+            let own = data_dir.join(directory.file_name().unwrap_or_default());
+            add("--gateway-env", Some(format!("KITTIWAKE_STORE_DATA_DIR={}", own.display())));
+        }
         add("--target", Some(format!("127.0.0.1:{}", arguments.port)));
         add("--api", Some(format!("127.0.0.1:{}", arguments.port + 1)));
     }
@@ -390,7 +394,7 @@ mod tests {
 
     #[test]
     fn every_row_is_a_command_that_this_program_takes() {
-        let arguments = arguments(&["--server-cpu", "0", "--client-cpu", "1"]);
+        let arguments = arguments(&["--server-cpu", "0", "--client-cpu", "1", "--data-dir", "data"]);
         for row in ROWS {
             for line in row.runs {
                 let words = words(line, &arguments, Path::new("x"));
@@ -398,6 +402,14 @@ mod tests {
                 assert!(parsed.is_ok(), "{}: {}", row.name, parsed.err().map(|e| e.to_string()).unwrap_or_default());
             }
         }
+    }
+
+    #[test]
+    fn each_run_stores_below_a_directory_of_its_own() {
+        let arguments = arguments(&["--data-dir", "data"]);
+        let stored = |line| words(line, &arguments, Path::new("report/M1-1")).join(" ");
+        assert!(stored("hold").contains("--gateway-env KITTIWAKE_STORE_DATA_DIR=data/M1-1"));
+        assert!(!stored("@floor").contains("--gateway-env"), "there is no gateway");
     }
 
     #[test]

@@ -151,21 +151,15 @@ impl<D: Driver> Run<'_, D> {
 
     fn join_server(&mut self) -> Result<Ended, Failure> {
         let (arguments, common) = (self.arguments, &self.arguments.common);
-        let speech = |prefix: &str, subscription| {
+        let speech = |prefix: &str, clean, subscription| {
             let (carriage, prefix) = (common.protocol.carriage(), prefix.to_owned());
-            Speech::Mqtt(Mqtt {
-                carriage,
-                prefix,
-                clean: true,
-                heartbeat: None,
-                subscription,
-                reading: Reading::Freely,
-            })
+            Speech::Mqtt(Mqtt { carriage, prefix, clean, heartbeat: None, subscription, reading: Reading::Freely })
         };
         let subscription = Some((arguments.topic.clone(), arguments.qos.qos()));
         let fleet = self.rig.fleet_mut();
-        self.server.subscribers = fleet.add(common.connections, common.target.clone(), speech("fan", subscription));
-        self.server.publisher = fleet.add(1, common.target.clone(), speech("publisher", None));
+        self.server.subscribers =
+            fleet.add(common.connections, common.target.clone(), speech("fan", !arguments.keep_sessions, subscription));
+        self.server.publisher = fleet.add(1, common.target.clone(), speech("publisher", true, None));
         fleet.expect(self.server.subscribers, arguments.payload as usize);
         let before = self.process.map(Process::cpu_ns).transpose()?;
         let ended = self.rig.ramp("subscribe", self.server.subscribers, common.rate, common.handshakes)?;
