@@ -222,8 +222,6 @@ pub enum Effect {
         /// Up to where it has served its user's inbox, for the read mark: its subscriptions are gone already.
         served: Option<(Epoch, Offset)>,
     },
-    /// Count something by name (drops, refusals).
-    Count(Counter),
 }
 
 /// What becomes of a message that a share group has assigned.
@@ -532,6 +530,8 @@ pub struct Effects {
     pub control: Vec<u8>,
     /// In order.
     pub list: Vec<Effect>,
+    /// What there is to count. Apart from the list: most calls that count have nothing else to say.
+    pub counted: Vec<Counter>,
     /// Somebody wants [`Effect::Received`] also of what was taken.
     pub tells_received: bool,
     /// How many subscriptions more its app may have; none: any. For calls that may subscribe.
@@ -552,6 +552,7 @@ impl Effects {
     pub fn clear(&mut self) {
         self.control.clear();
         self.list.clear();
+        self.counted.clear();
     }
 
     /// Takes over what another list has to spare. Calls nest, and what is put aside in an inner one is wanted in an
@@ -565,6 +566,6 @@ impl Effects {
     }
 
     pub(in crate::session) fn count(&mut self, counter: Counter) {
-        self.list.push(Effect::Count(counter));
+        self.counted.push(counter);
     }
 }

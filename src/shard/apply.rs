@@ -41,7 +41,6 @@ impl Gateway {
                         self.reauthenticate(core, connection, token);
                     }
                 }
-                (Effect::Count(counter), _) => self.counters.session(counter),
                 (Effect::Unsubscribe { filter, position }, _) => {
                     has_changed = true;
                     self.unsubscribe(core, session, filter, position, &mut everyone_left);

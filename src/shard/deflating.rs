@@ -274,12 +274,15 @@ impl Flavour {
 
     /// Writes all of its messages at once, where they are the same for everybody. False: they are not, or find no room.
     pub(super) fn write_all<D: Driver>(&self, core: &mut Core<D>, connection: ConnectionId, is_packed: bool) -> bool {
+        if self.qos != Some(Qos::AtMostOnce) {
+            return false;
+        }
         if !is_packed {
-            return self.is_same && self.is_whole && core.write_bytes(connection, Room::Spare, &self.bytes).is_ok();
+            return self.is_whole && core.write_bytes(connection, Room::Spare, &self.bytes).is_ok();
         }
         let bytes = &self.framed.bytes;
         let copy = |into: &mut [u8]| into.copy_from_slice(bytes);
-        self.is_same && self.framed.is_plain && core.write_framed(connection, Room::Spare, bytes.len(), copy).is_ok()
+        self.framed.is_plain && core.write_framed(connection, Room::Spare, bytes.len(), copy).is_ok()
     }
 
     /// Writes one of them.

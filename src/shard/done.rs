@@ -50,8 +50,7 @@ impl Gateway {
                 _ => self.on_pull_failed(core, session),
             },
             Waiting::Locate { session } => self.on_located(core, session, result),
-            Waiting::ReadMark { session } => self.on_read_mark(session, result),
-            Waiting::InboxHead { session, mark } => self.on_inbox_head(core, session, mark, result),
+            Waiting::Inbox { session } => self.on_inbox_standing(core, session, result),
             Waiting::Publish { publish, owed } => self.on_publish_committed(core, &publish, owed, result),
             Waiting::Push { push, token, deliver_by_ms } => {
                 self.on_push_committed(core, &push, Answering { token, deliver_by_ms }, result);

@@ -10,11 +10,12 @@
 use super::flavours::{Dialect, Kind, is_expired};
 use super::gateway::{Core, Gateway};
 use super::incoming::Taken;
-use super::outbound::Stamp;
+use super::outbound::{Stamp, patch};
 use super::share::GROUP;
 use super::subscribe::is_inbox;
 use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Qos, Seq, SessionId};
 use crate::base::message::Message;
+use crate::engine::Room;
 use crate::io::Driver;
 use crate::router::fanout::{Fanout, Step, Visit};
 use crate::router::filter::is_wildcard;
@@ -200,6 +201,9 @@ impl Gateway {
             self.counters.sent_many(Qos::AtMostOnce, flavour.frames.len(), flavour.all_bytes);
             return;
         }
+        if is_plain && !is_packed && flavour.frame_bytes <= frame_bytes_max && self.launch_all(core, id, kind, visit) {
+            return;
+        }
         for (index, parcel) in visit.messages.iter().enumerate() {
             let qos = self.flavours.of(kind).frames[index].qos;
             let offer = self.offer(core, id, parcel, qos);
@@ -251,6 +255,45 @@ impl Gateway {
                 }
             }
         }
+    }
+
+    /// Writes all messages of a pass at once, none of which is logged, and takes each into the session's window as it is
+    /// written. False: they are not alike, or there is something to ask about one of them, and nothing was done.
+    fn launch_all<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        id: SessionId,
+        kind: Kind,
+        visit: &Visit<'_, Parcel>,
+    ) -> bool {
+        let flavour = self.flavours.of(kind);
+        let Some(qos @ (Qos::AtLeastOnce | Qos::ExactlyOnce)) = flavour.qos.filter(|_| flavour.is_whole) else {
+            return false;
+        };
+        let session = self.directory.get(id).expect("it is visited");
+        let Some(connection) = session.connection().filter(|_| session.takes_volatile(qos, flavour.frames.len()))
+        else {
+            return false;
+        };
+        let waits = session.is_behind_in_topics() || self.lagging.is_behind(id.index) || self.unsent.has(id.index);
+        if waits || !core.has_outbox_room(connection, Room::Data, flavour.all_bytes) {
+            return false;
+        }
+        let mut effects = self.take_effects();
+        let session = self.directory.get_mut(id).expect("it was just found");
+        let flavour = self.flavours.of(kind);
+        let written = core.write(connection, Room::Data, flavour.all_bytes, |out| {
+            out.copy_from_slice(&flavour.bytes);
+            for (parcel, frame) in visit.messages.iter().zip(&flavour.frames) {
+                let delivery = session.launch_volatile(&parcel.message, qos, &mut effects);
+                patch(&frame.layout, Stamp::Delivery(delivery, false), &mut out[frame.start..frame.end]);
+            }
+        });
+        if written.is_ok() {
+            self.counters.sent_many(qos, flavour.frames.len(), flavour.all_bytes);
+        }
+        self.give_effects(effects);
+        written.is_ok()
     }
 
     /// Writes one message of a pass as a flavour has it; false: it found no room.

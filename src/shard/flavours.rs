@@ -101,8 +101,8 @@ pub(crate) struct Flavour {
     is_encoded: bool,
     pub(crate) bytes: Vec<u8>,
     pub(crate) frames: Vec<Frame>,
-    /// Every frame is QoS 0: nothing of them is a connection's own.
-    pub(crate) is_same: bool,
+    /// What all frames have, if they have one and the time of none is over. At QoS 0 nothing of them is a connection's own.
+    pub(crate) qos: Option<Qos>,
     /// And every frame has its payload in `bytes`: all of `bytes` may be copied as it is.
     pub(crate) is_whole: bool,
     /// Of the longest frame.
@@ -176,7 +176,7 @@ impl Flavour {
         self.bytes.clear();
         self.frames.clear();
         self.framed.forget();
-        (self.is_same, self.is_whole) = (true, true);
+        (self.qos, self.is_whole) = (parcels.first().map(|parcel| parcel.message.qos.min(options.qos())), true);
         (self.frame_bytes, self.all_bytes, self.payload_bytes) = (0, 0, 0);
         for parcel in parcels {
             let message = &*parcel.message;
@@ -185,7 +185,7 @@ impl Flavour {
             // Copied to many connections, so without aliases, which are each connection's own.
             let (place, own) = (parcel.place(), Own { qos, retain, identifiers: &[], naming: Naming::Name });
             let frame = encode_frame(dialect, message, place, own, wall_ms, &mut self.bytes);
-            self.is_same &= qos == Qos::AtMostOnce && !is_expired(message, wall_ms);
+            self.qos = self.qos.filter(|all| *all == qos && !is_expired(message, wall_ms));
             self.is_whole &= frame.payload.is_none();
             self.frame_bytes = self.frame_bytes.max(frame.total_bytes);
             self.all_bytes += frame.total_bytes;

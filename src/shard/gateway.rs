@@ -299,8 +299,8 @@ impl Gateway {
 
     /// Takes an empty list of effects back.
     pub(super) fn give_effects(&mut self, mut effects: Box<Effects>) {
-        effects.control.clear();
-        effects.list.clear();
+        effects.counted.drain(..).for_each(|counter| self.counters.session(counter));
+        effects.clear();
         if let Some(inner) = self.spare_effects.last_mut() {
             effects.take_spare(inner);
         }

@@ -29,7 +29,8 @@ impl Gateway {
         self.extend_deadline(core, id, session);
         let mut consumed = 0;
         let mut effects = self.take_effects();
-        while core.is_open(id) && !core.is_paused(id) {
+        let mut goes_on = core.is_open(id) && !core.is_paused(id);
+        while goes_on {
             let rest = &bytes[consumed..];
             let frame = match frame_len(rest, self.settings.limits.packet_bytes) {
                 Ok(FrameLen::Known { total_bytes, .. }) if rest.len() >= total_bytes => Ok(&rest[..total_bytes]),
@@ -53,6 +54,8 @@ impl Gateway {
             if !effects.list.is_empty() {
                 self.apply(core, Some(session), Some(id), &mut effects);
                 effects.control.clear();
+                // Nothing but what was carried out changes that.
+                goes_on = core.is_open(id) && !core.is_paused(id);
             }
         }
         self.give_effects(effects);

@@ -4,7 +4,7 @@ use super::gateway::{Core, Gateway};
 use super::lagging::Kept;
 use super::log_port::Waiting;
 use super::subscribe::is_inbox;
-use crate::base::ids::{AppId, Epoch, Offset, Qos, Seq, SessionId};
+use crate::base::ids::{AppId, Offset, Qos, Seq, SessionId};
 use crate::base::log::StreamGap;
 use crate::base::message::{Entry, Message, StreamKey};
 use crate::io::Driver;
@@ -89,7 +89,7 @@ impl Gateway {
     /// A session subscribes to its inbox: it has to learn where that begins, which is the user's read mark.
     pub(super) fn ask_for_inbox(&mut self, id: SessionId, filters: &[GrantedFilter]) {
         if filters.iter().any(|filter| filter.replaces.is_none() && is_inbox(&filter.filter)) {
-            self.ask_for_read_mark(id);
+            self.ask_where_inbox_stands(id);
         }
     }
 
@@ -97,7 +97,7 @@ impl Gateway {
     pub(super) fn ask_about_inbox(&mut self, id: SessionId) {
         let Some(session) = self.directory.get(id) else { return };
         if session.wants_inbox_start() || session.wants_inbox_end() {
-            self.ask_for_read_mark(id);
+            self.ask_where_inbox_stands(id);
         }
     }
 
@@ -122,13 +122,13 @@ impl Gateway {
     }
 
     /// What the user's other sessions have read meanwhile is written first, for the mark is written lazily.
-    fn ask_for_read_mark(&mut self, id: SessionId) {
+    fn ask_where_inbox_stands(&mut self, id: SessionId) {
         let session = self.directory.get(id).expect("who asks is there");
         let (app, user): (_, Arc<str>) = (session.app(), session.user().into());
         self.write_read_marks(app, &user);
-        let prefix = record::read_mark_key(app, &user);
-        let request = Request::ReadRecords { prefix, after: Box::default(), limit: 1 };
-        self.log.submit(request, Waiting::ReadMark { session: id });
+        let record = record::read_mark_key(app, &user);
+        let request = Request::Standing { stream: StreamKey::Inbox(app, user), record };
+        self.log.submit(request, Waiting::Inbox { session: id });
     }
 
     /// Writes how far a user's sessions have come, for whoever reads the mark behind it.
@@ -144,27 +144,19 @@ impl Gateway {
         }
     }
 
-    /// The user's read mark; now where the inbox stands.
-    pub(super) fn on_read_mark(&mut self, id: SessionId, result: Result<Answer, StoreError>) {
-        let Some(session) = self.directory.get(id) else { return };
-        let Ok(Answer::Records(records)) = result else { return self.read_again(id) };
-        let mark = records.first().and_then(|(_, value)| record::parse_read_mark(value)).unwrap_or_default();
-        let (app, user): (_, Arc<str>) = (session.app(), session.user().into());
-        // Sessions that were away when the process began have not seen how far others had come.
-        self.directory.learn_read_mark(app, &user, mark);
-        let stream = StreamKey::Inbox(app, user);
-        self.log.submit(Request::Head { stream }, Waiting::InboxHead { session: id, mark });
-    }
-
-    /// Where the inbox stands. A mark of an earlier life of the inbox says nothing about this one.
-    pub(super) fn on_inbox_head<D: Driver>(
+    /// The user's read mark, and where the inbox stands. A mark of an earlier life of the inbox says nothing about this one.
+    pub(super) fn on_inbox_standing<D: Driver>(
         &mut self,
         core: &mut Core<D>,
         id: SessionId,
-        mark: (Epoch, Offset),
         result: Result<Answer, StoreError>,
     ) {
-        let Ok(Answer::Head(head)) = result else { return self.read_again(id) };
+        let Some(session) = self.directory.get(id) else { return };
+        let Ok(Answer::Standing(head, value)) = result else { return self.read_again(id) };
+        let mark = value.and_then(|value| record::parse_read_mark(&value)).unwrap_or_default();
+        let (app, user): (_, Box<str>) = (session.app(), session.user().into());
+        // Sessions that were away when the process began have not seen how far others had come.
+        self.directory.learn_read_mark(app, &user, mark);
         let start = if mark.0 == head.epoch { mark.1 } else { Offset(0) };
         self.tell_session(core, id, |session, effects| {
             protocol::on_inbox_known(session, start, head, effects);

@@ -8,7 +8,7 @@ use super::command::{BanAnswer, CommandToken, Push};
 use super::history::HistoryRead;
 use super::letter::Publish;
 use super::restore::Next;
-use crate::base::ids::{Epoch, Offset, SessionId, ShardId};
+use crate::base::ids::{Epoch, SessionId, ShardId};
 use crate::session::Ticket;
 use crate::store::{Address, Handle, Request, RequestToken};
 use slab::Slab;
@@ -24,10 +24,8 @@ pub(crate) enum Waiting {
     PullInbox { session: SessionId },
     /// A session reads its topics.
     PullTopics { session: SessionId },
-    /// A session asks for its user's read mark.
-    ReadMark { session: SessionId },
-    /// It knows the read mark; now where the inbox stands.
-    InboxHead { session: SessionId, mark: (Epoch, Offset) },
+    /// A session asks for its user's read mark, and where the inbox stands.
+    Inbox { session: SessionId },
     /// A session looks for its place in a topic's stream.
     Locate { session: SessionId },
     /// Where the log stands, at start.

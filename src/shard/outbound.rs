@@ -142,7 +142,7 @@ impl Gateway {
         let Some(connection) = session.connection() else { return true };
         let found = session.in_flight(delivery).and_then(|flight| {
             let message = Arc::clone(flight.message.as_ref()?);
-            Some((message, flight.qos, flight.at, flight.place))
+            Some((message, flight.qos, flight.at, session.place_of(delivery)))
         });
         let Some((message, qos, at, place)) = found else {
             // Acknowledged while it waited for the outbox.

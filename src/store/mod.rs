@@ -105,6 +105,13 @@ pub enum Request {
         /// Which.
         stream: StreamKey,
     },
+    /// Where a stream stands, and what a record says, at one moment.
+    Standing {
+        /// Which.
+        stream: StreamKey,
+        /// The record's key.
+        record: Box<[u8]>,
+    },
 }
 
 /// What came of a request.
@@ -144,6 +151,8 @@ pub enum Answer {
     Records(Arc<[Record]>),
     /// Where a stream stands.
     Head(StreamHead),
+    /// Where a stream stands, and the record's value if there is one.
+    Standing(StreamHead, Option<Box<[u8]>>),
 }
 
 /// The answer to a request, delivered as mail.

@@ -76,6 +76,10 @@ impl Model {
                 self.head(stream, head);
             }
             (Request::Head { stream }, Answer::Head(head)) => self.head(stream, head),
+            (Request::Standing { stream, record }, Answer::Standing(head, value)) => {
+                self.head(stream, head);
+                assert_eq!(value.as_ref(), self.records.get(record));
+            }
             (Request::ReadTopics { app, after, limit }, Answer::Topics { entries, through, .. }) => {
                 let is_kept = |entry: &&Entry| self.kept(&entry.stream).any(|kept| kept.seq == entry.seq);
                 let is_topic = |entry: &&Entry| entry.stream.topics_of() == Some(*app);
@@ -136,6 +140,7 @@ fn a_request() -> impl Strategy<Value = Request> {
         1 => (some_bytes(), some_bytes(), 0..6usize)
             .prop_map(|(prefix, after, limit)| Request::ReadRecords { prefix, after, limit }),
         1 => a_stream().prop_map(|stream| Request::Head { stream }),
+        1 => (a_stream(), some_bytes()).prop_map(|(stream, record)| Request::Standing { stream, record }),
     ]
 }
 

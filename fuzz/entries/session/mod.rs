@@ -159,6 +159,7 @@ impl World {
     fn carry_out(&mut self, id: Option<SessionId>, connection: Option<ConnectionId>, effects: &mut Effects) {
         let list = std::mem::take(&mut effects.list);
         let control = std::mem::take(&mut effects.control);
+        effects.counted.clear();
         for effect in list {
             let link = self.links.iter().position(|link| link.as_ref().map(|link| link.connection) == connection);
             let link = link.filter(|_| connection.is_some());
@@ -210,7 +211,7 @@ impl World {
                 Effect::Unsubscribe { filter, position } => {
                     assert!(self.places.remove(&(filter, position)).is_some(), "a place is left once");
                 }
-                Effect::Count(_) | Effect::Orphan { .. } => {}
+                Effect::Orphan { .. } => {}
                 other => self.carry_out_for(id.expect("it is a session's"), other),
             }
         }

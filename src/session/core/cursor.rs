@@ -66,7 +66,7 @@ impl Session {
     /// What is settled without a hole. By the smallest unsettled position, not the first: after a restart the window
     /// holds identifiers that are further on than what is read again.
     pub(in crate::session) fn prefix(&self) -> Prefix {
-        self.prefix_of(self.flights().iter().filter(|flight| flight.state != Flight::Settled))
+        self.prefix_of(self.flights().filter(|flight| flight.state != Flight::Settled))
     }
 
     /// As if these were all that is unsettled.
@@ -94,7 +94,7 @@ impl Session {
                 && matches!(flight.state, Flight::Committing | Flight::Queued | Flight::Held | Flight::Sent)
         };
         let positions = &self.positions;
-        positions.inbox_epoch == epoch && offset <= positions.inbox_delivered && !self.flights().iter().any(is_waiting)
+        positions.inbox_epoch == epoch && offset <= positions.inbox_delivered && !self.flights().any(is_waiting)
     }
 
     /// Up to where it has served its user's inbox; none when its filters do not cover the whole of it, when its client

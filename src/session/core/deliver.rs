@@ -3,6 +3,7 @@
 use super::super::{Counter, DeliveryId, Effect, Effects};
 use super::record;
 use super::state::{InFlight, LoggedAt, Offer, Purpose, Session, State, flag};
+use super::window::Launched;
 use crate::base::clock::Now;
 use crate::base::ids::{Epoch, Offset, Qos, Seq};
 use crate::base::log::{StreamGap, StreamHead};
@@ -25,14 +26,16 @@ impl Session {
         if !self.has_room() {
             return Offer::Full;
         }
-        let delivery = self.launch(message, qos, None, None, effects);
-        self.launched(delivery)
+        match self.launch(message, qos, None, None, effects) {
+            Launched { delivery, waits: false } => Offer::Send(delivery),
+            Launched { waits: true, .. } => Offer::AfterCommit,
+        }
     }
 
-    /// Whether what was just launched may be sent, or waits for what is being committed.
-    fn launched(&self, delivery: DeliveryId) -> Offer {
-        let waits = self.in_flight(delivery).is_some_and(|flight| flight.state == super::Flight::Committing);
-        if waits { Offer::AfterCommit } else { Offer::Send(delivery) }
+    /// Whether so many messages that are in no log can be sent to it at once at a QoS above 0, with nothing to wait for.
+    pub fn takes_volatile(&self, qos: Qos, count: usize) -> bool {
+        let waits = self.is_durable() && (qos == Qos::ExactlyOnce || self.is_committing());
+        self.state == State::Open && self.protocol.acknowledges() && !waits && self.has_room_for(count)
     }
 
     /// Whether a message that is not logged is dropped at this QoS: all that is owed a session that lasts is logged, so
@@ -155,10 +158,13 @@ impl Session {
             self.cursor_moved(effects);
             return Offer::SendOnce;
         }
-        let delivery = self.launch(message, qos, Some(at), Some(place), effects);
-        let offer = self.launched(delivery);
-        self.commit_flight(delivery, effects);
-        offer
+        match self.launch(message, qos, Some(at), Some(place), effects) {
+            Launched { delivery, waits: false } => Offer::Send(delivery),
+            Launched { delivery, waits: true } => {
+                self.commit_flight(delivery, effects);
+                Offer::AfterCommit
+            }
+        }
     }
 
     /// Durable point (1), for a flight that has to wait for it.

@@ -364,8 +364,12 @@ fn freeze_work(out: &mut Vec<u8>, work: &Work) {
         out.u8(flight.state as u8);
         out.u8(flight.qos as u8);
         out.option(flight.at, Vec::at);
-        out.option(flight.place, place);
         out.option(flight.message.as_deref(), Vec::message);
+    }
+    out.count(work.places.len());
+    for &(delivery, epoch, offset) in &work.places {
+        out.u16(delivery.0);
+        place(out, (epoch, offset));
     }
     out.count(work.pending.len());
     for pending in &work.pending {
@@ -399,9 +403,12 @@ fn thaw_work(reader: &mut Reader<'_>) -> Option<Work> {
             state: STATES.get(usize::from(reader.u8()?)).copied()?,
             qos: reader.qos()?,
             at: reader.option(Reader::at)?,
-            place: reader.option(thaw_place)?,
             message: reader.option(Reader::message)?.map(Arc::new),
         })
+    })?;
+    let places = reader.list(|reader| {
+        let delivery = DeliveryId(reader.u16()?);
+        thaw_place(reader).map(|(epoch, offset)| (delivery, epoch, offset))
     })?;
     let pending = reader.list(|reader| {
         Some(PendingPublish { id: reader.u16()?, qos: reader.qos()?, answer: reader.option(Reader::u8)? })
@@ -410,7 +417,8 @@ fn thaw_work(reader: &mut Reader<'_>) -> Option<Work> {
         sent: window.iter().filter(|flight| flight.state.is_sent()).count(),
         queued: window.iter().filter(|flight| flight.state == Flight::Queued).count(),
         held: window.iter().filter(|flight| flight.state == Flight::Held).count(),
-        window,
+        window: window.into(),
+        places,
         pending: pending.into(),
         gone: reader.list(Reader::u16)?,
         claiming: reader.list(|reader| {

@@ -20,7 +20,7 @@ impl Session {
             };
             let is_between =
                 |flight: &&InFlight| matches!(flight.at, Some(LoggedAt::Inbox(at)) if (from..end).contains(&at.0));
-            let entries = end - from - self.flights().iter().filter(is_between).count() as u64;
+            let entries = end - from - self.flights().filter(is_between).count() as u64;
             if entries > 0 {
                 effects.push(Effect::Gap(Gap::Inbox { first: Offset(from), entries }));
             }

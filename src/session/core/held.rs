@@ -20,7 +20,7 @@ impl Session {
         if self.work.as_ref().is_none_or(|work| work.held == 0) {
             return None;
         }
-        let held = self.flights().iter().enumerate().filter(|(_, flight)| flight.state == Flight::Held);
+        let held = self.flights().enumerate().filter(|(_, flight)| flight.state == Flight::Held);
         let places = held.filter_map(|(index, flight)| Some((index, flight.at?)));
         places
             .filter(|(_, at)| is_up_to(*at, to))
@@ -37,9 +37,9 @@ impl Session {
                 return false;
             }
             // The table is in the order of sending, in which all goes out again on the next connection.
-            let flight = work.window.remove(index);
+            let flight = work.window.remove(index).expect("it was just found");
             let delivery = flight.delivery;
-            work.window.push(InFlight { state: Flight::Sent, ..flight });
+            work.window.push_back(InFlight { state: Flight::Sent, ..flight });
             work.held -= 1;
             work.sent += 1;
             match at {
@@ -56,8 +56,8 @@ impl Session {
     pub(in crate::session) fn queue_held_inbox(&mut self) {
         while let Some((index, _)) = self.next_held(LoggedAt::Inbox(Offset(u64::MAX))) {
             let work = self.work.as_mut().expect("it holds something");
-            let flight = work.window.remove(index);
-            work.window.push(InFlight { state: Flight::Queued, ..flight });
+            let flight = work.window.remove(index).expect("it was just found");
+            work.window.push_back(InFlight { state: Flight::Queued, ..flight });
             work.held -= 1;
             work.queued += 1;
         }

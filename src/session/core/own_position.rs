@@ -115,7 +115,7 @@ impl Session {
     /// Where it stands once `handed` is with the socket as well.
     pub fn standing(&self, handed: Option<DeliveryId>) -> Standing {
         let is_open = |flight: &&super::InFlight| flight.state != Flight::Settled && Some(flight.delivery) != handed;
-        let prefix = self.prefix_of(self.flights().iter().filter(is_open));
+        let prefix = self.prefix_of(self.flights().filter(is_open));
         Standing { inbox: (self.positions.inbox_epoch, prefix.inbox), topics: prefix.topics }
     }
 

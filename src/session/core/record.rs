@@ -98,7 +98,7 @@ pub(in crate::session) fn cursor(session: &Session, now: Now) -> RecordChange {
         Link::Offline { since_tick } => Some(now.monotonic_ms.saturating_sub(u64::from(since_tick) * TICK_MS)),
     };
     out.option(away_ms.map(|away| now.wall_ms.saturating_sub(away)), Vec::u64);
-    let marks = || session.flights().iter().filter(|flight| flight.state == Flight::Settled);
+    let marks = || session.flights().filter(|flight| flight.state == Flight::Settled);
     out.number(marks().count() as u64);
     marks().filter_map(|flight| flight.at).for_each(|at| out.at(at));
     change(session, CURSOR, None, Some(out))
@@ -143,7 +143,7 @@ pub(in crate::session) fn removals(session: &Session, records: &mut Vec<RecordCh
     records.push(change(session, MAIN, None, None));
     records.push(change(session, CURSOR, None, None));
     let recorded = |flight: &&InFlight| flight.is_recorded() && flight.delivery.0 != 0;
-    let flights = session.flights().iter().filter(recorded).map(|flight| flight.delivery.0);
+    let flights = session.flights().filter(recorded).map(|flight| flight.delivery.0);
     let gone = session.work.iter().flat_map(|work| work.gone.iter().copied());
     records.extend(flights.chain(gone).map(|id| change(session, FLIGHT, Some(id), None)));
     let ids = session.extra.iter().flat_map(|extra| &extra.received);
@@ -438,8 +438,8 @@ fn read_cursor(session: &mut Session, reader: &mut Reader<'_>, now: Now) -> Opti
     for at in list(reader, Reader::at)? {
         let state = Flight::Settled;
         let (delivery, qos) = (Default::default(), Qos::ExactlyOnce);
-        let mark = InFlight { delivery, state, qos, at: Some(at), place: None, message: None };
-        session.work.get_or_insert_default().window.push(mark);
+        let mark = InFlight { delivery, state, qos, at: Some(at), message: None };
+        session.work.get_or_insert_default().window.push_back(mark);
     }
     Some(())
 }
@@ -465,7 +465,7 @@ fn read_flight(session: &mut Session, id: u16, reader: &mut Reader<'_>) -> Optio
         _ => work.sent += 1,
     }
     let delivery = super::super::DeliveryId(id);
-    work.window.push(InFlight { delivery, state, qos, at: Some(at), place: None, message });
+    work.window.push_back(InFlight { delivery, state, qos, at: Some(at), message });
     session.last_delivery = session.last_delivery.max(id);
     Some(())
 }

@@ -3,7 +3,7 @@
 use super::super::{DeliveryId, Effect, Effects};
 use super::protocol::Protocol;
 use super::record;
-use super::state::{Flight, Link, Session, State, flag};
+use super::state::{Flight, InFlight, Link, Session, State, flag};
 use crate::base::clock::Now;
 use crate::base::ids::{ConnectionId, Offset, Seq};
 use crate::base::log::{RecordChange, StreamHead};
@@ -102,9 +102,9 @@ impl Session {
         self.state = State::Open;
         let window = usize::from(self.window);
         for index in 0..self.flights().len() {
-            let flight = &self.flights()[index];
-            let delivery = flight.delivery;
-            match flight.state {
+            let Some(InFlight { delivery, state, .. }) = self.flights().nth(index) else { break };
+            let delivery = *delivery;
+            match state {
                 Flight::Released => release(delivery, effects),
                 Flight::Releasing => self.commit_release(delivery, effects),
                 Flight::Committing => self.commit_flight(delivery, effects),

@@ -12,6 +12,7 @@ use super::deliver::is_expired;
 use super::record;
 use super::state::{LoggedAt, Session, State, Text};
 use super::subscriptions::matches;
+use super::window::Launched;
 use crate::base::clock::Now;
 use crate::base::ids::{Qos, Seq};
 use crate::base::message::Message;
@@ -239,10 +240,9 @@ impl Session {
         } else if is_expired(message, now) {
             effects.count(Counter::DroppedExpired);
         } else if qos > Qos::AtMostOnce {
-            let delivery = self.launch(message, qos, Some(LoggedAt::Retained(identifier)), None, effects);
-            self.commit_flight(delivery, effects);
-            if self.in_flight(delivery).is_some_and(|flight| flight.state == super::Flight::Sent) {
-                effects.push(Effect::Deliver { delivery, dup: false });
+            match self.launch(message, qos, Some(LoggedAt::Retained(identifier)), None, effects) {
+                Launched { delivery, waits: false } => effects.push(Effect::Deliver { delivery, dup: false }),
+                Launched { delivery, waits: true } => self.commit_flight(delivery, effects),
             }
         } else if !resumed {
             effects.push(Effect::DeliverRetained { message: Arc::clone(message), identifier });

@@ -113,7 +113,7 @@ impl Session {
             return self.on_shared_committed(first, effects);
         }
         let mut is_first = true;
-        for flight in &mut work.window[first..] {
+        for flight in work.window.range_mut(first..) {
             // What a share group has assigned stands in no order with these.
             let waits = flight.state == Flight::Committing && !flight.is_shared();
             if waits && flight.is_recorded() && !is_first {
@@ -185,6 +185,7 @@ impl Session {
         if let Some(LoggedAt::Shared { number: number @ 1.., .. }) = flight.at {
             effects.push(Effect::Share { number, fate: Fate::Settled });
         }
+        work.places.retain(|(of, ..)| *of != delivery);
         let logged = flight.at.is_some();
         if durable && flight.is_recorded() {
             work.gone.push(delivery.0);
@@ -197,7 +198,8 @@ impl Session {
             self.prune();
             self.cursor_moved(effects);
         } else {
-            work.window.remove(at);
+            // Most acknowledge in order.
+            drop(if at == 0 { work.window.pop_front() } else { work.window.remove(at) });
         }
         self.refill(effects);
         self.tidy(effects);

@@ -15,6 +15,7 @@
 use super::super::{Counter, DeliveryId, Effect, Effects, Fate, GrantedFilter};
 use super::record;
 use super::state::{Flight, InFlight, LoggedAt, Offer, Purpose, Session, State, Subscription, flag};
+use super::window::Launched;
 use crate::base::ids::{Qos, Seq};
 use crate::base::message::Message;
 use std::sync::Arc;
@@ -99,7 +100,8 @@ impl Session {
             self.extra().awaits_share = self.state == State::Open;
             return Offer::Full;
         }
-        let delivery = self.launch(message, qos, Some(LoggedAt::Shared { number, mark }), None, effects);
+        let at = LoggedAt::Shared { number, mark };
+        let Launched { delivery, .. } = self.launch(message, qos, Some(at), None, effects);
         if qos == Qos::AtLeastOnce {
             return Offer::Send(delivery);
         }

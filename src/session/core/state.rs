@@ -103,11 +103,12 @@ pub struct InFlight {
     pub qos: Qos,
     /// Where it is logged; none: it is not.
     pub at: Option<LoggedAt>,
-    /// Its place in its stream, for clients that keep their own position; none: it is not logged, or that was forgotten.
-    pub place: Option<(Epoch, Offset)>,
     /// What; none once released.
     pub message: Option<Arc<Message>>,
 }
+
+// Ten thousand windows of 16 are more than a core's cache: what a message costs is the lines that it touches.
+const _: () = assert!(size_of::<InFlight>() == 32);
 
 /// The options of a topic over all of a session's matching subscriptions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -310,7 +311,9 @@ pub(in crate::session) struct Extra {
 #[derive(Debug, Default)]
 pub(in crate::session) struct Work {
     /// In order of first sending; at most the window and `SETTLED_MARKS_MAX`.
-    pub window: Vec<InFlight>,
+    pub window: VecDeque<InFlight>,
+    /// Where their streams have them, of those that are in flight to a client that keeps its own position and are logged.
+    pub places: Vec<(DeliveryId, Epoch, Offset)>,
     /// Those that count against Receive Maximum.
     pub sent: usize,
     pub queued: usize,
@@ -327,51 +330,6 @@ impl Work {
     pub fn is_empty(&self) -> bool {
         // Who is claiming is in the window.
         self.window.is_empty() && self.pending.is_empty() && self.gone.is_empty()
-    }
-}
-
-/// Empty [`Work`]s, and topic and filter texts seen lately: a million sessions have the same few filters.
-#[derive(Debug, Default)]
-pub struct Spare {
-    #[expect(clippy::vec_box, reason = "the box itself is what is used again")]
-    works: Vec<Box<Work>>,
-    texts: [Option<Arc<str>>; 8],
-    next_text: usize,
-    filters: [Option<Text>; 8],
-    next_filter: usize,
-}
-
-const SPARE_WORKS_MAX: usize = 1_024;
-
-impl Spare {
-    /// Takes the other's works, by moving the fewer ones.
-    pub(in crate::session) fn take_over(&mut self, other: &mut Self) {
-        if other.works.len() > self.works.len() {
-            core::mem::swap(&mut self.works, &mut other.works);
-        }
-        let room = SPARE_WORKS_MAX - self.works.len();
-        let from = other.works.len().saturating_sub(room);
-        self.works.extend(other.works.drain(from..));
-    }
-
-    pub(in crate::session) fn text(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.texts.iter().flatten().find(|known| &***known == text) {
-            return Arc::clone(known);
-        }
-        let made: Arc<str> = text.into();
-        self.texts[self.next_text] = Some(Arc::clone(&made));
-        self.next_text = (self.next_text + 1) % self.texts.len();
-        made
-    }
-
-    pub(in crate::session) fn filter(&mut self, text: &str) -> Text {
-        if let Some(known) = self.filters.iter().flatten().find(|known| &***known == text) {
-            return known.clone();
-        }
-        let made = Text::from(text);
-        self.filters[self.next_filter] = Some(made.clone());
-        self.next_filter = (self.next_filter + 1) % self.filters.len();
-        made
     }
 }
 
@@ -538,20 +496,6 @@ impl Session {
 
     pub(in crate::session) fn extra(&mut self) -> &mut Extra {
         self.extra.get_or_insert_default()
-    }
-
-    pub(in crate::session) fn work(&mut self, effects: &mut Effects) -> &mut Work {
-        self.work.get_or_insert_with(|| effects.spare.works.pop().unwrap_or_default())
-    }
-
-    /// Gives back what holds nothing.
-    pub(in crate::session) fn tidy(&mut self, effects: &mut Effects) {
-        if let Some(work) = self.work.take_if(|work| work.is_empty())
-            && effects.spare.works.len() < SPARE_WORKS_MAX
-        {
-            effects.spare.works.push(work);
-        }
-        self.extra.take_if(|extra| **extra == Extra::default());
     }
 }
 

@@ -5,7 +5,16 @@ use super::state::{Flight, InFlight, LoggedAt, Session};
 use crate::base::ids::{Epoch, Offset, Qos};
 use crate::base::message::Message;
 use crate::limits::SETTLED_MARKS_MAX;
+use std::collections::vec_deque;
 use std::sync::Arc;
+
+/// What was taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::session) struct Launched {
+    pub delivery: DeliveryId,
+    /// For a commit, its own or one before it: it may not be sent yet.
+    pub waits: bool,
+}
 
 impl Flight {
     /// Whether it counts against the client's Receive Maximum.
@@ -32,13 +41,20 @@ fn is_recorded(qos: Qos, at: Option<LoggedAt>) -> bool {
 }
 
 impl Session {
-    pub(in crate::session) fn flights(&self) -> &[InFlight] {
-        self.work.as_ref().map_or(&[], |work| &work.window)
+    pub(in crate::session) fn flights(&self) -> vec_deque::Iter<'_, InFlight> {
+        self.work.as_ref().map_or_else(vec_deque::Iter::default, |work| work.window.iter())
     }
 
     /// An in-flight message, for encoding.
     pub fn in_flight(&self, delivery: DeliveryId) -> Option<&InFlight> {
-        self.flights().iter().find(|flight| flight.delivery == delivery && flight.state != Flight::Settled)
+        self.flights().find(|flight| flight.delivery == delivery && flight.state != Flight::Settled)
+    }
+
+    /// Where its stream has an in-flight message, for a client that keeps its own position; none: its client does not, it is
+    /// not logged, or that was forgotten.
+    pub fn place_of(&self, delivery: DeliveryId) -> Option<(Epoch, Offset)> {
+        let mut places = self.work.as_ref()?.places.iter();
+        places.find(|(of, ..)| *of == delivery).map(|&(_, epoch, offset)| (epoch, offset))
     }
 
     /// Messages sent and not settled.
@@ -58,12 +74,17 @@ impl Session {
     }
 
     pub(in crate::session) fn has_room(&self) -> bool {
-        self.work.as_ref().is_none_or(|work| {
-            let is_roomy = work.window.len() < usize::from(self.window) + SETTLED_MARKS_MAX;
+        self.has_room_for(1)
+    }
+
+    pub(in crate::session) fn has_room_for(&self, count: usize) -> bool {
+        let window = usize::from(self.window);
+        self.work.as_ref().map_or(count <= window.max(1), |work| {
+            let is_roomy = work.window.len() + count <= window + SETTLED_MARKS_MAX;
             work.queued == 0
-                && work.sent < usize::from(self.window)
+                && work.sent + count <= window
                 // With nothing sent, nothing would ever make room among the marks.
-                && (is_roomy || work.sent == 0)
+                && (is_roomy || work.sent == 0 && count == 1)
                 // What is held must not overtake what is being committed, so it is waited for one by one.
                 && (work.held == 0 || !self.is_committing())
         })
@@ -71,15 +92,29 @@ impl Session {
 
     /// Whether something is being committed that what is read from the log must not overtake.
     pub(in crate::session) fn is_committing(&self) -> bool {
-        self.flights().iter().any(|flight| flight.state == Flight::Committing && !flight.is_shared())
+        self.flights().any(|flight| flight.state == Flight::Committing && !flight.is_shared())
     }
 
     /// Whether a logged entry is in the table, in whatever state.
     pub(in crate::session) fn holds(&self, at: LoggedAt) -> bool {
-        self.flights().iter().any(|flight| flight.at == Some(at))
+        self.flights().any(|flight| flight.at == Some(at))
     }
 
-    /// Takes a message in under an identifier that nothing else in the table has. The caller asked [`Self::has_room`].
+    /// An identifier that nothing in the table has.
+    fn next_delivery(&mut self) -> DeliveryId {
+        let mut id = self.last_delivery;
+        loop {
+            id = id.checked_add(1).unwrap_or(1);
+            // Ends: the table is far smaller than the identifiers are many.
+            if self.flights().all(|flight| flight.delivery.0 != id) {
+                break;
+            }
+        }
+        self.last_delivery = id;
+        DeliveryId(id)
+    }
+
+    /// Takes a message in. The caller asked [`Self::has_room`].
     pub(in crate::session) fn launch(
         &mut self,
         message: &Arc<Message>,
@@ -87,26 +122,30 @@ impl Session {
         at: Option<LoggedAt>,
         place: Option<(Epoch, Offset)>,
         effects: &mut Effects,
-    ) -> DeliveryId {
-        let mut id = self.last_delivery;
-        loop {
-            id = id.checked_add(1).unwrap_or(1);
-            // Ends: the table is far smaller than the identifiers are many.
-            if self.flights().iter().all(|flight| flight.delivery.0 != id) {
-                break;
-            }
-        }
-        self.last_delivery = id;
+    ) -> Launched {
+        let delivery = self.next_delivery();
         let needs_commit = is_recorded(qos, at) && self.is_durable();
         // What was logged goes out in its order, whatever its QoS, and what was not does not overtake it.
         let is_ordered = !matches!(at, Some(LoggedAt::Shared { .. }));
-        let waits = is_ordered && self.is_durable() && self.is_committing();
-        let state = if needs_commit || waits { Flight::Committing } else { Flight::Sent };
-        let delivery = DeliveryId(id);
+        let waits = needs_commit || is_ordered && self.is_durable() && self.is_committing();
+        let state = if waits { Flight::Committing } else { Flight::Sent };
+        let place = place.filter(|_| !self.protocol.acknowledges());
         let work = self.work(effects);
-        work.gone.retain(|&gone| gone != id || !needs_commit);
+        work.gone.retain(|&gone| gone != delivery.0 || !needs_commit);
         work.sent += 1;
-        work.window.push(InFlight { delivery, state, qos, at, place, message: Some(Arc::clone(message)) });
+        work.window.push_back(InFlight { delivery, state, qos, at, message: Some(Arc::clone(message)) });
+        work.places.extend(place.map(|(epoch, offset)| (delivery, epoch, offset)));
+        Launched { delivery, waits }
+    }
+
+    /// As [`Self::launch`], of a message that is in no log and waits for nothing: the caller asked
+    /// [`Self::takes_volatile`].
+    pub fn launch_volatile(&mut self, message: &Arc<Message>, qos: Qos, effects: &mut Effects) -> DeliveryId {
+        let delivery = self.next_delivery();
+        let work = self.work(effects);
+        work.sent += 1;
+        let (state, message) = (Flight::Sent, Some(Arc::clone(message)));
+        work.window.push_back(InFlight { delivery, state, qos, at: None, message });
         delivery
     }
 

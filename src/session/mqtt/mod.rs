@@ -147,6 +147,9 @@ pub fn handle(session: &mut Session, frame: &[u8], now: Now, effects: &mut Effec
         return;
     }
     assert!(session.state == State::Open, "frames stay unread until the session is open");
+    if let Some(packet_id) = wire::plain_puback(frame) {
+        return on_ack::on_puback(session, packet_id, Reason::Success, effects);
+    }
     let packet = match wire::decode(frame::version(session), frame) {
         Ok(packet) => packet,
         Err(error) => return reject(session, error, effects),
@@ -154,7 +157,7 @@ pub fn handle(session: &mut Session, frame: &[u8], now: Now, effects: &mut Effec
     match packet {
         Packet::Publish(publish) => on_publish::handle(session, &publish, now, effects),
         Packet::Ack(ack) => match ack.kind {
-            AckKind::PubAck => on_ack::on_puback(session, &ack, effects),
+            AckKind::PubAck => on_ack::on_puback(session, ack.packet_id, ack.reason, effects),
             AckKind::PubRec => on_ack::on_pubrec(session, &ack, effects),
             AckKind::PubRel => on_pubrel::handle(session, &ack, effects),
             AckKind::PubComp => on_ack::on_pubcomp(session, &ack, effects),

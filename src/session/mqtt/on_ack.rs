@@ -3,11 +3,11 @@
 use super::super::core::settle::Acked;
 use super::super::{Effects, Session};
 use super::frame;
-use crate::wire::mqtt::{Ack, AckKind, Reason};
+use crate::wire::mqtt::{Ack, AckKind, PacketId, Reason};
 
 /// An acknowledgement of nothing is counted and otherwise ignored: it may be late, from before a clean start.
-pub(super) fn on_puback(session: &mut Session, ack: &Ack<'_>, effects: &mut Effects) {
-    session.on_received_once(ack.packet_id.get(), ack.reason.is_error(), effects);
+pub(super) fn on_puback(session: &mut Session, packet_id: PacketId, reason: Reason, effects: &mut Effects) {
+    session.on_received_once(packet_id.get(), reason.is_error(), effects);
 }
 
 pub(super) fn on_pubrec(session: &mut Session, ack: &Ack<'_>, effects: &mut Effects) {

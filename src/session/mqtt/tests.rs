@@ -1,6 +1,7 @@
 //! A client's frames and a small shard around one directory: virtual time, a router that knows no wildcard of its own,
 //! a store that commits when told to.
 
+mod at_once;
 mod more;
 mod restart;
 
@@ -96,6 +97,7 @@ impl Shard {
     fn carry_out(&mut self, mut effects: Effects) {
         let list = core::mem::take(&mut effects.list);
         let control = core::mem::take(&mut effects.control);
+        effects.counted.clear();
         self.effects = effects;
         for effect in list {
             match effect {
@@ -154,7 +156,7 @@ impl Shard {
                 Effect::ResumeReading => self.trace.push("resume".into()),
                 Effect::DeliverOnce { message, .. } => self.trace.push(format!("PUBLISH {} q0", message.topic)),
                 Effect::Received { .. } => self.trace.push("received".into()),
-                Effect::Count(_) | Effect::RecordDirty | Effect::InboxLeft { .. } | Effect::Unsubscribe { .. } => {}
+                Effect::RecordDirty | Effect::InboxLeft { .. } | Effect::Unsubscribe { .. } => {}
                 other => unreachable!("{other:?} is not of these tests"),
             }
         }

@@ -156,6 +156,17 @@ pub fn is_subscribe(frame: &[u8]) -> bool {
     frame.first().is_some_and(|first| first >> 4 == SUBSCRIBE)
 }
 
+/// The packet identifier of a PUBACK that says nothing else, which is what a client sends most, if this whole frame is one;
+/// [`decode`] says the same of it in either version.
+#[inline]
+pub fn plain_puback(frame: &[u8]) -> Option<PacketId> {
+    const FIRST: u8 = PUBACK << 4;
+    match *frame {
+        [FIRST, 2, high, low] => PacketId::new(u16::from_be_bytes([high, low])),
+        _ => None,
+    }
+}
+
 /// Decodes one whole frame. `version` is the connection's; a CONNECT says its own and `version` is not looked at.
 #[inline]
 pub fn decode(version: Version, frame: &[u8]) -> Result<Packet<'_>, DecodeError> {

@@ -88,6 +88,24 @@ fn mqtt3_3_3_2_figure_3_11_publish() {
 }
 
 #[test]
+fn a_plain_puback_is_what_the_decoder_takes_for_one() {
+    for (first, length) in (0..=255).flat_map(|first| [0, 1, 2, 3].map(|length| (first, length))) {
+        for packet_id in [0, 1, 0x0102, u16::MAX] {
+            let [high, low] = packet_id.to_be_bytes();
+            for frame in [&[first, length, high, low][..], &[first, length, high, low, 0], &[first, length, high]] {
+                for version in [Version::V311, Version::V5] {
+                    let decoded = match decode(version, frame) {
+                        Ok(Packet::Ack(ack)) if ack.kind == AckKind::PubAck && frame.len() == 4 => Some(ack.packet_id),
+                        _ => None,
+                    };
+                    assert_eq!(plain_puback(frame), decoded, "{frame:?} in {version:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn acknowledgements_are_as_short_as_they_may_be() {
     for (kind, first) in
         [(AckKind::PubAck, 0x40), (AckKind::PubRec, 0x50), (AckKind::PubRel, 0x62), (AckKind::PubComp, 0x70)]

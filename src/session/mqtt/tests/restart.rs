@@ -109,7 +109,7 @@ fn a_client_may_say_that_it_has_what_is_held_before_it_comes_again() {
     assert_eq!(labels(&shard.open(&request)), ["1", "2"]);
     assert_eq!(shard.ack(AckKind::PubRec, 4), ["PubRel 4 00"]);
     shard.ack(AckKind::PubComp, 4);
-    let one = shard.session().flights().iter().find(|flight| flight.qos == Qos::AtLeastOnce).map(|one| one.delivery.0);
+    let one = shard.session().flights().find(|flight| flight.qos == Qos::AtLeastOnce).map(|one| one.delivery.0);
     let seen = shard.ack(AckKind::PubAck, one.expect("it is in flight"));
     assert_eq!(labels(&seen), ["3"]);
     shard.flush();
