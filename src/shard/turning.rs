@@ -13,8 +13,9 @@
 //! something ([`Turning::begin`]) a *round* waits for both, for all that was under way when it began; what is owed and
 //! comes meanwhile is held, and what comes behind that as well, whatever its topic: a round is over at the end of the
 //! turn, or lasts as long as a mailbox is full, and then logged messages could not be posted either. One round over
-//! all topics also covers wildcards, which turn many topics at once. A change during a round has the next one, for which
-//! only what came after the change waits, so every round ends, however many changes there are.
+//! all topics also covers wildcards, which turn many topics at once. Each change during a round has a later one, for which
+//! only what came after the change waits, so every round ends, however many changes there are. Two changes share one only
+//! if nothing was held between them: it may be unlogged, and is not on its way before it is let go.
 
 use super::gateway::{Core, Gateway};
 use super::letter::Publish;
@@ -32,8 +33,10 @@ pub(crate) struct Turning {
     /// By shard: the number of the last letter with an unlogged message of QoS ≥ 1.
     letters: Vec<u64>,
     round: Option<Round>,
-    /// There was a change since the round began; so many of those held came before it.
-    next: Option<usize>,
+    /// Changes since the round began, ascending: what was held before each ends with this number. No longer than `held`.
+    changes: VecDeque<u64>,
+    /// Messages let go of so far, which is the number of the first one held.
+    released: u64,
     /// In order, each with whether it was owed to anybody when it came. Publishers are not read beyond a bound.
     held: VecDeque<(Publish, bool)>,
 }
@@ -70,7 +73,10 @@ impl Turning {
     /// Somebody begins to be owed what a filter matches.
     pub(crate) fn begin<D: Driver>(&mut self, core: &Core<D>) {
         if self.round.is_some() {
-            self.next.get_or_insert(self.held.len());
+            let end = self.released + self.held.len() as u64;
+            if self.changes.back() != Some(&end) {
+                self.changes.push_back(end);
+            }
         } else if self.answered < self.submitted || !are_posted(core, &self.letters) {
             self.round = Some(Round { submitted: self.submitted, letters: None });
         }
@@ -128,12 +134,13 @@ impl Gateway {
     pub(super) fn end_rounds<D: Driver>(&mut self, core: &mut Core<D>) -> bool {
         while self.turning.is_over(core) {
             self.turning.round = None;
-            let next = self.turning.next.take();
-            for _ in 0..next.unwrap_or(self.turning.held.len()) {
-                let (publish, owed) = self.turning.held.pop_front().expect("it was counted");
+            let change = self.turning.changes.pop_front();
+            while change.is_none_or(|end| self.turning.released < end) {
+                let Some((publish, owed)) = self.turning.held.pop_front() else { break };
+                self.turning.released += 1;
                 self.log_or_hand_over(core, publish, owed);
             }
-            if next.is_some() {
+            if change.is_some() {
                 // When nothing is under way it is over at once, and lets go of the others.
                 self.turning.round = Some(Round { submitted: self.turning.submitted, letters: None });
             }

@@ -213,3 +213,39 @@ fn what_is_owed_does_not_overtake_what_nobody_was_owed_and_is_under_way() {
         assert!(latecomer.all().contains(&Got::SubAck(1, vec![1])));
     }
 }
+
+/// Others begin to be owed something, twice, before what nobody was owed has left: it waits behind the first change, and
+/// what somebody is owed from the last one on must wait until it has left.
+#[test]
+fn what_is_owed_does_not_overtake_what_was_held_between_two_changes() {
+    for shards in [1, 2, 4] {
+        let node = Node::with_shards(shards);
+        let mut listeners: Vec<Client> = (0..4).map(|number| node.connect(&format!("listener-{number}"))).collect();
+        listeners.iter_mut().for_each(|listener| listener.subscribe(&[("a/b", Qos::AtLeastOnce)]));
+        let mut publisher = node.hello(&Hello::lasting("publisher"));
+        let [mut early, mut other, mut late] = ["early", "other", "late"].map(|name| node.hello(&Hello::lasting(name)));
+        node.hold_commits();
+        publisher.publish("a/b", b"first", Qos::ExactlyOnce, 1);
+        node.run();
+        early.start_subscribe(&[Filter::new("x/#", Qos::AtLeastOnce)], None);
+        node.run();
+        // Some of them have the same home as the other topic.
+        for number in 0..8 {
+            publisher.publish(&format!("x/{number}"), b"elsewhere", Qos::AtLeastOnce, 10 + number);
+        }
+        node.run();
+        other.start_subscribe(&[Filter::new("y/#", Qos::AtLeastOnce)], None);
+        node.run();
+        publisher.publish("a/b", b"second", Qos::ExactlyOnce, 2);
+        node.run();
+        late.start_subscribe(&[Filter::new("a/#", Qos::AtLeastOnce)], None);
+        node.run();
+        publisher.publish("a/b", b"third", Qos::ExactlyOnce, 3);
+        node.run();
+        node.release_commits();
+        for listener in &mut listeners {
+            assert_eq!(listener.drain(), ["first", "second", "third"], "{shards} shards");
+        }
+        assert_eq!(node.gauge("held_publishes"), 0);
+    }
+}

@@ -94,23 +94,38 @@ impl Backend {
 
     /// Pushes something that lasts to a user.
     pub fn push_to(&mut self, user: &str, handle: &Handle, wall_ms: u64) {
-        let (aim, topic) = (Aim::Users(vec![user.to_owned()]), LABELS[0]);
-        let (id, payload) = self.ledger.borrow_mut().begin(Author::Backend, aim, topic, Qos::AtLeastOnce, 0);
+        let (aim, target) = (Aim::Users(vec![user.to_owned()]), Target::User(user.into()));
+        self.push_lasting((aim, target, LABELS[0]), Qos::AtLeastOnce, false, handle, wall_ms);
+    }
+
+    /// Pushes something that lasts to a topic, maybe under a key that nobody repeats.
+    pub fn push_to_topic(&mut self, topic: &'static str, qos: Qos, is_keyed: bool, handle: &Handle, wall_ms: u64) {
+        self.push_lasting((Aim::Topic, Target::Topic(topic.into()), topic), qos, is_keyed, handle, wall_ms);
+    }
+
+    fn push_lasting(
+        &mut self,
+        (aim, target, topic): (Aim, Target, &'static str),
+        qos: Qos,
+        is_keyed: bool,
+        handle: &Handle,
+        wall_ms: u64,
+    ) {
+        let (id, payload) = self.ledger.borrow_mut().begin(Author::Backend, aim, topic, qos, 0);
         let message = Message {
             app: AppId(0),
             topic: topic.into(),
             only_device: None,
             payload: payload.into(),
-            qos: Qos::AtLeastOnce,
+            qos,
             retain: false,
             created_ms: wall_ms,
             expires_ms: None,
             publisher: None,
             properties: None,
         };
-        let target = Target::User(user.into());
-        let push =
-            Push { app: AppId(0), target, message: Arc::new(message), key: None, id: PushId(0), deliver_within: None };
+        let key = is_keyed.then(|| (format!("key-{id}").into_boxed_str(), id));
+        let push = Push { app: AppId(0), target, message: Arc::new(message), key, id: PushId(0), deliver_within: None };
         self.ledger.borrow_mut().sent(id);
         self.call(handle, push, id, None, false);
     }

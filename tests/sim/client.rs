@@ -452,6 +452,15 @@ impl Client {
         }
     }
 
+    /// Gives one of its filters up, if it has any.
+    pub fn unwatch(&mut self, random: &mut Random) {
+        self.act(random, Mood::Good);
+        if self.talk.is_open() {
+            self.unsubscribe(random);
+            self.flush();
+        }
+    }
+
     pub fn has_subscribed(&self, filter: &str) -> bool {
         let ledger = self.ledger.borrow();
         ledger.lives[self.traits.index].subscriptions.iter().any(|known| known.acked && known.filter == filter)

@@ -21,6 +21,8 @@ seen! {
     OwedDurableQos1Arrived,
     OwedDurableQos2Arrived,
     OwedCleanArrived,
+    /// Of one author and topic, an unlogged message and then a logged one.
+    LoggedBehindUnlogged,
     OwedRetainedArrived,
     RetainedDelivered,
     OwedSharedArrived,

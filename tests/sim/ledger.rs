@@ -83,7 +83,8 @@ pub struct Life {
     pub kept: Kept,
     pub share: Member,
     last_offset: HashMap<StreamKey, (Offset, MessageId)>,
-    last_of_author: HashMap<(Author, String, Qos), MessageId>,
+    /// With whether it was logged.
+    last_of_author: HashMap<(Author, String, Qos), (MessageId, bool)>,
 }
 
 /// A session's main record.
@@ -295,7 +296,7 @@ impl Ledger {
     pub fn delivered(&mut self, client: usize, topic: &str, payload: &[u8], qos: Qos) {
         let id = Self::payload_id(payload);
         self.tell(|| format!("client {client}: m{id} delivered at {qos:?}"));
-        let Self { messages, lives, step, died_at, wall_stepped_ms, retained, .. } = self;
+        let Self { messages, lives, coverage, step, died_at, wall_stepped_ms, retained, .. } = self;
         let message = messages.get_mut(&id).unwrap_or_else(|| panic!("m{id} came from nowhere"));
         let life = &mut lives[client];
         assert_eq!(message.topic, topic, "m{id} came under another topic");
@@ -324,7 +325,10 @@ impl Ledger {
         // What had expired is alive again when the wall clock is set back, and read again after a crash.
         let is_revived = message.lives_ms.is_some() && wall_stepped_ms.is_some() && died_at.is_some();
         if *times == 1 && qos > Qos::AtMostOnce && message.sends <= 1 && is_owed && !is_revived {
-            life.check_order(client, id, message, qos, *died_at);
+            let is_behind_unlogged = life.check_order(client, id, message, qos, *died_at);
+            if is_behind_unlogged {
+                coverage.hit(Seen::LoggedBehindUnlogged);
+            }
         }
     }
 
@@ -494,8 +498,16 @@ impl Life {
         !matches!(stream, StreamKey::Inbox(_, user) if **user != *self.user)
     }
 
-    /// First deliveries come in offset order per stream, and in the author's order per topic and QoS.
-    fn check_order(&mut self, client: usize, id: MessageId, message: &Message, qos: Qos, died_at: Option<usize>) {
+    /// First deliveries come in offset order per stream, and in the author's order per topic and QoS. True: it is logged
+    /// and follows an unlogged one of its author, topic and QoS.
+    fn check_order(
+        &mut self,
+        client: usize,
+        id: MessageId,
+        message: &Message,
+        qos: Qos,
+        died_at: Option<usize>,
+    ) -> bool {
         if let Some((stream, offset)) = message.entries.iter().find(|(stream, _)| self.is_its(stream)) {
             let last = self.last_offset.entry(stream.clone()).or_default();
             assert!(
@@ -506,11 +518,14 @@ impl Life {
             );
             *last = (*offset, id);
         }
-        if message.aim == Aim::Topic && qos == message.qos && !message.is_repeated {
-            let last = self.last_of_author.entry((message.author, message.topic.clone(), qos)).or_default();
-            assert!(*last < id, "client {client}: m{id} after m{last} of the same author, topic and QoS: {message:?}");
-            *last = id;
+        if message.aim != Aim::Topic || qos != message.qos || message.is_repeated {
+            return false;
         }
+        let (author, is_logged) = ((message.author, message.topic.clone(), qos), !message.entries.is_empty());
+        let before = self.last_of_author.insert(author, (id, is_logged));
+        let Some((last, was_logged)) = before else { return false };
+        assert!(last < id, "client {client}: m{id} after m{last} of the same author, topic and QoS: {message:?}");
+        is_logged && !was_logged
     }
 }
 

@@ -17,6 +17,7 @@ mod node;
 mod page;
 mod share;
 mod store;
+mod turning;
 mod upstream;
 mod wills;
 mod world;

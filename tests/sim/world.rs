@@ -6,6 +6,7 @@ use crate::coverage::{Coverage, Seen};
 use crate::ledger::{Ledger, Life};
 use crate::node::Node;
 use crate::page::Page;
+use crate::turning::Turning;
 use kittiwake::io::sim::{Census, Faults, Random, SimNet};
 use kittiwake::shard::command::{Event, ShardStats};
 use kittiwake::wire::mqtt::Version;
@@ -55,6 +56,7 @@ pub struct World {
     pub answers: Vec<Event>,
     /// Is owed every will, so that all are in the log, and away.
     watcher: Option<Client>,
+    pub turning: Option<Turning>,
     /// The node is being drained since then; so many shards have said that they are.
     draining: Option<(u64, usize)>,
     /// How far the wall clock was set, all in all.
@@ -140,6 +142,7 @@ impl World {
         let devices = devices.chain(pages.iter().map(Page::device));
         let backend = Backend::new(&ledger, devices.collect(), is_wide);
         let watcher = is_wide.then(|| Self::watcher(count + pages.len(), &net, address, &ledger));
+        let turning = if is_wide { Turning::drawn(seed, &net, address, &ledger) } else { None };
         let keeps = is_wide && page_random.below(3) == 0;
         // A stream of its own, as for pages.
         let has_group = is_wide && Random::new(seed ^ 0x6e6e).below(2) == 0;
@@ -165,6 +168,7 @@ impl World {
             stats,
             answers: Vec::new(),
             watcher,
+            turning,
             draining,
             wall_offset_ms,
         }
@@ -323,7 +327,9 @@ impl World {
                     self.stats.push(*stats);
                 }
                 Event::Listening { .. } => {}
-                Event::Drained { .. } => {
+                Event::Drained { shard, cut } => {
+                    // There is time for all of them, also for one that was on its way when the drain began.
+                    assert_eq!(cut, 0, "shard {shard} has cut connections off that nobody told");
                     let (_, shards) = self.draining.as_mut().expect("it was asked for");
                     *shards += 1;
                 }
@@ -377,8 +383,12 @@ impl World {
     }
 
     fn others(&mut self, mood: Mood, idle: bool) {
+        if mood == Mood::Wild && self.turning.as_mut().is_some_and(Turning::is_next) {
+            return self.go_on_turning();
+        }
         if mood == Mood::Good && idle {
             self.clients.iter_mut().for_each(|client| client.act(&mut self.random, mood));
+            self.turning.iter_mut().for_each(Turning::act);
             self.pages.iter_mut().for_each(|page| page.act(&mut self.page_random, false));
             return self.pass_time(mood);
         }
@@ -445,6 +455,7 @@ impl World {
             self.step(Mood::Good);
             let is_quiet = self.due_shards().is_empty() && self.node.log_due_ms().is_none();
             let all_settled = self.clients.iter().all(Client::is_settled) && self.pages.iter().all(Page::is_settled);
+            let all_settled = all_settled && self.turning.iter().all(Turning::is_settled);
             let settled = all_settled && self.backend.is_settled();
             let wills = self.ledger.borrow().wills.missing();
             if is_quiet && settled && wills.is_empty() && self.ledger.borrow().missing().is_empty() {
@@ -476,6 +487,7 @@ impl World {
         self.pages.drain(..).for_each(Page::end);
         let mut waiting: Vec<Client> = std::mem::take(&mut self.clients);
         waiting.extend(self.watcher.take());
+        waiting.extend(self.turning.take().into_iter().flat_map(Turning::into_clients));
         // A connection given up before it was answered may still take over; let it be through.
         waiting.iter_mut().for_each(Client::close_abandoned);
         let settled_ms = self.now_ms() + 5_000;
