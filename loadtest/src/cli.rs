@@ -462,7 +462,7 @@ pub struct Budgets {
     /// Pins the client's processes to one CPU.
     #[arg(long, value_name = "CPU")]
     pub client_cpu: Option<usize>,
-    /// The gateways store messages and sessions, each run's below this directory; without it in memory.
+    /// The gateways store messages and sessions, each run's below this new directory; without it in memory.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Port of the gateways that are started; their API has the next one.

@@ -274,7 +274,7 @@ impl Flavour {
 
     /// Writes all of its messages at once, where they are the same for everybody. False: they are not, or find no room.
     pub(super) fn write_all<D: Driver>(&self, core: &mut Core<D>, connection: ConnectionId, is_packed: bool) -> bool {
-        if self.qos != Some(Qos::AtMostOnce) {
+        if self.qos_at(core.now().wall_ms) != Some(Qos::AtMostOnce) {
             return false;
         }
         if !is_packed {

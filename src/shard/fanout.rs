@@ -267,7 +267,9 @@ impl Gateway {
         visit: &Visit<'_, Parcel>,
     ) -> bool {
         let flavour = self.flavours.of(kind);
-        let Some(qos @ (Qos::AtLeastOnce | Qos::ExactlyOnce)) = flavour.qos.filter(|_| flavour.is_whole) else {
+        let Some(qos @ (Qos::AtLeastOnce | Qos::ExactlyOnce)) =
+            flavour.qos_at(core.now().wall_ms).filter(|_| flavour.is_whole)
+        else {
             return false;
         };
         let session = self.directory.get(id).expect("it is visited");

@@ -101,8 +101,10 @@ pub(crate) struct Flavour {
     is_encoded: bool,
     pub(crate) bytes: Vec<u8>,
     pub(crate) frames: Vec<Frame>,
-    /// What all frames have, if they have one and the time of none is over. At QoS 0 nothing of them is a connection's own.
-    pub(crate) qos: Option<Qos>,
+    /// What all frames have, if they have one. At QoS 0 nothing of them is a connection's own.
+    qos: Option<Qos>,
+    /// When the first one's time is over: a pass may take longer than that.
+    expires_ms: Option<u64>,
     /// And every frame has its payload in `bytes`: all of `bytes` may be copied as it is.
     pub(crate) is_whole: bool,
     /// Of the longest frame.
@@ -171,11 +173,17 @@ impl Flavours {
 }
 
 impl Flavour {
+    /// What all frames have, if they have one and the time of none is over.
+    pub(crate) fn qos_at(&self, wall_ms: u64) -> Option<Qos> {
+        self.qos.filter(|_| self.expires_ms.is_none_or(|at| at > wall_ms))
+    }
+
     fn encode(&mut self, dialect: Dialect, options: Options, parcels: &[Parcel], wall_ms: u64) {
         self.is_encoded = true;
         self.bytes.clear();
         self.frames.clear();
         self.framed.forget();
+        self.expires_ms = parcels.iter().filter_map(|parcel| parcel.message.expires_ms).min();
         (self.qos, self.is_whole) = (parcels.first().map(|parcel| parcel.message.qos.min(options.qos())), true);
         (self.frame_bytes, self.all_bytes, self.payload_bytes) = (0, 0, 0);
         for parcel in parcels {
@@ -185,7 +193,7 @@ impl Flavour {
             // Copied to many connections, so without aliases, which are each connection's own.
             let (place, own) = (parcel.place(), Own { qos, retain, identifiers: &[], naming: Naming::Name });
             let frame = encode_frame(dialect, message, place, own, wall_ms, &mut self.bytes);
-            self.qos = self.qos.filter(|all| *all == qos && !is_expired(message, wall_ms));
+            self.qos = self.qos.filter(|all| *all == qos);
             self.is_whole &= frame.payload.is_none();
             self.frame_bytes = self.frame_bytes.max(frame.total_bytes);
             self.all_bytes += frame.total_bytes;

@@ -15,7 +15,7 @@
 //! turn, or lasts as long as a mailbox is full, and then logged messages could not be posted either. One round over
 //! all topics also covers wildcards, which turn many topics at once. Each change during a round has a later one, for which
 //! only what came after the change waits, so every round ends, however many changes there are. Two changes share one only
-//! if nothing was held between them: it may be unlogged, and is not on its way before it is let go.
+//! if nothing unlogged was held between them, for that is not on its way before it is let go.
 
 use super::gateway::{Core, Gateway};
 use super::letter::Publish;
@@ -33,8 +33,11 @@ pub(crate) struct Turning {
     /// By shard: the number of the last letter with an unlogged message of QoS ≥ 1.
     letters: Vec<u64>,
     round: Option<Round>,
-    /// Changes since the round began, ascending: what was held before each ends with this number. No longer than `held`.
+    /// Changes since the round began, ascending: what was held before each ends with this number. One more than what is
+    /// held at most.
     changes: VecDeque<u64>,
+    /// Something unlogged was held behind the last of them.
+    is_unlogged_behind: bool,
     /// Messages let go of so far, which is the number of the first one held.
     released: u64,
     /// In order, each with whether it was owed to anybody when it came. Publishers are not read beyond a bound.
@@ -74,8 +77,9 @@ impl Turning {
     pub(crate) fn begin<D: Driver>(&mut self, core: &Core<D>) {
         if self.round.is_some() {
             let end = self.released + self.held.len() as u64;
-            if self.changes.back() != Some(&end) {
+            if self.changes.is_empty() || self.is_unlogged_behind {
                 self.changes.push_back(end);
+                self.is_unlogged_behind = false;
             }
         } else if self.answered < self.submitted || !are_posted(core, &self.letters) {
             self.round = Some(Round { submitted: self.submitted, letters: None });
@@ -89,6 +93,7 @@ impl Turning {
 
     /// Keeps it.
     pub(crate) fn hold(&mut self, publish: Publish, owed: bool) {
+        self.is_unlogged_behind |= !owed;
         self.held.push_back((publish, owed));
     }
 

@@ -458,3 +458,38 @@ fn a_window_freed_by_a_message_that_could_not_be_sent_takes_the_next_one() {
     assert_eq!(owed, ["next"]);
     assert_eq!(node.counter("dropped_expired"), 1);
 }
+
+/// A pass over many subscribers takes many turns, and what all of them get is encoded in the first one.
+#[test]
+fn mqtt5_3_3_2_5_a_message_that_expires_during_its_fan_out_goes_to_nobody_from_then_on() {
+    for (qos, sent) in [(Qos::AtMostOnce, "sent_qos0"), (Qos::AtLeastOnce, "sent_qos1")] {
+        let arrived_after = |turns: usize| {
+            let node = Node::with(1, |limits| limits.connections = 500);
+            let mut clients: Vec<Client> =
+                (0..200).map(|number| node.hello(&Hello::v5(&format!("client-{number}")))).collect();
+            clients.iter_mut().for_each(|client| client.subscribe(&[("a", qos)]));
+            let until = node.net().now().wall_ms + 1_000;
+            let target = kittiwake::shard::command::Target::Topic("a".into());
+            let pushed = node.start_push(target, b"mortal", qos, |push| {
+                let message = kittiwake::base::message::Message { expires_ms: Some(until), ..(*push.message).clone() };
+                push.message = message.into();
+            });
+            assert!(pushed.is_ok());
+            (0..turns).for_each(|_| node.step());
+            node.net().step_wall_clock(1_000);
+            node.run();
+            let arrived = clients.iter_mut().map(|client| client.messages().len() as u64).sum::<u64>();
+            assert_eq!(
+                (node.counter(sent), node.counter("dropped_expired")),
+                (arrived, 200 - arrived),
+                "{turns} turns"
+            );
+            arrived
+        };
+        let arrived: Vec<u64> = (0..6).map(arrived_after).collect();
+        assert!(
+            arrived.is_sorted() && arrived.iter().any(|arrived| (1..200).contains(arrived)),
+            "{qos:?}: {arrived:?}"
+        );
+    }
+}

@@ -227,6 +227,11 @@ pub fn run(arguments: &Budgets) -> Result<Verdict, Failure> {
             return Err(format!("--rows: there is no {name}; there are {}", known.join(", ")).into());
         }
     }
+    if let Some(data_dir) = arguments.data_dir.as_ref().filter(|data_dir| data_dir.exists()) {
+        return Err(
+            format!("--data-dir: {} is there already; what it stores would be measured", data_dir.display()).into()
+        );
+    }
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     ctrlc::set_handler(move || {

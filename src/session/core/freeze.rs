@@ -16,7 +16,7 @@ use crate::auth::{Lists, Pattern, Publishers, Rights};
 use crate::base::ids::{AppId, ConnectionId, Epoch, Offset, Seq};
 use std::sync::Arc;
 
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 
 impl Session {
     /// Appends everything it is.

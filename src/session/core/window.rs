@@ -50,8 +50,8 @@ impl Session {
         self.flights().find(|flight| flight.delivery == delivery && flight.state != Flight::Settled)
     }
 
-    /// Where its stream has an in-flight message, for a client that keeps its own position; none: its client does not, it is
-    /// not logged, or that was forgotten.
+    /// Where its stream has an in-flight message, for a client that keeps its own position; none: its client did
+    /// not when it was sent, it is not logged, or that was forgotten.
     pub fn place_of(&self, delivery: DeliveryId) -> Option<(Epoch, Offset)> {
         let mut places = self.work.as_ref()?.places.iter();
         places.find(|(of, ..)| *of == delivery).map(|&(_, epoch, offset)| (epoch, offset))
