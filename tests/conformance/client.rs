@@ -422,7 +422,8 @@ impl Client {
         };
         let frame: Vec<u8> = self.unread.drain(..total).collect();
         self.longest = self.longest.max(frame.len());
-        let packet = decode(self.version, &frame).expect("the server encodes well");
+        let packet = decode(self.version, &frame)
+            .unwrap_or_else(|error| panic!("the server encodes well, but {error:?} in {frame:02x?}"));
         let got = match &packet {
             Packet::Publish(publish) => Got::Publish(got::arrived(publish, &mut self.aliases)),
             other => got::got(other, &frame),

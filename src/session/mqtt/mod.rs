@@ -138,7 +138,13 @@ pub enum Refusal {
 
 /// What came is no frame, or a longer one than is taken: MQTT 5 is told which, and the connection closes.
 pub fn reject(session: &mut Session, error: DecodeError, effects: &mut Effects) {
-    frame::fail(session, error.reason(), error.text(), effects);
+    match error {
+        // Only a CONNECT has these, and this is not the first one: no DISCONNECT has their codes [MQTT-3.1.0-2].
+        DecodeError::UnsupportedVersion { .. } | DecodeError::ClientIdentifier(_) => {
+            frame::fail(session, Reason::ProtocolError, "this packet has no place here", effects);
+        }
+        error => frame::fail(session, error.reason(), error.text(), effects),
+    }
 }
 
 /// Handles one whole frame. Frames after a close was asked for are ignored.
