@@ -197,11 +197,12 @@ impl Gateway {
         let is_plain = !session.is_replaying() && visit.messages.iter().all(|parcel| parcel.at.is_none());
         let is_packed = self.pack_pass(core, connection, kind, visit.messages);
         let flavour = self.flavours.of(kind);
-        if is_plain && flavour.frame_bytes <= frame_bytes_max && flavour.write_all(core, connection, is_packed) {
+        let goes_at_once = is_plain && flavour.frame_bytes <= frame_bytes_max;
+        if goes_at_once && flavour.write_all(core, connection, is_packed) {
             self.counters.sent_many(Qos::AtMostOnce, flavour.frames.len(), flavour.all_bytes);
             return;
         }
-        if is_plain && !is_packed && flavour.frame_bytes <= frame_bytes_max && self.launch_all(core, id, kind, visit) {
+        if goes_at_once && !is_packed && self.launch_all(core, id, kind, visit) {
             return;
         }
         for (index, parcel) in visit.messages.iter().enumerate() {

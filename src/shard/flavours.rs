@@ -105,7 +105,7 @@ pub(crate) struct Flavour {
     qos: Option<Qos>,
     /// When the first one's time is over: a pass may take longer than that.
     expires_ms: Option<u64>,
-    /// And every frame has its payload in `bytes`: all of `bytes` may be copied as it is.
+    /// Every frame has its payload in `bytes`: all of `bytes` may be copied at once.
     pub(crate) is_whole: bool,
     /// Of the longest frame.
     pub(crate) frame_bytes: usize,

@@ -34,7 +34,7 @@ impl Session {
 
     /// Whether so many messages that are in no log can be sent to it at once at a QoS above 0, with nothing to wait for.
     pub fn takes_volatile(&self, qos: Qos, count: usize) -> bool {
-        let waits = self.is_durable() && (qos == Qos::ExactlyOnce || self.is_committing());
+        let waits = self.drops_volatile(qos) || self.is_durable() && self.is_committing();
         self.state == State::Open && self.protocol.acknowledges() && !waits && self.has_room_for(count)
     }
 

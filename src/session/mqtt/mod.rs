@@ -140,11 +140,13 @@ pub enum Refusal {
 pub fn reject(session: &mut Session, error: DecodeError, effects: &mut Effects) {
     match error {
         // Only a CONNECT has these, and this is not the first one: no DISCONNECT has their codes [MQTT-3.1.0-2].
-        DecodeError::UnsupportedVersion { .. } | DecodeError::ClientIdentifier(_) => {
-            frame::fail(session, Reason::ProtocolError, "this packet has no place here", effects);
-        }
+        DecodeError::UnsupportedVersion { .. } | DecodeError::ClientIdentifier(_) => out_of_place(session, effects),
         error => frame::fail(session, error.reason(), error.text(), effects),
     }
+}
+
+fn out_of_place(session: &mut Session, effects: &mut Effects) {
+    frame::fail(session, Reason::ProtocolError, "this packet has no place here", effects);
 }
 
 /// Handles one whole frame. Frames after a close was asked for are ignored.
@@ -175,7 +177,7 @@ pub fn handle(session: &mut Session, frame: &[u8], now: Now, effects: &mut Effec
         Packet::Auth(auth) => on_auth::handle(session, &auth, effects),
         // A second CONNECT [MQTT-3.1.0-2], and what only servers send.
         Packet::Connect(_) | Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
-            frame::fail(session, Reason::ProtocolError, "this packet has no place here", effects)
+            out_of_place(session, effects)
         }
     }
 }
