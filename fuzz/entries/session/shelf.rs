@@ -91,6 +91,10 @@ impl Shelf {
     pub fn leave(&mut self, share: &Arc<str>, id: SessionId) {
         let members = self.members.get_mut(share);
         assert!(members.is_some_and(|members| members.remove(&id.index)), "a share is left once");
+        if self.shares_of(id).is_empty() {
+            // No group is left that waits to be told of its room.
+            self.refused.remove(&id.index);
+        }
     }
 
     pub fn shares_of(&self, id: SessionId) -> BTreeSet<&str> {
