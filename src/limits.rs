@@ -69,8 +69,9 @@ pub const MAIL_RETRY: Duration = Duration::from_millis(1);
 // --- blocks and buffers ---------------------------------------------------------------------------------------
 
 /// Sizes of pooled blocks, in bytes, smallest first. 512 holds a partial frame of an idle-ish device, 4,096 one
-/// turn's frames of a busy one, 16,384 is the receive block, the last ones hold large frames.
-pub const BLOCK_CLASSES: [usize; 6] = [512, 4_096, 16_384, 65_536, 262_144, 1_048_576];
+/// turn's frames of a busy one, 16,384 is the receive block, the last ones hold large frames: the largest there may be with
+/// what one receive brings behind it.
+pub const BLOCK_CLASSES: [usize; 6] = [512, 4_096, 16_384, 65_536, 262_144, 1_114_112];
 /// The block a ready socket's receive borrows, in bytes.
 pub const RECEIVE_BLOCK_BYTES: usize = 16_384;
 /// A payload at least this long is sent by shared reference, a shorter one is copied into the block: copying wins
@@ -291,6 +292,8 @@ pub const AUTH_RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Default `limits.packet_bytes`: a whole MQTT packet. Longer: 0x95 and close.
 pub const PACKET_BYTES_MAX: usize = 256 << 10;
+/// The largest `limits.packet_bytes`.
+pub const PACKET_BYTES_CEILING: usize = 1 << 20;
 /// Default of `limits.receive_maximum_out`: in-flight QoS 1 and 2 messages towards a client, also for 3.1.1 which cannot
 /// say.
 pub const RECEIVE_MAXIMUM_OUT: u16 = 32;
@@ -562,10 +565,10 @@ pub const KEYS_MAX: usize = 1_000_000;
 
 const _: () = assert!(RECEIVE_MAXIMUM_OUT_MAX <= u8::MAX as u16 && RECEIVE_MAXIMUM_IN_MAX as usize <= RECEIVED_IDS_MAX);
 const _: () = assert!(RECEIVE_BLOCK_BYTES == BLOCK_CLASSES[2]);
-const _: () = assert!(PACKET_BYTES_MAX <= BLOCK_CLASSES[BLOCK_CLASSES.len() - 1]);
+const _: () = assert!(PACKET_BYTES_MAX <= PACKET_BYTES_CEILING);
 const _: () = assert!(OUTBOX_CONTROL_BYTES_MAX < OUTBOX_BYTES_MAX);
 const _: () = assert!(API_BODY_BYTES_MAX <= API_BODY_BYTES_TOTAL_MAX);
-const _: () = assert!(SUB_PACKET_BYTES_MAX as usize == BLOCK_CLASSES[BLOCK_CLASSES.len() - 1]);
+const _: () = assert!(SUB_PACKET_BYTES_MAX as usize == PACKET_BYTES_CEILING);
 const _: () = assert!(PUSH_BATCH_MAX <= PENDING_COMMANDS_MAX);
 const _: () = assert!(PUSH_BATCH_MAX <= PUSH_STREAM_IN_FLIGHT_MAX);
 const _: () = assert!(SHARDS_MAX.is_multiple_of(64) && SHARDS_MAX <= 1 << 16);

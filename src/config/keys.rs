@@ -364,7 +364,7 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "limits.packet_bytes",
-        integer(1_024, limits::BLOCK_CLASSES[limits::BLOCK_CLASSES.len() - 1] as u64),
+        integer(1_024, limits::PACKET_BYTES_CEILING as u64),
         Default::Integer(limits::PACKET_BYTES_MAX as u64),
         "longest MQTT packet, and what a push may become",
     ),

@@ -14,7 +14,7 @@ use crate::base::block::{Block, BlockPool};
 use crate::base::ids::ConnectionId;
 use crate::base::transform::{Inbound, Passage, Reply, Shield, TAIL_BYTES_MAX, Transform};
 use crate::io::{Driver, Op};
-use crate::limits::{RECEIVE_BLOCK_BYTES, RECEIVES_IN_FLIGHT_MAX, TURN_COSTLY_MAX};
+use crate::limits::{PACKET_BYTES_CEILING, RECEIVE_BLOCK_BYTES, RECEIVES_IN_FLIGHT_MAX, TURN_COSTLY_MAX};
 use std::io;
 
 /// Bytes that arrived and were not used.
@@ -283,6 +283,8 @@ impl<D: Driver, L, T: Transform> Core<D, L, T> {
         self.table.at_mut(id.index).held = index;
     }
 }
+
+const _: () = assert!(PACKET_BYTES_CEILING + TAIL_BYTES_MAX + RECEIVE_BLOCK_BYTES <= super::outbox::BLOCK_BYTES_MAX);
 
 impl<D: Driver, H: Handler<D>> Engine<D, H> {
     /// Offers held bytes and starts receives, for those whose turn it is.

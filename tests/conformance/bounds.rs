@@ -1,14 +1,14 @@
 //! Limits that a packet can meet: one below, at, and one beyond. Those of packets' sizes, windows, subscriptions,
 //! identities and aliases towards clients stand beside what they bound.
 
-use crate::client::{Got, Hello, publish, will, with_alias};
+use crate::client::{Got, Hello, encoded, publish, will, with_alias};
 use crate::node::Node;
 use kittiwake::base::ids::Qos;
 use kittiwake::limits::{
-    RECEIVED_IDS_MAX, SERVER_REFERENCE_BYTES_MAX, SESSION_EXPIRY_MAX, TOPIC_ALIAS_MAX, TOPIC_BYTES_MAX,
-    TOPIC_LEVELS_MAX,
+    PACKET_BYTES_CEILING, RECEIVED_IDS_MAX, SERVER_REFERENCE_BYTES_MAX, SESSION_EXPIRY_MAX, TOPIC_ALIAS_MAX,
+    TOPIC_BYTES_MAX, TOPIC_LEVELS_MAX,
 };
-use kittiwake::wire::mqtt::{AckKind, Filter};
+use kittiwake::wire::mqtt::{AckKind, Filter, Version};
 
 /// Names around both bounds of a topic, and whether they are taken.
 fn names() -> Vec<(String, bool)> {
@@ -33,6 +33,26 @@ fn topics_are_published_to_up_to_their_bounds() {
             assert_eq!(arrived.len(), usize::from(is_taken), "{} bytes", name.len());
             assert!(arrived.iter().all(|arrived| arrived.topic == name));
         }
+    }
+}
+
+#[test]
+fn the_longest_packet_of_any_configuration_is_taken_with_what_follows_at_once() {
+    let node = Node::with(1, |limits| {
+        (limits.packet_bytes, limits.outbox_bytes) = (PACKET_BYTES_CEILING, 4 * PACKET_BYTES_CEILING);
+    });
+    let mut client = node.hello(&Hello::v5("talker"));
+    for behind in [0, 2, 16_000, 64_000] {
+        // Fixed header, topic, packet identifier and no properties around it.
+        let payload = vec![b'x'; PACKET_BYTES_CEILING - (4 + 3 + 2 + 1)];
+        let longest = encoded(Version::V5, &publish("a", &payload, Qos::AtLeastOnce, 1));
+        assert_eq!(longest.len(), PACKET_BYTES_CEILING);
+        // What stands before it moves it against the blocks that receives bring.
+        let mut bytes = encoded(Version::V5, &publish("c", b"z", Qos::AtMostOnce, 0));
+        bytes.extend(longest);
+        bytes.extend(encoded(Version::V5, &publish("b", &vec![b'y'; behind], Qos::AtLeastOnce, 2)));
+        client.send(&bytes);
+        assert_eq!(client.all(), [Got::PubAck(1, 0x10), Got::PubAck(2, 0x10)], "{behind} bytes behind it");
     }
 }
 
