@@ -67,9 +67,6 @@ pub enum Failure {
     Gone,
 }
 
-/// Set in a token whose answer nobody waits for.
-const UNAWAITED: u64 = 1 << 63;
-
 enum Waiter {
     Push(oneshot::Sender<Result<Pushed, CommandError>>),
     Disconnect(oneshot::Sender<u32>),
@@ -267,7 +264,7 @@ impl Control {
     pub fn push_unawaited(&self, push: Push) -> Result<(), Failure> {
         self.refuse_when_draining()?;
         self.refuse_when_store_fails(&push)?;
-        self.submit(push, CommandToken(self.pending.token() | UNAWAITED))
+        self.submit(push, CommandToken::unawaited(self.pending.token()))
     }
 
     fn submit(&self, push: Push, token: CommandToken) -> Result<(), Failure> {
@@ -455,10 +452,8 @@ impl Control {
     }
 
     fn dispatch_pushed(&self, token: CommandToken, result: Result<Pushed, CommandError>) {
-        if token.0 & UNAWAITED != 0 {
-            if result.is_err() {
-                self.counters.unawaited_push_failures.fetch_add(1, Ordering::Relaxed);
-            }
+        if !token.is_awaited() {
+            self.counters.unawaited_push_failures.fetch_add(u64::from(result.is_err()), Ordering::Relaxed);
             return;
         }
         // Taken out in its own statement, so that the table is not locked while the receiver's task is woken.

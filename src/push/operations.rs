@@ -55,10 +55,16 @@ fn unread(error: CommandError) -> Problem {
 }
 
 /// A push that has been handed over.
-pub(super) struct Started {
-    id: PushId,
-    /// `None`: nothing to wait for.
-    reply: Option<Reply<Result<Pushed, CommandError>>>,
+pub(super) enum Started {
+    /// Nothing is waited for.
+    Done(Outcome),
+    /// The data plane will answer.
+    Waits(Waiting),
+}
+
+/// An answer that is waited for.
+pub(super) struct Waiting {
+    reply: Reply<Result<Pushed, CommandError>>,
     patience: Duration,
     awaits_devices: bool,
 }
@@ -76,16 +82,18 @@ impl Api {
         self.push_rates.take(push.app, receivers).inspect_err(|_| self.control.count_over_rate())?;
         let id = (self.sources.new_id)();
         push.id = id;
-        let (reply, patience) = match wait {
+        let awaits_devices = wait == WaitFor::Delivered;
+        let patience = match wait {
             WaitFor::Accepted => {
                 self.control.push_unawaited(push)?;
-                (None, timeout)
+                let results = SmallVec::new();
+                return Ok(Started::Done(Outcome { id, results, duplicate: false, awaits_devices }));
             }
-            WaitFor::Stored => (Some(self.control.push(push)?), timeout),
+            WaitFor::Stored => timeout,
             // The shard itself answers at the timeout, naming who has it.
-            WaitFor::Delivered => (Some(self.control.push(push)?), timeout + limits::DELIVERY_ANSWER_GRACE),
+            WaitFor::Delivered => timeout + limits::DELIVERY_ANSWER_GRACE,
         };
-        Ok(Started { id, reply, patience, awaits_devices: wait == WaitFor::Delivered })
+        Ok(Started::Waits(Waiting { reply: self.control.push(push)?, patience, awaits_devices }))
     }
 
     /// What is known of a user, the devices by name.
@@ -201,10 +209,17 @@ impl Started {
     /// Waits for what the push asked for. The time counts from when the push was handed over, not from when its turn to
     /// be asked came.
     pub(super) async fn finish_since(self, begun: Instant) -> Result<Outcome, Problem> {
-        let Self { id, reply, patience, awaits_devices } = self;
-        let Some(reply) = reply else {
-            return Ok(Outcome { id, results: SmallVec::new(), duplicate: false, awaits_devices });
-        };
+        match self {
+            Self::Done(outcome) => Ok(outcome),
+            Self::Waits(waiting) => waiting.finish_since(begun).await,
+        }
+    }
+}
+
+impl Waiting {
+    /// As [`Started::finish_since`].
+    pub(super) async fn finish_since(self, begun: Instant) -> Result<Outcome, Problem> {
+        let Self { reply, patience, awaits_devices } = self;
         let pushed = reply.wait(patience.saturating_sub(begun.elapsed())).await?.map_err(Failure::Refused)?;
         Ok(Outcome { id: pushed.id, results: pushed.results, duplicate: pushed.duplicate, awaits_devices })
     }

@@ -13,7 +13,7 @@ use core::time::Duration;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// The body of a push.
 #[derive(Deserialize)]
@@ -211,6 +211,9 @@ fn check_availability(draft: &Draft<'_>) -> Result<(), Problem> {
     Ok(())
 }
 
+/// What receivers see of a push without a label.
+static UNLABELLED: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("$inbox/push"));
+
 /// Where to, the name receivers see, and the one device that takes it.
 #[expect(clippy::type_complexity, reason = "three results of one match, taken apart at once by the one caller")]
 fn target(to: &To, label: Option<&str>) -> Result<(Target, Arc<str>, Option<Arc<str>>), Problem> {
@@ -222,10 +225,14 @@ fn target(to: &To, label: Option<&str>) -> Result<(Target, Arc<str>, Option<Arc<
         let topic: Arc<str> = Arc::from(topic.as_str());
         return Ok((Target::Topic(Arc::clone(&topic)), topic, None));
     }
-    let label = label.unwrap_or("push");
-    // `$inbox` is a level of its own.
-    check_name("label", label, limits::LABEL_BYTES_MAX, limits::TOPIC_LEVELS_MAX - 1)?;
-    let topic: Arc<str> = Arc::from(format!("$inbox/{label}"));
+    let topic = match label {
+        None => Arc::clone(&UNLABELLED),
+        Some(label) => {
+            // `$inbox` is a level of its own.
+            check_name("label", label, limits::LABEL_BYTES_MAX, limits::TOPIC_LEVELS_MAX - 1)?;
+            Arc::from(["$inbox/", label].concat())
+        }
+    };
     Ok(match to {
         To::User(user) => (Target::User(identity("to.user", user)?), topic, None),
         To::Users(users) => (Target::Users(self::users(users)?), topic, None),

@@ -26,6 +26,20 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CommandToken(pub u64);
 
+impl CommandToken {
+    const UNAWAITED: u64 = 1 << 63;
+
+    /// For a push that nobody waits for: of its kind only failures are answered.
+    pub fn unawaited(number: u64) -> Self {
+        Self(number | Self::UNAWAITED)
+    }
+
+    /// Whether a push that works is to be answered.
+    pub fn is_awaited(self) -> bool {
+        self.0 & Self::UNAWAITED == 0
+    }
+}
+
 /// Names a question; returned with its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuestionToken {
@@ -445,7 +459,8 @@ pub enum Event {
         /// The bound addresses.
         result: Result<Vec<SocketAddr>, StartError>,
     },
-    /// A push is done: stored when it was logged, else handed to every interested shard.
+    /// A push is done: stored when it was logged, else handed to every interested shard. Of those that nobody waits for,
+    /// the ones that failed.
     Pushed {
         /// The command's.
         token: CommandToken,

@@ -142,6 +142,7 @@ impl Gateway {
     ) {
         match origin {
             Origin::Nobody => {}
+            Origin::Control(token, _) if result.is_ok() && !token.is_awaited() => {}
             Origin::Control(token, id) => {
                 let (id, duplicate) = (first.unwrap_or(id), first.is_some());
                 let result = result.map(|(position, _)| {

@@ -110,11 +110,14 @@ impl Gateway {
                     let tell = deliver_by_ms.is_some().then_some(&mut delivered);
                     self.deliver_inbox(core, push.app, user, &message, tell);
                 }
+                if !token.is_awaited() {
+                    return;
+                }
                 let online = Some(self.online(push.app, user));
                 let result = PushResult { user: Some(user.clone()), position: position(0), online, delivered };
                 let pushed = Pushed { results: smallvec![result], duplicate, id };
                 let (Some(deadline_ms), Some(at)) = (deliver_by_ms, positions.first()) else {
-                    return self.tell(Event::Pushed { token, result: Ok(pushed) });
+                    return self.tell_pushed(token, pushed);
                 };
                 let wait = self.hold_answer(Held::Push { token, pushed }, deadline_ms);
                 self.wait_for_devices(core, wait, &push.message, (0, user), at);
@@ -144,8 +147,7 @@ impl Gateway {
                     }
                 }
                 let result = PushResult { user: None, position: position(0), online: None, delivered: Vec::new() };
-                let pushed = Pushed { results: smallvec![result], duplicate, id };
-                self.tell(Event::Pushed { token, result: Ok(pushed) });
+                self.tell_pushed(token, Pushed { results: smallvec![result], duplicate, id });
             }
         }
     }
@@ -206,7 +208,14 @@ impl Gateway {
 
     fn finish_list(&mut self, slot: usize) {
         let ListPush { token, results, duplicate, id, .. } = self.lists.remove(slot);
-        self.tell(Event::Pushed { token, result: Ok(Pushed { results, duplicate, id }) });
+        self.tell_pushed(token, Pushed { results, duplicate, id });
+    }
+
+    /// A push has worked, which is told to who waits for it.
+    fn tell_pushed(&mut self, token: CommandToken, pushed: Pushed) {
+        if token.is_awaited() {
+            self.tell(Event::Pushed { token, result: Ok(pushed) });
+        }
     }
 }
 

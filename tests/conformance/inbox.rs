@@ -33,6 +33,22 @@ fn a_push_reaches_all_devices_of_its_user_and_nobody_else() {
 }
 
 #[test]
+fn a_push_that_nobody_waits_for_arrives_and_is_not_answered() {
+    let node = Node::with_shards(2);
+    let mut phone = node.hello(&Hello::v5("ann"));
+    phone.subscribe(&[("$inbox/#", Qos::AtLeastOnce), ("a", Qos::AtLeastOnce)]);
+    let targets =
+        [user("ann"), Target::Users(vec!["ann".into(), "bob".into()]), Target::Everyone, Target::Topic("a".into())];
+    for target in targets {
+        assert_eq!(node.push_unawaited(target.clone(), b"x", Qos::AtMostOnce), None, "{target:?}");
+        phone.expect_text("x");
+        assert_eq!(node.push_unawaited(target.clone(), b"y", Qos::AtLeastOnce), None, "{target:?}");
+        phone.expect_and_ack("y");
+    }
+    assert_eq!(node.gauge("list_pushes"), 0);
+}
+
+#[test]
 fn what_came_meanwhile_arrives_on_return_in_order_from_every_source() {
     let node = Node::with_shards(2);
     let hello = Hello::lasting("phone");
@@ -349,6 +365,9 @@ fn a_disk_that_is_slow_is_busy_for_backends_and_holds_up_publishers_and_loses_no
         }
         assert!(taken.len() <= queue_max, "what waits has no bound");
     }
+    // Also who does not wait is told of a failure.
+    let refused = node.push_unawaited(user("phone"), b"one more", Qos::AtLeastOnce);
+    assert_eq!(refused, Some(Err(CommandError::Busy)));
     publisher.publish("a", b"a publish", Qos::AtLeastOnce, 1);
     publisher.send_packet(&PingReq);
     publisher.expect_nothing();

@@ -316,6 +316,27 @@ impl Node {
         qos: Qos,
         change: impl FnOnce(&mut Push),
     ) -> Result<CommandToken, CommandError> {
+        let token = self.token();
+        self.hand_over(target, payload, qos, change, token)?;
+        Ok(token)
+    }
+
+    /// Gives a push that nobody waits for; what came of it, if that was told.
+    pub fn push_unawaited(&self, target: Target, payload: &[u8], qos: Qos) -> Option<Result<Pushed, CommandError>> {
+        let token = CommandToken::unawaited(self.token().0);
+        self.hand_over(target, payload, qos, |_| {}, token).expect("the push is taken");
+        self.run();
+        self.take_pushed(token)
+    }
+
+    fn hand_over(
+        &self,
+        target: Target,
+        payload: &[u8],
+        qos: Qos,
+        change: impl FnOnce(&mut Push),
+        token: CommandToken,
+    ) -> Result<(), CommandError> {
         let (topic, only_device) = match &target {
             Target::Topic(topic) => (Arc::clone(topic), None),
             Target::Device { device, .. } => ("$inbox/push".into(), Some(Arc::clone(device))),
@@ -336,9 +357,7 @@ impl Node {
         let (id, deliver_within) = (PushId(7), None);
         let mut push = Push { app: AppId(0), target, message: Arc::new(message), key: None, id, deliver_within };
         change(&mut push);
-        let token = self.token();
-        self.handle().push(push, token)?;
-        Ok(token)
+        self.handle().push(push, token)
     }
 
     /// Watches the one app, and nothing else.

@@ -2,6 +2,7 @@
 //! full the stream is not read, and HTTP/2's flow control holds its client up.
 
 use super::super::Api;
+use super::super::operations::{Outcome, Started};
 use super::super::problem::Problem;
 use super::generated as pb;
 use super::generated::tagged_result::Result as Of;
@@ -59,7 +60,12 @@ async fn serve(
                 }
             }
             batch = requests.message(), if is_open && has_room => match batch? {
-                Some(batch) => start(api, call, batch, &under_way)?,
+                Some(batch) => {
+                    let results = start(api, call, batch, &under_way)?;
+                    if !results.is_empty() && replies.send(Ok(pb::PushResults { results })).await.is_err() {
+                        return Ok(());
+                    }
+                }
                 None => is_open = false,
             },
             () = api.control.drain_begun(), if under_way.is_empty() => {
@@ -81,8 +87,13 @@ fn gather(first: pb::TaggedResult, under_way: &mut UnderWay) -> Vec<pb::TaggedRe
     results
 }
 
-/// Hands a batch over, in its order.
-fn start(api: &Arc<Api>, call: &Call, batch: pb::PushBatch, under_way: &UnderWay) -> Result<(), Status> {
+/// Hands a batch over, in its order; what came of those that nothing is waited for.
+fn start(
+    api: &Arc<Api>,
+    call: &Call,
+    batch: pb::PushBatch,
+    under_way: &UnderWay,
+) -> Result<Vec<pb::TaggedResult>, Status> {
     let count = batch.pushes.len();
     if count == 0 || count > PUSH_BATCH_MAX {
         let problem = Problem::field("pushes", format!("has {count} pushes; allowed: 1 to {PUSH_BATCH_MAX}"));
@@ -90,20 +101,24 @@ fn start(api: &Arc<Api>, call: &Call, batch: pb::PushBatch, under_way: &UnderWay
     }
     let begun = Instant::now();
     let asking = api.asking(&call.caller, call.app.as_deref());
+    let mut done = Vec::new();
     for pb::TaggedPush { tag, push } in batch.pushes {
         let started = push.ok_or_else(|| Problem::field("push", "is missing"));
-        let started = started.and_then(|push| translate::draft(push, |draft| api.start_push(draft, &asking)));
-        under_way.push(Box::pin(async move {
-            let finished = match started {
-                Ok(started) => started.finish_since(begun).await,
-                Err(problem) => Err(problem),
-            };
-            let result = match finished {
-                Ok(outcome) => Of::Reply(translate::reply(outcome)),
-                Err(problem) => Of::Error(status::push_error(problem)),
-            };
-            pb::TaggedResult { tag, result: Some(result) }
-        }));
+        match started.and_then(|push| translate::draft(push, |draft| api.start_push(draft, &asking))) {
+            Ok(Started::Done(outcome)) => done.push(tagged(tag, Ok(outcome))),
+            Ok(Started::Waits(waiting)) => {
+                under_way.push(Box::pin(async move { tagged(tag, waiting.finish_since(begun).await) }));
+            }
+            Err(problem) => done.push(tagged(tag, Err(problem))),
+        }
     }
-    Ok(())
+    Ok(done)
+}
+
+fn tagged(tag: u64, finished: Result<Outcome, Problem>) -> pb::TaggedResult {
+    let result = match finished {
+        Ok(outcome) => Of::Reply(translate::reply(outcome)),
+        Err(problem) => Of::Error(status::push_error(problem)),
+    };
+    pb::TaggedResult { tag, result: Some(result) }
 }
