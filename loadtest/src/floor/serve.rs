@@ -11,6 +11,8 @@
 //!   publisher          takes one connection in that is listened to
 //!   fan BYTES ROUNDS A receives BYTES from it and sends them to every socket, ROUNDS times;
 //!                      waits for A bytes of each socket after each round if A > 0
+//!   post COUNT         takes one connection in and sends each of COUNT letters that come over it to the socket it names:
+//!                      the socket's number and the letter's length, 4 bytes each, then the letter
 //!   pairs N            slab memory of N connections to itself, both ends
 //! ```
 
@@ -35,6 +37,9 @@ const EVENTS_MAX: usize = 512;
 const GREETINGS: [&[u8]; 2] = [&[0x20, 2, 0, 0], &[0x90, 3, 0, 1, 0]];
 /// For memory to settle.
 const SETTLE: Duration = Duration::from_millis(300);
+
+/// What stands before a letter.
+const ADDRESS_BYTES: usize = 8;
 
 struct Floor {
     listener: TcpListener,
@@ -83,6 +88,14 @@ fn user_ns() -> u64 {
     after.split_whitespace().nth(11).and_then(|ticks| ticks.parse::<u64>().ok()).unwrap_or(0) * 10_000_000
 }
 
+/// The first letter and the socket it is for, if all of it is there.
+fn addressed(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let (address, rest) = bytes.split_first_chunk::<ADDRESS_BYTES>()?;
+    let word =
+        |at: usize| u32::from_be_bytes([address[at], address[at + 1], address[at + 2], address[at + 3]]) as usize;
+    Some((word(0), rest.get(..word(4))?))
+}
+
 impl Floor {
     fn obey(&mut self, words: &[&str]) -> Result<(u64, i64), Failure> {
         let number = |at: usize| -> Result<usize, Failure> {
@@ -105,6 +118,7 @@ impl Floor {
                 Ok((1, 0))
             }
             Some("fan") => self.fan(number(1)?, number(2)?, number(3)?).map(|units| (units, 0)),
+            Some("post") => self.post(number(1)?).map(|units| (units, 0)),
             Some("pairs") => self.pairs(number(1)?),
             _ => Err(format!("unknown command {words:?}").into()),
         }
@@ -247,6 +261,32 @@ impl Floor {
             }
         }
         Ok((rounds * self.sockets.len()) as u64)
+    }
+
+    fn post(&mut self, count: usize) -> Result<u64, Failure> {
+        let (source, _) = self.listener.accept()?;
+        let (mut left, mut kept) = (count, 0);
+        while left > 0 {
+            let (got, _) = recv(&source, &mut self.buffer[kept..], RecvFlags::empty())?;
+            if got == 0 {
+                return Err("who posts has ended".into());
+            }
+            let end = kept + got;
+            let mut at = 0;
+            while let Some((socket, letter)) = addressed(&self.buffer[at..end]) {
+                if send(&self.sockets[socket], letter, SendFlags::NOSIGNAL)? != letter.len() {
+                    return Err("a letter of a few bytes was cut".into());
+                }
+                at += ADDRESS_BYTES + letter.len();
+                left -= 1;
+            }
+            self.buffer.copy_within(at..end, 0);
+            kept = end - at;
+            if kept == self.buffer.len() {
+                return Err("a letter is too long".into());
+            }
+        }
+        Ok(count as u64)
     }
 
     /// Both ends are bare sockets of this process, so half of what the slab grows is one end's.

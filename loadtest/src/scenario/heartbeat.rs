@@ -7,6 +7,7 @@ use crate::cli::{Heartbeat, Seconds};
 use crate::figures::{Checked, Latency, Pairs, PairsTaken};
 use crate::fleet::BEAT_BYTES;
 use crate::fleet::orders::{Beat, Pace};
+use crate::fleet::squad::Speech;
 use crate::floor::FloorServer;
 use crate::report::Report;
 use crate::rig::Rig;
@@ -55,7 +56,7 @@ fn play<D: Driver>(site: &mut Site<'_, D>, arguments: &Heartbeat, found: &mut Fo
     let squad = done!(site.join("connect", arguments.common.connections, speech)?);
     let mut floor = match arguments.no_floor {
         true => None,
-        false => Some(done!(site.join_floor(arguments.common.connections)?)),
+        false => Some(done!(site.join_floor(arguments.common.connections, Speech::Raw)?)),
     };
     let warm_up = WARM_UP_ROUNDS * u64::from(found.connections);
     let mut taken = PairsTaken::default();

@@ -10,6 +10,7 @@ use crate::rig::Ended;
 use crate::source::{Answers, Door, Order, Source};
 use kittiwake::base::ids::Qos;
 use kittiwake::io::Driver;
+use kittiwake::wire::mqtt::Version;
 use serde::Serialize;
 use serde_json::json;
 use std::net::SocketAddr;
@@ -38,6 +39,7 @@ pub struct Courier {
 enum Way {
     Api { door: Door, address: SocketAddr, key: Option<String> },
     Publisher { publishers: u8, topic: String },
+    Floor { address: SocketAddr, topic: &'static str, version: Version },
 }
 
 impl Courier {
@@ -71,6 +73,22 @@ impl Courier {
         self.way = Some(Way::Publisher { publishers, topic: topic.to_owned() });
     }
 
+    /// Letters are posted to the floor, as packets with that topic.
+    pub fn by_floor(&mut self, address: SocketAddr, topic: &'static str, version: Version) {
+        self.way = Some(Way::Floor { address, topic, version });
+    }
+
+    /// Whose members get its letters.
+    pub fn squad(&self) -> u8 {
+        self.squad
+    }
+
+    /// What came of all letters so far.
+    pub fn checked<D: Driver>(&self, site: &Site<'_, D>) -> Checked {
+        let inboxes = site.rig.fleet().squad(self.squad).inboxes.as_ref();
+        inboxes.map_or_else(Checked::default, |inboxes| inboxes.checked(self.issued()))
+    }
+
     /// Letters to each member so far.
     pub fn issued(&self) -> &[u32] {
         self.plan.as_ref().map_or(&[], |plan| &plan.issued)
@@ -88,7 +106,7 @@ impl Courier {
         let left = count.unwrap_or(u64::MAX);
         let before = self.plan.as_ref().map_or(0, |plan| plan.total);
         let ended = match &self.way {
-            Some(Way::Api { .. }) => self.by_source(site, what, left, until)?,
+            Some(Way::Api { .. } | Way::Floor { .. }) => self.by_source(site, what, left, until)?,
             Some(Way::Publisher { publishers, topic }) => {
                 let (publishers, topic) = (*publishers, topic.clone());
                 self.by_mail(site, what, left, until, publishers, topic)?
@@ -106,11 +124,15 @@ impl Courier {
         left: u64,
         until: Option<Instant>,
     ) -> Result<Source, Failure> {
-        let Some(Way::Api { door, address, key }) = &self.way else { return Err("letters by the API alone".into()) };
+        let (door, api, api_key) = match &self.way {
+            Some(Way::Api { door, address, key }) => (*door, *address, key.clone()),
+            Some(Way::Floor { address, topic, version }) => (Door::Bare { topic, version: *version }, *address, None),
+            _ => return Err("letters of a publisher are mailed".into()),
+        };
         let order = Order {
-            door: *door,
-            api: *address,
-            api_key: key.clone(),
+            door,
+            api,
+            api_key,
             plan: self.plan.take().ok_or("the last letters are under way")?,
             prefix: self.prefix.clone(),
             qos: self.qos,

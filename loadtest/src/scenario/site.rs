@@ -104,9 +104,9 @@ impl<'a, D: Driver> Site<'a, D> {
     }
 
     /// A floor with so many bare sockets.
-    pub fn join_floor(&mut self, count: u32) -> Step<(FloorServer, u8)> {
+    pub fn join_floor(&mut self, count: u32, speech: Speech) -> Step<(FloorServer, u8)> {
         let mut floor = FloorServer::start(self.common.server_cpu)?;
-        let squad = self.rig.fleet_mut().add(count, vec![floor.address], Speech::Raw);
+        let squad = self.rig.fleet_mut().add(count, vec![floor.address], speech);
         floor.ask(&format!("accept {count}"))?;
         done!(hoped(self.rig.ramp("floor", squad, 0, self.common.handshakes)?));
         floor.answer()?;

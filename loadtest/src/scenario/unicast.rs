@@ -6,12 +6,11 @@ use super::site::{Site, Step, done, hoped};
 use crate::Failure;
 use crate::cli::{Seconds, Unicast, Via};
 use crate::figures::{Checked, Latency, Pairs, PairsTaken};
-use crate::fleet::squad::{NUMBER_MARK, publish};
+use crate::fleet::squad::{Carriage, Speech};
 use crate::floor::FloorServer;
 use crate::report::Report;
 use crate::rig::Rig;
 use kittiwake::io::Driver;
-use kittiwake::wire::mqtt::Encode;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -22,6 +21,8 @@ const WARM_UP: u64 = 2_000;
 const INBOX_TOPIC: &str = "$inbox/push";
 /// Where publishers' letters go.
 const TOPIC: &str = "load/unicast/{n}";
+/// As long as one of those.
+const PUBLISHED_TOPIC: &str = "load/unicast/00000";
 
 /// What a run found.
 #[derive(Debug, Default, Serialize)]
@@ -42,6 +43,8 @@ pub struct Found {
     pub answer_latency: Option<Latency>,
     pub refused: BTreeMap<String, u64>,
     pub letters: Checked,
+    /// The floor's.
+    pub floor_letters: Option<Checked>,
 }
 
 pub fn run<D: Driver>(rig: Rig<D>, arguments: &Unicast) -> Result<Report, Failure> {
@@ -65,6 +68,9 @@ pub fn run<D: Driver>(rig: Rig<D>, arguments: &Unicast) -> Result<Report, Failur
         site.report.latency("answer latency", latency);
     }
     site.report.checked("unicasts", &found.letters);
+    if let Some(letters) = &found.floor_letters {
+        site.report.checked("bare sends", letters);
+    }
     for (reason, count) in &found.refused {
         site.report.fault(format!("{count} pushes refused: {reason}"));
     }
@@ -78,7 +84,7 @@ fn play<D: Driver>(site: &mut Site<'_, D>, arguments: &Unicast, found: &mut Foun
     let squad = done!(site.join("connect", common.connections, speech)?);
     let mut floor = match arguments.no_floor {
         true => None,
-        false => Some(done!(site.join_floor(common.connections)?)),
+        false => Some(done!(join_floor(site, arguments)?)),
     };
     let mut courier = Courier::new(site, squad, "uni");
     (courier.qos, courier.payload_bytes) = (arguments.qos.qos(), arguments.payload as usize);
@@ -108,7 +114,7 @@ fn play<D: Driver>(site: &mut Site<'_, D>, arguments: &Unicast, found: &mut Foun
             done!(site.settle()?);
             let us = site.us_each(cpu, sent)?;
             let floor_us = match &mut floor {
-                Some((floor, squad)) => Some(done!(floor_stretch(site, floor, *squad, sent, arguments)?)),
+                Some((floor, courier)) => Some(done!(floor_stretch(site, floor, courier, sent)?)),
                 None => None,
             };
             taken.push(us, floor_us);
@@ -117,35 +123,39 @@ fn play<D: Driver>(site: &mut Site<'_, D>, arguments: &Unicast, found: &mut Foun
     })();
     found.cost = taken.pairs("a unicast delivered");
     found.per_second = letters as f64 / busy.as_secs_f64().max(0.001);
+    found.letters = courier.checked(site);
     if let Some(inboxes) = &site.rig.fleet().squad(squad).inboxes {
-        found.letters = inboxes.checked(courier.issued());
         found.latency = Latency::of(&inboxes.latency);
     }
     found.answer_latency = (arguments.via != Via::Mqtt).then(|| Latency::of(&courier.answers.latency));
     found.refused = courier.answers.refused;
     done!(played?);
-    if let Some((_, squad)) = floor {
-        done!(hoped(site.rig.leave("leave", squad)?));
+    if let Some((_, courier)) = floor {
+        found.floor_letters = Some(courier.checked(site));
+        done!(hoped(site.rig.leave("leave", courier.squad())?));
     }
     Ok(hoped(site.rig.leave("leave", squad)?))
 }
 
-/// About as many bare sends of as many bytes.
+/// As many bare sockets, to a process that hands on what it is posted, and who posts to them.
+fn join_floor<D: Driver>(site: &mut Site<'_, D>, arguments: &Unicast) -> Step<(FloorServer, Courier)> {
+    let (floor, squad) = done!(site.join_floor(arguments.common.connections, Speech::Packets(Carriage::Tcp))?);
+    let mut courier = Courier::new(site, squad, "floor");
+    let topic = if arguments.via == Via::Mqtt { PUBLISHED_TOPIC } else { INBOX_TOPIC };
+    courier.by_floor(floor.address, topic, site.rig.fleet().version());
+    (courier.payload_bytes, courier.batch) = (arguments.payload as usize, arguments.batch as usize);
+    (courier.window, courier.rate) = (u64::from(arguments.window), arguments.push_rate);
+    Ok(Ok((floor, courier)))
+}
+
+/// As many bare sends of as many bytes, to sockets in an order like the server's, with as many under way.
 fn floor_stretch<D: Driver>(
     site: &mut Site<'_, D>,
     floor: &mut FloorServer,
-    squad: u8,
+    courier: &mut Courier,
     letters: u64,
-    arguments: &Unicast,
 ) -> Step<f64> {
-    let topic = if arguments.via == Via::Mqtt { TOPIC.replace(NUMBER_MARK, "00000") } else { INBOX_TOPIC.to_owned() };
-    let payload = vec![0; arguments.payload as usize];
-    let bytes = publish(&topic, arguments.qos.qos(), 0, &payload).encoded_len(site.rig.fleet().version());
-    let sockets = u64::from(arguments.common.connections.max(1));
-    let rounds = (letters / sockets).max(1);
-    let goal = site.rig.fleet().squad(squad).bytes + rounds * sockets * bytes as u64;
-    floor.ask(&format!("send {bytes} {rounds}"))?;
-    done!(hoped(site.rig.run("floor", goal, site.common.patience.0, |fleet| fleet.squad(squad).bytes)?));
-    let answer = floor.answer()?;
-    Ok(Ok(answer.us()))
+    floor.ask(&format!("post {letters}"))?;
+    done!(courier.send(site, "floor", Some(letters), None)?);
+    Ok(Ok(floor.answer()?.us()))
 }

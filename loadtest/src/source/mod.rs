@@ -4,6 +4,7 @@
 //! Invariants: pushes to one member leave in order over one connection; no more are under way than ordered, whether
 //! their answer or their delivery is outstanding; a source ends when it is told to, and waits a bounded time for answers.
 
+mod bare;
 mod grpc;
 mod http;
 
@@ -12,6 +13,7 @@ use crate::fleet::orders::{Pace, Plan};
 use crate::fleet::squad::user_name;
 use hdrhistogram::Histogram;
 use kittiwake::base::ids::Qos;
+use kittiwake::wire::mqtt::Version;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -35,6 +37,8 @@ pub enum Door {
     Grpc,
     /// `POST /v1/push`, or `/v1/push/batch`, over several connections.
     Http,
+    /// To the floor, which hands on a PUBLISH with this topic.
+    Bare { topic: &'static str, version: Version },
 }
 
 /// What to push.
@@ -62,6 +66,8 @@ pub struct Order {
 #[derive(Clone, Debug)]
 struct Push {
     tag: u64,
+    /// Receiver, by number and by name.
+    member: u32,
     user: String,
     payload: Vec<u8>,
     due: Instant,
@@ -182,6 +188,7 @@ impl Shared {
 enum Sink {
     Grpc(grpc::Stream),
     Http(http::Connections),
+    Bare(bare::Wire),
 }
 
 impl Sink {
@@ -189,6 +196,7 @@ impl Sink {
         match self {
             Self::Grpc(stream) => stream.send(pushes),
             Self::Http(connections) => connections.send(pushes),
+            Self::Bare(wire) => wire.send(&pushes),
         }
     }
 }
@@ -200,6 +208,9 @@ fn build(mut order: Order, shared: &Arc<Shared>) -> (Plan, Result<(), String>) {
         let mut sink = match order.door {
             Door::Grpc => Sink::Grpc(grpc::Stream::open(&order, Arc::clone(shared), builder)?),
             Door::Http => Sink::Http(http::Connections::open(&order, shared, &builder)),
+            Door::Bare { topic, version } => {
+                Sink::Bare(bare::Wire::open(&order, (topic, version), Arc::clone(shared), builder)?)
+            }
         };
         let pushed = push_all(&mut order, shared, &mut sink);
         shared.finished.store(true, Ordering::Release);
@@ -256,7 +267,7 @@ fn one(order: &mut Order, due: Instant) -> Push {
     let letter = order.plan.letter(due);
     let mut payload = vec![0; order.payload_bytes];
     letter.write(&mut payload);
-    Push { tag, user: user_name(&order.prefix, letter.member), payload, due }
+    Push { tag, member: letter.member, user: user_name(&order.prefix, letter.member), payload, due }
 }
 
 impl Shared {
