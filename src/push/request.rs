@@ -13,7 +13,7 @@ use core::time::Duration;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::collections::HashSet;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 /// The body of a push.
 #[derive(Deserialize)]
@@ -211,8 +211,10 @@ fn check_availability(draft: &Draft<'_>) -> Result<(), Problem> {
     Ok(())
 }
 
-/// What receivers see of a push without a label.
-static UNLABELLED: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("$inbox/push"));
+thread_local! {
+    /// What receivers see of a push without a label. Each thread counts its own, so that they do not share the count.
+    static UNLABELLED: Arc<str> = Arc::from("$inbox/push");
+}
 
 /// Where to, the name receivers see, and the one device that takes it.
 #[expect(clippy::type_complexity, reason = "three results of one match, taken apart at once by the one caller")]
@@ -226,7 +228,7 @@ fn target(to: &To, label: Option<&str>) -> Result<(Target, Arc<str>, Option<Arc<
         return Ok((Target::Topic(Arc::clone(&topic)), topic, None));
     }
     let topic = match label {
-        None => Arc::clone(&UNLABELLED),
+        None => UNLABELLED.with(Arc::clone),
         Some(label) => {
             // `$inbox` is a level of its own.
             check_name("label", label, limits::LABEL_BYTES_MAX, limits::TOPIC_LEVELS_MAX - 1)?;

@@ -1,4 +1,5 @@
-//! Batches in one `PushStream`, on a runtime of its own thread.
+//! Batches in one `PushStream`. The runtime is the caller's own thread while it sends or rests: a thread in between would
+//! count as the server's latency.
 
 use super::{Order, Push, Shared};
 use kittiwake::base::ids::Qos;
@@ -6,46 +7,43 @@ use kittiwake::push::grpc::generated::{
     PushBatch, PushError, PushRequest, PushResults, Qos as WireQos, TaggedPush, push_request, tagged_result,
 };
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::future::ready;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle, Thread};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Endpoint;
 
 const METHOD: &str = "/kittiwake.v1.Gateway/PushStream";
-/// Batches on their way to the runtime.
-const BATCHES_AHEAD: usize = 4;
 /// Bytes the server may send ahead of what is read.
 const WINDOW_BYTES: u32 = 1 << 20;
-/// Connecting, and a silence in the midst of results, are given up after this long.
+/// Connecting is given up after this long.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// In a pause, answers are looked for so often.
+const LOOK_FOR_ANSWERS: Duration = Duration::from_micros(100);
+/// Turns of the runtime in which a batch gets to the socket: its task and the connection's have two each.
+const TURNS: usize = 4;
 
-/// The sending end of a stream.
+/// The stream, with when each push that is not answered was due, by its tag.
 pub struct Stream {
-    /// Batches, with when each push was due by its tag.
-    batches: Option<mpsc::Sender<Batch>>,
+    runtime: Runtime,
+    batches: mpsc::Sender<PushBatch>,
+    results: Streaming<PushResults>,
+    due: HashMap<u64, Instant>,
     qos: Qos,
-    thread: Option<JoinHandle<Result<(), String>>>,
-}
-
-struct Batch {
-    wire: PushBatch,
-    due: Vec<(u64, Instant)>,
+    shared: Arc<Shared>,
+    builder: Thread,
 }
 
 impl Stream {
     pub fn open(order: &Order, shared: Arc<Shared>, builder: Thread) -> Result<Self, String> {
-        let (batches, receiver) = mpsc::channel(BATCHES_AHEAD);
-        let (api, key, qos) = (order.api, order.api_key.clone(), order.qos);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(text)?;
-        let thread = thread::Builder::new()
-            .name("push-stream".to_owned())
-            .spawn(move || runtime.block_on(converse(api, key, receiver, shared, builder)))
-            .map_err(text)?;
-        Ok(Self { batches: Some(batches), qos, thread: Some(thread) })
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(text)?;
+        let (batches, results) = runtime.block_on(converse(order))?;
+        Ok(Self { runtime, batches, results, due: HashMap::new(), qos: order.qos, shared, builder })
     }
 
     pub fn send(&mut self, pushes: Vec<Push>) -> Result<(), String> {
@@ -54,34 +52,75 @@ impl Stream {
             Qos::AtLeastOnce => WireQos::AtLeastOnce,
             Qos::ExactlyOnce => WireQos::ExactlyOnce,
         };
-        let due = pushes.iter().map(|push| (push.tag, push.due)).collect();
+        self.due.extend(pushes.iter().map(|push| (push.tag, push.due)));
         let pushes = pushes.into_iter().map(|push| {
             let to = Some(push_request::To::User(push.user));
             let push_request = PushRequest { to, payload: push.payload.into(), qos: qos as i32, ..Default::default() };
             TaggedPush { tag: push.tag, push: Some(push_request) }
         });
-        let batch = Batch { wire: PushBatch { pushes: pushes.collect() }, due };
-        let sender = self.batches.as_ref().ok_or("the stream has ended")?;
-        if sender.blocking_send(batch).is_ok() {
-            return Ok(());
-        }
-        drop(self.batches.take());
-        let ended = self.thread.take().map(JoinHandle::join);
-        Err(match ended {
-            Some(Ok(Err(failure))) => failure,
-            _ => "the stream has ended".to_owned(),
-        })
+        let batch = PushBatch { pushes: pushes.collect() };
+        self.turn(Some(batch))
     }
-}
 
-impl Drop for Stream {
-    fn drop(&mut self) {
-        // The end of the batches ends the stream, and the stream its thread, whose waits are bounded.
-        drop(self.batches.take());
-        if let Some(thread) = self.thread.take()
-            && let Ok(Err(failure)) = thread.join()
-        {
-            eprintln!("loadtest: {failure}");
+    /// Hands a batch to the socket and takes what answers there are.
+    fn turn(&mut self, batch: Option<PushBatch>) -> Result<(), String> {
+        let (batches, results) = (&self.batches, &mut self.results);
+        let answered: Result<Vec<PushResults>, String> = self.runtime.block_on(async {
+            if let Some(batch) = batch {
+                batches.send(batch).await.map_err(|_| "push stream: ended early".to_owned())?;
+            }
+            for _ in 0..TURNS {
+                tokio::task::yield_now().await;
+            }
+            let mut answered = Vec::new();
+            loop {
+                tokio::select! {
+                    biased;
+                    message = results.message() => answered.push(some(message)?),
+                    () = ready(()) => return Ok(answered),
+                }
+            }
+        });
+        answered?.into_iter().for_each(|results| self.take(results));
+        Ok(())
+    }
+
+    /// Lets the stream go on until something is answered or delivered, for so long at most.
+    pub fn rest(&mut self, at_most: Duration) -> Result<(), String> {
+        let (results, shared) = (&mut self.results, &self.shared);
+        let answered = self.runtime.block_on(async {
+            tokio::select! {
+                message = results.message() => some(message).map(Some),
+                () = shared.moved.notified() => Ok(None),
+                () = tokio::time::sleep(at_most) => Ok(None),
+            }
+        });
+        answered?.into_iter().for_each(|results| self.take(results));
+        Ok(())
+    }
+
+    /// Waits until then, to the grain of a sleeping thread, which is finer than the runtime's; answers are taken meanwhile.
+    pub fn pause(&mut self, until: Instant) -> Result<(), String> {
+        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            thread::sleep(left.min(LOOK_FOR_ANSWERS));
+            self.turn(None)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, results: PushResults) {
+        for result in results.results {
+            let refusal = match result.result {
+                Some(tagged_result::Result::Reply(_)) => None,
+                Some(tagged_result::Result::Error(PushError { code, message, .. })) => {
+                    Some(format!("{code} {message}"))
+                }
+                None => Some("a result that says nothing".to_owned()),
+            };
+            match self.due.remove(&result.tag) {
+                Some(due) => self.shared.answered(&self.builder, due, refusal),
+                None => self.shared.unexpected(format!("a result for {}, which nothing awaits", result.tag)),
+            }
         }
     }
 }
@@ -90,14 +129,13 @@ fn text(error: impl std::fmt::Display) -> String {
     format!("push stream: {error}")
 }
 
-async fn converse(
-    api: SocketAddr,
-    key: Option<String>,
-    mut batches: mpsc::Receiver<Batch>,
-    shared: Arc<Shared>,
-    builder: Thread,
-) -> Result<(), String> {
-    let endpoint = Endpoint::from_shared(format!("http://{api}")).map_err(text)?;
+/// What came of waiting for results. Who still listens has not ended its side.
+fn some(message: Result<Option<PushResults>, tonic::Status>) -> Result<PushResults, String> {
+    message.map_err(text)?.ok_or_else(|| "push stream: ended early".to_owned())
+}
+
+async fn converse(order: &Order) -> Result<(mpsc::Sender<PushBatch>, Streaming<PushResults>), String> {
+    let endpoint = Endpoint::from_shared(format!("http://{}", order.api)).map_err(text)?;
     let endpoint = endpoint
         .connect_timeout(PATIENCE)
         .tcp_nodelay(true)
@@ -107,43 +145,11 @@ async fn converse(
     client.ready().await.map_err(text)?;
     let (outward, inward) = mpsc::channel(1);
     let mut request = tonic::Request::new(ReceiverStream::new(inward));
-    if let Some(key) = key {
+    if let Some(key) = &order.api_key {
         let value = format!("Bearer {key}").parse().map_err(text)?;
         request.metadata_mut().insert("authorization", value);
     }
     let codec = tonic_prost::ProstCodec::<PushBatch, PushResults>::default();
     let asked = client.streaming(request, PathAndQuery::from_static(METHOD), codec);
-    let mut results = asked.await.map_err(text)?.into_inner();
-    let (mut outward, mut due) = (Some(outward), HashMap::new());
-    loop {
-        tokio::select! {
-            batch = batches.recv(), if outward.is_some() => match (batch, &outward) {
-                (Some(Batch { wire, due: times }), Some(sender)) => {
-                    due.extend(times);
-                    sender.send(wire).await.map_err(text)?;
-                }
-                // No more batches: the server hears the end of the stream and ends it as well.
-                _ => drop(outward.take()),
-            },
-            answered = results.message() => match answered.map_err(text)? {
-                Some(answered) => take(answered, &mut due, &shared, &builder),
-                None => return if due.is_empty() { Ok(()) } else { Err("push stream: ended early".to_owned()) },
-            },
-            () = tokio::time::sleep(PATIENCE), if outward.is_none() => return Err("push stream: no end".to_owned()),
-        }
-    }
-}
-
-fn take(results: PushResults, due: &mut HashMap<u64, Instant>, shared: &Shared, builder: &Thread) {
-    for result in results.results {
-        let refusal = match result.result {
-            Some(tagged_result::Result::Reply(_)) => None,
-            Some(tagged_result::Result::Error(PushError { code, message, .. })) => Some(format!("{code} {message}")),
-            None => Some("a result that says nothing".to_owned()),
-        };
-        match due.remove(&result.tag) {
-            Some(due) => shared.answered(builder, due, refusal),
-            None => shared.unexpected(format!("a result for {}, which nothing awaits", result.tag)),
-        }
-    }
+    Ok((outward, asked.await.map_err(text)?.into_inner()))
 }

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// Longest wait for the window to open: what is then under way will not be answered.
 const STUCK: Duration = Duration::from_secs(20);
@@ -79,6 +80,8 @@ struct Shared {
     pushed: AtomicU64,
     answered: AtomicU64,
     delivered: AtomicU64,
+    /// The fleet has got more.
+    moved: Notify,
     /// All that was ordered has been pushed.
     finished: AtomicBool,
     stop: AtomicBool,
@@ -144,6 +147,7 @@ impl Source {
     pub fn delivered(&self, delivered: u64) -> bool {
         let here = delivered - self.delivered_before;
         if self.shared.delivered.swap(here, Ordering::Relaxed) != here {
+            self.shared.moved.notify_one();
             self.builder.thread().unpark();
         }
         self.shared.finished.load(Ordering::Acquire) && here >= self.shared.pushed.load(Ordering::Relaxed)
@@ -152,6 +156,7 @@ impl Source {
     /// Ends it, whether it is done or not, and waits for it.
     pub fn end(self) -> Sent {
         self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.moved.notify_one();
         self.builder.thread().unpark();
         let (plan, result) = self.builder.join().expect("a source does not panic");
         let answers = self.shared.answers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -186,7 +191,7 @@ impl Shared {
 
 /// Where batches go.
 enum Sink {
-    Grpc(grpc::Stream),
+    Grpc(Box<grpc::Stream>),
     Http(http::Connections),
     Bare(bare::Wire),
 }
@@ -199,6 +204,28 @@ impl Sink {
             Self::Bare(wire) => wire.send(&pushes),
         }
     }
+
+    /// Waits until something is answered or delivered, for so long at most.
+    fn rest(&mut self, at_most: Duration) -> Result<(), String> {
+        match self {
+            Self::Grpc(stream) => stream.rest(at_most),
+            Self::Http(_) | Self::Bare(_) => {
+                thread::park_timeout(at_most);
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits until then.
+    fn pause(&mut self, until: Instant) -> Result<(), String> {
+        match self {
+            Self::Grpc(stream) => stream.pause(until),
+            Self::Http(_) | Self::Bare(_) => {
+                thread::sleep(until.saturating_duration_since(Instant::now()));
+                Ok(())
+            }
+        }
+    }
 }
 
 /// Makes letters as they fall due, and hands them on in batches.
@@ -206,7 +233,7 @@ fn build(mut order: Order, shared: &Arc<Shared>) -> (Plan, Result<(), String>) {
     let result = (|| {
         let builder = thread::current();
         let mut sink = match order.door {
-            Door::Grpc => Sink::Grpc(grpc::Stream::open(&order, Arc::clone(shared), builder)?),
+            Door::Grpc => Sink::Grpc(Box::new(grpc::Stream::open(&order, Arc::clone(shared), builder)?)),
             Door::Http => Sink::Http(http::Connections::open(&order, shared, &builder)),
             Door::Bare { topic, version } => {
                 Sink::Bare(bare::Wire::open(&order, (topic, version), Arc::clone(shared), builder)?)
@@ -216,7 +243,8 @@ fn build(mut order: Order, shared: &Arc<Shared>) -> (Plan, Result<(), String>) {
         shared.finished.store(true, Ordering::Release);
         pushed?;
         // Every answer belongs to this source's figures.
-        wait(shared, STUCK, |shared| outstanding(shared, Shared::is_answered) == 0).map(drop)
+        let rest = |at_most| sink.rest(at_most);
+        wait(shared, STUCK, rest, |shared| outstanding(shared, Shared::is_answered) == 0).map(drop)
     })();
     shared.finished.store(true, Ordering::Release);
     (order.plan, result)
@@ -230,7 +258,8 @@ fn push_all(order: &mut Order, shared: &Shared, sink: &mut Sink) -> Result<(), S
         // An open loop sends what is due, a closed one whole batches.
         let wanted = if pace.is_some() { 1 } else { batch as u64 };
         let window = order.window.max(wanted);
-        if !wait(shared, STUCK, |shared| outstanding(shared, Shared::is_settled) + wanted <= window)? {
+        let has_room = |shared: &Shared| outstanding(shared, Shared::is_settled) + wanted <= window;
+        if !wait(shared, STUCK, |at_most| sink.rest(at_most), has_room)? {
             return Ok(());
         }
         let mut now = Instant::now();
@@ -240,7 +269,7 @@ fn push_all(order: &mut Order, shared: &Shared, sink: &mut Sink) -> Result<(), S
         if let Some(pace) = &pace
             && pace.due() > now
         {
-            thread::sleep(pace.due() - now);
+            sink.pause(pace.due())?;
             now = Instant::now();
         }
         let room = (window - outstanding(shared, Shared::is_settled)) as usize;
@@ -286,7 +315,12 @@ fn outstanding(shared: &Shared, settled: impl Fn(&Shared) -> u64) -> u64 {
 }
 
 /// Waits until something is so; false when the source was told to stop.
-fn wait(shared: &Shared, patience: Duration, so: impl Fn(&Shared) -> bool) -> Result<bool, String> {
+fn wait(
+    shared: &Shared,
+    patience: Duration,
+    mut rest: impl FnMut(Duration) -> Result<(), String>,
+    so: impl Fn(&Shared) -> bool,
+) -> Result<bool, String> {
     let progress = |shared: &Shared| shared.is_answered() + shared.delivered.load(Ordering::Relaxed);
     let (mut last, mut moved) = (progress(shared), Instant::now());
     loop {
@@ -302,7 +336,7 @@ fn wait(shared: &Shared, patience: Duration, so: impl Fn(&Shared) -> bool) -> Re
         } else if moved.elapsed() > patience {
             return Err("pushes under way are neither answered nor delivered".to_owned());
         }
-        thread::park_timeout(LOOK_AGAIN);
+        rest(LOOK_AGAIN)?;
     }
 }
 
@@ -327,9 +361,14 @@ mod tests {
     #[test]
     fn a_source_that_waits_ends_when_it_is_told_to_or_when_nothing_moves() {
         let shared = Shared::default();
-        assert_eq!(wait(&shared, STUCK, |_| true), Ok(true));
-        assert!(wait(&shared, Duration::ZERO, |_| false).is_err());
+        let rest = |at_most| {
+            thread::sleep(at_most);
+            Ok(())
+        };
+        assert_eq!(wait(&shared, STUCK, rest, |_| true), Ok(true));
+        assert!(wait(&shared, Duration::ZERO, rest, |_| false).is_err());
+        assert_eq!(wait(&shared, STUCK, |_| Err("it fails".to_owned()), |_| false), Err("it fails".to_owned()));
         shared.stop.store(true, Ordering::Relaxed);
-        assert_eq!(wait(&shared, STUCK, |_| false), Ok(false));
+        assert_eq!(wait(&shared, STUCK, rest, |_| false), Ok(false));
     }
 }
