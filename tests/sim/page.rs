@@ -51,6 +51,8 @@ pub struct Page {
 }
 
 const INBOX: &str = "$inbox/#";
+/// Between two polls of a page that was told of nothing.
+const IDLE_REST_MS: u64 = 50;
 
 impl Page {
     /// The first streams of a page are its inbox alone or one topic; others have several.
@@ -110,7 +112,9 @@ impl Page {
     pub fn act(&mut self, random: &mut Random, is_wild: bool) {
         let now_ms = self.net.now().monotonic_ms;
         if self.peer.is_none() {
-            if now_ms >= self.not_before_ms && (!is_wild || random.below(3) == 0) {
+            // In wild times it asks at once, as fast as it can; later others may be away for long, and it is patient.
+            let rest_ms = if !is_wild && self.is_idle { IDLE_REST_MS } else { 0 };
+            if now_ms >= self.not_before_ms + rest_ms && (!is_wild || random.below(3) == 0) {
                 self.connect();
             }
             return;
