@@ -1,9 +1,10 @@
 //! Unlogged QoS ≥ 1 messages for sessions that cannot take them now: kept once per shard as references, with a list per
-//! session of those that wait for it, in the order in which they reached it. Bounded; when it overruns, the oldest are
+//! session of those that wait for it, in the order of their numbers. Bounded; when it overruns, the oldest are
 //! dropped for those who had not taken them, and counted one by one.
 //!
 //! A list, and not a place from which to read on: passes of several topics take turns, so what reaches a session is
-//! not in the order of the numbers.
+//! not in the order of the numbers. It goes out in that order all the same, which is also that of the logged messages it
+//! stands between: what reached the session late would else find those behind it gone.
 
 use crate::base::ids::Seq;
 use crate::base::message::Message;
@@ -52,10 +53,12 @@ impl Lagging {
     pub(crate) fn wait(&mut self, session: u32, number: u64) {
         let oldest = self.oldest();
         let list = self.sessions.entry(session).or_default();
-        match list.back_mut().filter(|last| last.end == number) {
-            Some(last) => last.end += 1,
+        // Mostly behind all others.
+        let at = list.partition_point(|range| range.start <= number);
+        match at.checked_sub(1).map(|before| &mut list[before]).filter(|before| before.end == number) {
+            Some(before) => before.end += 1,
             None => {
-                list.push_back(number..number + 1);
+                list.insert(at, number..number + 1);
                 self.ranges += 1;
             }
         }
@@ -162,15 +165,20 @@ mod tests {
     }
 
     #[test]
-    fn a_session_takes_what_waits_for_it_in_the_order_of_its_waiting() {
+    fn a_session_takes_what_waits_for_it_in_the_order_of_the_numbers_however_it_came() {
         let mut lagging = Lagging::default();
-        for n in 1..=5 {
+        for n in 1..=7 {
             assert_eq!(lagging.push(message(n), Seq(0)), n as u64);
         }
-        for number in [3, 4, 1, 5] {
+        for number in [3, 4, 1, 5, 7] {
             lagging.wait(7, number);
         }
-        assert_eq!(taken(&mut lagging, 7), ["t/3", "t/4", "t/1", "t/5"]);
+        assert_eq!(lagging.next(7).map(|kept| kept.message.topic.to_string()).as_deref(), Some("t/1"));
+        lagging.advance(7);
+        // Behind what was taken, and in a gap.
+        lagging.wait(7, 2);
+        lagging.wait(7, 6);
+        assert_eq!(taken(&mut lagging, 7), ["t/2", "t/3", "t/4", "t/5", "t/6", "t/7"]);
         assert!(!lagging.is_behind(7));
         assert_eq!((lagging.ranges, lagging.take_lost()), (0, 0));
     }

@@ -83,6 +83,11 @@ fn what_is_owed_does_not_overtake_what_nobody_was_owed_seed_5873() {
 }
 
 #[test]
+fn what_waits_for_a_window_goes_before_what_was_logged_behind_it_seed_8441() {
+    run_named(8_441, true);
+}
+
+#[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in 0..5 {
         assert_eq!(run_named(seed, true).trace_hash, run_named(seed, true).trace_hash, "seed {seed}");
