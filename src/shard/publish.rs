@@ -8,7 +8,7 @@
 //! The home sends an unlogged QoS ≥ 1 message of a topic that has a commit under way through the log as well, with no
 //! entry: its answer comes after theirs, so it does not overtake.
 
-use super::command::{CommandError, Event, PushResult, Pushed};
+use super::command::{CommandError, PushResult, Pushed};
 use super::gateway::{Core, Gateway};
 use super::letter::{Letter, Origin, Publish, PublishOutcome};
 use super::log_port::Waiting;
@@ -142,7 +142,6 @@ impl Gateway {
     ) {
         match origin {
             Origin::Nobody => {}
-            Origin::Control(token, _) if result.is_ok() && !token.is_awaited() => {}
             Origin::Control(token, id) => {
                 let (id, duplicate) = (first.unwrap_or(id), first.is_some());
                 let result = result.map(|(position, _)| {
@@ -150,7 +149,7 @@ impl Gateway {
                     let result = PushResult { user: None, position, online: None, delivered: Vec::new() };
                     Pushed { results: smallvec![result], duplicate, id }
                 });
-                self.tell(Event::Pushed { token, result });
+                self.tell_pushed(token, result);
             }
             Origin::Client { shard, session, receipt } => {
                 let outcome = match result {

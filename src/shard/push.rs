@@ -117,7 +117,7 @@ impl Gateway {
                 let result = PushResult { user: Some(user.clone()), position: position(0), online, delivered };
                 let pushed = Pushed { results: smallvec![result], duplicate, id };
                 let (Some(deadline_ms), Some(at)) = (deliver_by_ms, positions.first()) else {
-                    return self.tell_pushed(token, pushed);
+                    return self.tell_pushed(token, Ok(pushed));
                 };
                 let wait = self.hold_answer(Held::Push { token, pushed }, deadline_ms);
                 self.wait_for_devices(core, wait, &push.message, (0, user), at);
@@ -147,7 +147,7 @@ impl Gateway {
                     }
                 }
                 let result = PushResult { user: None, position: position(0), online: None, delivered: Vec::new() };
-                self.tell_pushed(token, Pushed { results: smallvec![result], duplicate, id });
+                self.tell_pushed(token, Ok(Pushed { results: smallvec![result], duplicate, id }));
             }
         }
     }
@@ -208,13 +208,13 @@ impl Gateway {
 
     fn finish_list(&mut self, slot: usize) {
         let ListPush { token, results, duplicate, id, .. } = self.lists.remove(slot);
-        self.tell_pushed(token, Pushed { results, duplicate, id });
+        self.tell_pushed(token, Ok(Pushed { results, duplicate, id }));
     }
 
-    /// A push has worked, which is told to who waits for it.
-    fn tell_pushed(&mut self, token: CommandToken, pushed: Pushed) {
-        if token.is_awaited() {
-            self.tell(Event::Pushed { token, result: Ok(pushed) });
+    /// What came of a push: a failure is always told, else who waits for it.
+    pub(super) fn tell_pushed(&mut self, token: CommandToken, result: Result<Pushed, CommandError>) {
+        if result.is_err() || token.is_awaited() {
+            self.tell(Event::Pushed { token, result });
         }
     }
 }

@@ -66,8 +66,15 @@ impl Stream {
     fn turn(&mut self, batch: Option<PushBatch>) -> Result<(), String> {
         let (batches, results) = (&self.batches, &mut self.results);
         let answered: Result<Vec<PushResults>, String> = self.runtime.block_on(async {
-            if let Some(batch) = batch {
-                batches.send(batch).await.map_err(|_| "push stream: ended early".to_owned())?;
+            if let Some(batch) = batch
+                && batches.send(batch).await.is_err()
+            {
+                // Why it has ended stands behind the last results.
+                return Err(loop {
+                    if let Err(why) = some(results.message().await) {
+                        break why;
+                    }
+                });
             }
             for _ in 0..TURNS {
                 tokio::task::yield_now().await;
