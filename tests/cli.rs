@@ -1,5 +1,8 @@
 //! The binary's exit codes and error lines: 0 clean, 1 runtime failure, 2 bad usage or configuration.
 
+#[path = "ports/mod.rs"]
+mod ports;
+
 use kittiwake::auth::{Algorithm, Key, KeyApps, KeySet, Rules, verify};
 use kittiwake::base::ids::AppId;
 use std::io::Write;
@@ -182,10 +185,10 @@ fn help_and_version_exit_with_0() {
     }
 }
 
-/// A port on loopback that nobody listens on: it was ours a moment ago.
+/// A port on loopback that nobody listens on.
 fn closed_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
-    listener.local_addr().expect("it is bound").port()
+    let [closed] = ports::free();
+    closed.port()
 }
 
 #[test]

@@ -44,14 +44,10 @@ pub struct Place {
     pub held: Option<Arc<[OwnedFd; 2]>>,
 }
 
-fn free_port() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
-    listener.local_addr().expect("a bound listener has an address")
-}
-
 impl Place {
     pub fn new(data: &Path) -> Self {
-        Self { edge: free_port(), api: free_port(), data: data.to_owned(), held: None }
+        let [edge, api] = crate::ports::free();
+        Self { edge, api, data: data.to_owned(), held: None }
     }
 
     /// Listens itself, for all processes to come, as a supervisor does.

@@ -16,6 +16,8 @@ mod gateway;
 mod handover;
 mod lack;
 mod ledger;
+#[path = "../ports/mod.rs"]
+mod ports;
 mod random;
 
 use backend::Backend;

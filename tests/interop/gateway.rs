@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -17,16 +17,10 @@ pub struct Gateway {
     pub api: SocketAddr,
 }
 
-/// A port nobody listens on at the moment.
-fn free_port() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
-    listener.local_addr().expect("a bound listener has an address")
-}
-
 impl Gateway {
     /// Starts it with these in its environment, and does not wait.
     pub fn begin(driver: &str, shards: usize, environment: &[(&str, &str)]) -> Self {
-        let (edge, api) = (free_port(), free_port());
+        let [edge, api] = crate::ports::free();
         let process = Command::new(env!("CARGO_BIN_EXE_kittiwake"))
             .args(["serve", "--driver", driver, "--shards", &shards.to_string()])
             .args(["--listen", &edge.to_string(), "--api", &api.to_string(), "--data-dir", ""])

@@ -11,6 +11,8 @@ mod grpc;
 mod matrix;
 mod mosquitto;
 mod polling;
+#[path = "../ports/mod.rs"]
+mod ports;
 mod rumqttc_client;
 mod tls;
 mod tokens;

@@ -4,10 +4,12 @@
 //! Needs the gateway's binary beside loadtest's: `cargo build --workspace` makes it, and a test run of the workspace does.
 
 mod meddler;
+#[path = "../../../tests/ports/mod.rs"]
+mod ports;
 
 use meddler::{Fault, Kind, Meddler, Plan};
 use serde_json::Value;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -23,12 +25,6 @@ fn gateway_binary() -> PathBuf {
     path
 }
 
-/// A port nobody listens on at the moment.
-fn free_port() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
-    listener.local_addr().expect("a bound listener has an address")
-}
-
 /// A gateway that outlives the runs of a test.
 struct Gateway {
     process: Child,
@@ -38,7 +34,7 @@ struct Gateway {
 
 impl Gateway {
     fn start() -> Self {
-        let (edge, api) = (free_port(), free_port());
+        let [edge, api] = ports::free();
         let process = Command::new(gateway_binary())
             .args([
                 "serve",
@@ -112,7 +108,7 @@ fn loadtest(words: &str, more: &[String]) -> Ran {
 /// Runs a scenario against a gateway of its own on each driver; it must pass.
 fn passes(words: &str) -> Vec<Ran> {
     let ran = DRIVERS.map(|driver| {
-        let (edge, api) = (free_port(), free_port());
+        let [edge, api] = ports::free();
         let more = [
             ["--driver", driver, "--gateway-driver", driver].map(str::to_owned).to_vec(),
             vec!["--target".to_owned(), edge.to_string(), "--api".to_owned(), api.to_string()],
@@ -258,7 +254,7 @@ fn a_flood_from_one_address_is_refused_beside_a_bare_sink_while_others_are_answe
 
 #[test]
 fn a_flood_that_is_let_in_is_found() {
-    let (edge, api) = (free_port(), free_port());
+    let [edge, api] = ports::free();
     let words = "flood --connections 60 --pairs 1 --stretch 0.1 --rate 100";
     let more = [
         ["--gateway-env", "KITTIWAKE_LIMITS_CONNECT_RATE=0", "--gateway"].map(str::to_owned).to_vec(),
@@ -354,7 +350,7 @@ fn a_message_to_those_who_are_held_that_is_lost_or_doubled_is_found() {
 
 #[test]
 fn an_interrupt_ends_a_run_with_what_was_measured() {
-    let (edge, api) = (free_port(), free_port());
+    let [edge, api] = ports::free();
     let report = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("interrupted-{}", std::process::id()));
     let mut child = Command::new(env!("CARGO_BIN_EXE_loadtest"))
         .args(["mixed", "--connections", "50", "--subscribers", "10", "--guests", "5", "--stretch", "600", "--quiet"])
@@ -389,9 +385,10 @@ fn an_interrupt_ends_a_run_with_what_was_measured() {
 #[test]
 fn a_table_of_budgets_has_a_row_for_each_that_was_asked_for() {
     let report = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("budgets-{}", std::process::id()));
-    let port = free_port().port().min(u16::MAX - 1);
+    // The gateway's API is on the port behind that.
+    let [edge, _api] = ports::free();
     let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
-        .args(["budgets", "--rows", "P4,P5", "--divide", "100", "--port", &port.to_string(), "--gateway"])
+        .args(["budgets", "--rows", "P4,P5", "--divide", "100", "--port", &edge.port().to_string(), "--gateway"])
         .arg(gateway_binary())
         .arg("--report")
         .arg(&report)
