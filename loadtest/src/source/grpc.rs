@@ -106,13 +106,16 @@ impl Stream {
         Ok(())
     }
 
-    /// Waits until then, to the grain of a sleeping thread, which is finer than the runtime's; answers are taken meanwhile.
+    /// Waits until then, to the grain of a sleeping thread, which is finer than the runtime's. Answers are taken meanwhile,
+    /// but not when the time has come: that would make what is due late, and they are taken behind it.
     pub fn pause(&mut self, until: Instant) -> Result<(), String> {
-        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-            thread::sleep(left.min(LOOK_FOR_ANSWERS));
+        loop {
+            thread::sleep(until.saturating_duration_since(Instant::now()).min(LOOK_FOR_ANSWERS));
+            if Instant::now() >= until {
+                return Ok(());
+            }
             self.turn(None)?;
         }
-        Ok(())
     }
 
     fn take(&mut self, results: PushResults) {
