@@ -196,8 +196,11 @@ pub const SLOT_RINGS_MAX: usize = 128;
 pub const INSTALL_BATCH_MAX: usize = 256;
 /// Kernel threads a ring may start for what cannot be done at once; only shutdowns of installed sockets are such.
 pub const RING_WORKERS_MAX: u32 = 2;
-/// Arrivals in a turn from which on waits are batched. Below it the first arrival ends a wait.
+/// Arrivals at installed sockets in a turn from which on waits are batched. Below it the first arrival ends a wait.
 pub const BATCHED_WAIT_ARRIVALS_MIN: usize = 16;
+/// So many of them for each step of a connection that is coming in, else the first arrival ends a wait as well: who comes
+/// in waits for each answer, so nothing more arrives while the shard holds out.
+pub const BATCHED_WAIT_ARRIVALS_PER_STEP_MIN: usize = 8;
 /// Arrivals that end a batched wait at most: as many as the last turn brought, up to this.
 pub const BATCHED_WAIT_WANT_MAX: usize = 512;
 /// How long a batched wait holds out for that many. It is the latency a busy shard adds, a tenth of the 2 ms budget,

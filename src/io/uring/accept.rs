@@ -86,7 +86,7 @@ impl UringDriver {
         if result >= 0 {
             // SAFETY: the kernel made this fd for this completion; nobody else knows of it.
             let fd = unsafe { OwnedFd::from_raw_fd(result) };
-            self.arrivals += 1;
+            self.steps += 1;
             // A peer that has gone already has no address; it is as if it had never come.
             if let Ok(peer) = socket::peer_address(&fd) {
                 into.push(Completion { token, outcome: Outcome::Accepted { socket: Socket::from(fd), peer } });

@@ -1,6 +1,6 @@
 //! What the kernel's completions mean.
 
-use super::slots::{IN_FLIGHT, Kind, ONCE, RECEIVING, SENDING, SHUTTING, UNWATCHING, UserData, WATCHED};
+use super::slots::{IN_FLIGHT, Kind, ONCE, Place, RECEIVING, SENDING, SHUTTING, UNWATCHING, UserData, WATCHED};
 use super::{Flight, Payload, UringDriver};
 use crate::io::{Completion, Outcome};
 use io_uring::cqueue;
@@ -72,7 +72,10 @@ impl UringDriver {
         let slot = user_data.slot();
         let armed = cqueue::more(completion.flags());
         let failed = completion.result() < 0;
-        self.arrivals += usize::from(!failed);
+        match Place::of(slot) {
+            Place::Guest { .. } => self.steps += usize::from(!failed),
+            Place::Direct { .. } => self.arrivals += usize::from(!failed),
+        }
         let dropping = self.dropping;
         let entry = self.entry(slot);
         let token = entry.watch_token();

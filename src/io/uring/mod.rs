@@ -11,7 +11,8 @@
 //! # Waiting
 //! A ring with deferred task work runs at most max(20, wanted) of it per entry (since Linux 6.13), so the driver enters
 //! again while the ring says that some is left. While few sockets are active the first arrival ends a wait; a busy
-//! shard waits for as many arrivals as its last turn had, but no longer than [`BATCHED_WAIT`], which saves wake-ups.
+//! shard waits for as many arrivals as its last turn had, but no longer than [`BATCHED_WAIT`], which saves wake-ups. Not
+//! so one that is busy with taking connections in: its peers wait for it, and the timer costs more than a wake-up.
 #![allow(unsafe_code, reason = "handing blocks and segments to the kernel")]
 
 mod accept;
@@ -87,8 +88,10 @@ pub struct UringDriver {
     connecting: Slab<Connecting>,
     /// Completions that did not come from the kernel's queue one by one.
     ready: VecDeque<Completion>,
-    /// Accepts and `Ready`s since the last wait.
+    /// `Ready`s of installed sockets since the last wait.
     arrivals: usize,
+    /// Accepts, and `Ready`s of guests.
+    steps: usize,
     /// Something was submitted whose completion comes with the submission.
     answers_at_once: bool,
     /// The ring reaped first, in turn.
@@ -125,6 +128,7 @@ impl UringDriver {
             connecting: Slab::new(),
             ready: VecDeque::new(),
             arrivals: 0,
+            steps: 0,
             answers_at_once: false,
             first_ring: 0,
             wake: WakeCell::new()?,
