@@ -117,6 +117,10 @@ impl<S: Store> Store for Failpoint<S> {
         self.inner.head(stream)
     }
 
+    fn standing(&self, stream: &StreamKey, record: &[u8]) -> Result<(StreamHead, Option<Box<[u8]>>), StoreFault> {
+        self.inner.standing(stream, record)
+    }
+
     fn key(&self, app: AppId, key: &str, now: Now) -> Result<Option<KnownKey>, StoreFault> {
         self.inner.key(app, key, now)
     }

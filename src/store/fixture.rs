@@ -153,6 +153,11 @@ impl Store for Failing {
         self.inner.head(stream)
     }
 
+    fn standing(&self, stream: &StreamKey, record: &[u8]) -> Result<(StreamHead, Option<Box<[u8]>>), StoreFault> {
+        refuse(self.reads_fail, "standing")?;
+        self.inner.standing(stream, record)
+    }
+
     fn key(&self, app: AppId, key: &str, now: Now) -> Result<Option<KnownKey>, StoreFault> {
         refuse(self.reads_fail, "key")?;
         self.inner.key(app, key, now)

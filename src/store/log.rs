@@ -20,7 +20,7 @@ use super::{
 use crate::base::clock::Now;
 use crate::base::hash::KeyedHash;
 use crate::base::ids::{AppId, Epoch, Seq};
-use crate::base::message::{Entry, StreamKey};
+use crate::base::message::Entry;
 use crate::limits::{
     LOG_BATCH_ENTRIES_MAX, LOG_BATCH_MAX, LOG_QUEUE_MAX, LOG_READ_COST_MAX, READ_BYTES_MAX, READ_ENTRIES_MAX,
     READ_RECORDS_MAX, STORE_SWEEP_INTERVAL,
@@ -269,20 +269,15 @@ impl<S: Store> Log<S> {
             Request::ReadTopics { app, after, limit } => self.read_topics(*app, *after, (*limit).min(READ_ENTRIES_MAX)),
             Request::ReadRecords { prefix, after, limit } => self.read_records(request, prefix, after, *limit),
             Request::Head { stream } => self.store.head(stream).map(Answer::Head),
-            Request::Standing { stream, record } => self.standing(stream, record),
+            Request::Standing { stream, record } => {
+                self.store.standing(stream, record).map(|(head, value)| Answer::Standing(head, value))
+            }
             Request::Append { .. } => unreachable!("appends are planned, not read"),
         };
         answer.map_err(|fault| {
             self.counters.failed(fault);
             StoreError::Failed
         })
-    }
-
-    fn standing(&self, stream: &StreamKey, key: &[u8]) -> Result<Answer, StoreFault> {
-        let records = self.store.read_records(key, &[], 1)?;
-        // A longer key may begin with this one.
-        let record = records.into_iter().find(|(found, _)| **found == *key);
-        Ok(Answer::Standing(self.store.head(stream)?, record.map(|(_, value)| value)))
     }
 
     fn read_records(

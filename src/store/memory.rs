@@ -358,6 +358,10 @@ impl Store for MemoryStore {
         Ok(self.find(stream).map_or(nothing, |index| self.streams[index].head()))
     }
 
+    fn standing(&self, stream: &StreamKey, record: &[u8]) -> Result<(StreamHead, Option<Box<[u8]>>), StoreFault> {
+        Ok((self.head(stream)?, self.records.find(record)))
+    }
+
     fn key(&self, app: AppId, key: &str, now: Now) -> Result<Option<KnownKey>, StoreFault> {
         Ok(self.keys.find(app, key, now))
     }

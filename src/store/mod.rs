@@ -247,6 +247,8 @@ pub trait Store {
     fn last_seq(&self) -> Result<Seq, StoreFault>;
     /// Where a stream stands. Never the epoch of an earlier life.
     fn head(&self, stream: &StreamKey) -> Result<StreamHead, StoreFault>;
+    /// The same for one of many who come to ask and mostly have no stream, with the value of the record with this key.
+    fn standing(&self, stream: &StreamKey, record: &[u8]) -> Result<(StreamHead, Option<Box<[u8]>>), StoreFault>;
     /// What a key stands for, while it is remembered.
     fn key(&self, app: AppId, key: &str, now: Now) -> Result<Option<KnownKey>, StoreFault>;
     /// Entries of a stream with offset > `after`, oldest first, at most `limit`, and none behind the one with which their

@@ -60,9 +60,7 @@ impl Records {
     pub(super) fn read(&self, prefix: &[u8], after: &[u8], limit: usize) -> Vec<Record> {
         // `after` may lie before the prefix (it is empty for the first page) or behind it; the later bound decides.
         let from = if after < prefix { prefix } else { after };
-        let first =
-            self.pages.range::<[u8], _>((Bound::Unbounded, Bound::Included(from))).next_back().map(|(name, _)| &**name);
-        let first = first.expect("the first page is always there");
+        let (first, _) = self.page_of(from);
         let mut found = Vec::new();
         for (_, page) in self.pages.range::<[u8], _>((Bound::Included(first), Bound::Unbounded)) {
             let goes_on = page.each_from(from, |key, value| {
@@ -82,6 +80,16 @@ impl Records {
         found
     }
 
+    pub(super) fn find(&self, key: &[u8]) -> Option<Box<[u8]>> {
+        let (_, page) = self.page_of(key);
+        let mut found = None;
+        page.each_from(key, |first, value| {
+            found = (first == key).then(|| value.into());
+            false
+        });
+        found
+    }
+
     pub(super) fn count(&self) -> u64 {
         self.count
     }
@@ -89,6 +97,13 @@ impl Records {
     /// Of keys and values.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// The page in which a key is or would be, and its name.
+    fn page_of(&self, key: &[u8]) -> (&[u8], &Page) {
+        let mut before = self.pages.range::<[u8], _>((Bound::Unbounded, Bound::Included(key)));
+        let (name, page) = before.next_back().expect("the first page is always there");
+        (name, page)
     }
 
     /// Joins a page that has become small with the next one if both fit into one; an empty one goes.
@@ -184,6 +199,11 @@ mod tests {
             }
             let bytes: usize = model.iter().map(|(key, value)| key.len() + value.len()).sum();
             prop_assert_eq!((records.count(), records.bytes()), (model.len() as u64, bytes as u64));
+            for number in 0..400 {
+                let key = format!("user-{:03}/device-{}", number / 3, number % 3);
+                prop_assert_eq!(records.find(key.as_bytes()), model.get(key.as_bytes()).cloned());
+                prop_assert_eq!(records.find(&key.as_bytes()[..9]), None, "a longer key begins with it");
+            }
             let mut seen: Vec<Record> = Vec::new();
             loop {
                 let after = seen.last().map_or(Box::default(), |(key, _)| key.clone());

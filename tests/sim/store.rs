@@ -176,6 +176,11 @@ impl Store for Flaky {
         self.inner.head(stream)
     }
 
+    fn standing(&self, stream: &StreamKey, record: &[u8]) -> Result<(StreamHead, Option<Box<[u8]>>), StoreFault> {
+        self.readable()?;
+        self.inner.standing(stream, record)
+    }
+
     fn key(&self, app: AppId, key: &str, now: Now) -> Result<Option<KnownKey>, StoreFault> {
         self.inner.key(app, key, now)
     }

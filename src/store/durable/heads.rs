@@ -8,7 +8,7 @@ use hashbrown::HashTable;
 use std::collections::VecDeque;
 
 /// A stream's head and its oldest entries. `head` is the default one when there is no such stream, which is worth
-/// remembering, too: a new stream is asked for twice before it is made.
+/// remembering where an append follows: it asks twice before it makes the stream.
 #[derive(Debug)]
 pub(super) struct Open {
     pub stream: StreamKey,
@@ -18,6 +18,10 @@ pub(super) struct Open {
 }
 
 impl Open {
+    pub fn new(stream: &StreamKey, head: Head) -> Self {
+        Self { stream: stream.clone(), head, fronts: VecDeque::new() }
+    }
+
     pub fn exists(&self) -> bool {
         self.head.id != 0
     }
@@ -37,22 +41,28 @@ impl Heads {
     }
 
     pub fn find(&mut self, stream: &StreamKey) -> Option<&mut Open> {
-        let hash = self.hash.of(stream);
-        let is = |open: &Open| open.stream == *stream;
-        if self.young.find(hash, is).is_none() {
-            let (open, _) = self.old.find_entry(hash, is).ok()?.remove();
-            self.insert(open);
-        }
-        self.young.find_mut(hash, is)
+        self.age_if_full();
+        let Self { hash, young, old } = self;
+        let (key, is) = (hash.of(stream), |open: &Open| open.stream == *stream);
+        let absent = match young.find_entry(key, is) {
+            Ok(found) => return Some(found.into_mut()),
+            Err(absent) => absent,
+        };
+        let (open, _) = old.find_entry(key, is).ok()?.remove();
+        Some(absent.into_table().insert_unique(key, open, |open| hash.of(&open.stream)).into_mut())
     }
 
     /// It is not there yet.
     pub fn insert(&mut self, open: Open) -> &mut Open {
+        self.age_if_full();
+        let Self { hash, young, .. } = self;
+        young.insert_unique(hash.of(&open.stream), open, |open| hash.of(&open.stream)).into_mut()
+    }
+
+    fn age_if_full(&mut self) {
         if self.young.len() >= STORE_HEADS_MAX / 2 {
             self.old = core::mem::take(&mut self.young);
         }
-        let Self { hash, young, .. } = self;
-        young.insert_unique(hash.of(&open.stream), open, |open| hash.of(&open.stream)).into_mut()
     }
 
     pub fn remove(&mut self, stream: &StreamKey) {
@@ -62,6 +72,11 @@ impl Heads {
                 found.remove();
             }
         }
+    }
+
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.young.len() + self.old.len()
     }
 
     pub fn clear(&mut self) {

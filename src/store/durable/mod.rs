@@ -192,22 +192,37 @@ impl DurableStore {
         }
     }
 
-    /// Has the stream's head at hand, also when there is no such stream.
-    fn load(&self, stream: &StreamKey) -> Result<(), StoreFault> {
+    /// Has the stream's head at hand from now on, also when there is no such stream.
+    fn load(&self, stream: &StreamKey) -> Result<Option<Head>, StoreFault> {
+        let head = self.head_of(stream)?;
+        if head.is_none() {
+            let mut heads = self.heads.borrow_mut();
+            if heads.find(stream).is_none() {
+                heads.insert(Open::new(stream, Head::default()));
+            }
+        }
+        Ok(head)
+    }
+
+    /// Nothing is kept at hand of a stream that is not there.
+    fn head_of(&self, stream: &StreamKey) -> Result<Option<Head>, StoreFault> {
         let mut heads = self.heads.borrow_mut();
-        if heads.find(stream).is_some() {
-            return Ok(());
+        if let Some(open) = heads.find(stream) {
+            return Ok(open.exists().then_some(open.head));
         }
         let key = layout::stream_key(stream);
         let head = self.get(&key, |value| Head::parse(value).ok_or_else(|| unreadable("a stream")))?;
-        heads.insert(Open { stream: stream.clone(), head: head.unwrap_or_default(), fronts: Default::default() });
-        Ok(())
+        Ok(head.map(|head| heads.insert(Open::new(stream, head)).head))
     }
 
-    fn head_of(&self, stream: &StreamKey) -> Result<Option<Head>, StoreFault> {
-        self.load(stream)?;
-        let mut heads = self.heads.borrow_mut();
-        Ok(heads.find(stream).filter(|open| open.exists()).map(|open| open.head))
+    fn shown(&self, head: Option<Head>) -> StreamHead {
+        let nothing = StreamHead { epoch: Epoch(0), first: Offset(1), last: Offset(0), trimmed: Seq(0) };
+        head.map_or(nothing, |head| StreamHead {
+            epoch: Epoch(self.state.epoch(head.made_epoch)),
+            first: Offset(head.first),
+            last: Offset(head.last),
+            trimmed: head.trimmed,
+        })
     }
 
     fn put_changed_head(&mut self, stream: &StreamKey) {
@@ -308,13 +323,13 @@ impl Store for DurableStore {
     }
 
     fn head(&self, stream: &StreamKey) -> Result<StreamHead, StoreFault> {
-        let nothing = StreamHead { epoch: Epoch(0), first: Offset(1), last: Offset(0), trimmed: Seq(0) };
-        Ok(self.head_of(stream)?.map_or(nothing, |head| StreamHead {
-            epoch: Epoch(self.state.epoch(head.made_epoch)),
-            first: Offset(head.first),
-            last: Offset(head.last),
-            trimmed: head.trimmed,
-        }))
+        // An append follows, and asks again.
+        Ok(self.shown(self.load(stream)?))
+    }
+
+    fn standing(&self, stream: &StreamKey, record: &[u8]) -> Result<(StreamHead, Option<Box<[u8]>>), StoreFault> {
+        let value = self.get(&layout::prefixed(layout::RECORD, record), |value| Ok(value.into()))?;
+        Ok((self.shown(self.head_of(stream)?), value))
     }
 
     fn key(&self, app: AppId, key: &str, now: Now) -> Result<Option<KnownKey>, StoreFault> {

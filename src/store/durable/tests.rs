@@ -358,6 +358,24 @@ fn reads_end_with_the_entry_that_reaches_their_bytes() {
 }
 
 #[test]
+fn who_asks_without_having_a_stream_displaces_no_head_of_one_that_is_there() {
+    let folder = Folder::new();
+    let mut log = folder.log();
+    appended(ask(&mut log, append(&[inbox("alice")]), 0));
+    let at_hand = |log: &mut Log<DurableStore>| log.store_mut().heads.borrow().len();
+    let standing = |stream| Request::Standing { stream, record: b"mark"[..].into() };
+    let known = ask(&mut log, standing(inbox("alice")), 0);
+    assert!(matches!(known, Ok(Answer::Standing(StreamHead { last: Offset(1), .. }, None))));
+    for user in 0..100 {
+        let unknown = ask(&mut log, standing(inbox(&user.to_string())), 0);
+        assert!(matches!(unknown, Ok(Answer::Standing(StreamHead { last: Offset(0), .. }, None))));
+    }
+    assert_eq!(at_hand(&mut log), 1);
+    ask(&mut log, Request::Head { stream: inbox("bob") }, 0).expect("it is readable");
+    assert_eq!(at_hand(&mut log), 2, "who is about to append asks twice");
+}
+
+#[test]
 fn a_failed_write_leaves_reads_with_what_was_committed() {
     let folder = Folder::new();
     let mut log = folder.log();
