@@ -179,6 +179,11 @@ impl Directory {
         SessionsOf { directory: self, next: self.user(app, user).unwrap_or(NONE) }
     }
 
+    /// All sessions of the user whose session `id` is.
+    pub fn sessions_beside(&self, id: SessionId) -> SessionsOf<'_> {
+        SessionsOf { directory: self, next: self.first_beside(id).unwrap_or(NONE) }
+    }
+
     /// All sessions.
     pub fn iter(&self) -> impl Iterator<Item = (SessionId, &Session)> {
         self.sessions.iter().map(|(index, session)| {
@@ -330,6 +335,12 @@ impl Directory {
         self.users.find(self.hash.of(&(app, name)), |&first| self.sessions[first as usize].is_of(app, name)).copied()
     }
 
+    /// The index of the first session of the user whose session `id` is. Mostly that is the one, and nothing is looked up.
+    fn first_beside(&self, id: SessionId) -> Option<u32> {
+        let session = self.get(id)?;
+        if session.is_first() { Some(id.index) } else { self.user(session.app(), session.user()) }
+    }
+
     /// The session behind `id` among its user's: as [`Directory::sessions_of`], for those who change it on the way.
     pub fn after(&self, id: SessionId) -> Option<SessionId> {
         SessionsOf { directory: self, next: self.get(id)?.next }.next()
@@ -348,29 +359,31 @@ impl Directory {
 
     /// The user's read mark as far as it is known here; none when no session of the user is here.
     pub fn read_mark(&self, app: AppId, user: &str) -> Option<(Epoch, Offset)> {
-        let first = &self.sessions[self.user(app, user)? as usize];
-        Some(first.details(&self.details).map(|details| details.read_mark).unwrap_or_default())
+        Some(self.read_mark_at(self.user(app, user)?))
     }
 
-    /// Takes in the user's read mark as the store has it, unless sessions here have moved it since.
-    pub fn learn_read_mark(&mut self, app: AppId, user: &str, mark: (Epoch, Offset)) {
-        if self.read_mark(app, user).is_some_and(|(epoch, _)| epoch == Epoch(0)) {
-            self.raise_read_mark(app, user, mark);
+    /// Takes in the read mark of a session's user as the store has it, unless sessions here have moved it since.
+    pub fn learn_read_mark(&mut self, id: SessionId, mark: (Epoch, Offset)) {
+        let Some(first) = self.first_beside(id) else { return };
+        if self.read_mark_at(first).0 == Epoch(0) {
+            self.raise_read_mark(first, mark);
         }
     }
 
-    /// Moves the user's read mark up to `mark`, which a session here has settled; true: it moved.
-    /// Within an epoch it only rises; a mark of another epoch, which began later, takes its place.
-    pub fn raise_read_mark(&mut self, app: AppId, name: &str, mark: (Epoch, Offset)) -> bool {
-        let Some(first) = self.user(app, name) else { return false };
-        let (sessions, details) = (&mut self.sessions, &mut self.details);
-        let first = &mut sessions[first as usize];
-        let (epoch, offset) = first.details(details).map(|details| details.read_mark).unwrap_or_default();
+    /// As the user's first session leads to it.
+    fn read_mark_at(&self, first: u32) -> (Epoch, Offset) {
+        self.sessions[first as usize].details(&self.details).map(|details| details.read_mark).unwrap_or_default()
+    }
+
+    /// Moves the read mark of the user whose first session it is up to `mark`, which a session here has settled; true: it
+    /// moved. Within an epoch it only rises; a mark of another epoch, which began later, takes its place.
+    fn raise_read_mark(&mut self, first: u32, mark: (Epoch, Offset)) -> bool {
+        let (epoch, offset) = self.read_mark_at(first);
         let known = if mark.0 == epoch { offset } else { Offset(0) };
         if mark.1 <= known {
             return false;
         }
-        first.details_mut(details).read_mark = mark;
+        self.sessions[first as usize].details_mut(&mut self.details).read_mark = mark;
         true
     }
 
@@ -400,10 +413,10 @@ impl Directory {
 
     /// The record of the user's read mark if the session moves it: its filters cover the inbox, or did until it ended.
     pub fn read_mark_moved(&mut self, id: SessionId, served: (Epoch, Offset)) -> Option<RecordChange> {
-        let session = self.get(id)?;
-        let (app, user) = (session.app(), session.user().to_owned());
-        let moved = self.raise_read_mark(app, &user, served);
-        moved.then(|| record::read_mark(app, &user, served.0, served.1))
+        let first = self.first_beside(id)?;
+        let moved = self.raise_read_mark(first, served);
+        let session = &self.sessions[first as usize];
+        moved.then(|| record::read_mark(session.app(), session.user(), served.0, served.1))
     }
 
     /// Makes every session anew from its own frozen bytes, in its place.
@@ -513,7 +526,13 @@ mod tests {
         let mut directory = Directory::new(KeyedHash::new(1), 8, 8);
         let ids: Vec<_> = (0..3).map(|at| directory.insert(session("alice", at)).expect("room")).collect();
         let mark = (Epoch(7), Offset(4));
-        assert!(directory.raise_read_mark(AppId(1), "alice", mark));
+        assert!(
+            directory.read_mark_moved(ids[0], mark).is_some(),
+            "the oldest finds the newest, which leads to the mark"
+        );
+        for id in &ids {
+            assert_eq!(directory.sessions_beside(*id).collect::<Vec<_>>(), [ids[2], ids[1], ids[0]]);
+        }
         for id in [ids[1], ids[2], ids[0]] {
             assert_eq!(directory.read_mark(AppId(1), "alice"), Some(mark));
             directory.remove(id);
@@ -524,17 +543,18 @@ mod tests {
     #[test]
     fn a_read_mark_rises_within_an_epoch_and_counts_for_nothing_in_the_next() {
         let mut directory = Directory::new(KeyedHash::new(1), 8, 8);
-        directory.insert(session("alice", 0)).expect("room");
-        directory.learn_read_mark(AppId(1), "alice", (Epoch(7), Offset(3)));
-        directory.learn_read_mark(AppId(1), "alice", (Epoch(6), Offset(9)));
+        let id = directory.insert(session("alice", 0)).expect("room");
+        directory.learn_read_mark(id, (Epoch(7), Offset(3)));
+        directory.learn_read_mark(id, (Epoch(6), Offset(9)));
         assert_eq!(directory.read_mark(AppId(1), "alice"), Some((Epoch(7), Offset(3))));
-        let mut raise = |epoch, offset| directory.raise_read_mark(AppId(1), "alice", (Epoch(epoch), Offset(offset)));
+        let mut raise = |epoch, offset| directory.read_mark_moved(id, (Epoch(epoch), Offset(offset))).is_some();
         assert!(raise(7, 4));
         assert!(!raise(7, 3) && !raise(7, 4));
         assert!(!raise(8, 0), "nothing has been read of it");
         assert!(raise(8, 1));
         assert!(raise(8, 2));
         assert_eq!(directory.read_mark(AppId(1), "alice"), Some((Epoch(8), Offset(2))));
-        assert!(!directory.raise_read_mark(AppId(1), "bob", (Epoch(7), Offset(1))), "bob has no session here");
+        directory.remove(id);
+        assert!(directory.read_mark_moved(id, (Epoch(8), Offset(3))).is_none(), "it has gone");
     }
 }

@@ -123,22 +123,22 @@ impl Gateway {
 
     /// What the user's other sessions have read meanwhile is written first, for the mark is written lazily.
     fn ask_where_inbox_stands(&mut self, id: SessionId) {
+        let sessions: Vec<SessionId> = self.directory.sessions_beside(id).collect();
+        self.write_read_marks(&sessions);
         let session = self.directory.get(id).expect("who asks is there");
         let (app, user): (_, Arc<str>) = (session.app(), session.user().into());
-        self.write_read_marks(app, &user);
         let record = record::read_mark_key(app, &user);
         let request = Request::Standing { stream: StreamKey::Inbox(app, user), record };
         self.log.submit(request, Waiting::Inbox { session: id });
     }
 
     /// Writes how far a user's sessions have come, for whoever reads the mark behind it.
-    pub(super) fn write_read_marks(&mut self, app: AppId, user: &str) {
-        let sessions: Vec<SessionId> = self.directory.sessions_of(app, user).collect();
-        let moved = |id| {
+    pub(super) fn write_read_marks(&mut self, sessions: &[SessionId]) {
+        let moved = |&id: &SessionId| {
             let served = self.directory.get(id)?.served()?;
             self.directory.read_mark_moved(id, served)
         };
-        let records: Vec<_> = sessions.into_iter().filter_map(moved).collect();
+        let records: Vec<_> = sessions.iter().filter_map(moved).collect();
         if !records.is_empty() {
             self.log.submit(Request::Append { key: None, entries: Vec::new(), records }, Waiting::Nobody);
         }
@@ -151,12 +151,13 @@ impl Gateway {
         id: SessionId,
         result: Result<Answer, StoreError>,
     ) {
-        let Some(session) = self.directory.get(id) else { return };
+        if self.directory.get(id).is_none() {
+            return;
+        }
         let Ok(Answer::Standing(head, value)) = result else { return self.read_again(id) };
         let mark = value.and_then(|value| record::parse_read_mark(&value)).unwrap_or_default();
-        let (app, user): (_, Box<str>) = (session.app(), session.user().into());
         // Sessions that were away when the process began have not seen how far others had come.
-        self.directory.learn_read_mark(app, &user, mark);
+        self.directory.learn_read_mark(id, mark);
         let start = if mark.0 == head.epoch { mark.1 } else { Offset(0) };
         self.tell_session(core, id, |session, effects| {
             protocol::on_inbox_known(session, start, head, effects);

@@ -39,7 +39,7 @@ impl Gateway {
         }
         let sessions: Vec<SessionId> = self.directory.sessions_of(app, &user).collect();
         let devices = sessions.iter().filter_map(|&id| self.directory.get(id)).map(device).collect();
-        self.write_read_marks(app, &user);
+        self.write_read_marks(&sessions);
         let prefix = record::read_mark_key(app, &user);
         let state = UserState { devices, ..UserState::default() };
         let count = UnreadCount { token, app, user, sessions, state, after: Offset(0) };
