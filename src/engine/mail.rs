@@ -132,11 +132,10 @@ impl<L> Post<L> {
         self.letters.capacity().map_or(usize::MAX, |capacity| capacity.saturating_sub(self.letters.len()))
     }
 
-    /// Posts and wakes the shard if it sleeps. Never waits: a full mailbox is `Busy`.
-    pub fn try_send(&self, letter: L) -> Result<(), Undelivered<L>> {
+    /// Posts and wakes the shard if it sleeps; true: it did. Never waits: a full mailbox is `Busy`.
+    pub fn try_send(&self, letter: L) -> Result<bool, Undelivered<L>> {
         self.push(letter)?;
-        self.ring();
-        Ok(())
+        Ok(self.ring())
     }
 
     /// Posts, waiting for room. For threads that may wait, the log thread above all, never for a shard.
@@ -154,13 +153,13 @@ impl<L> Post<L> {
         })
     }
 
-    /// Wakes the shard if it sleeps.
-    fn ring(&self) {
+    /// Wakes the shard if it sleeps; true: it did.
+    fn ring(&self) -> bool {
         fence(Ordering::SeqCst);
         let sleeping = &self.doorbell.sleeping;
-        if sleeping.load(Ordering::Relaxed) && sleeping.swap(false, Ordering::Relaxed) {
-            self.doorbell.waker.get().expect("a shard attaches its waker before it sleeps").wake();
-        }
+        sleeping.load(Ordering::Relaxed)
+            && sleeping.swap(false, Ordering::Relaxed)
+            && self.doorbell.waker.get().expect("a shard attaches its waker before it sleeps").wake()
     }
 }
 
@@ -291,9 +290,9 @@ mod tests {
     fn a_mailbox_holds_its_bound_and_is_busy_beyond() {
         let mut mailbox = Mailbox::new(ShardId(0), 2);
         let post = mailbox.post();
-        assert_eq!((post.try_send(1), post.try_send(2)), (Ok(()), Ok(())));
+        assert_eq!((post.try_send(1), post.try_send(2)), (Ok(false), Ok(false)));
         assert_eq!(post.try_send(3), Err(Undelivered::Busy(3)));
-        assert_eq!((mailbox.take(), post.try_send(3)), (Some(1), Ok(())));
+        assert_eq!((mailbox.take(), post.try_send(3)), (Some(1), Ok(false)));
         assert_eq!((mailbox.take(), mailbox.take(), mailbox.take()), (Some(2), Some(3), None));
         drop(mailbox);
         assert_eq!(post.try_send(4), Err(Undelivered::Gone(4)));
@@ -306,14 +305,14 @@ mod tests {
         let (waker, woken) = flag_waker();
         mailbox.attach(waker);
         let post = mailbox.post();
-        post.try_send(1).expect("there is room");
+        assert_eq!(post.try_send(1), Ok(false));
         assert!(!woken.load(Ordering::SeqCst), "it is awake");
         assert!(!mailbox.may_sleep(), "a letter is there");
         assert_eq!(mailbox.take(), Some(1));
         assert!(mailbox.may_sleep());
-        post.try_send(2).expect("there is room");
+        assert_eq!(post.try_send(2), Ok(true));
         assert!(woken.swap(false, Ordering::SeqCst));
-        post.try_send(3).expect("there is room");
+        assert_eq!(post.try_send(3), Ok(false));
         assert!(!woken.load(Ordering::SeqCst), "somebody has woken it already");
     }
 

@@ -51,20 +51,22 @@ impl WakeCell {
         self.state.swap(AWAKE, Ordering::SeqCst) == NOTIFIED
     }
 
-    fn wake(&self) {
-        if self.state.swap(NOTIFIED, Ordering::SeqCst) == ASLEEP {
+    fn wake(&self) -> bool {
+        let was_asleep = self.state.swap(NOTIFIED, Ordering::SeqCst) == ASLEEP;
+        if was_asleep {
             // It can only fail when the counter is full, and a full counter has woken the driver already.
             let _ = (&self.eventfd).write(&1u64.to_ne_bytes());
         }
+        was_asleep
     }
 }
 
 impl Waker {
-    /// Makes the driver's current or next `poll` return without waiting.
-    pub fn wake(&self) {
+    /// Makes the driver's current or next `poll` return without waiting. True: it waited.
+    pub fn wake(&self) -> bool {
         match &self.0 {
             WakerKind::EventFd(cell) => cell.wake(),
-            WakerKind::Flag(flag) => flag.store(true, Ordering::SeqCst),
+            WakerKind::Flag(flag) => !flag.swap(true, Ordering::SeqCst),
         }
     }
 }

@@ -90,6 +90,14 @@ impl Gateway for Handle {
         Self::push(self, push, token)
     }
 
+    fn has_woken(&self) -> bool {
+        Self::has_woken(self)
+    }
+
+    fn give_way(&self) {
+        Self::give_way(self);
+    }
+
     fn stats(&self, token: CommandToken) -> Result<usize, CommandError> {
         Self::stats(self, token)
     }

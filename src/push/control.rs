@@ -18,6 +18,10 @@ use tokio::sync::{oneshot, watch};
 pub trait Gateway: Send + Sync {
     /// Hands a push over; [`Event::Pushed`] answers.
     fn push(&self, push: Push, token: CommandToken) -> Result<(), CommandError>;
+    /// Whether pushes have woken a shard since the last [`Gateway::give_way`].
+    fn has_woken(&self) -> bool;
+    /// Lets shards that pushes have woken go before the caller, where they share its CPU.
+    fn give_way(&self);
     /// Asks all shards for their figures; that many [`Event::Stats`] answer.
     fn stats(&self, token: CommandToken) -> Result<usize, CommandError>;
     /// Looks connections up; that many [`Event::Connections`] answer.
@@ -265,6 +269,16 @@ impl Control {
         self.refuse_when_draining()?;
         self.refuse_when_store_fails(&push)?;
         self.submit(push, CommandToken::unawaited(self.pending.token()))
+    }
+
+    /// Whether pushes have woken a shard that has not been given way to.
+    pub(super) fn has_woken(&self) -> bool {
+        self.gateway.has_woken()
+    }
+
+    /// Lets the shards go first, so that messages leave before their answers.
+    pub(super) fn give_way(&self) {
+        self.gateway.give_way();
     }
 
     fn submit(&self, push: Push, token: CommandToken) -> Result<(), Failure> {

@@ -43,6 +43,8 @@ pub(super) struct Fake {
     behaviour: Mutex<Behaviour>,
     pub(super) healthy: Mutex<bool>,
     pub(super) pushes: Mutex<Vec<Push>>,
+    /// How many pushes there had been, each time that somebody gave way.
+    pub(super) ways_given: Mutex<Vec<usize>>,
     pub(super) disconnects: Mutex<Vec<(AppId, String, Option<String>)>>,
     pub(super) queries: Mutex<Vec<HistoryQuery>>,
     pub(super) watches: Mutex<Vec<Arc<Watch>>>,
@@ -106,6 +108,17 @@ impl Gateway for FakeGateway {
             Behaviour::Silent => {}
         }
         Ok(())
+    }
+
+    /// Its shards fall asleep as soon as they are given way to.
+    fn has_woken(&self) -> bool {
+        let seen = self.0.ways_given.lock().expect("not poisoned").last().copied().unwrap_or(0);
+        self.0.pushes.lock().expect("not poisoned").len() > seen
+    }
+
+    fn give_way(&self) {
+        let pushes = self.0.pushes.lock().expect("not poisoned").len();
+        self.0.ways_given.lock().expect("not poisoned").push(pushes);
     }
 
     fn canary(&self, token: CommandToken) -> Result<usize, CommandError> {
@@ -330,6 +343,7 @@ impl Bench {
             behaviour: Mutex::new(Behaviour::Answer),
             healthy: Mutex::new(true),
             pushes: Mutex::default(),
+            ways_given: Mutex::default(),
             disconnects: Mutex::default(),
             queries: Mutex::default(),
             watches: Mutex::default(),

@@ -6,7 +6,7 @@ use crate::base::clock::Now;
 use crate::base::ids::{AppId, Epoch, Offset, Seq};
 use crate::base::message::{Entry, StreamKey};
 use crate::session::core::record::{Point, point};
-use crate::store::{Group, KnownKey, Record, Store, StoreFault, StreamGap, StreamHead, Usage};
+use crate::store::{Group, KnownKey, Record, Standing, Store, StoreFault, StreamGap, StreamHead, Usage};
 use rustix::process::{Signal, getpid, kill_process};
 use std::collections::BTreeSet;
 
@@ -117,7 +117,7 @@ impl<S: Store> Store for Failpoint<S> {
         self.inner.head(stream)
     }
 
-    fn standing(&self, stream: &StreamKey, record: &[u8]) -> Result<(StreamHead, Option<Box<[u8]>>), StoreFault> {
+    fn standing(&self, stream: &StreamKey, record: &[u8]) -> Result<Standing, StoreFault> {
         self.inner.standing(stream, record)
     }
 

@@ -32,12 +32,14 @@ struct Inner {
     /// Lists and everyone have no home; their coordinators take turns.
     next_coordinator: AtomicU16,
     draining: AtomicBool,
+    /// A push has woken a shard since somebody last gave way.
+    has_woken: AtomicBool,
 }
 
 impl Handle {
     pub(super) fn new(posts: Vec<Post<Letter>>, homes: Homes, store: store::Handle) -> Self {
-        let (next_coordinator, draining) = (AtomicU16::new(0), AtomicBool::new(false));
-        Self { inner: Arc::new(Inner { posts, homes, store, next_coordinator, draining }) }
+        let (next_coordinator, draining, has_woken) = Default::default();
+        Self { inner: Arc::new(Inner { posts, homes, store, next_coordinator, draining, has_woken }) }
     }
 
     /// Takes a push in; answered by `Event::Pushed` with the same token.
@@ -50,7 +52,22 @@ impl Handle {
             Target::Topic(topic) => self.inner.homes.topic(push.app, topic),
             Target::Users(_) | Target::Everyone => self.coordinator(),
         };
-        self.send(home, Letter::Push { push: Box::new(push), token })
+        if self.post(home, Letter::Push { push: Box::new(push), token })? {
+            self.inner.has_woken.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Whether pushes have woken a shard since somebody last gave way.
+    pub fn has_woken(&self) -> bool {
+        self.inner.has_woken.load(Ordering::Relaxed)
+    }
+
+    /// Lets shards that pushes have woken go first where they share the caller's CPU, so that the messages leave before
+    /// whatever the caller does next.
+    pub fn give_way(&self) {
+        self.inner.has_woken.store(false, Ordering::Relaxed);
+        std::thread::yield_now();
     }
 
     /// Asks every shard for its figures; answered by as many `Event::Stats` as this returns.
@@ -213,6 +230,11 @@ impl Handle {
     }
 
     fn send(&self, to: ShardId, letter: Letter) -> Result<(), CommandError> {
+        self.post(to, letter).map(drop)
+    }
+
+    /// True: the shard slept.
+    fn post(&self, to: ShardId, letter: Letter) -> Result<bool, CommandError> {
         self.inner.posts[usize::from(to.0)].try_send(letter).map_err(|undelivered| match undelivered {
             Undelivered::Busy(_) => CommandError::Busy,
             Undelivered::Gone(_) => CommandError::Draining,

@@ -153,7 +153,7 @@ impl Store for Failing {
         self.inner.head(stream)
     }
 
-    fn standing(&self, stream: &StreamKey, record: &[u8]) -> Result<(StreamHead, Option<Box<[u8]>>), StoreFault> {
+    fn standing(&self, stream: &StreamKey, record: &[u8]) -> Result<Standing, StoreFault> {
         refuse(self.reads_fail, "standing")?;
         self.inner.standing(stream, record)
     }

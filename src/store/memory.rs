@@ -8,7 +8,7 @@ mod tests;
 use super::keys::Keys;
 use super::records::Records;
 use super::shares::Shares;
-use super::{Group, KnownKey, Record, Store, StoreFault, StreamGap, StreamHead, Usage};
+use super::{Group, KnownKey, Record, Standing, Store, StoreFault, StreamGap, StreamHead, Usage};
 use crate::base::clock::Now;
 use crate::base::filter;
 use crate::base::hash::KeyedHash;
@@ -358,7 +358,7 @@ impl Store for MemoryStore {
         Ok(self.find(stream).map_or(nothing, |index| self.streams[index].head()))
     }
 
-    fn standing(&self, stream: &StreamKey, record: &[u8]) -> Result<(StreamHead, Option<Box<[u8]>>), StoreFault> {
+    fn standing(&self, stream: &StreamKey, record: &[u8]) -> Result<Standing, StoreFault> {
         Ok((self.head(stream)?, self.records.find(record)))
     }
 

@@ -248,7 +248,7 @@ pub trait Store {
     /// Where a stream stands. Never the epoch of an earlier life.
     fn head(&self, stream: &StreamKey) -> Result<StreamHead, StoreFault>;
     /// The same for one of many who come to ask and mostly have no stream, with the value of the record with this key.
-    fn standing(&self, stream: &StreamKey, record: &[u8]) -> Result<(StreamHead, Option<Box<[u8]>>), StoreFault>;
+    fn standing(&self, stream: &StreamKey, record: &[u8]) -> Result<Standing, StoreFault>;
     /// What a key stands for, while it is remembered.
     fn key(&self, app: AppId, key: &str, now: Now) -> Result<Option<KnownKey>, StoreFault>;
     /// Entries of a stream with offset > `after`, oldest first, at most `limit`, and none behind the one with which their
@@ -266,6 +266,9 @@ pub trait Store {
     /// Figures for the operator; cheap.
     fn usage(&self) -> Usage;
 }
+
+/// Where a stream stands, and a record's value.
+pub type Standing = (StreamHead, Option<Box<[u8]>>);
 
 /// A record's key and value.
 pub type Record = (Box<[u8]>, Box<[u8]>);

@@ -7,7 +7,7 @@ use kittiwake::base::ids::{AppId, Epoch, Offset, Seq};
 use kittiwake::base::log::{StreamGap, StreamHead};
 use kittiwake::base::message::{Entry, StreamKey};
 use kittiwake::session::core::record;
-use kittiwake::store::{Group, KnownKey, MemoryStore, Record, Store, StoreFault, Usage};
+use kittiwake::store::{Group, KnownKey, MemoryStore, Record, Standing, Store, StoreFault, Usage};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -176,7 +176,7 @@ impl Store for Flaky {
         self.inner.head(stream)
     }
 
-    fn standing(&self, stream: &StreamKey, record: &[u8]) -> Result<(StreamHead, Option<Box<[u8]>>), StoreFault> {
+    fn standing(&self, stream: &StreamKey, record: &[u8]) -> Result<Standing, StoreFault> {
         self.readable()?;
         self.inner.standing(stream, record)
     }

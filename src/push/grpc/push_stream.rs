@@ -9,7 +9,7 @@ use super::generated::tagged_result::Result as Of;
 use super::service::{Answers, Call};
 use super::{status, translate};
 use crate::limits::{GRPC_REPLIES_WAITING_MAX, PUSH_BATCH_MAX, PUSH_STREAM_IN_FLIGHT_MAX};
-use core::future::Future;
+use core::future::{Future, ready};
 use core::pin::Pin;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
@@ -68,6 +68,8 @@ async fn serve(
                 }
                 None => is_open = false,
             },
+            // All that has come is handed over.
+            () = ready(()), if api.control.has_woken() => api.control.give_way(),
             () = api.control.drain_begun(), if under_way.is_empty() => {
                 return Err(Status::unavailable("the node is shutting down"));
             }

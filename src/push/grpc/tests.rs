@@ -187,6 +187,22 @@ async fn every_push_of_a_stream_has_its_result() {
 }
 
 #[tokio::test]
+async fn a_stream_gives_way_to_the_shards_when_all_is_handed_over_and_before_it_answers() {
+    let bench = Bench::new();
+    let (send, receive) = tokio::sync::mpsc::channel(4);
+    let requests = tokio_stream::wrappers::ReceiverStream::new(receive);
+    let mut results = client(&bench).push_stream(requests).await.expect("it begins").into_inner();
+    for round in 1..=3 {
+        let unlogged = || pb::PushRequest { qos: pb::Qos::AtMostOnce.into(), ..to_alice() };
+        send.send(tagged((0..16).map(|tag| (tag, unlogged())))).await.expect("it is read");
+        let answered = results.message().await.expect("it goes well").expect("a result");
+        assert_eq!(answered.results.len(), 16);
+        let expected: Vec<usize> = (1..=round).map(|round| round * 16).collect();
+        assert_eq!(*bench.fake.ways_given.lock().expect("not poisoned"), expected);
+    }
+}
+
+#[tokio::test]
 async fn a_busy_node_is_in_the_results_of_a_stream_and_does_not_end_it() {
     let bench = Bench::new();
     bench.behave(Behaviour::Refuse(CommandError::Busy));

@@ -21,7 +21,7 @@ pub(super) mod tests;
 
 use super::memory::Retentions;
 use super::shares::Shares;
-use super::{Group, KnownKey, Record, RecordChange, Store, StoreFault, StreamGap, StreamHead, Usage};
+use super::{Group, KnownKey, Record, RecordChange, Standing, Store, StoreFault, StreamGap, StreamHead, Usage};
 use crate::base::bytes::Write;
 use crate::base::clock::Now;
 use crate::base::ids::{AppId, Epoch, Offset, Seq};
@@ -327,7 +327,7 @@ impl Store for DurableStore {
         Ok(self.shown(self.load(stream)?))
     }
 
-    fn standing(&self, stream: &StreamKey, record: &[u8]) -> Result<(StreamHead, Option<Box<[u8]>>), StoreFault> {
+    fn standing(&self, stream: &StreamKey, record: &[u8]) -> Result<Standing, StoreFault> {
         let value = self.get(&layout::prefixed(layout::RECORD, record), |value| Ok(value.into()))?;
         Ok((self.shown(self.head_of(stream)?), value))
     }
