@@ -205,6 +205,14 @@ const ROWS: &[Row] = &[
         value: Reading::At("/result/probe_during_broadcast/p99_us"),
         bound: Bound::AtMost(2_000.0),
     },
+    Row {
+        name: "P11-turns",
+        budget: "of the server's turns meanwhile at most 1 % take more than 2 ms",
+        unit: "%",
+        runs: &["c1m --connections {1000000} --heartbeats 0 --drop-percent 0"],
+        value: Reading::At("/result/turns_during_broadcast/percent_longer_than_2_ms"),
+        bound: Bound::AtMost(1.0),
+    },
 ];
 
 /// A row as it came out.

@@ -5,6 +5,7 @@
 use super::push::{Broadcast, Courier, push_everyone};
 use super::site::{Site, Step, done, hoped};
 use crate::Failure;
+use crate::api::Stats;
 use crate::cli::{C1m, Seconds};
 use crate::figures::{Checked, Latency};
 use crate::fleet::orders::{Beat, Pace, Saying};
@@ -29,6 +30,10 @@ const PROBE_PERIOD: Duration = Duration::from_millis(2);
 /// Start of every client id and user name.
 const PREFIX: &str = "k";
 
+/// The server's counters of its turns of at most 2 ms, and of longer ones.
+const SHORT_TURNS: [&str; 3] = ["turns_0ms", "turns_1ms", "turns_2ms"];
+const LONG_TURNS: [&str; 5] = ["turns_5ms", "turns_10ms", "turns_50ms", "turns_200ms", "turns_longer"];
+
 /// What a run found.
 #[derive(Debug, Default, Serialize)]
 pub struct Found {
@@ -39,6 +44,7 @@ pub struct Found {
     pub broadcast: Option<Broadcast>,
     /// What one other client noticed of the server meanwhile, and when nothing else went on: its pings' answers.
     pub probe_during_broadcast: Option<Latency>,
+    pub turns_during_broadcast: Option<Turns>,
     pub probe_idle: Option<Latency>,
     pub unicasts: Checked,
     pub unicast_latency: Latency,
@@ -52,6 +58,26 @@ pub struct Found {
     pub left_seconds: f64,
     /// Until the server's gauges were what they had been.
     pub free_after_seconds: Option<f64>,
+}
+
+/// How long the server's turns took while something went on.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Turns {
+    pub count: u64,
+    pub longer_than_2_ms: u64,
+    pub percent_longer_than_2_ms: f64,
+}
+
+impl Turns {
+    /// What its counters say of the time between.
+    fn between(before: &Stats, after: &Stats) -> Option<Self> {
+        let taken = |name: &&str| Some(after.counters.get(*name)?.saturating_sub(*before.counters.get(*name)?));
+        let short: u64 = SHORT_TURNS.iter().map(taken).sum::<Option<u64>>()?;
+        let long: u64 = LONG_TURNS.iter().map(taken).sum::<Option<u64>>()?;
+        let count = short + long;
+        let percent_longer_than_2_ms = 100.0 * long as f64 / count.max(1) as f64;
+        Some(Self { count, longer_than_2_ms: long, percent_longer_than_2_ms })
+    }
 }
 
 /// How all came.
@@ -150,8 +176,11 @@ fn broadcast<D: Driver>(site: &mut Site<'_, D>, squad: u8, found: &mut Found) ->
     found.probe_idle = probed(site, probe);
     done!(hoped(rested));
     let probe = Probes::start(target, 1, PROBE_PERIOD)?;
+    let before = site.stats()?;
     let reached = push_everyone(site, squad, PAYLOAD_BYTES, Qos::AtLeastOnce);
     found.probe_during_broadcast = probed(site, probe);
+    found.turns_during_broadcast =
+        before.zip(site.stats()?).and_then(|(before, after)| Turns::between(&before, &after));
     found.broadcast = Some(done!(reached?));
     Ok(Ok(()))
 }
@@ -248,6 +277,10 @@ fn tell<D: Driver>(site: &mut Site<'_, D>, found: &Found) {
             report.latency(name, latency);
         }
     }
+    if let Some(Turns { count, longer_than_2_ms, percent_longer_than_2_ms }) = found.turns_during_broadcast {
+        let of = format!("% of the server's turns in it longer than 2 ms: {longer_than_2_ms} of {count}");
+        report.figure("long turns", percent_longer_than_2_ms, &of);
+    }
     report.checked("unicasts", &found.unicasts);
     report.latency("unicast latency", &found.unicast_latency);
     report.checked("heartbeats", &found.heartbeats);
@@ -265,4 +298,21 @@ pub fn preset(arguments: &C1m) -> C1m {
     let mut arguments = arguments.clone();
     arguments.common.server.spawn |= arguments.common.server.server_pid.is_none();
     arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_told_apart_by_what_they_took_between_two_looks() {
+        let stats = |turns: [u64; 8]| {
+            let names = SHORT_TURNS.iter().chain(&LONG_TURNS).map(|name| (*name).to_owned());
+            Stats { counters: names.zip(turns).collect(), ..Stats::default() }
+        };
+        let (before, after) = (stats([1, 1, 1, 1, 1, 1, 1, 1]), stats([11, 21, 67, 2, 1, 1, 1, 2]));
+        let turns = Turns { count: 98, longer_than_2_ms: 2, percent_longer_than_2_ms: 200.0 / 98.0 };
+        assert_eq!(Turns::between(&before, &after), Some(turns));
+        assert_eq!(Turns::between(&Stats::default(), &after), None, "a server that does not count them");
+    }
 }
