@@ -333,6 +333,12 @@ impl Client {
         self.unread.first().copied()
     }
 
+    /// What has come and was not looked at yet, whatever it is; lets nobody run.
+    pub fn take_arrived(&mut self) -> Vec<u8> {
+        self.peek();
+        core::mem::take(&mut self.unread)
+    }
+
     /// All bytes that have come, whatever they are.
     pub fn take_bytes(&mut self) -> Vec<u8> {
         loop {

@@ -37,6 +37,7 @@ mod stories;
 mod subscriptions;
 mod tokens;
 mod topics;
+mod turns;
 mod unaltered;
 mod watching;
 mod websocket;
