@@ -10,6 +10,7 @@
 
 mod api;
 mod cli;
+mod clock;
 mod compare;
 mod figures;
 mod fleet;

@@ -4,6 +4,7 @@
 //! later ones late, and the time of the last would be as long as whatever goes on.
 
 use crate::Failure;
+use crate::clock::sleep_to_the_point;
 use hdrhistogram::Histogram;
 use kittiwake::wire::mqtt::{Connect, Disconnect, Encode, PingReq, Reason, Version};
 use rustix::process::setpriority_process;
@@ -125,6 +126,7 @@ fn ping(
     let hearing = spawn("probe-answers", move || hear(answers, &dues, &latency))?;
     // Without the right to it the probe is a thread like others.
     let _ = setpriority_process(None, NICENESS);
+    sleep_to_the_point();
     let mut due = Instant::now();
     let mut asking = Ok(());
     while asking.is_ok() && !stop.load(Ordering::Relaxed) {

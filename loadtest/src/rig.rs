@@ -1,6 +1,7 @@
 //! An engine with a fleet in it, turned by the scenario's own thread until something is so.
 
 use crate::Failure;
+use crate::clock::sleep_to_the_point;
 use crate::figures::Moment;
 use crate::fleet::orders::{Beat, Drive, Mailing, Plan, Ramp, Round, Saying};
 use crate::fleet::{Fleet, Tick};
@@ -21,8 +22,9 @@ use std::time::{Duration, Instant};
 
 /// While connecting or publishing at a rate the fleet looks at its orders at least so often.
 const FAST_TICK: Duration = Duration::from_millis(2);
-/// While letters are published at a rate: how late one leaves is counted into its latency.
-const MAIL_TICK: Duration = Duration::from_micros(100);
+/// While letters are published at a rate, the fleet looks when one is due, but no sooner than this after it last looked:
+/// how late one leaves is counted into its latency.
+const MAIL_TICK_MIN: Duration = Duration::from_micros(100);
 /// While heartbeats are sent at a rate.
 const BEAT_TICK: Duration = Duration::from_millis(1);
 /// The mailbox holds ticks alone.
@@ -301,9 +303,11 @@ impl<D: Driver> Rig<D> {
         let (squad, open) = (mailing.squad, mailing.until.is_some());
         let before = self.letters(squad);
         let goal = if open { u64::MAX } else { mailing.left };
-        let tick = if mailing.pace.is_some() { MAIL_TICK } else { REDRAW };
+        let pace = mailing.pace;
         self.engine.handler.mailing = Some(mailing);
-        let ticker = Ticker::start(self.post.clone(), tick);
+        let ticker = Ticker::start_at(self.post.clone(), move |now| {
+            pace.map_or(now + REDRAW, |pace| pace.next_due(now).max(now + MAIL_TICK_MIN))
+        });
         let ended = self.run(what, goal, patience, |fleet| {
             let delivered = fleet.squad(squad).inboxes.as_ref().map_or(0, |inboxes| inboxes.deliveries);
             match &fleet.mailing {
@@ -354,11 +358,18 @@ pub struct Ticker {
 
 impl Ticker {
     fn start(post: Post<Tick>, pause: Duration) -> Self {
+        Self::start_at(post, move |now| now + pause)
+    }
+
+    /// `next` says when to tick next.
+    fn start_at(post: Post<Tick>, next: impl Fn(Instant) -> Instant + Send + 'static) -> Self {
         let (end, ended) = channel();
         let thread = thread::spawn(move || {
+            sleep_to_the_point();
             // The first tick starts what was just ordered.
             while post.try_send(Tick).is_ok() || ended.try_recv().is_err() {
-                match ended.recv_timeout(pause) {
+                let now = Instant::now();
+                match ended.recv_timeout(next(now) - now) {
                     Err(RecvTimeoutError::Timeout) => {}
                     Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
                 }

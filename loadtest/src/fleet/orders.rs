@@ -75,7 +75,17 @@ pub struct Pace {
 impl Pace {
     /// When the next message is due.
     pub fn due(&self) -> Instant {
-        let nanos = u128::from(self.issued) * 1_000_000_000 / u128::from(self.rate.max(1));
+        self.due_of(self.issued)
+    }
+
+    /// When the first one after `now` is due, whatever has been issued.
+    pub fn next_due(&self, now: Instant) -> Instant {
+        let passed = now.saturating_duration_since(self.started).as_nanos() * u128::from(self.rate) / 1_000_000_000;
+        self.due_of(u64::try_from(passed).unwrap_or(u64::MAX).saturating_add(1))
+    }
+
+    fn due_of(&self, number: u64) -> Instant {
+        let nanos = u128::from(number) * 1_000_000_000 / u128::from(self.rate.max(1));
         self.started + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 }
@@ -218,5 +228,10 @@ mod tests {
         assert_eq!(pace.due(), pace.started);
         pace.issued = 2_500;
         assert_eq!(pace.due() - pace.started, Duration::from_millis(2_500));
+        let at = |micros| pace.started + Duration::from_micros(micros);
+        assert_eq!(
+            (pace.next_due(at(0)), pace.next_due(at(999)), pace.next_due(at(1_000))),
+            (at(1_000), at(1_000), at(2_000))
+        );
     }
 }

@@ -9,6 +9,7 @@ mod grpc;
 mod http;
 
 use crate::Failure;
+use crate::clock::sleep_to_the_point;
 use crate::fleet::orders::{Pace, Plan};
 use crate::fleet::squad::user_name;
 use hdrhistogram::Histogram;
@@ -139,7 +140,10 @@ impl Source {
     pub fn start(order: Order, delivered: u64) -> Result<Self, Failure> {
         let shared = Arc::new(Shared::default());
         let (for_builder, started_with) = (Arc::clone(&shared), order.plan.total);
-        let builder = thread::Builder::new().name("source".to_owned()).spawn(move || build(order, &for_builder))?;
+        let builder = thread::Builder::new().name("source".to_owned()).spawn(move || {
+            sleep_to_the_point();
+            build(order, &for_builder)
+        })?;
         Ok(Self { shared, builder, delivered_before: delivered, started_with })
     }
 
