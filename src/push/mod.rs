@@ -5,13 +5,15 @@
 //! Invariants: a command is answered once or its caller is told that it may still happen; every table and body is
 //! bounded and says 429 when full; nothing invalid reaches a shard.
 //!
-//! `operations` is what can be asked for; `http`, `http_reads`, `bans` and `grpc` only translate. `request` checks,
-//! `control` brings commands to the data plane and answers back, `log_desk` questions to the log, `events` reads what
-//! happens to devices, `webhook` brings it to backends, `guard`, `keys` and `signature` decide who may ask.
+//! `operations` is what can be asked for; `http`, `http_reads`, `bans` and `grpc` only translate. `request` checks, `gateway`
+//! is what the data plane is asked for, `control` brings commands to it and answers back, `log_desk` questions to the log,
+//! `events` reads what happens to devices, `webhook` brings it to backends, `guard`, `keys` and `signature` decide who may
+//! ask.
 
 mod bans;
 pub mod control;
 mod events;
+mod gateway;
 pub mod grpc;
 mod guard;
 mod http;
@@ -25,7 +27,8 @@ mod request;
 mod signature;
 pub mod webhook;
 
-pub use control::{Control, Gateway};
+pub use control::Control;
+pub use gateway::Gateway;
 pub use guard::Peer;
 pub use keys::{ApiKey, ApiKeys, Apps, KeyHash, Scope, Scopes};
 pub use problem::Problem;
