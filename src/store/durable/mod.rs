@@ -323,7 +323,7 @@ impl Store for DurableStore {
     }
 
     fn head(&self, stream: &StreamKey) -> Result<StreamHead, StoreFault> {
-        // An append follows, and asks again.
+        // Mostly for an append, which asks again; readers of what is not there are few.
         Ok(self.shown(self.load(stream)?))
     }
 
