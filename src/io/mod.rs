@@ -272,9 +272,9 @@ pub trait Driver {
     /// Closes a slot, guest or installed. Nothing of it may be in flight: asserted.
     fn close(&mut self, slot: Slot);
     /// Stops or resumes `Ready` for a watched slot whose bytes nobody wants to read now; every watch begins with
-    /// reading on. One `Ready` that was queued before may still come. A driver whose watch is
-    /// edge-triggered does nothing: the engine keeps the ready bit and receives when it resumes.
-    fn set_reading(&mut self, slot: Slot, reading: bool);
+    /// reading on. One `Ready` that was queued before may still come. A driver whose watch is edge-triggered, as both of
+    /// the kernel's are, has nothing to do: the engine keeps the ready bit and receives when it resumes.
+    fn set_reading(&mut self, _slot: Slot, _reading: bool) {}
     /// Wakes this driver's `poll` from any thread. Cheap to clone.
     fn waker(&self) -> Waker;
     /// What this driver's thread, which calls this, has taken of a processor, in microseconds: how busy its loop is. A
@@ -301,7 +301,7 @@ pub struct Socket(pub(crate) SocketKind);
 pub(crate) enum SocketKind {
     /// The kernel's.
     Fd(std::os::fd::OwnedFd),
-    /// The kernel's, and the set of the epoll driver of this number still has it, disarmed.
+    /// The kernel's, and until its next turn the epoll driver of this number keeps its place for it.
     Known { fd: std::os::fd::OwnedFd, by: u32 },
     /// The simulator's: an end of a simulated connection.
     Sim(sim::SimSocket),

@@ -75,6 +75,46 @@ pub fn a_guest_that_stays_is_watched_like_any_other_socket<R: Rig>() {
     assert_eq!(bench.driver.slots_open(), 0);
 }
 
+/// What is there, what comes in between, and what comes then; and one that goes in the meantime takes its place along.
+pub fn a_guest_that_comes_back_at_once_loses_nothing<R: Rig>() {
+    let mut bench = Bench::<R>::new();
+    for (is_read, comes_between) in [(true, false), (true, true), (false, false), (false, true)] {
+        let (mut peer, slot) = bench.guest();
+        let watch = bench.submit(|token| Op::WatchOnce { slot, token });
+        bench.peer_writes(&mut peer, b"ab");
+        bench.expect_ready(watch);
+        let mut received = if is_read { bench.receive_all(slot, 2) } else { bench.receive(slot, 1).unwrap().0 };
+        let (mut other, gone) = bench.guest();
+        let watch = bench.submit(|token| Op::WatchOnce { slot: gone, token });
+        bench.peer_writes(&mut other, b"x");
+        bench.expect_ready(watch);
+        // Two are given out at once: one comes back, the other, of whom there is more to hear, goes.
+        let (back, away) = (bench.driver.detach(slot, true), bench.driver.detach(gone, true));
+        let (back, away) = if comes_between { (away, back) } else { (back, away) };
+        let (mut peer, mut received) =
+            if comes_between { (other, Vec::new()) } else { (peer, std::mem::take(&mut received)) };
+        drop(away);
+        if comes_between {
+            peer.write(b"b").unwrap();
+        }
+        let slot = bench.install(back);
+        let watch = bench.submit(|token| Op::Watch { slot, token });
+        let expected: &[u8] = if comes_between { b"xb" } else { b"ab" };
+        if received.len() < expected.len() {
+            bench.expect_ready(watch);
+            let rest = bench.receive_all(slot, expected.len() - received.len());
+            received.extend(rest);
+        }
+        assert_eq!(received, expected);
+        bench.peer_writes(&mut peer, b"c");
+        bench.expect_ready(watch);
+        assert_eq!(bench.receive_all(slot, 1), b"c");
+        bench.unwatch(slot, watch);
+        bench.driver.close(slot);
+        assert_eq!(bench.driver.slots_open(), 0);
+    }
+}
+
 pub fn a_guest_that_was_to_stay_may_go_elsewhere<R: Rig>() {
     let mut bench = Bench::<R>::new();
     let mut other = bench.rig.driver(None);

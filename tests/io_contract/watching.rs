@@ -68,6 +68,55 @@ pub fn a_watch_once_can_be_armed_again<R: Rig>() {
     bench.driver.close(slot);
 }
 
+pub fn a_watch_once_is_told_of_what_came_while_nobody_watched<R: Rig>() {
+    let mut bench = Bench::<R>::new();
+    let (mut peer, slot) = bench.guest();
+    for round in 0..20u8 {
+        let watch = bench.submit(|token| Op::WatchOnce { slot, token });
+        bench.peer_writes(&mut peer, b"ab");
+        bench.expect_ready(watch);
+        // Half of it is received, or all and more comes; then nobody watches for a while.
+        let half = if round % 2 == 0 { bench.receive_all(slot, 2) } else { bench.receive(slot, 1).unwrap().0 };
+        if half.len() == 2 {
+            bench.peer_writes(&mut peer, b"b");
+        }
+        assert!(bench.linger(watch).is_none());
+        let watch = bench.submit(|token| Op::WatchOnce { slot, token });
+        bench.expect_ready(watch);
+        assert_eq!(bench.receive_all(slot, 1), b"b");
+        assert_eq!(bench.receive(slot, 512).unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
+    bench.driver.close(slot);
+}
+
+pub fn a_peers_end_right_behind_its_bytes_is_not_missed<R: Rig>() {
+    for once in [false, true] {
+        let mut bench = Bench::<R>::new();
+        let (mut peer, slot) = if once { bench.guest() } else { bench.installed() };
+        let arm = |bench: &mut Bench<R>| {
+            bench.submit(|token| if once { Op::WatchOnce { slot, token } } else { Op::Watch { slot, token } })
+        };
+        let mut watch = arm(&mut bench);
+        bench.peer_writes(&mut peer, b"last words");
+        drop(peer);
+        bench.expect_ready(watch);
+        let (bytes, more) = bench.receive(slot, 512).unwrap();
+        assert_eq!(bytes, b"last words");
+        if !more {
+            // Then it is to be told of the end by itself.
+            if once {
+                watch = arm(&mut bench);
+            }
+            bench.expect_ready(watch);
+        }
+        assert!(bench.receive(slot, 512).unwrap().0.is_empty());
+        if !once {
+            bench.unwatch(slot, watch);
+        }
+        bench.driver.close(slot);
+    }
+}
+
 pub fn a_watch_once_can_be_ended_before_it_fires<R: Rig>() {
     let mut bench = Bench::<R>::new();
     let (mut peer, slot) = bench.guest();

@@ -1,8 +1,9 @@
-//! Owns: the driver over level-triggered epoll. In: ops. Out: completions, emulated.
+//! Owns: the driver over edge-triggered epoll. In: ops. Out: completions, emulated.
 //! Must not: block outside `poll`, allocate per op, or touch a slot's socket after its close.
 //! Invariants: receives and sends are done while they are submitted and their completions queued; a send that finds no
-//! room is *parked* until the socket is writable, ended by `Shutdown`; the kernel knows of a socket exactly while it
-//! is watched and read, or has a parked send; a completion that has not been reaped counts as in flight.
+//! room is *parked* until the socket is writable, ended by `Shutdown`; a completion that has not been reaped counts as in
+//! flight. The kernel says once that something has arrived, so that is kept until a receive finds everything (`UNREAD`),
+//! and a watch that begins in between is told at once: one that ends with its first `Ready` needs no call to begin again.
 
 mod accept;
 mod slots;
@@ -19,13 +20,12 @@ use crate::limits::{EPOLL_EVENTS_MAX, EPOLL_PARKED_SENDS_MAX};
 use accept::{Connecting, Listener};
 use slab::Slab;
 use slots::{
-    ENDING, GUEST, IN_FLIGHT, MUTED, ONCE, PARKED, PAUSED, READY, RECEIVING, REGISTERED, SENDING, SHUTTING, SlotTable,
-    WATCHED,
+    ARMED, ENDING, GUEST, HUNG_UP, IN_FLIGHT, ONCE, PARKED, READY, RECEIVING, SENDING, SHUTTING, SlotTable, UNREAD, WATCHED,
 };
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -36,12 +36,19 @@ const ONE_SHOT: u32 = libc::EPOLLONESHOT as u32;
 const EXCLUSIVE: u32 = libc::EPOLLEXCLUSIVE as u32;
 const EDGE: u32 = libc::EPOLLET as u32;
 const BROKEN: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
+const ENDED: u32 = libc::EPOLLRDHUP as u32;
+/// What is waited for where bytes are, and where room for them is.
+const ARRIVALS: u32 = READABLE | ENDED | EDGE;
+const ROOM: u32 = WRITABLE | EDGE;
 
 /// What an event belongs to: the kind in the upper half of its data, the index in the lower.
 const OF_SLOT: u32 = 0;
 const OF_LISTENER: u32 = 1;
 const OF_CONNECT: u32 = 2;
 const OF_WAKER: u32 = 3;
+
+/// Why a change of what is waited for, or its end, cannot fail.
+const NO_MEMORY: &str = "changing or removing an fd that is in the set needs no memory";
 
 fn event_data(kind: u32, index: u32) -> u64 {
     u64::from(kind) << 32 | u64::from(index)
@@ -63,6 +70,13 @@ struct Queued {
     completion: Completion,
 }
 
+/// A guest that was given out to come back: its place, with the number of its fd.
+#[derive(Debug)]
+struct Leaving {
+    slot: Slot,
+    fd: RawFd,
+}
+
 /// How many there were: numbers them.
 static DRIVERS: AtomicU32 = AtomicU32::new(0);
 
@@ -74,6 +88,9 @@ pub struct EpollDriver {
     number: u32,
     events: Box<[libc::epoll_event]>,
     slots: SlotTable,
+    /// The last to be given out, until somebody else comes or goes: nearly all come back at once, and are then watched
+    /// without a call.
+    leaving: Option<Leaving>,
     parked: Slab<Parked>,
     listeners: Slab<Listener>,
     connecting: Slab<Connecting>,
@@ -95,6 +112,7 @@ impl EpollDriver {
             number: DRIVERS.fetch_add(1, Ordering::Relaxed),
             events: vec![sys::NO_EVENT; EPOLL_EVENTS_MAX].into_boxed_slice(),
             slots: SlotTable::new(sys::fds_max()),
+            leaving: None,
             parked: Slab::new(),
             listeners: Slab::new(),
             connecting: Slab::new(),
@@ -131,8 +149,19 @@ impl EpollDriver {
         assert!(!entry.is(RECEIVING), "one receive at a time");
         entry.flags |= RECEIVING;
         let outcome = match sys::receive(entry.fd(), block.bytes_mut()) {
-            Ok(count) => Outcome::Received { more: count == block.capacity(), block, count },
-            Err(error) => Outcome::ReceiveFailed { block, error },
+            Ok(count) => {
+                let more = count > 0 && (count == block.capacity() || entry.is(HUNG_UP));
+                if !more && count > 0 {
+                    entry.flags &= !UNREAD;
+                }
+                Outcome::Received { more, block, count }
+            }
+            Err(error) => {
+                if error.kind() == io::ErrorKind::WouldBlock {
+                    entry.flags &= !UNREAD;
+                }
+                Outcome::ReceiveFailed { block, error }
+            }
         };
         self.push_of(slot, RECEIVING, token, outcome);
     }
@@ -161,11 +190,15 @@ impl EpollDriver {
             let error = io::Error::from_raw_os_error(libc::ENOBUFS);
             return self.push_sent(slot, parked.segment, parked.token, Err(error));
         }
-        let place = self.parked.insert(parked);
-        self.slots.get_mut(slot).park(place);
-        if let Err(error) = self.register(slot) {
-            let parked = self.unpark(slot);
-            self.push_sent(slot, parked.segment, parked.token, Err(error));
+        let is_armed = self.slots.get(slot).is(ARMED);
+        let (operation, arrivals) =
+            if is_armed { (libc::EPOLL_CTL_MOD, ARRIVALS) } else { (libc::EPOLL_CTL_ADD, 0) };
+        match self.control(operation, slot, ROOM | arrivals) {
+            Ok(()) => {
+                let place = self.parked.insert(parked);
+                self.slots.get_mut(slot).park(place);
+            }
+            Err(error) => self.push_sent(slot, parked.segment, parked.token, Err(error)),
         }
     }
 
@@ -173,6 +206,11 @@ impl EpollDriver {
         let entry = self.slots.get_mut(slot);
         let place = entry.parked();
         entry.unpark();
+        if entry.is(ARMED) {
+            self.control(libc::EPOLL_CTL_MOD, slot, ARRIVALS).expect(NO_MEMORY);
+        } else {
+            self.control(libc::EPOLL_CTL_DEL, slot, 0).expect(NO_MEMORY);
+        }
         self.parked.remove(place)
     }
 
@@ -185,7 +223,6 @@ impl EpollDriver {
             result => {
                 let parked = self.unpark(slot);
                 self.push_sent(slot, parked.segment, parked.token, result);
-                self.unregister(slot);
             }
         }
     }
@@ -207,11 +244,21 @@ impl EpollDriver {
     fn watch(&mut self, slot: Slot, token: Token, once: bool) {
         let entry = self.slots.get_mut(slot);
         assert!(!entry.is(WATCHED), "one watch at a time");
-        entry.flags = (entry.flags & !(PAUSED | MUTED | ONCE)) | WATCHED | if once { ONCE } else { 0 };
+        entry.flags = (entry.flags & !ONCE) | WATCHED | if once { ONCE } else { 0 };
         entry.watch = token.0;
-        if self.register(slot).is_err() {
+        if entry.is(ARMED) {
+            if entry.is(UNREAD) {
+                self.tell(slot);
+            }
+            return;
+        }
+        let (operation, room) =
+            if entry.is(PARKED) { (libc::EPOLL_CTL_MOD, ROOM) } else { (libc::EPOLL_CTL_ADD, 0) };
+        match self.control(operation, slot, ARRIVALS | room) {
+            // Of what is there already the kernel tells.
+            Ok(()) => self.slots.get_mut(slot).flags |= ARMED,
             // Only the kernel's memory or its limit of watches can be short; the caller tries again in a later turn.
-            self.end_watch(slot);
+            Err(_) => self.end_watch(slot),
         }
     }
 
@@ -219,51 +266,73 @@ impl EpollDriver {
         let entry = self.slots.get(slot);
         if entry.is(WATCHED) && entry.watch_token() == token {
             self.end_watch(slot);
-            self.unregister(slot);
+            self.disarm(slot);
         }
     }
 
     fn end_watch(&mut self, slot: Slot) {
         let entry = self.slots.get_mut(slot);
-        entry.flags = (entry.flags & !(WATCHED | ONCE | PAUSED | MUTED)) | ENDING;
+        entry.flags = (entry.flags & !(WATCHED | ONCE)) | ENDING;
         let token = entry.watch_token();
         self.push_of(slot, ENDING, token, Outcome::WatchEnded);
     }
 
-    /// A one-shot watch has fired. The kernel has disarmed it already, unless a parked send shares its registration.
-    fn end_once(&mut self, slot: Slot) {
+    /// Lets the kernel report no arrivals of this socket any more.
+    fn disarm(&mut self, slot: Slot) {
         let entry = self.slots.get_mut(slot);
-        entry.flags &= !(WATCHED | ONCE);
-        if entry.is(PARKED) {
-            self.unregister(slot);
-        }
-    }
-
-    /// Makes the kernel's interest what the flags say, where that is something.
-    fn register(&mut self, slot: Slot) -> io::Result<()> {
-        let entry = self.slots.get_mut(slot);
-        let events = wanted(entry.flags);
-        let operation = if entry.is(REGISTERED) { libc::EPOLL_CTL_MOD } else { libc::EPOLL_CTL_ADD };
-        if events != 0 {
-            sys::epoll_control(&self.epoll, operation, entry.fd(), events, event_data(OF_SLOT, slot.0))?;
-            entry.flags |= REGISTERED;
-        }
-        Ok(())
-    }
-
-    /// The same where something is no longer wanted: a socket of which nothing is leaves the set, since the kernel
-    /// would go on reporting its end.
-    fn unregister(&mut self, slot: Slot) {
-        let entry = self.slots.get_mut(slot);
-        if !entry.is(REGISTERED) {
+        if !entry.is(ARMED) {
             return;
         }
-        let events = wanted(entry.flags);
-        let operation = if events == 0 { libc::EPOLL_CTL_DEL } else { libc::EPOLL_CTL_MOD };
-        sys::epoll_control(&self.epoll, operation, entry.fd(), events, event_data(OF_SLOT, slot.0))
-            .expect("changing or removing an fd that is in the set needs no memory");
-        if events == 0 {
-            entry.flags &= !REGISTERED;
+        entry.flags &= !(ARMED | UNREAD | HUNG_UP);
+        let (operation, room) =
+            if entry.is(PARKED) { (libc::EPOLL_CTL_MOD, ROOM) } else { (libc::EPOLL_CTL_DEL, 0) };
+        self.control(operation, slot, room).expect(NO_MEMORY);
+    }
+
+    /// Tells a watch that something has arrived.
+    #[inline]
+    fn tell(&mut self, slot: Slot) {
+        let entry = self.slots.get_mut(slot);
+        if entry.is(READY) {
+            return;
+        }
+        let (token, once) = (entry.watch_token(), entry.is(ONCE));
+        entry.flags |= READY;
+        if once {
+            entry.flags &= !(WATCHED | ONCE);
+        }
+        self.push_of(slot, READY, token, Outcome::Ready);
+    }
+
+    fn control(&self, operation: libc::c_int, slot: Slot, events: u32) -> io::Result<()> {
+        sys::epoll_control(&self.epoll, operation, self.slots.get(slot).fd(), events, event_data(OF_SLOT, slot.0))
+    }
+
+    // --- staying --------------------------------------------------------------------------------------------------
+
+    /// Takes a socket in. One that was just given out to come back finds its place as it left it.
+    fn take_in(&mut self, socket: Socket, guest: u32) -> Slot {
+        let is_known = self.knows(&socket);
+        let fd = socket.into_fd();
+        match self.leaving.take_if(|leaving| is_known && leaving.fd == fd.as_raw_fd()) {
+            Some(Leaving { slot, .. }) => {
+                self.slots.refill(slot, fd, GUEST);
+                self.slots.get_mut(slot).flags |= guest;
+                slot
+            }
+            None => {
+                self.let_leave();
+                self.slots.insert(fd, guest)
+            }
+        }
+    }
+
+    /// Who was given out has not come back before something else happened: the kernel is to be silent about it. Called
+    /// before another descriptor with its number may be watched, or an event be taken that would name its place.
+    fn let_leave(&mut self) {
+        if let Some(Leaving { slot, fd }) = self.leaving.take() {
+            sys::epoll_forget(&self.epoll, fd);
+            self.slots.free(slot);
         }
     }
 
@@ -286,18 +355,11 @@ impl EpollDriver {
 
     #[inline]
     fn on_slot_event(&mut self, slot: Slot, events: u32) {
-        let entry = self.slots.get_mut(slot);
-        let is_told = entry.is(WATCHED) && events & (READABLE | BROKEN) != 0;
-        if is_told && entry.is(PAUSED) {
-            // It would be reported again and again.
-            entry.flags |= MUTED;
-            self.unregister(slot);
-        } else if is_told && !entry.is(READY) {
-            entry.flags |= READY;
-            let (token, once) = (entry.watch_token(), entry.is(ONCE));
-            self.push_of(slot, READY, token, Outcome::Ready);
-            if once {
-                self.end_once(slot);
+        if events & (READABLE | ENDED | BROKEN) != 0 {
+            let entry = self.slots.get_mut(slot);
+            entry.flags |= UNREAD | if events & (ENDED | BROKEN) != 0 { HUNG_UP } else { 0 };
+            if entry.is(WATCHED) {
+                self.tell(slot);
             }
         }
         if self.slots.get(slot).is(PARKED) && events & (WRITABLE | BROKEN) != 0 {
@@ -314,23 +376,6 @@ impl EpollDriver {
             _ => 0,
         }
     }
-}
-
-/// What the kernel is to report for a slot with these flags.
-#[inline]
-fn wanted(flags: u32) -> u32 {
-    let mut events = 0;
-    if flags & WATCHED != 0 && flags & MUTED == 0 {
-        events |= READABLE;
-        // With a parked send as well the one shot is kept by the flags alone: the kernel's would end both.
-        if flags & (ONCE | PARKED) == ONCE {
-            events |= ONE_SHOT;
-        }
-    }
-    if flags & PARKED != 0 {
-        events |= WRITABLE;
-    }
-    events
 }
 
 impl Driver for EpollDriver {
@@ -357,17 +402,23 @@ impl Driver for EpollDriver {
             Op::Unwatch { slot, token } => self.unwatch(slot, token),
             Op::Shutdown { slot, token } => self.shutdown(slot, token),
             Op::Install { socket, token } => {
-                let known = if self.knows(&socket) { REGISTERED } else { 0 };
-                let slot = self.slots.insert(socket.into_fd(), known);
+                let slot = self.take_in(socket, 0);
                 self.push(token, Outcome::Installed(slot));
             }
-            Op::Accept { listener, token } => self.accept(listener, token),
+            Op::Accept { listener, token } => {
+                self.let_leave();
+                self.accept(listener, token);
+            }
             Op::StopAccepting { listener } => self.stop_accepting(listener),
-            Op::Connect { local, remote, token } => self.connect(local, remote, token),
+            Op::Connect { local, remote, token } => {
+                self.let_leave();
+                self.connect(local, remote, token);
+            }
         }
     }
 
     fn poll(&mut self, wait: Wait, max: usize, into: &mut Vec<Completion>) -> io::Result<Now> {
+        self.let_leave();
         let timeout_ms = self.timeout_ms(wait);
         let sleeps = timeout_ms > 0 && self.wake.fall_asleep();
         let taken = self.take_events(if sleeps { timeout_ms } else { 0 });
@@ -378,16 +429,16 @@ impl Driver for EpollDriver {
     }
 
     fn attach(&mut self, socket: Socket) -> Slot {
-        let known = if self.knows(&socket) { REGISTERED } else { 0 };
-        self.slots.insert(socket.into_fd(), GUEST | known)
+        self.take_in(socket, GUEST)
     }
 
     fn detach(&mut self, slot: Slot, stays: bool) -> Socket {
         let entry = self.slots.get(slot);
         assert!(entry.is(GUEST), "only a guest is given out again");
-        if stays && entry.is(REGISTERED) {
-            // A one-shot watch that has fired left it there, disarmed: what is wanted next is one call instead of two.
-            let fd = self.slots.remove(slot);
+        if stays && entry.is(ARMED) {
+            self.let_leave();
+            let fd = self.slots.vacate(slot);
+            self.leaving = Some(Leaving { slot, fd: fd.as_raw_fd() });
             return Socket(SocketKind::Known { fd, by: self.number });
         }
         self.forget(slot);
@@ -397,20 +448,6 @@ impl Driver for EpollDriver {
     fn close(&mut self, slot: Slot) {
         self.forget(slot);
         drop(self.slots.remove(slot));
-    }
-
-    fn set_reading(&mut self, slot: Slot, reading: bool) {
-        let entry = self.slots.get_mut(slot);
-        if !entry.is(WATCHED) || entry.is(PAUSED) != reading {
-            return;
-        }
-        entry.flags ^= PAUSED;
-        if reading && entry.is(MUTED) {
-            entry.flags &= !MUTED;
-            if self.register(slot).is_err() {
-                self.end_watch(slot);
-            }
-        }
     }
 
     fn waker(&self) -> Waker {
@@ -440,10 +477,10 @@ impl EpollDriver {
         matches!(socket.0, SocketKind::Known { by, .. } if by == self.number)
     }
 
-    /// Takes a slot with nothing in flight out of the kernel's set, where a one-shot watch that has fired left it. A
-    /// close alone would not do: the socket may live on elsewhere.
+    /// Takes a slot with nothing in flight out of the kernel's set, where a watch that has ended left it. A close alone
+    /// would not do: the socket may live on elsewhere.
     fn forget(&mut self, slot: Slot) {
         assert!(!self.slots.get(slot).is(IN_FLIGHT), "a slot was let go with ops in flight");
-        self.unregister(slot);
+        self.disarm(slot);
     }
 }

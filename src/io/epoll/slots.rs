@@ -10,24 +10,24 @@ pub(super) const GUEST: u32 = 1;
 pub(super) const WATCHED: u32 = 1 << 1;
 /// That watch ends with its first `Ready`.
 pub(super) const ONCE: u32 = 1 << 2;
-/// Its bytes are not wanted now.
-pub(super) const PAUSED: u32 = 1 << 3;
-/// The kernel knows of this socket.
-pub(super) const REGISTERED: u32 = 1 << 4;
+/// The kernel reports when something arrives, whether or not a watch is on.
+pub(super) const ARMED: u32 = 1 << 3;
+/// It has reported that since a receive found everything: it will not again.
+pub(super) const UNREAD: u32 = 1 << 4;
+/// It has reported that the peer's end is behind that.
+pub(super) const HUNG_UP: u32 = 1 << 5;
 /// A `Ready` is queued; another would say nothing new.
-pub(super) const READY: u32 = 1 << 5;
+pub(super) const READY: u32 = 1 << 6;
 /// A `WatchEnded` is queued.
-pub(super) const ENDING: u32 = 1 << 6;
+pub(super) const ENDING: u32 = 1 << 7;
 /// A receive's completion is queued.
-pub(super) const RECEIVING: u32 = 1 << 7;
+pub(super) const RECEIVING: u32 = 1 << 8;
 /// A send is parked or its completion is queued.
-pub(super) const SENDING: u32 = 1 << 8;
-/// That send is parked, in the place that the upper bits name.
-pub(super) const PARKED: u32 = 1 << 9;
+pub(super) const SENDING: u32 = 1 << 9;
+/// That send is parked, in the place that the upper bits name, and the kernel reports when there is room.
+pub(super) const PARKED: u32 = 1 << 10;
 /// A shutdown's completion is queued.
-pub(super) const SHUTTING: u32 = 1 << 10;
-/// Bytes came while it was paused, so the kernel was told not to report them. Most pauses end before that.
-pub(super) const MUTED: u32 = 1 << 11;
+pub(super) const SHUTTING: u32 = 1 << 11;
 /// While any of these is set the slot must not be closed or given out.
 pub(super) const IN_FLIGHT: u32 = WATCHED | READY | ENDING | RECEIVING | SENDING | SHUTTING;
 
@@ -121,13 +121,32 @@ impl SlotTable {
 
     /// Takes the socket out. Its slot is free at once.
     pub(super) fn remove(&mut self, slot: Slot) -> OwnedFd {
+        let socket = self.vacate(slot);
+        self.free(slot);
+        socket
+    }
+
+    /// Takes the socket out and keeps its place and its flags, for [`SlotTable::refill`] or [`SlotTable::free`].
+    pub(super) fn vacate(&mut self, slot: Slot) -> OwnedFd {
         let entry = &mut self.entries[slot.0 as usize];
         assert!(!entry.is(IN_FLIGHT), "a slot was closed with ops in flight: {:#x}", entry.flags);
-        let socket = entry.socket.take().expect("a slot is closed once");
-        *entry = Entry { socket: None, flags: 0, watch: self.free };
-        self.free = u64::from(slot.0);
         self.open -= 1;
-        socket
+        entry.socket.take().expect("a slot is closed once")
+    }
+
+    /// Puts the socket that was taken out of a place back into it, without some of its flags.
+    pub(super) fn refill(&mut self, slot: Slot, socket: OwnedFd, without: u32) {
+        let entry = &mut self.entries[slot.0 as usize];
+        debug_assert!(entry.socket.is_none(), "a place is refilled that was vacated");
+        entry.socket = Some(socket);
+        entry.flags &= !without;
+        self.open += 1;
+    }
+
+    /// Lets a place go that was vacated.
+    pub(super) fn free(&mut self, slot: Slot) {
+        self.entries[slot.0 as usize] = Entry { socket: None, flags: 0, watch: self.free };
+        self.free = u64::from(slot.0);
     }
 
     #[inline]

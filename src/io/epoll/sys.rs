@@ -6,7 +6,7 @@ use crate::base::clock::Now;
 use socket2::SockAddr;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Not yet an event; what [`wait`] fills in.
@@ -93,6 +93,12 @@ pub(super) fn epoll_control(
     let mut event = libc::epoll_event { events, u64: data };
     // SAFETY: both fds are open for the length of the call, and the event is a live local that the kernel only reads.
     check(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), operation, fd.as_raw_fd(), &mut event) }).map(drop)
+}
+
+/// Takes the descriptor of that number out of the set. If it is not there, nothing was to be done.
+pub(super) fn epoll_forget(epoll: &OwnedFd, fd: RawFd) {
+    // SAFETY: a removal takes no pointer; of a number that is no descriptor, or not in the set, the kernel says so.
+    let _ = unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut()) };
 }
 
 /// Waits; returns how many events were filled in. An interrupting signal is no event.

@@ -321,9 +321,6 @@ impl Driver for UringDriver {
         }
     }
 
-    /// A multishot poll says `Ready` once for what arrived, so there is nothing to stop.
-    fn set_reading(&mut self, _slot: Slot, _reading: bool) {}
-
     fn waker(&self) -> Waker {
         Waker(WakerKind::EventFd(Arc::clone(&self.wake)))
     }
