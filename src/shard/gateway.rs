@@ -411,10 +411,11 @@ impl<D: Driver> Handler<D> for Gateway {
     }
 
     fn has_to_tell(&self) -> bool {
-        !self.untold.is_empty()
+        !self.untold.is_empty() || self.log.is_posted()
     }
 
     fn tell_others(&mut self) -> MoreWork {
+        self.log.ring();
         self.answers_wait = false;
         while let Some(event) = self.untold.pop_front() {
             if let Some(event) = self.try_tell(event) {

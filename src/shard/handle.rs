@@ -163,7 +163,9 @@ impl Handle {
     /// # Errors
     /// `Busy`: its queue is full. `Failed`: it has ended.
     pub fn ask_log(&self, request: store::Request, token: store::RequestToken) -> Result<(), store::StoreError> {
-        self.inner.store.try_submit(store::Address::Control, token, request).map_err(|(_, error)| error)
+        let submitted = self.inner.store.try_submit(store::Address::Control, token, request);
+        self.inner.store.ring();
+        submitted.map_err(|(_, error)| error)
     }
 
     /// Stops accepting and closes everybody politely; each shard answers `Event::Drained`.

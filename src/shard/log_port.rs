@@ -67,16 +67,19 @@ pub(crate) struct LogPort {
     address: Address,
     waiting: Slab<Waiting>,
     backlog: VecDeque<(RequestToken, Request)>,
+    /// Requests were sent that the log thread was not woken for.
+    is_posted: bool,
 }
 
 impl LogPort {
     pub(crate) fn new(handle: Handle, shard: ShardId) -> Self {
-        Self { handle, address: Address::Shard(shard), waiting: Slab::new(), backlog: VecDeque::new() }
+        Self { handle, address: Address::Shard(shard), waiting: Slab::new(), backlog: VecDeque::new(), is_posted: false }
     }
 
     /// Sends a request, or queues it behind those that wait.
     pub(crate) fn submit(&mut self, request: Request, waiting: Waiting) {
         let token = RequestToken(self.waiting.insert(waiting) as u64);
+        self.is_posted = true;
         if !self.backlog.is_empty() {
             self.backlog.push_back((token, request));
         } else if let Err((request, _)) = self.handle.try_submit(self.address, token, request) {
@@ -87,12 +90,25 @@ impl LogPort {
     /// Tries those that wait again; true when none is left.
     pub(crate) fn flush(&mut self) -> bool {
         while let Some((token, request)) = self.backlog.pop_front() {
+            self.is_posted = true;
             if let Err((request, _)) = self.handle.try_submit(self.address, token, request) {
                 self.backlog.push_front((token, request));
                 return false;
             }
         }
         true
+    }
+
+    /// Whether [`LogPort::ring`] has somebody to wake.
+    pub(crate) fn is_posted(&self) -> bool {
+        self.is_posted
+    }
+
+    /// Wakes the log thread for all that was sent since it was last rung for.
+    pub(crate) fn ring(&mut self) {
+        if std::mem::take(&mut self.is_posted) {
+            self.handle.ring();
+        }
     }
 
     /// What the answer with this token is for. Each token is answered once.

@@ -14,7 +14,8 @@ use crate::base::clock::Now;
 use crate::base::ids::{Epoch, ShardId};
 use crate::limits::COMMIT_STALL_MAX;
 use crossbeam_channel::{Sender, TrySendError};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
 
 /// Who asked, and so who gets the `Done`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,17 +33,47 @@ pub(super) enum Letter {
     Stop,
 }
 
+/// Wakes the log thread, by a system call only if it sleeps. Dropped, it rings for the thread to see who is gone.
+///
+/// A channel would wake it for the first of several requests, and then it would give its CPU away again and again before it
+/// sleeps: a shard that shares the CPU pays for each time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bell(Arc<OnceLock<Thread>>);
+
+impl Bell {
+    /// From now on it wakes this thread.
+    pub(super) fn wakes(&self, thread: Thread) {
+        let is_first = self.0.set(thread).is_ok();
+        assert!(is_first, "a log has one thread");
+    }
+
+    pub(super) fn ring(&self) {
+        if let Some(thread) = self.0.get() {
+            thread.unpark();
+        }
+    }
+}
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        self.ring();
+    }
+}
+
 /// Any number of clones; when the last one is gone, the log thread answers what it has and ends.
 #[derive(Clone, Debug)]
 pub struct Handle {
     pub(super) letters: Sender<Letter>,
     pub(super) counters: Arc<Counters>,
     pub(super) life: Epoch,
+    /// Behind `letters`, and so dropped after them.
+    pub(super) bell: Bell,
 }
 
 impl Handle {
     /// Queues a request; its `Done` comes as mail to `from`, after every shard has the batch it was committed in.
-    /// Requests of one thread are committed in the order in which they were queued.
+    /// Requests of one thread are committed in the order in which they were queued. A log thread that sleeps sees them
+    /// when the next [`Handle::ring`] comes.
     ///
     /// # Errors
     /// The request comes back with `Busy` when `LOG_QUEUE_MAX` requests wait, and with `Failed` when the log thread has
@@ -64,6 +95,11 @@ impl Handle {
             Letter::Request { request, .. } => Err((request, error)),
             Letter::Stop => unreachable!("a request was sent, so a request comes back"),
         }
+    }
+
+    /// Has the log thread look at what was queued: once for all that belongs together, when there is no more of it.
+    pub fn ring(&self) {
+        self.bell.ring();
     }
 
     /// The life in which the log's commit numbers count ([`super::Store::life`]).

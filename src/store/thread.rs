@@ -1,13 +1,14 @@
 //! The log thread: takes what has queued up, commits it as a group, delivers. The only thread that writes the store.
 
-use super::handle::Letter;
+use super::handle::{Bell, Letter};
 use super::{Address, Batch, Committed, Counters, Done, Handle, Log, Store, StoreFault};
 use crate::base::clock::Now;
 use crate::limits::{GIVE_BACK_INTERVAL, LOG_BATCH_MAX, LOG_QUEUE_MAX, STORE_SWEEP_INTERVAL};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// Where commits go. The log thread calls it in this order: the batch first, then the `Done`s of the same commit. So
 /// `batch` returns only when every shard's mailbox holds it; it may block for that, shards never do.
@@ -22,6 +23,7 @@ pub trait Deliver {
 pub struct LogThread {
     thread: JoinHandle<()>,
     letters: Sender<Letter>,
+    bell: Bell,
 }
 
 impl LogThread {
@@ -30,9 +32,10 @@ impl LogThread {
     ///
     /// # Errors
     /// The thread had panicked.
-    pub fn stop(self) -> std::thread::Result<()> {
+    pub fn stop(self) -> thread::Result<()> {
         // A send error says that the thread has ended already.
         let _ = self.letters.send(Letter::Stop);
+        self.bell.ring();
         self.thread.join()
     }
 
@@ -40,8 +43,9 @@ impl LogThread {
     ///
     /// # Errors
     /// The thread had panicked.
-    pub fn join(self) -> std::thread::Result<()> {
+    pub fn join(self) -> thread::Result<()> {
         drop(self.letters);
+        drop(self.bell);
         self.thread.join()
     }
 }
@@ -76,9 +80,12 @@ where
     S: Store + Send + 'static,
     D: Deliver + Send + 'static,
 {
-    let letters = handle.letters.clone();
-    let thread = std::thread::Builder::new().name("log".into()).spawn(move || desk.run(deliver, clock, give_back))?;
-    Ok(LogThread { thread, letters })
+    let (letters, bell) = (handle.letters.clone(), handle.bell.clone());
+    let thread = thread::Builder::new().name("log".into()).spawn(move || desk.run(deliver, clock, give_back))?;
+    bell.wakes(thread.thread().clone());
+    // Whoever rang before that rang for nobody.
+    bell.ring();
+    Ok(LogThread { thread, letters, bell })
 }
 
 /// The log with its end of the queue, for whoever drives it: the log thread, or a simulation in its place.
@@ -92,7 +99,8 @@ pub struct Desk<S> {
 pub fn open<S: Store>(log: Log<S>) -> (Handle, Desk<S>) {
     let (letters, inbox) = bounded(LOG_QUEUE_MAX);
     let counters = log.counters();
-    (Handle { letters, counters: Arc::clone(&counters), life: log.life() }, Desk { log, inbox, counters })
+    let handle = Handle { letters, counters: Arc::clone(&counters), life: log.life(), bell: Bell::default() };
+    (handle, Desk { log, inbox, counters })
 }
 
 impl<S: Store> Desk<S> {
@@ -137,6 +145,23 @@ impl<S: Store> Desk<S> {
         true
     }
 
+    /// Sleeps until there is mail, or for `STORE_SWEEP_INTERVAL`.
+    fn wait(&self, clock: fn() -> Now) -> Result<Letter, RecvTimeoutError> {
+        let until_ms = clock().deadline(STORE_SWEEP_INTERVAL);
+        loop {
+            match self.inbox.try_recv() {
+                Ok(letter) => return Ok(letter),
+                Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
+                Err(TryRecvError::Empty) => {}
+            }
+            let left_ms = until_ms.saturating_sub(clock().monotonic_ms);
+            if left_ms == 0 {
+                return Err(RecvTimeoutError::Timeout);
+            }
+            thread::park_timeout(Duration::from_millis(left_ms));
+        }
+    }
+
     fn run<D: Deliver>(mut self, mut deliver: D, clock: fn() -> Now, give_back: fn()) {
         let _ended = Ended(Arc::clone(&self.counters));
         let mut is_open = true;
@@ -144,7 +169,7 @@ impl<S: Store> Desk<S> {
         while is_open {
             // A group that was cut short by its entries leaves requests queued; they must not wait for more mail.
             if self.log.queued() == 0 {
-                match self.inbox.recv_timeout(STORE_SWEEP_INTERVAL) {
+                match self.wait(clock) {
                     Ok(letter) => is_open = self.take(letter),
                     Err(RecvTimeoutError::Timeout) => {
                         let now = clock();
@@ -172,7 +197,7 @@ struct Ended(Arc<Counters>);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if thread::panicking() {
             self.0.failed(StoreFault { reason: "the log thread panicked".into() });
         }
     }
@@ -214,8 +239,9 @@ mod tests {
         while let Err((back, error)) = handle.try_submit(from, RequestToken(token), request) {
             assert_eq!(error, StoreError::Busy);
             request = back;
-            std::thread::yield_now();
+            thread::yield_now();
         }
+        handle.ring();
     }
 
     #[test]
@@ -227,7 +253,7 @@ mod tests {
         let producers: Vec<_> = (0..PRODUCERS)
             .map(|shard| {
                 let handle = handle.clone();
-                std::thread::spawn(move || {
+                thread::spawn(move || {
                     for token in 0..EACH {
                         let streams = [inbox(&shard.to_string()), topic("all")];
                         let request = if token % 3 == 0 { record("r", "v") } else { append(&streams) };
