@@ -478,6 +478,9 @@ pub struct Floor {
     /// Connections.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub connections: u32,
+    /// Connections that are held before, to see what the kernel keeps of them.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub hold: u32,
     /// Bytes of what is sent; may be given more than once.
     #[arg(long, value_name = "N", default_values_t = [64, 512, 1_280])]
     pub send: Vec<u32>,

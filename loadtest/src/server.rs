@@ -19,6 +19,15 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pause between looks at a child that starts or stops.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// Between two looks at the slab.
+const SLAB_REST_LOOK: Duration = Duration::from_millis(300);
+/// What it changes by in that time when it is at rest.
+const SLAB_REST_BYTES: u64 = 128 << 10;
+/// Longest wait for that: the kernel forgets a connection after a minute.
+const SLAB_REST_MAX: Duration = Duration::from_secs(75);
+/// So many that the kernel has not forgotten do not count.
+const TIME_WAITS_FEW: u64 = 100;
+
 /// A process whose cost is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Process {
@@ -92,10 +101,55 @@ pub fn pin_this(cpu: usize) -> Result<(), Failure> {
     Process { pid: std::process::id() }.pin(cpu)
 }
 
-/// The kernel's slab memory in bytes: where sockets, files and poll entries are.
+/// The kernel's slab memory in bytes: where sockets, files and poll entries are. Without what it keeps of files in /proc,
+/// as far as this process may know: whoever lists a process's descriptors makes it keep 900 bytes for each.
 pub fn slab_bytes() -> Result<u64, Failure> {
     let text = fs::read_to_string("/proc/meminfo")?;
-    field_kib(&text, "Slab:").ok_or_else(|| "/proc/meminfo: no Slab".into())
+    let all = field_kib(&text, "Slab:").ok_or("/proc/meminfo: no Slab")?;
+    // Only root may read it.
+    let listed = fs::read_to_string("/proc/slabinfo").map_or(0, |text| listed_bytes(&text));
+    Ok(all.saturating_sub(listed))
+}
+
+/// What files in /proc take: their inodes, and as many names and labels.
+fn listed_bytes(slabinfo: &str) -> u64 {
+    // Objects in use, and the bytes of pages that one takes.
+    let cache = |name: &str| -> Option<(u64, u64)> {
+        let mut lines = slabinfo.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let numbers: Vec<u64> = lines.next()?.split_whitespace().map_while(|number| number.parse().ok()).collect();
+        let &[used, _all, _bytes, in_slab, pages] = numbers.as_slice() else { return None };
+        Some((used, pages * rustix::param::page_size() as u64 / in_slab.max(1)))
+    };
+    let Some((files, _)) = cache("proc_inode_cache") else { return 0 };
+    let each = ["proc_inode_cache", "dentry", "lsm_inode_cache"].into_iter().filter_map(cache);
+    files * each.map(|(_, bytes)| bytes).sum::<u64>()
+}
+
+/// The same once it changes no more: what was closed before is given back a while later, and each connection leaves an
+/// entry behind for a minute (TIME_WAIT). After `SLAB_REST_MAX` it is what it is.
+pub fn slab_at_rest() -> Result<u64, Failure> {
+    let started = Instant::now();
+    let mut last = slab_bytes()?;
+    loop {
+        thread::sleep(SLAB_REST_LOOK);
+        let before = std::mem::replace(&mut last, slab_bytes()?);
+        let is_at_rest = last.abs_diff(before) <= SLAB_REST_BYTES && time_waits()? <= TIME_WAITS_FEW;
+        if is_at_rest || started.elapsed() > SLAB_REST_MAX {
+            return Ok(last);
+        }
+    }
+}
+
+/// Connections that have ended and that the kernel still remembers.
+fn time_waits() -> Result<u64, Failure> {
+    waiting(&fs::read_to_string("/proc/net/sockstat")?).ok_or_else(|| "/proc/net/sockstat: no tw".into())
+}
+
+/// The number behind `tw` in the line of TCP.
+fn waiting(text: &str) -> Option<u64> {
+    let mut words = text.lines().find(|line| line.starts_with("TCP:"))?.split_whitespace();
+    words.find(|word| *word == "tw")?;
+    words.next()?.parse().ok()
 }
 
 /// Packets that the kernel dropped so far because a CPU's queue of them was full (`net.core.netdev_max_backlog`). On
@@ -242,6 +296,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn files_in_proc_are_told_from_the_rest_of_the_slab() {
+        let text = "slabinfo - version: 2.1\n\
+            proc_inode_cache   100 230 696 23 4 : tunables 0 0 0 : slabdata 10 10 0\n\
+            sock_inode_cache  9000 9000 832 39 8 : tunables 0 0 0 : slabdata 10 10 0\n\
+            dentry            9999 9999 192 21 1 : tunables 0 0 0 : slabdata 10 10 0\n";
+        let page = rustix::param::page_size() as u64;
+        assert_eq!(listed_bytes(text), 100 * (4 * page / 23 + page / 21));
+        assert_eq!(listed_bytes("dentry 9999 9999 192 21 1 : tunables"), 0);
+    }
+
+    #[test]
+    fn connections_that_have_ended_are_counted() {
+        let text = "sockets: used 73\nTCP: inuse 4 orphan 0 tw 1234 alloc 7 mem 1\nUDP: inuse 1 mem 0\n";
+        assert_eq!((waiting(text), waiting("UDP: inuse 1 tw 2\n")), (Some(1_234), None));
+    }
+
+    #[test]
     fn dropped_packets_are_the_second_columns_of_all_cpus() {
         assert_eq!(dropped("0cf722dd 0003a6e2 00000018 0\n084d1e2c 00000010 00000059 0\n"), 0x3a6e2 + 0x10);
         assert_eq!(dropped(""), 0);
@@ -255,5 +326,6 @@ mod tests {
         assert!(memory.anonymous_bytes > 10_000 && memory.rss_bytes > memory.anonymous_bytes);
         assert!(this.cpu_ns().expect("schedstat is there") > 0);
         assert!(slab_bytes().expect("meminfo is there") > 1_000_000);
+        assert!(time_waits().is_ok());
     }
 }

@@ -73,7 +73,13 @@ pub(crate) struct LogPort {
 
 impl LogPort {
     pub(crate) fn new(handle: Handle, shard: ShardId) -> Self {
-        Self { handle, address: Address::Shard(shard), waiting: Slab::new(), backlog: VecDeque::new(), is_posted: false }
+        Self {
+            handle,
+            address: Address::Shard(shard),
+            waiting: Slab::new(),
+            backlog: VecDeque::new(),
+            is_posted: false,
+        }
     }
 
     /// Sends a request, or queues it behind those that wait.

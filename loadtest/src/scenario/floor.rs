@@ -7,6 +7,7 @@ use crate::fleet::squad::Speech;
 use crate::floor::FloorServer;
 use crate::report::Report;
 use crate::rig::{Ended, Rig};
+use crate::server::slab_at_rest;
 use kittiwake::io::Driver;
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Connections of the child to itself; each has two ends, and a process is allowed 20,000 descriptors here.
 const PAIRS: u32 = 8_000;
+/// Connections that one child holds, for a process is allowed 20,000 descriptors here.
+const HELD_BY_A_CHILD_MAX: u32 = 18_000;
 /// Handshakes under way: fewer than a listener's backlog.
 const HANDSHAKES: u32 = 256;
 
@@ -25,12 +28,51 @@ pub fn run<D: Driver>(mut rig: Rig<D>, arguments: &Floor) -> Result<Report, Fail
     let pairs = server.answer()?;
     report.figure("kernel_bytes_per_bare_socket", pairs.slab_bytes as f64 / pairs.units.max(1) as f64, "B");
 
-    let ended = measure(&mut rig, &mut server, arguments, &mut report);
+    let ended = hold(&mut rig, arguments, &mut report).and_then(|ended| match ended {
+        Ended::Done => measure(&mut rig, &mut server, arguments, &mut report),
+        ended => Ok(ended),
+    });
     if !matches!(ended, Ok(Ended::Done)) {
         report.fault(format!("not finished: {ended:?}"));
     }
     report.write(arguments.report.as_deref())?;
     Ok(report)
+}
+
+/// What the kernel keeps of bare sockets that were accepted, and of this client's ends of them: what `hold` says of a
+/// server, without the server.
+fn hold<D: Driver>(rig: &mut Rig<D>, arguments: &Floor, report: &mut Report) -> Result<Ended, Failure> {
+    let (mut left, before) = (arguments.hold, slab_at_rest()?);
+    let mut held: Vec<(FloorServer, u8)> = Vec::new();
+    while left > 0 {
+        let count = left.min(HELD_BY_A_CHILD_MAX);
+        let mut server = FloorServer::start(arguments.server_cpu)?;
+        let squad = rig.fleet_mut().add(count, vec![server.address], Speech::Raw);
+        if let Some((_, last)) = held.last() {
+            let others = rig.fleet().squad(*last).routes.clone();
+            let squad = rig.fleet_mut().squad_mut(squad);
+            squad.routes = squad.routes.clone().apart_from(&others);
+        }
+        server.ask(&format!("accept {count}"))?;
+        let ended = rig.ramp("hold", squad, 0, HANDSHAKES)?;
+        if ended != Ended::Done {
+            return Ok(ended);
+        }
+        server.answer()?;
+        held.push((server, squad));
+        left -= count;
+    }
+    if arguments.hold > 0 {
+        let bytes = slab_at_rest()? as f64 - before as f64;
+        report.figure("kernel_bytes_per_connection", bytes / f64::from(arguments.hold), "B, both ends, bare");
+    }
+    for (_server, squad) in held {
+        let ended = rig.leave("leave", squad)?;
+        if ended != Ended::Done {
+            return Ok(ended);
+        }
+    }
+    Ok(Ended::Done)
 }
 
 fn measure<D: Driver>(

@@ -10,7 +10,7 @@ use crate::fleet::orders::Drive;
 use crate::fleet::squad::Mqtt;
 use crate::report::Report;
 use crate::rig::{Ended, Rig};
-use crate::server::{Memory, Server, slab_bytes};
+use crate::server::{Memory, Server, slab_at_rest, slab_bytes};
 use kittiwake::io::Driver;
 use serde::Serialize;
 use std::thread;
@@ -58,7 +58,8 @@ pub fn run<D: Driver>(rig: Rig<D>, arguments: &Hold) -> Result<Report, Failure> 
     }
     let fresh = if common.server.spawn { Some(fresh_memory(arguments)?) } else { None };
     let mut site = Site::open(rig, common, "hold", common.connections)?;
-    let before = Before { fresh, slab_bytes: slab_bytes()? };
+    let slab_bytes = if common.server.spawn { slab_at_rest()? } else { slab_bytes()? };
+    let before = Before { fresh, slab_bytes };
     let mut found = Found { connections: common.connections, ..Found::default() };
     let ended = play(&mut site, arguments, &before, &mut found);
     site.close(ended, &found)

@@ -172,7 +172,7 @@ fn needs(scenario: &Scenario) -> Needs {
         Scenario::Floor(floor) => Needs {
             driver: floor.driver,
             client_cpu: floor.client_cpu,
-            connections: floor.connections,
+            connections: floor.connections.saturating_add(floor.hold),
             quiet: floor.quiet,
             protocol: Protocol::Mqtt,
             credentials: None,

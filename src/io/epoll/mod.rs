@@ -20,7 +20,8 @@ use crate::limits::{EPOLL_EVENTS_MAX, EPOLL_PARKED_SENDS_MAX};
 use accept::{Connecting, Listener};
 use slab::Slab;
 use slots::{
-    ARMED, ENDING, GUEST, HUNG_UP, IN_FLIGHT, ONCE, PARKED, READY, RECEIVING, SENDING, SHUTTING, SlotTable, UNREAD, WATCHED,
+    ARMED, ENDING, GUEST, HUNG_UP, IN_FLIGHT, ONCE, PARKED, READY, RECEIVING, SENDING, SHUTTING, SlotTable, UNREAD,
+    WATCHED,
 };
 use std::collections::VecDeque;
 use std::io;
@@ -191,8 +192,7 @@ impl EpollDriver {
             return self.push_sent(slot, parked.segment, parked.token, Err(error));
         }
         let is_armed = self.slots.get(slot).is(ARMED);
-        let (operation, arrivals) =
-            if is_armed { (libc::EPOLL_CTL_MOD, ARRIVALS) } else { (libc::EPOLL_CTL_ADD, 0) };
+        let (operation, arrivals) = if is_armed { (libc::EPOLL_CTL_MOD, ARRIVALS) } else { (libc::EPOLL_CTL_ADD, 0) };
         match self.control(operation, slot, ROOM | arrivals) {
             Ok(()) => {
                 let place = self.parked.insert(parked);
@@ -252,8 +252,7 @@ impl EpollDriver {
             }
             return;
         }
-        let (operation, room) =
-            if entry.is(PARKED) { (libc::EPOLL_CTL_MOD, ROOM) } else { (libc::EPOLL_CTL_ADD, 0) };
+        let (operation, room) = if entry.is(PARKED) { (libc::EPOLL_CTL_MOD, ROOM) } else { (libc::EPOLL_CTL_ADD, 0) };
         match self.control(operation, slot, ARRIVALS | room) {
             // Of what is there already the kernel tells.
             Ok(()) => self.slots.get_mut(slot).flags |= ARMED,
@@ -284,8 +283,7 @@ impl EpollDriver {
             return;
         }
         entry.flags &= !(ARMED | UNREAD | HUNG_UP);
-        let (operation, room) =
-            if entry.is(PARKED) { (libc::EPOLL_CTL_MOD, ROOM) } else { (libc::EPOLL_CTL_DEL, 0) };
+        let (operation, room) = if entry.is(PARKED) { (libc::EPOLL_CTL_MOD, ROOM) } else { (libc::EPOLL_CTL_DEL, 0) };
         self.control(operation, slot, room).expect(NO_MEMORY);
     }
 
