@@ -127,6 +127,10 @@ impl<D: Driver> Play<'_, D> {
         }
         let until = Some(Instant::now() + self.arguments.stretch.0);
         let ended = match way {
+            // Who speaks MQTT is published to by a thread like the one that pushes.
+            Way::Published if self.stands[at].target().protocol() == Protocol::Mqtt => {
+                self.push_late(at, squad, until, (rate, way))?
+            }
             Way::Published => self.publish_late(at, squad, until, rate)?,
             Way::Pushed | Way::Stored => self.push_late(at, squad, until, (rate, way))?,
         };
@@ -165,11 +169,16 @@ impl<D: Driver> Play<'_, D> {
         (rate, way): (u32, Way),
     ) -> Result<Ended, Failure> {
         let stand = &mut self.stands[at];
-        let (label, api) = (stand.target().label(), stand.running.api);
-        let plan = stand.inbox.as_mut().and_then(|(_, plan)| plan.take()).ok_or("pushes are expected")?;
+        let label = stand.target().label();
+        let version = self.rig.fleet().version();
+        let (door, server, plan) = match (way, &mut stand.inbox) {
+            (Way::Published, _) => (Door::Mqtt { topic: OWN_TOPIC, version }, stand.running.address, stand.plan.take()),
+            (_, inbox) => (Door::Grpc, stand.running.api, inbox.as_mut().and_then(|(_, plan)| plan.take())),
+        };
+        let plan = plan.ok_or("letters are expected")?;
         let order = Order {
-            door: Door::Grpc,
-            api,
+            door,
+            api: server,
             api_key: None,
             plan,
             prefix: PREFIX.to_owned(),
@@ -194,8 +203,11 @@ impl<D: Driver> Play<'_, D> {
         if !sent.answers.refused.is_empty() {
             self.report.fault(format!("{label}: pushes were refused: {:?}", sent.answers.refused));
         }
-        if let Some((_, plan)) = &mut self.stands[at].inbox {
-            *plan = Some(sent.plan);
+        let stand = &mut self.stands[at];
+        match (way, &mut stand.inbox) {
+            (Way::Published, _) => stand.plan = Some(sent.plan),
+            (_, Some((_, plan))) => *plan = Some(sent.plan),
+            (_, None) => {}
         }
         Ok(ended)
     }

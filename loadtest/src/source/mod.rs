@@ -5,23 +5,26 @@
 //! their answer or their delivery is outstanding; a source ends when it is told to, and waits a bounded time for answers.
 
 mod bare;
+mod bell;
 mod grpc;
 mod http;
+mod mqtt;
 
 use crate::Failure;
 use crate::clock::sleep_to_the_point;
 use crate::fleet::orders::{Pace, Plan};
 use crate::fleet::squad::user_name;
+use bell::Bell;
 use hdrhistogram::Histogram;
 use kittiwake::base::ids::Qos;
 use kittiwake::wire::mqtt::Version;
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
 
 /// Longest wait for the window to open: what is then under way will not be answered.
 const STUCK: Duration = Duration::from_secs(20);
@@ -39,6 +42,8 @@ pub enum Door {
     Grpc,
     /// `POST /v1/push`, or `/v1/push/batch`, over several connections.
     Http,
+    /// A PUBLISH at QoS 0 to this topic, in which `{n}` stands for the receiver's number, to a server at the API's address.
+    Mqtt { topic: &'static str, version: Version },
     /// To the floor, which hands on a PUBLISH with this topic.
     Bare { topic: &'static str, version: Version },
 }
@@ -76,13 +81,13 @@ struct Push {
 }
 
 /// What the parts of a source, and the fleet beside it, tell each other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     pushed: AtomicU64,
     answered: AtomicU64,
     delivered: AtomicU64,
     /// The fleet has got more.
-    moved: Notify,
+    bell: Bell,
     /// All that was ordered has been pushed.
     finished: AtomicBool,
     stop: AtomicBool,
@@ -138,7 +143,7 @@ pub struct Sent {
 impl Source {
     /// Starts to push. `delivered`: letters that the fleet has got before.
     pub fn start(order: Order, delivered: u64) -> Result<Self, Failure> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new()?);
         let (for_builder, started_with) = (Arc::clone(&shared), order.plan.total);
         let builder = thread::Builder::new().name("source".to_owned()).spawn(move || {
             sleep_to_the_point();
@@ -151,7 +156,7 @@ impl Source {
     pub fn delivered(&self, delivered: u64) -> bool {
         let here = delivered - self.delivered_before;
         if self.shared.delivered.swap(here, Ordering::Relaxed) != here {
-            self.shared.moved.notify_one();
+            self.shared.bell.ring();
             self.builder.thread().unpark();
         }
         self.shared.finished.load(Ordering::Acquire) && here >= self.shared.pushed.load(Ordering::Relaxed)
@@ -160,7 +165,7 @@ impl Source {
     /// Ends it, whether it is done or not, and waits for it.
     pub fn end(self) -> Sent {
         self.shared.stop.store(true, Ordering::Relaxed);
-        self.shared.moved.notify_one();
+        self.shared.bell.ring();
         self.builder.thread().unpark();
         let (plan, result) = self.builder.join().expect("a source does not panic");
         let answers = self.shared.answers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -171,6 +176,18 @@ impl Source {
 }
 
 impl Shared {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            pushed: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            delivered: AtomicU64::new(0),
+            bell: Bell::new()?,
+            finished: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            answers: Mutex::default(),
+        })
+    }
+
     /// A push was answered, with a refusal if there is one.
     fn answered(&self, builder: &thread::Thread, push_due: Instant, refusal: Option<String>) {
         let late = push_due.elapsed().as_micros() as u64;
@@ -197,6 +214,7 @@ impl Shared {
 enum Sink {
     Grpc(Box<grpc::Stream>),
     Http(http::Connections),
+    Mqtt(mqtt::Publisher),
     Bare(bare::Wire),
 }
 
@@ -205,6 +223,7 @@ impl Sink {
         match self {
             Self::Grpc(stream) => stream.send(pushes),
             Self::Http(connections) => connections.send(pushes),
+            Self::Mqtt(publisher) => publisher.send(&pushes),
             Self::Bare(wire) => wire.send(&pushes),
         }
     }
@@ -213,7 +232,7 @@ impl Sink {
     fn rest(&mut self, at_most: Duration) -> Result<(), String> {
         match self {
             Self::Grpc(stream) => stream.rest(at_most),
-            Self::Http(_) | Self::Bare(_) => {
+            Self::Http(_) | Self::Mqtt(_) | Self::Bare(_) => {
                 thread::park_timeout(at_most);
                 Ok(())
             }
@@ -224,7 +243,7 @@ impl Sink {
     fn pause(&mut self, until: Instant) -> Result<(), String> {
         match self {
             Self::Grpc(stream) => stream.pause(until),
-            Self::Http(_) | Self::Bare(_) => {
+            Self::Http(_) | Self::Mqtt(_) | Self::Bare(_) => {
                 thread::sleep(until.saturating_duration_since(Instant::now()));
                 Ok(())
             }
@@ -239,6 +258,9 @@ fn build(mut order: Order, shared: &Arc<Shared>) -> (Plan, Result<(), String>) {
         let mut sink = match order.door {
             Door::Grpc => Sink::Grpc(Box::new(grpc::Stream::open(&order, Arc::clone(shared), builder)?)),
             Door::Http => Sink::Http(http::Connections::open(&order, shared, &builder)),
+            Door::Mqtt { topic, version } => {
+                Sink::Mqtt(mqtt::Publisher::open(&order, (topic, version), Arc::clone(shared), builder)?)
+            }
             Door::Bare { topic, version } => {
                 Sink::Bare(bare::Wire::open(&order, (topic, version), Arc::clone(shared), builder)?)
             }
@@ -350,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_push_is_under_way_until_it_is_answered_and_delivered() {
-        let shared = Shared::default();
+        let shared = Shared::new().expect("there is an fd");
         shared.pushed.store(5, Ordering::Relaxed);
         shared.delivered.store(4, Ordering::Relaxed);
         shared.answered(&thread::current(), Instant::now(), None);
@@ -364,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_source_that_waits_ends_when_it_is_told_to_or_when_nothing_moves() {
-        let shared = Shared::default();
+        let shared = Shared::new().expect("there is an fd");
         let rest = |at_most| {
             thread::sleep(at_most);
             Ok(())
