@@ -109,5 +109,7 @@ contract!(uring, crate::kernel::Uring);
 contract!(sim_level, crate::sim::SimLevel);
 contract!(sim_edge, crate::sim::SimEdge);
 contract!(sim_slow, crate::sim::SimSlow);
+contract!(urgent_epoll, crate::kernel::Epoll, { watching::{ bytes_behind_an_urgent_one_are_not_missed } });
+contract!(urgent_uring, crate::kernel::Uring, { watching::{ bytes_behind_an_urgent_one_are_not_missed } });
 contract!(flush_epoll, crate::kernel::Epoll, { sending::{ a_flushed_send_has_left_before_the_next_poll } });
 contract!(flush_uring, crate::kernel::Uring, { sending::{ a_flushed_send_has_left_before_the_next_poll } });

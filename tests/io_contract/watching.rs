@@ -1,6 +1,8 @@
 use crate::rig::{Bench, Peer, Rig};
 use kittiwake::io::{Driver, Op, Outcome};
+use socket2::SockRef;
 use std::io::ErrorKind;
+use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub fn a_watch_says_ready_again_and_again<R: Rig>() {
@@ -115,6 +117,39 @@ pub fn a_peers_end_right_behind_its_bytes_is_not_missed<R: Rig>() {
         }
         bench.driver.close(slot);
     }
+}
+
+/// Whatever a peer means by it: a receive ends before an urgent byte, and the kernel drops that byte.
+pub fn bytes_behind_an_urgent_one_are_not_missed<R: Rig<Peer = TcpStream>>() {
+    let mut bench = Bench::<R>::new();
+    let (mut peer, slot) = bench.installed();
+    let watch = bench.submit(|token| Op::Watch { slot, token });
+    for _ in 0..3 {
+        Peer::write(&mut peer, b"before").unwrap();
+        SockRef::from(&peer).send_out_of_band(b"!").unwrap();
+        Peer::write(&mut peer, b"behind").unwrap();
+        let mut received = Vec::new();
+        // As the engine does: it waits to be told unless it knows that there is more.
+        let mut more = false;
+        while received.len() < 12 {
+            if !more {
+                bench.expect_ready(watch);
+            }
+            more = match bench.receive(slot, 512) {
+                Ok((bytes, more)) => {
+                    received.extend(bytes);
+                    more
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                    false
+                }
+            };
+        }
+        assert_eq!(received, b"beforebehind");
+    }
+    bench.unwatch(slot, watch);
+    bench.driver.close(slot);
 }
 
 pub fn a_watch_once_can_be_ended_before_it_fires<R: Rig>() {

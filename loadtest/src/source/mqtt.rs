@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// Start of the publisher's client id.
 const PREFIX: &str = "source";
+/// Half its keep-alive, for some servers take nobody without one: it sends all the time, and ends long before that.
+const HEARTBEAT: Duration = Duration::from_secs(300);
 /// CONNACK must have come by then.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Longest CONNACK that is taken.
@@ -47,7 +49,7 @@ impl Publisher {
             carriage: Carriage::Tcp,
             prefix: PREFIX.to_owned(),
             clean: true,
-            heartbeat: None,
+            heartbeat: Some(HEARTBEAT),
             subscription: None,
             reading: Reading::Freely,
         };

@@ -20,8 +20,7 @@ use crate::limits::{EPOLL_EVENTS_MAX, EPOLL_PARKED_SENDS_MAX};
 use accept::{Connecting, Listener};
 use slab::Slab;
 use slots::{
-    ARMED, ENDING, GUEST, HUNG_UP, IN_FLIGHT, ONCE, PARKED, READY, RECEIVING, SENDING, SHUTTING, SlotTable, UNREAD,
-    WATCHED,
+    ARMED, CUT, ENDING, GUEST, IN_FLIGHT, ONCE, PARKED, READY, RECEIVING, SENDING, SHUTTING, SlotTable, UNREAD, WATCHED,
 };
 use std::collections::VecDeque;
 use std::io;
@@ -37,9 +36,11 @@ const ONE_SHOT: u32 = libc::EPOLLONESHOT as u32;
 const EXCLUSIVE: u32 = libc::EPOLLEXCLUSIVE as u32;
 const EDGE: u32 = libc::EPOLLET as u32;
 const BROKEN: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
+/// The peer's end, and its urgent byte: a receive ends before either.
 const ENDED: u32 = libc::EPOLLRDHUP as u32;
+const URGENT: u32 = libc::EPOLLPRI as u32;
 /// What is waited for where bytes are, and where room for them is.
-const ARRIVALS: u32 = READABLE | ENDED | EDGE;
+const ARRIVALS: u32 = READABLE | URGENT | ENDED | EDGE;
 const ROOM: u32 = WRITABLE | EDGE;
 
 /// What an event belongs to: the kind in the upper half of its data, the index in the lower.
@@ -151,7 +152,7 @@ impl EpollDriver {
         entry.flags |= RECEIVING;
         let outcome = match sys::receive(entry.fd(), block.bytes_mut()) {
             Ok(count) => {
-                let more = count > 0 && (count == block.capacity() || entry.is(HUNG_UP));
+                let more = count > 0 && (count == block.capacity() || entry.is(CUT));
                 if !more && count > 0 {
                     entry.flags &= !UNREAD;
                 }
@@ -159,7 +160,7 @@ impl EpollDriver {
             }
             Err(error) => {
                 if error.kind() == io::ErrorKind::WouldBlock {
-                    entry.flags &= !UNREAD;
+                    entry.flags &= !(UNREAD | CUT);
                 }
                 Outcome::ReceiveFailed { block, error }
             }
@@ -282,7 +283,7 @@ impl EpollDriver {
         if !entry.is(ARMED) {
             return;
         }
-        entry.flags &= !(ARMED | UNREAD | HUNG_UP);
+        entry.flags &= !(ARMED | UNREAD | CUT);
         let (operation, room) = if entry.is(PARKED) { (libc::EPOLL_CTL_MOD, ROOM) } else { (libc::EPOLL_CTL_DEL, 0) };
         self.control(operation, slot, room).expect(NO_MEMORY);
     }
@@ -353,9 +354,9 @@ impl EpollDriver {
 
     #[inline]
     fn on_slot_event(&mut self, slot: Slot, events: u32) {
-        if events & (READABLE | ENDED | BROKEN) != 0 {
+        if events & (READABLE | URGENT | ENDED | BROKEN) != 0 {
             let entry = self.slots.get_mut(slot);
-            entry.flags |= UNREAD | if events & (ENDED | BROKEN) != 0 { HUNG_UP } else { 0 };
+            entry.flags |= UNREAD | if events & (URGENT | ENDED | BROKEN) != 0 { CUT } else { 0 };
             if entry.is(WATCHED) {
                 self.tell(slot);
             }

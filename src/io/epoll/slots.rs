@@ -14,8 +14,9 @@ pub(super) const ONCE: u32 = 1 << 2;
 pub(super) const ARMED: u32 = 1 << 3;
 /// It has reported that since a receive found everything: it will not again.
 pub(super) const UNREAD: u32 = 1 << 4;
-/// It has reported that the peer's end is behind that.
-pub(super) const HUNG_UP: u32 = 1 << 5;
+/// It has reported that the peer's end or an urgent byte is behind that: a receive that could take more bytes may not have
+/// found everything.
+pub(super) const CUT: u32 = 1 << 5;
 /// A `Ready` is queued; another would say nothing new.
 pub(super) const READY: u32 = 1 << 6;
 /// A `WatchEnded` is queued.
