@@ -23,8 +23,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const SLAB_REST_LOOK: Duration = Duration::from_millis(300);
 /// What it changes by in that time when it is at rest.
 const SLAB_REST_BYTES: u64 = 128 << 10;
-/// Longest wait for that: the kernel forgets a connection after a minute.
-const SLAB_REST_MAX: Duration = Duration::from_secs(75);
+/// Longest wait for that.
+const SLAB_REST_MAX: Duration = Duration::from_secs(9);
+/// Longest wait for connections to be forgotten: the kernel takes a minute.
+const FORGOTTEN_MAX: Duration = Duration::from_secs(75);
 /// So many that the kernel has not forgotten do not count.
 const TIME_WAITS_FEW: u64 = 100;
 
@@ -125,19 +127,27 @@ fn listed_bytes(slabinfo: &str) -> u64 {
     files * each.map(|(_, bytes)| bytes).sum::<u64>()
 }
 
-/// The same once it changes no more: what was closed before is given back a while later, and each connection leaves an
-/// entry behind for a minute (TIME_WAIT). After `SLAB_REST_MAX` it is what it is.
+/// The same once it changes no more, or after `SLAB_REST_MAX`: what was closed before is given back a while later.
 pub fn slab_at_rest() -> Result<u64, Failure> {
     let started = Instant::now();
     let mut last = slab_bytes()?;
     loop {
         thread::sleep(SLAB_REST_LOOK);
         let before = std::mem::replace(&mut last, slab_bytes()?);
-        let is_at_rest = last.abs_diff(before) <= SLAB_REST_BYTES && time_waits()? <= TIME_WAITS_FEW;
-        if is_at_rest || started.elapsed() > SLAB_REST_MAX {
+        if last.abs_diff(before) <= SLAB_REST_BYTES || started.elapsed() > SLAB_REST_MAX {
             return Ok(last);
         }
     }
+}
+
+/// Waits until the kernel has forgotten the connections that have ended, each of which it remembers for a minute
+/// (TIME_WAIT), or for `FORGOTTEN_MAX`; then for the slab to be at rest.
+pub fn slab_forgetful() -> Result<u64, Failure> {
+    let started = Instant::now();
+    while time_waits()? > TIME_WAITS_FEW && started.elapsed() < FORGOTTEN_MAX {
+        thread::sleep(SLAB_REST_LOOK);
+    }
+    slab_at_rest()
 }
 
 /// Connections that have ended and that the kernel still remembers.

@@ -7,7 +7,7 @@ use crate::fleet::squad::Speech;
 use crate::floor::FloorServer;
 use crate::report::Report;
 use crate::rig::{Ended, Rig};
-use crate::server::slab_at_rest;
+use crate::server::{slab_at_rest, slab_forgetful};
 use kittiwake::io::Driver;
 use std::time::Duration;
 
@@ -23,6 +23,9 @@ const HANDSHAKES: u32 = 256;
 pub fn run<D: Driver>(mut rig: Rig<D>, arguments: &Floor) -> Result<Report, Failure> {
     let mut report = Report::new("floor");
     println!("floor: {} connections, client on {}", arguments.connections, rig.driver());
+    if arguments.hold > 0 {
+        slab_forgetful()?;
+    }
     let mut server = FloorServer::start(arguments.server_cpu)?;
     server.ask(&format!("pairs {PAIRS}"))?;
     let pairs = server.answer()?;
@@ -42,6 +45,9 @@ pub fn run<D: Driver>(mut rig: Rig<D>, arguments: &Floor) -> Result<Report, Fail
 /// What the kernel keeps of bare sockets that were accepted, and of this client's ends of them: what `hold` says of a
 /// server, without the server.
 fn hold<D: Driver>(rig: &mut Rig<D>, arguments: &Floor, report: &mut Report) -> Result<Ended, Failure> {
+    if arguments.hold == 0 {
+        return Ok(Ended::Done);
+    }
     let (mut left, before) = (arguments.hold, slab_at_rest()?);
     let mut held: Vec<(FloorServer, u8)> = Vec::new();
     while left > 0 {
@@ -62,10 +68,8 @@ fn hold<D: Driver>(rig: &mut Rig<D>, arguments: &Floor, report: &mut Report) -> 
         held.push((server, squad));
         left -= count;
     }
-    if arguments.hold > 0 {
-        let bytes = slab_at_rest()? as f64 - before as f64;
-        report.figure("kernel_bytes_per_connection", bytes / f64::from(arguments.hold), "B, both ends, bare");
-    }
+    let bytes = slab_at_rest()? as f64 - before as f64;
+    report.figure("kernel_bytes_per_connection", bytes / f64::from(arguments.hold), "B, both ends, bare");
     for (_server, squad) in held {
         let ended = rig.leave("leave", squad)?;
         if ended != Ended::Done {

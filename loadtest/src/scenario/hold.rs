@@ -10,7 +10,7 @@ use crate::fleet::orders::Drive;
 use crate::fleet::squad::Mqtt;
 use crate::report::Report;
 use crate::rig::{Ended, Rig};
-use crate::server::{Memory, Server, slab_at_rest, slab_bytes};
+use crate::server::{Memory, Server, slab_bytes, slab_forgetful};
 use kittiwake::io::Driver;
 use serde::Serialize;
 use std::thread;
@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// Connections that the fresh process is configured for, whose memory is subtracted (BUDGETS M1).
 const FRESH_CONNECTIONS: u32 = 1_000;
+/// Of fewer connections the slab says too little to wait for it.
+const SLAB_COUNTS_MIN: u32 = 10_000;
 /// For memory and timers to settle.
 const SETTLE: Duration = Duration::from_secs(2);
 /// After the last expected arrival: time for one that is not expected.
@@ -58,7 +60,8 @@ pub fn run<D: Driver>(rig: Rig<D>, arguments: &Hold) -> Result<Report, Failure> 
     }
     let fresh = if common.server.spawn { Some(fresh_memory(arguments)?) } else { None };
     let mut site = Site::open(rig, common, "hold", common.connections)?;
-    let slab_bytes = if common.server.spawn { slab_at_rest()? } else { slab_bytes()? };
+    let counts = common.server.spawn && common.connections >= SLAB_COUNTS_MIN;
+    let slab_bytes = if counts { slab_forgetful()? } else { slab_bytes()? };
     let before = Before { fresh, slab_bytes };
     let mut found = Found { connections: common.connections, ..Found::default() };
     let ended = play(&mut site, arguments, &before, &mut found);
