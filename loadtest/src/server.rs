@@ -143,7 +143,12 @@ pub fn slab_at_rest() -> Result<u64, Failure> {
 /// Waits until the kernel has forgotten the connections that have ended, each of which it remembers for a minute
 /// (TIME_WAIT), or for `FORGOTTEN_MAX`; then for the slab to be at rest.
 pub fn slab_forgetful() -> Result<u64, Failure> {
-    let started = Instant::now();
+    let (started, remembered) = (Instant::now(), time_waits()?);
+    if remembered > TIME_WAITS_FEW {
+        eprintln!(
+            "loadtest: waiting until the kernel has forgotten {remembered} connections, which takes up to a minute"
+        );
+    }
     while time_waits()? > TIME_WAITS_FEW && started.elapsed() < FORGOTTEN_MAX {
         thread::sleep(SLAB_REST_LOOK);
     }

@@ -8,6 +8,7 @@ mod bare;
 mod bell;
 mod grpc;
 mod http;
+mod line;
 mod mqtt;
 
 use crate::Failure;

@@ -1,11 +1,11 @@
 //! Letters from an MQTT publisher, at QoS 0: a thread of its own, as a backend's is, that sends each when it is due.
 
+use super::line::Line;
 use super::{Order, Push, Shared};
 use crate::fleet::squad::{Carriage, Mqtt, NUMBER_MARK, Reading, publish};
 use kittiwake::base::ids::Qos;
 use kittiwake::wire::mqtt::{self, Encode, FrameLen, Packet, Reason, Version};
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread::Thread;
 use std::time::Duration;
@@ -21,12 +21,9 @@ const ANSWER_BYTES_MAX: usize = 1 << 10;
 
 /// The publisher's connection.
 pub struct Publisher {
-    stream: TcpStream,
+    line: Line,
     topic: &'static str,
     version: Version,
-    shared: Arc<Shared>,
-    builder: Thread,
-    buffer: Vec<u8>,
 }
 
 impl Publisher {
@@ -37,9 +34,7 @@ impl Publisher {
         shared: Arc<Shared>,
         builder: Thread,
     ) -> Result<Self, String> {
-        let stream = TcpStream::connect(order.api).and_then(|stream| stream.set_nodelay(true).map(|()| stream));
-        let stream = stream.map_err(text)?;
-        let mut publisher = Self { stream, topic, version, shared, builder, buffer: Vec::new() };
+        let mut publisher = Self { line: Line::open(order, shared, builder).map_err(text)?, topic, version };
         publisher.introduce()?;
         Ok(publisher)
     }
@@ -53,10 +48,10 @@ impl Publisher {
             subscription: None,
             reading: Reading::Freely,
         };
-        let (version, buffer) = (self.version, &mut self.buffer);
-        who.connect(version, std::process::id(), None, |connect| connect.encode_to(version, buffer));
-        self.stream.write_all(&self.buffer).map_err(text)?;
-        self.stream.set_read_timeout(Some(PATIENCE)).map_err(text)?;
+        let (version, stream, mut hello) = (self.version, &mut self.line.stream, Vec::new());
+        who.connect(version, std::process::id(), None, |connect| connect.encode_to(version, &mut hello));
+        stream.write_all(&hello).map_err(text)?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(text)?;
         let (mut answer, mut got) = ([0; ANSWER_BYTES_MAX], 0);
         loop {
             match mqtt::frame_len(&answer[..got], ANSWER_BYTES_MAX).map_err(|error| text(error.text()))? {
@@ -67,23 +62,19 @@ impl Publisher {
                         other => Err(format!("MQTT publisher: the server answers {other:?}")),
                     };
                 }
-                _ => got += self.stream.read(&mut answer[got..]).map_err(text).and_then(some)?,
+                _ => got += stream.read(&mut answer[got..]).map_err(text).and_then(some)?,
             }
         }
     }
 
-    /// At QoS 0 nothing is answered, so none waits for an answer.
+    /// At QoS 0 nothing is answered.
     pub fn send(&mut self, pushes: &[Push]) -> Result<(), String> {
-        self.buffer.clear();
-        for push in pushes {
-            let topic = self.topic.replace(NUMBER_MARK, &push.member.to_string());
-            publish(&topic, Qos::AtMostOnce, 0, &push.payload).encode_to(self.version, &mut self.buffer);
-        }
-        self.stream.write_all(&self.buffer).map_err(text)?;
-        for push in pushes {
-            self.shared.answered(&self.builder, push.due, None);
-        }
-        Ok(())
+        let (topic, version) = (self.topic, self.version);
+        let encode = |push: &Push, out: &mut Vec<u8>| {
+            let topic = topic.replace(NUMBER_MARK, &push.member.to_string());
+            publish(&topic, Qos::AtMostOnce, 0, &push.payload).encode_to(version, out);
+        };
+        self.line.send(pushes, encode).map_err(text)
     }
 }
 
