@@ -20,6 +20,7 @@
 pub mod epoll;
 pub mod passed;
 pub mod probe;
+pub mod sched;
 pub mod sim;
 mod socket;
 pub mod uring;

@@ -16,6 +16,7 @@ use crate::base::ids::PushId;
 use crate::config::Config;
 use crate::config::tls::TlsFiles;
 use crate::io::probe::{self, Choosing, Chosen};
+use crate::io::sched;
 use crate::limits;
 use crate::push::{Api, ApiKeys, Control, Rules, Sources};
 use crate::shard;
@@ -37,6 +38,7 @@ pub(super) fn run(config: &Config, give_back: fn()) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cpus().min(limits::CONTROL_THREADS_MAX))
         .thread_name("kittiwake-control")
+        .on_thread_start(|| sched::shorten_slice(limits::TIME_SLICE))
         .enable_all()
         .build()
         .map_err(|error| Failure::Runtime(format!("cannot start the control plane's threads: {error}")))?;

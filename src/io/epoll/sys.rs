@@ -65,6 +65,31 @@ pub(in crate::io) fn thread_cpu_us() -> u64 {
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000
 }
 
+/// How the kernel schedules the calling thread. Since 6.12 `sched_runtime` is a fair thread's time slice, in nanoseconds.
+pub(in crate::io) fn scheduling() -> io::Result<libc::sched_attr> {
+    let size = u32::try_from(size_of::<libc::sched_attr>()).expect("the struct is small");
+    let mut attributes = libc::sched_attr {
+        size,
+        sched_policy: 0,
+        sched_flags: 0,
+        sched_nice: 0,
+        sched_priority: 0,
+        sched_runtime: 0,
+        sched_deadline: 0,
+        sched_period: 0,
+    };
+    // SAFETY: the kernel writes at most `size` bytes, which is what the live local has; 0 names the calling thread.
+    let result = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0) };
+    if result == 0 { Ok(attributes) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Has the calling thread scheduled so.
+pub(in crate::io) fn schedule(attributes: &libc::sched_attr) -> io::Result<()> {
+    // SAFETY: the kernel reads the size that the borrowed struct says of itself; 0 names the calling thread.
+    let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, std::ptr::from_ref(attributes), 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// The soft limit of open fds.
 pub(in crate::io) fn fds_max() -> usize {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
