@@ -199,8 +199,10 @@ pub const SLOT_RINGS_MAX: usize = 128;
 pub const INSTALL_BATCH_MAX: usize = 256;
 /// Kernel threads a ring may start for what cannot be done at once; only shutdowns of installed sockets are such.
 pub const RING_WORKERS_MAX: u32 = 2;
-/// Arrivals at installed sockets in a turn from which on waits are batched. Below it the first arrival ends a wait.
-pub const BATCHED_WAIT_ARRIVALS_MIN: usize = 16;
+/// Arrivals at installed sockets in a turn from which on waits are batched: as many as 100,000 a second bring during one such
+/// wait. Below it the first arrival ends a wait: a few who each wait for an answer send nothing more while the shard holds
+/// out for all of them.
+pub const BATCHED_WAIT_ARRIVALS_MIN: usize = 20;
 /// So many of them for each step of a connection that is coming in, else the first arrival ends a wait as well: who comes
 /// in waits for each answer, so nothing more arrives while the shard holds out.
 pub const BATCHED_WAIT_ARRIVALS_PER_STEP_MIN: usize = 8;
