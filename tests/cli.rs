@@ -1,4 +1,5 @@
-//! The binary's exit codes and error lines: 0 clean, 1 runtime failure, 2 bad usage or configuration.
+//! The binary's exit codes and error lines: 0 clean, 1 runtime failure, 2 bad usage or configuration; and how the kernel
+//! schedules its threads.
 
 #[path = "ports/mod.rs"]
 mod ports;
@@ -349,6 +350,33 @@ fn a_second_signal_while_draining_exits_with_1() {
         serving.wait_for(&format!("a second signal, {signal}, cut connections off"));
         drop(stuck);
     }
+}
+
+/// A push passes through both: where one of them waits for the CPU, the message does.
+#[test]
+fn shards_and_the_control_plane_have_short_time_slices_and_the_log_has_not() {
+    let slice = |of: &std::path::Path| {
+        let said = std::fs::read_to_string(of.join("sched")).expect("the thread runs");
+        said.lines().find_map(|line| line.strip_prefix("se.slice")?.trim_start_matches([' ', ':']).parse::<u64>().ok())
+    };
+    if slice("/proc/self".as_ref()).is_none() {
+        eprintln!("this kernel says nothing of slices (before Linux 6.12)");
+        return;
+    }
+    let api = format!("127.0.0.1:{}", closed_port());
+    let mut command = kittiwake(&["serve", "--listen", "127.0.0.1:0", "--api", &api, "--shards", "2"]);
+    command.args(["--data-dir", ""]);
+    let serving = Serving::start(command);
+    let mut slices = std::collections::BTreeMap::<String, Vec<u64>>::new();
+    for thread in std::fs::read_dir(format!("/proc/{}/task", serving.process.id())).expect("it runs") {
+        let thread = thread.expect("it runs").path();
+        let name = std::fs::read_to_string(thread.join("comm")).expect("it runs").trim_end().to_owned();
+        slices.entry(name).or_default().extend(slice(&thread));
+    }
+    assert_eq!(slices["shard-0"], [100_000], "{slices:?}");
+    assert_eq!(slices["shard-1"], [100_000], "{slices:?}");
+    assert!(slices["kittiwake-contr"].iter().all(|slice| *slice == 100_000), "{slices:?}");
+    assert!(slices["log"].iter().all(|slice| *slice > 100_000), "{slices:?}");
 }
 
 /// A disk that has died under a commit keeps the log's thread, and the process must end all the same.
