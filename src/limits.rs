@@ -51,7 +51,7 @@ pub const TURN_COSTLY_MAX: usize = 4;
 /// Connections whose waiting output is handed to the driver in one turn; the rest follow in the next.
 pub const TURN_SENDS_MAX: usize = 4096;
 /// Time slice that shards and the control plane's threads ask the scheduler for, the shortest that it gives. Both are woken
-/// for single messages; with the usual slice (some milliseconds) they stand behind whoever fills his.
+/// for single messages; with the usual slice (a millisecond or more) they stand behind whoever fills his.
 pub const TIME_SLICE: Duration = Duration::from_micros(100);
 /// Longest sleep of a shard that waits for nothing at all, so that a lost wake would show as a delay, not a hang.
 pub const SLEEP_MAX: Duration = Duration::from_secs(1);
