@@ -1,4 +1,5 @@
-//! Owns: sockets and the kernel's ways of waiting on them. In: [`Op`]s. Out: [`Completion`]s.
+//! Owns: sockets, the kernel's ways of waiting on them, and how soon a thread that was woken runs. In: [`Op`]s.
+//! Out: [`Completion`]s.
 //! Must not: know a protocol, keep a byte after its completion, let a raw fd out (above are [`Slot`]s and [`Socket`]s).
 //! Invariants: every op that names a token completes exactly once with that token ([`Op::Watch`] and [`Op::Accept`]:
 //! any number of times, then once with their end); a block handed in comes back in the completion; at most one send

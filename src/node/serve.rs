@@ -38,7 +38,7 @@ pub(super) fn run(config: &Config, give_back: fn()) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cpus().min(limits::CONTROL_THREADS_MAX))
         .thread_name("kittiwake-control")
-        .on_thread_start(|| sched::shorten_slice(limits::TIME_SLICE))
+        .on_thread_start(sched::shorten_slice)
         .enable_all()
         .build()
         .map_err(|error| Failure::Runtime(format!("cannot start the control plane's threads: {error}")))?;

@@ -16,7 +16,7 @@ use crate::io::passed::Passed;
 use crate::io::probe::{self, Chosen};
 use crate::io::{self, Driver};
 use crate::limits::{
-    AUTH_QUESTIONS_MAX, EVENTS_MAX, GIVE_BACK_INTERVAL, MAILBOX_LETTERS_MAX, NOTICES_MAX, STORIES_MAX, TIME_SLICE,
+    AUTH_QUESTIONS_MAX, EVENTS_MAX, GIVE_BACK_INTERVAL, MAILBOX_LETTERS_MAX, NOTICES_MAX, STORIES_MAX,
     UPSTREAM_REQUESTS_MAX,
 };
 use crate::store::durable::{OpenError, Opening};
@@ -392,7 +392,7 @@ fn run<D: Driver>(seat: Seat, make: impl FnOnce() -> io_error::Result<D>, give_b
         // The starter hears it instead of an address; later the node sees that the thread has ended.
         drop(events.send(Event::Listening { shard: number, result }));
     };
-    io::sched::shorten_slice(TIME_SLICE);
+    io::sched::shorten_slice();
     let mut shard = match make().and_then(|driver| Shard::new(seat, driver)) {
         Ok(shard) => shard,
         Err(error) => return failed(error),
