@@ -37,6 +37,9 @@ pub(super) struct Ring {
     /// Signalled when a slot ring has completions; the main ring polls it. The main ring has none.
     pub(super) signal: Option<Signal>,
     table_registered: bool,
+    /// Entries into the kernel that waited for nothing.
+    #[cfg(test)]
+    pub(super) entries: u64,
 }
 
 /// A slot ring's way of waking the main one.
@@ -81,6 +84,8 @@ impl Ring {
             table: DirectTable::new(slots),
             signal: None,
             table_registered: false,
+            #[cfg(test)]
+            entries: 0,
         })
     }
 
@@ -158,9 +163,14 @@ impl Ring {
         !queue.is_empty() || queue.taskrun() || queue.cq_overflow()
     }
 
-    /// Whether completions can be had without waiting.
+    /// Whether there are completions to be reaped.
+    pub(super) fn has_completions(&mut self) -> bool {
+        !self.uring.completion().is_empty()
+    }
+
+    /// Whether there may be completions without waiting: the mark that says so may be wrong.
     pub(super) fn has_news(&mut self) -> bool {
-        if !self.uring.completion().is_empty() {
+        if self.has_completions() {
             return true;
         }
         let queue = self.uring.submission();
@@ -169,6 +179,8 @@ impl Ring {
 
     /// Submits what is queued and lets the kernel complete what it has ready.
     pub(super) fn enter(&mut self) -> io::Result<()> {
+        #[cfg(test)]
+        (self.entries += 1);
         self.drain_backlog();
         ignore_transient(self.uring.submit())
     }
