@@ -244,6 +244,7 @@ impl House {
             };
             self.handle.push(push, CommandToken(token)).expect("the mailbox has room");
         }
+        self.handle.ring();
     }
 
     fn hear_pushed(&self, messages: usize) {

@@ -132,10 +132,11 @@ impl<L> Post<L> {
         self.letters.capacity().map_or(usize::MAX, |capacity| capacity.saturating_sub(self.letters.len()))
     }
 
-    /// Posts and wakes the shard if it sleeps; true: it did. Never waits: a full mailbox is `Busy`.
-    pub fn try_send(&self, letter: L) -> Result<bool, Undelivered<L>> {
+    /// Posts and wakes the shard if it sleeps. Never waits: a full mailbox is `Busy`.
+    pub fn try_send(&self, letter: L) -> Result<(), Undelivered<L>> {
         self.push(letter)?;
-        Ok(self.ring())
+        self.ring();
+        Ok(())
     }
 
     /// Posts, waiting for room. For threads that may wait, the log thread above all, never for a shard.
@@ -145,8 +146,8 @@ impl<L> Post<L> {
         Ok(())
     }
 
-    /// Posts without waking; [`Post::ring`] must follow.
-    fn push(&self, letter: L) -> Result<(), Undelivered<L>> {
+    /// Posts without waking; [`Post::ring`] must follow. Never waits, as [`Post::try_send`].
+    pub fn push(&self, letter: L) -> Result<(), Undelivered<L>> {
         self.letters.try_send(letter).map_err(|error| match error {
             TrySendError::Full(letter) => Undelivered::Busy(letter),
             TrySendError::Disconnected(letter) => Undelivered::Gone(letter),
@@ -154,7 +155,7 @@ impl<L> Post<L> {
     }
 
     /// Wakes the shard if it sleeps; true: it did.
-    fn ring(&self) -> bool {
+    pub fn ring(&self) -> bool {
         fence(Ordering::SeqCst);
         let sleeping = &self.doorbell.sleeping;
         sleeping.load(Ordering::Relaxed)
@@ -290,9 +291,9 @@ mod tests {
     fn a_mailbox_holds_its_bound_and_is_busy_beyond() {
         let mut mailbox = Mailbox::new(ShardId(0), 2);
         let post = mailbox.post();
-        assert_eq!((post.try_send(1), post.try_send(2)), (Ok(false), Ok(false)));
+        assert_eq!((post.try_send(1), post.try_send(2)), (Ok(()), Ok(())));
         assert_eq!(post.try_send(3), Err(Undelivered::Busy(3)));
-        assert_eq!((mailbox.take(), post.try_send(3)), (Some(1), Ok(false)));
+        assert_eq!((mailbox.take(), post.try_send(3)), (Some(1), Ok(())));
         assert_eq!((mailbox.take(), mailbox.take(), mailbox.take()), (Some(2), Some(3), None));
         drop(mailbox);
         assert_eq!(post.try_send(4), Err(Undelivered::Gone(4)));
@@ -305,14 +306,16 @@ mod tests {
         let (waker, woken) = flag_waker();
         mailbox.attach(waker);
         let post = mailbox.post();
-        assert_eq!(post.try_send(1), Ok(false));
+        assert_eq!((post.push(1), post.ring()), (Ok(()), false));
         assert!(!woken.load(Ordering::SeqCst), "it is awake");
         assert!(!mailbox.may_sleep(), "a letter is there");
         assert_eq!(mailbox.take(), Some(1));
         assert!(mailbox.may_sleep());
-        assert_eq!(post.try_send(2), Ok(true));
+        assert_eq!(post.push(2), Ok(()));
+        assert!(!woken.load(Ordering::SeqCst), "nobody has rung");
+        assert!(post.ring());
         assert!(woken.swap(false, Ordering::SeqCst));
-        assert_eq!(post.try_send(3), Ok(false));
+        assert_eq!((post.push(3), post.ring()), (Ok(()), false));
         assert!(!woken.load(Ordering::SeqCst), "somebody has woken it already");
     }
 

@@ -60,6 +60,10 @@ pub const API_WINDOW_BYTES: u32 = 1 << 20;
 pub const GRPC_CALLS_MAX: usize = 4_096;
 /// Pushes of one `PushStream` that wait for their results. Full: the stream is not read, so its client waits.
 pub const PUSH_STREAM_IN_FLIGHT_MAX: usize = 4_000;
+/// A result of a `PushStream` waits at most so long for others to leave with, while more pushes come.
+pub const PUSH_STREAM_HOLD: Duration = Duration::from_micros(100);
+/// Pushes that are handed over before the shards that sleep beside them are woken.
+pub const PUSHES_UNRUNG_MAX: u32 = 64;
 /// Replies of a stream that wait for its client to read. Full: the stream waits.
 pub const GRPC_REPLIES_WAITING_MAX: usize = 8;
 /// The newest events of one app that are kept in memory for consumers that keep up. Full: the oldest go, and who has not

@@ -90,12 +90,12 @@ impl Gateway for Handle {
         Self::push(self, push, token)
     }
 
-    fn has_woken(&self) -> bool {
-        Self::has_woken(self)
+    fn is_unrung(&self) -> bool {
+        Self::is_unrung(self)
     }
 
-    fn give_way(&self) {
-        Self::give_way(self);
+    fn ring(&self) {
+        Self::ring(self);
     }
 
     fn stats(&self, token: CommandToken) -> Result<usize, CommandError> {

@@ -209,7 +209,7 @@ impl Control {
         }
     }
 
-    /// Hands a push over; the reply says what came of it.
+    /// Hands a push over; the reply says what came of it. [`Control::ring`] must follow.
     pub fn push(&self, push: Push) -> Result<Reply<Result<Pushed, CommandError>>, Failure> {
         self.refuse_when_draining()?;
         self.refuse_when_store_fails(&push)?;
@@ -219,21 +219,21 @@ impl Control {
         Ok(Reply { from, _entry: entry })
     }
 
-    /// Hands a push over and waits for nothing. A later failure is counted.
+    /// Hands a push over and waits for nothing. A later failure is counted. [`Control::ring`] must follow.
     pub fn push_unawaited(&self, push: Push) -> Result<(), Failure> {
         self.refuse_when_draining()?;
         self.refuse_when_store_fails(&push)?;
         self.submit(push, CommandToken::unawaited(self.pending.token()))
     }
 
-    /// Whether pushes have woken a shard that has not been given way to.
-    pub(super) fn has_woken(&self) -> bool {
-        self.gateway.has_woken()
+    /// Whether pushes were handed over that no shard may know of.
+    pub(super) fn is_unrung(&self) -> bool {
+        self.gateway.is_unrung()
     }
 
-    /// Lets the shards go first, so that messages leave before their answers.
-    pub(super) fn give_way(&self) {
-        self.gateway.give_way();
+    /// Tells the shards of what was handed over, and lets them go first, so that messages leave before their answers.
+    pub fn ring(&self) {
+        self.gateway.ring();
     }
 
     fn submit(&self, push: Push, token: CommandToken) -> Result<(), Failure> {

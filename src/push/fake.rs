@@ -43,8 +43,10 @@ pub(super) struct Fake {
     behaviour: Mutex<Behaviour>,
     pub(super) healthy: Mutex<bool>,
     pub(super) pushes: Mutex<Vec<Push>>,
-    /// How many pushes there had been, each time that somebody gave way.
-    pub(super) ways_given: Mutex<Vec<usize>>,
+    /// What is told of them once somebody rings.
+    unrung: Mutex<Vec<Event>>,
+    /// How many pushes there had been, each time that somebody rang.
+    pub(super) rung: Mutex<Vec<usize>>,
     pub(super) disconnects: Mutex<Vec<(AppId, String, Option<String>)>>,
     pub(super) queries: Mutex<Vec<HistoryQuery>>,
     pub(super) watches: Mutex<Vec<Arc<Watch>>>,
@@ -99,26 +101,26 @@ impl Gateway for FakeGateway {
         let duplicate = push.key.as_ref().is_some_and(|(key, _)| &**key == "seen");
         let id = if duplicate { FIRST } else { push.id };
         self.0.pushes.lock().expect("not poisoned").push(push.clone());
-        match self.0.behave() {
-            Behaviour::Answer => {
-                self.0.dispatch(Event::Pushed { token, result: Ok(Pushed { results, duplicate, id }) })
-            }
-            Behaviour::Fail(error) => self.0.dispatch(Event::Pushed { token, result: Err(error) }),
+        let result = match self.0.behave() {
+            Behaviour::Answer => Ok(Pushed { results, duplicate, id }),
+            Behaviour::Fail(error) => Err(error),
             Behaviour::Refuse(error) => return Err(error),
-            Behaviour::Silent => {}
-        }
+            Behaviour::Silent => return Ok(()),
+        };
+        self.0.unrung.lock().expect("not poisoned").push(Event::Pushed { token, result });
         Ok(())
     }
 
-    /// Its shards fall asleep as soon as they are given way to.
-    fn has_woken(&self) -> bool {
-        let seen = self.0.ways_given.lock().expect("not poisoned").last().copied().unwrap_or(0);
+    fn is_unrung(&self) -> bool {
+        let seen = self.0.rung.lock().expect("not poisoned").last().copied().unwrap_or(0);
         self.0.pushes.lock().expect("not poisoned").len() > seen
     }
 
-    fn give_way(&self) {
+    fn ring(&self) {
         let pushes = self.0.pushes.lock().expect("not poisoned").len();
-        self.0.ways_given.lock().expect("not poisoned").push(pushes);
+        self.0.rung.lock().expect("not poisoned").push(pushes);
+        let unrung = core::mem::take(&mut *self.0.unrung.lock().expect("not poisoned"));
+        unrung.into_iter().for_each(|event| self.0.dispatch(event));
     }
 
     fn canary(&self, token: CommandToken) -> Result<usize, CommandError> {
@@ -343,7 +345,8 @@ impl Bench {
             behaviour: Mutex::new(Behaviour::Answer),
             healthy: Mutex::new(true),
             pushes: Mutex::default(),
-            ways_given: Mutex::default(),
+            unrung: Mutex::default(),
+            rung: Mutex::default(),
             disconnects: Mutex::default(),
             queries: Mutex::default(),
             watches: Mutex::default(),

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 /// The data plane as the API sees it: the shards' handle, or the fake of the API's tests. No call blocks.
 pub trait Gateway: Send + Sync {
-    /// Hands a push over; `Event::Pushed` answers.
+    /// Hands a push over; `Event::Pushed` answers. A shard that sleeps learns of it by [`Gateway::ring`], which must
+    /// follow.
     fn push(&self, push: Push, token: CommandToken) -> Result<(), CommandError>;
-    /// Whether pushes have woken a shard since the last [`Gateway::give_way`].
-    fn has_woken(&self) -> bool;
-    /// Lets shards that pushes have woken go before the caller, where they share its CPU.
-    fn give_way(&self);
+    /// Whether pushes were handed over since the last [`Gateway::ring`], by whomever.
+    fn is_unrung(&self) -> bool;
+    /// Wakes the shards that sleep beside pushes, and lets them go before the caller where they share its CPU.
+    fn ring(&self);
     /// Asks all shards for their figures; that many `Event::Stats` answer.
     fn stats(&self, token: CommandToken) -> Result<usize, CommandError>;
     /// Looks connections up; that many `Event::Connections` answer.

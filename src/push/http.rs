@@ -82,6 +82,7 @@ pub(super) async fn push(
     let body = read_body(body).await?;
     let begun = Instant::now();
     let started = start(&api, &body, &api.asking(&caller, app.as_deref()))?;
+    api.control.ring();
     Ok(json(&PushReply::new(started.finish_since(begun).await?)))
 }
 
@@ -130,6 +131,7 @@ pub(super) async fn batch(
     let asking = api.asking(&caller, app.as_deref());
     let begun = Instant::now();
     let started: Vec<_> = pushes.iter().map(|push| start(&api, push.get().as_bytes(), &asking)).collect();
+    api.control.ring();
     let mut results = Vec::with_capacity(started.len());
     for push in started {
         let result = match push {

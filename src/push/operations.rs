@@ -75,7 +75,7 @@ impl Api {
         Asking { rules: &self.rules, caller, outside_app, wall_ms: (self.sources.wall_ms)() }
     }
 
-    /// Checks a push and hands it over.
+    /// Checks a push and hands it over. [`Control::ring`] must follow, once for all that are handed over together.
     pub(super) fn start_push(&self, draft: Draft<'_>, asking: &Asking<'_>) -> Result<Started, Problem> {
         let Accepted { mut push, wait, timeout } = request::check(draft, asking)?;
         let receivers = if let Target::Users(users) = &push.target { users.len() } else { 1 };

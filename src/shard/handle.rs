@@ -12,11 +12,12 @@ use crate::base::ids::{AppId, ShardId};
 use crate::base::message::StreamKey;
 use crate::engine::mail::{Post, Undelivered};
 use crate::io::Socket;
+use crate::limits::PUSHES_UNRUNG_MAX;
 use crate::store;
 use crate::wire::tls;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// Sends commands to shards. Cheap to clone, never blocks: a full mailbox is `Busy`.
 #[derive(Clone, Debug)]
@@ -32,17 +33,21 @@ struct Inner {
     /// Lists and everyone have no home; their coordinators take turns.
     next_coordinator: AtomicU16,
     draining: AtomicBool,
-    /// A push has woken a shard since somebody last gave way.
-    has_woken: AtomicBool,
+    /// Shards with pushes that nobody has rung for, by their number modulo 64.
+    unrung: AtomicU64,
+    /// How many pushes those are.
+    quiet: AtomicU32,
 }
 
 impl Handle {
     pub(super) fn new(posts: Vec<Post<Letter>>, homes: Homes, store: store::Handle) -> Self {
-        let (next_coordinator, draining, has_woken) = Default::default();
-        Self { inner: Arc::new(Inner { posts, homes, store, next_coordinator, draining, has_woken }) }
+        let (next_coordinator, draining, unrung, quiet) = Default::default();
+        Self { inner: Arc::new(Inner { posts, homes, store, next_coordinator, draining, unrung, quiet }) }
     }
 
-    /// Takes a push in; answered by `Event::Pushed` with the same token.
+    /// Takes a push in; answered by `Event::Pushed` with the same token. A shard that sleeps learns of it by
+    /// [`Handle::ring`], which must follow: once for many saves a wake and a switch each. Every so many it happens here,
+    /// for shards on other CPUs should begin before a long batch has ended.
     pub fn push(&self, push: Push, token: CommandToken) -> Result<(), CommandError> {
         if self.inner.draining.load(Ordering::Relaxed) {
             return Err(CommandError::Draining);
@@ -52,22 +57,35 @@ impl Handle {
             Target::Topic(topic) => self.inner.homes.topic(push.app, topic),
             Target::Users(_) | Target::Everyone => self.coordinator(),
         };
-        if self.post(home, Letter::Push { push: Box::new(push), token })? {
-            self.inner.has_woken.store(true, Ordering::Relaxed);
+        let post = &self.inner.posts[usize::from(home.0)];
+        post.push(Letter::Push { push: Box::new(push), token }).map_err(|undelivered| {
+            // What fills the mailbox may be what nobody has rung for.
+            post.ring();
+            refusal(&undelivered)
+        })?;
+        // Behind the letter: whoever takes the bit away sees it, and rings.
+        self.inner.unrung.fetch_or(bit_of(home), Ordering::Release);
+        if self.inner.quiet.fetch_add(1, Ordering::Relaxed) + 1 >= PUSHES_UNRUNG_MAX {
+            self.ring();
         }
         Ok(())
     }
 
-    /// Whether pushes have woken a shard since somebody last gave way.
-    pub fn has_woken(&self) -> bool {
-        self.inner.has_woken.load(Ordering::Relaxed)
+    /// Whether pushes were taken in since the last [`Handle::ring`], by whomever.
+    pub fn is_unrung(&self) -> bool {
+        self.inner.unrung.load(Ordering::Relaxed) != 0
     }
 
-    /// Lets shards that pushes have woken go first where they share the caller's CPU, so that the messages leave before
-    /// whatever the caller does next.
-    pub fn give_way(&self) {
-        self.inner.has_woken.store(false, Ordering::Relaxed);
-        std::thread::yield_now();
+    /// Wakes the shards that sleep beside pushes, and lets them go first where they share the caller's CPU, so that the
+    /// messages leave before whatever the caller does next.
+    pub fn ring(&self) {
+        self.inner.quiet.store(0, Ordering::Relaxed);
+        let unrung = self.inner.unrung.swap(0, Ordering::Acquire);
+        let posts = self.inner.posts.iter().filter(|post| unrung & bit_of(post.shard()) != 0);
+        // Each of them, not as far as the first that slept.
+        if posts.filter(|post| post.ring()).count() > 0 {
+            std::thread::yield_now();
+        }
     }
 
     /// Asks every shard for its figures; answered by as many `Event::Stats` as this returns.
@@ -232,14 +250,17 @@ impl Handle {
     }
 
     fn send(&self, to: ShardId, letter: Letter) -> Result<(), CommandError> {
-        self.post(to, letter).map(drop)
+        self.inner.posts[usize::from(to.0)].try_send(letter).map_err(|undelivered| refusal(&undelivered))
     }
+}
 
-    /// True: the shard slept.
-    fn post(&self, to: ShardId, letter: Letter) -> Result<bool, CommandError> {
-        self.inner.posts[usize::from(to.0)].try_send(letter).map_err(|undelivered| match undelivered {
-            Undelivered::Busy(_) => CommandError::Busy,
-            Undelivered::Gone(_) => CommandError::Draining,
-        })
+fn refusal(undelivered: &Undelivered<Letter>) -> CommandError {
+    match undelivered {
+        Undelivered::Busy(_) => CommandError::Busy,
+        Undelivered::Gone(_) => CommandError::Draining,
     }
+}
+
+fn bit_of(shard: ShardId) -> u64 {
+    1 << (shard.0 % 64)
 }

@@ -3,8 +3,8 @@
 use crate::client::{Got, Hello};
 use crate::node::Node;
 use kittiwake::base::ids::{Offset, PushId, Qos};
-use kittiwake::limits::{INBOX_ENTRIES_MAX, LOG_BATCH_MAX, LOG_QUEUE_MAX, PUSH_USERS_MAX};
-use kittiwake::shard::command::{CommandError, Target};
+use kittiwake::limits::{INBOX_ENTRIES_MAX, LOG_BATCH_MAX, LOG_QUEUE_MAX, PUSH_USERS_MAX, PUSHES_UNRUNG_MAX};
+use kittiwake::shard::command::{CommandError, CommandToken, Target};
 use kittiwake::wire::mqtt::PingReq;
 
 fn user(name: &str) -> Target {
@@ -46,6 +46,23 @@ fn a_push_that_nobody_waits_for_arrives_and_is_not_answered() {
         phone.expect_and_ack("y");
     }
     assert_eq!(node.gauge("list_pushes"), 0);
+}
+
+#[test]
+fn pushes_that_nobody_rings_for_are_rung_for_when_they_are_many() {
+    let node = Node::with_shards(2);
+    let mut phone = node.hello(&Hello::v5("ann"));
+    phone.subscribe(&[("$inbox/#", Qos::AtMostOnce)]);
+    for number in 1..=2 * PUSHES_UNRUNG_MAX {
+        let text = number.to_string();
+        let token = CommandToken::unawaited(u64::from(number));
+        node.hand_over(user("ann"), text.as_bytes(), Qos::AtMostOnce, |_| {}, token).expect("the push is taken");
+        assert_eq!(node.handle().is_unrung(), !number.is_multiple_of(PUSHES_UNRUNG_MAX), "{number}");
+    }
+    node.run();
+    for number in 1..=2 * PUSHES_UNRUNG_MAX {
+        phone.expect_text(&number.to_string());
+    }
 }
 
 #[test]

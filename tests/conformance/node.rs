@@ -318,6 +318,7 @@ impl Node {
     ) -> Result<CommandToken, CommandError> {
         let token = self.token();
         self.hand_over(target, payload, qos, change, token)?;
+        self.handle().ring();
         Ok(token)
     }
 
@@ -325,11 +326,13 @@ impl Node {
     pub fn push_unawaited(&self, target: Target, payload: &[u8], qos: Qos) -> Option<Result<Pushed, CommandError>> {
         let token = CommandToken::unawaited(self.token().0);
         self.hand_over(target, payload, qos, |_| {}, token).expect("the push is taken");
+        self.handle().ring();
         self.run();
         self.take_pushed(token)
     }
 
-    fn hand_over(
+    /// Hands a push over without ringing for it.
+    pub fn hand_over(
         &self,
         target: Target,
         payload: &[u8],

@@ -185,7 +185,9 @@ impl Backend {
     fn call(&mut self, handle: &Handle, push: Push, id: MessageId, key: Option<usize>, conflicts: bool) {
         self.next_token += 1;
         let push = Push { id: PushId(u128::from(self.next_token)), ..push };
-        match handle.push(push, CommandToken(self.next_token)) {
+        let taken = handle.push(push, CommandToken(self.next_token));
+        handle.ring();
+        match taken {
             Ok(()) => {
                 if let Some(at) = key {
                     self.keyed[at].tries += 1;

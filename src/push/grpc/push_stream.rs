@@ -8,8 +8,8 @@ use super::generated as pb;
 use super::generated::tagged_result::Result as Of;
 use super::service::{Answers, Call};
 use super::{status, translate};
-use crate::limits::{GRPC_REPLIES_WAITING_MAX, PUSH_BATCH_MAX, PUSH_STREAM_IN_FLIGHT_MAX};
-use core::future::{Future, ready};
+use crate::limits::{GRPC_REPLIES_WAITING_MAX, PUSH_BATCH_MAX, PUSH_STREAM_HOLD, PUSH_STREAM_IN_FLIGHT_MAX};
+use core::future::Future;
 use core::pin::Pin;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
@@ -27,12 +27,14 @@ pub(super) fn run(api: Arc<Api>, call: Call, requests: Streaming<pb::PushBatch>)
     let (replies, answers) = mpsc::channel(GRPC_REPLIES_WAITING_MAX);
     let deadline = call.deadline;
     tokio::spawn(async move {
+        let mut held = Held::default();
         let ended = tokio::select! {
-            ended = serve(&api, &call, requests, &replies) => ended,
+            ended = serve(&api, &call, requests, &replies, &mut held) => ended,
             exceeded = deadline.passed() => Err(exceeded),
         };
-        if let Err(status) = ended {
-            // A client that is gone needs no status.
+        // A client that is gone needs neither results nor a status.
+        let is_there = held.send(&replies).await;
+        if is_there && let Err(status) = ended {
             let _gone = replies.send(Err(status)).await;
         }
     });
@@ -44,38 +46,73 @@ async fn serve(
     call: &Call,
     mut requests: Streaming<pb::PushBatch>,
     replies: &Replies,
+    held: &mut Held,
 ) -> Result<(), Status> {
     let mut under_way = UnderWay::new();
     let mut is_open = true;
-    while is_open || !under_way.is_empty() {
+    while is_open || !under_way.is_empty() || !held.results.is_empty() {
         let has_room = under_way.len() + PUSH_BATCH_MAX <= PUSH_STREAM_IN_FLIGHT_MAX;
+        let may_hold = held.may_go_on();
         tokio::select! {
-            // What is done leaves first, so that results never wait for a client that only sends.
             biased;
-            Some(first) = under_way.next(), if !under_way.is_empty() => {
-                let results = gather(first, &mut under_way);
-                if replies.send(Ok(pb::PushResults { results })).await.is_err() {
-                    // Nobody reads: what was handed over is carried out all the same.
-                    return Ok(());
-                }
+            Some(first) = under_way.next(), if may_hold && !under_way.is_empty() => {
+                held.add(gather(first, &mut under_way));
             }
-            batch = requests.message(), if is_open && has_room => match batch? {
-                Some(batch) => {
-                    let results = start(api, call, batch, &under_way)?;
-                    if !results.is_empty() && replies.send(Ok(pb::PushResults { results })).await.is_err() {
-                        return Ok(());
-                    }
-                }
+            batch = requests.message(), if may_hold && is_open && has_room => match batch? {
+                Some(batch) => held.add(start(api, call, batch, &under_way)?),
                 None => is_open = false,
             },
-            // All that has come is handed over.
-            () = ready(()), if api.control.has_woken() => api.control.give_way(),
+            // All that has come is handed over. What comes while shards go first is taken before anything is answered.
+            () = ring(api), if api.control.is_unrung() => {}
+            is_there = held.send(replies), if !held.results.is_empty() => if !is_there {
+                // Nobody reads: what was handed over is carried out all the same.
+                return Ok(());
+            },
             () = api.control.drain_begun(), if under_way.is_empty() => {
                 return Err(Status::unavailable("the node is shutting down"));
             }
         }
     }
     Ok(())
+}
+
+/// Wakes the shards and lets them go first, then looks at the sockets.
+async fn ring(api: &Api) {
+    api.control.ring();
+    tokio::task::yield_now().await;
+}
+
+/// Results on their way out: one message for what comes together costs both ends less than one each.
+#[derive(Default)]
+struct Held {
+    results: Vec<pb::TaggedResult>,
+    /// When the first of them was there.
+    since: Option<Instant>,
+}
+
+impl Held {
+    /// Whether more may be added first: a stream that never pauses gets its results all the same.
+    fn may_go_on(&self) -> bool {
+        self.results.len() < PUSH_BATCH_MAX && self.since.is_none_or(|since| since.elapsed() < PUSH_STREAM_HOLD)
+    }
+
+    fn add(&mut self, results: Vec<pb::TaggedResult>) {
+        if !results.is_empty() {
+            self.since.get_or_insert_with(Instant::now);
+            self.results.extend(results);
+        }
+    }
+
+    /// Sends what there is; false if nobody reads it. It stays if this is dropped before.
+    async fn send(&mut self, replies: &Replies) -> bool {
+        if self.results.is_empty() {
+            return true;
+        }
+        let Ok(place) = replies.reserve().await else { return false };
+        self.since = None;
+        place.send(Ok(pb::PushResults { results: core::mem::take(&mut self.results) }));
+        true
+    }
 }
 
 /// All that is done, up to a batch.
@@ -123,4 +160,47 @@ fn tagged(tag: u64, finished: Result<Outcome, Problem>) -> pb::TaggedResult {
         Err(problem) => Of::Error(status::push_error(problem)),
     };
     pb::TaggedResult { tag, result: Some(result) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn results(count: usize) -> Vec<pb::TaggedResult> {
+        vec![pb::TaggedResult::default(); count]
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn results_wait_for_others_until_there_are_many_or_the_first_has_waited_long_enough() {
+        let mut held = Held::default();
+        held.add(results(0));
+        tokio::time::advance(2 * PUSH_STREAM_HOLD).await;
+        assert!(held.may_go_on(), "nothing waits");
+        held.add(results(1));
+        assert!(held.may_go_on());
+        tokio::time::advance(PUSH_STREAM_HOLD).await;
+        held.add(results(1));
+        assert!(!held.may_go_on());
+        let (replies, mut answers) = mpsc::channel(1);
+        assert!(held.send(&replies).await && held.may_go_on());
+        assert_eq!(answers.try_recv().map(|sent| sent.map_or(0, |sent| sent.results.len())), Ok(2));
+        held.add(results(PUSH_BATCH_MAX));
+        assert!(!held.may_go_on());
+    }
+
+    #[tokio::test]
+    async fn what_finds_no_place_stays_and_nothing_leaves_for_nobody() {
+        let (mut held, (replies, mut answers)) = (Held::default(), mpsc::channel(1));
+        assert!(held.send(&replies).await && answers.try_recv().is_err(), "an empty message says nothing");
+        held.add(results(3));
+        assert!(held.send(&replies).await);
+        held.add(results(4));
+        assert!(held.send(&replies).now_or_never().is_none(), "the first has not been read");
+        assert!(answers.recv().await.is_some_and(|first| first.is_ok_and(|first| first.results.len() == 3)));
+        assert!(held.send(&replies).await);
+        assert!(answers.recv().await.is_some_and(|second| second.is_ok_and(|second| second.results.len() == 4)));
+        held.add(results(1));
+        drop(answers);
+        assert!(!held.send(&replies).await);
+    }
 }

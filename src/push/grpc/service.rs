@@ -55,6 +55,7 @@ impl Gateway for Service {
         let asking = self.api.asking(&call.caller, call.app.as_deref());
         let started = translate::draft(request.into_inner(), |draft| self.api.start_push(draft, &asking));
         let started = started.map_err(status::of)?;
+        self.api.control.ring();
         let finished = async { started.finish_since(begun).await.map_err(status::of) };
         Ok(Response::new(translate::reply(call.deadline.bound(finished).await?)))
     }

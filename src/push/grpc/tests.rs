@@ -187,7 +187,7 @@ async fn every_push_of_a_stream_has_its_result() {
 }
 
 #[tokio::test]
-async fn a_stream_gives_way_to_the_shards_when_all_is_handed_over_and_before_it_answers() {
+async fn a_stream_rings_once_when_all_is_handed_over_and_before_it_answers() {
     let bench = Bench::new();
     let (send, receive) = tokio::sync::mpsc::channel(4);
     let requests = tokio_stream::wrappers::ReceiverStream::new(receive);
@@ -198,8 +198,25 @@ async fn a_stream_gives_way_to_the_shards_when_all_is_handed_over_and_before_it_
         let answered = results.message().await.expect("it goes well").expect("a result");
         assert_eq!(answered.results.len(), 16);
         let expected: Vec<usize> = (1..=round).map(|round| round * 16).collect();
-        assert_eq!(*bench.fake.ways_given.lock().expect("not poisoned"), expected);
+        assert_eq!(*bench.fake.rung.lock().expect("not poisoned"), expected);
     }
+}
+
+/// Time stands still, so that only what has come decides.
+#[tokio::test(start_paused = true)]
+async fn batches_that_come_together_are_answered_together() {
+    let bench = Bench::new();
+    let (send, receive) = tokio::sync::mpsc::channel(4);
+    for round in 0..3 {
+        let unlogged = || pb::PushRequest { qos: pb::Qos::AtMostOnce.into(), ..to_alice() };
+        send.send(tagged((0..16).map(|tag| (round * 16 + tag, unlogged())))).await.expect("there is room");
+    }
+    let requests = tokio_stream::wrappers::ReceiverStream::new(receive);
+    let mut results = client(&bench).push_stream(requests).await.expect("it begins").into_inner();
+    let answered = results.message().await.expect("it goes well").expect("a result");
+    let tags: Vec<u64> = answered.results.iter().map(|result| result.tag).collect();
+    assert_eq!(tags, (0..48).collect::<Vec<_>>());
+    assert_eq!(*bench.fake.rung.lock().expect("not poisoned"), [48]);
 }
 
 #[tokio::test]
