@@ -19,6 +19,8 @@ pub enum Protocol {
     /// loadtest/targets/socketio.js.
     #[value(name = "socketio")]
     SocketIo,
+    /// Event streams of kittiwake, to which an MQTT client publishes.
+    Sse,
 }
 
 impl Protocol {
@@ -43,6 +45,7 @@ impl Protocol {
             Self::Nats => "NATS",
             Self::Ws => "WebSocket",
             Self::SocketIo => "Socket.IO",
+            Self::Sse => "event streams",
             Self::MqttWs => "MQTT over WebSocket",
         }
     }

@@ -69,7 +69,8 @@ impl<D: Driver> Play<'_, D> {
         for at in 0..self.stands.len() {
             self.expect_letters(at);
             let (target, address) = (self.stands[at].target(), self.stands[at].running.address);
-            if !target.is_ours() {
+            // A push reaches any device alike.
+            if !target.is_ours() || target.protocol() != Protocol::Mqtt {
                 continue;
             }
             let count = self.arguments.connections;

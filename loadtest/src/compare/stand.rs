@@ -53,6 +53,7 @@ pub fn speech(protocol: Protocol, prefix: &str, topic: Option<&str>) -> Speech {
         Protocol::Nats => foreign(Tongue::Nats),
         Protocol::Ws => foreign(Tongue::Ws),
         Protocol::SocketIo => foreign(Tongue::SocketIo),
+        Protocol::Sse => foreign(Tongue::Events),
         Protocol::Mqtt | Protocol::Mqtt5 | Protocol::MqttWs => Speech::Mqtt(Mqtt {
             carriage: if protocol == Protocol::MqttWs { Carriage::WebSocket } else { Carriage::Tcp },
             prefix: prefix.to_owned(),
@@ -77,7 +78,7 @@ impl<D: Driver> Play<'_, D> {
         let (count, payload) = (self.arguments.connections, self.arguments.payload as usize);
         let fleet = self.rig.fleet_mut();
         let subscribers = fleet.add(count, vec![address], speech(target.protocol(), "s", Some(topic)));
-        let publisher = fleet.add(1, vec![address], speech(target.protocol(), "p", None));
+        let publisher = fleet.add(1, vec![address], speech(target.publishes_by(), "p", None));
         fleet.expect(subscribers, payload);
         self.ramp(target, subscribers, self.arguments.handshakes)?;
         self.rig.rest("settle", SETTLE)?;

@@ -3,6 +3,7 @@
 use super::rows::Row;
 use super::{OWN_TOPIC, Play, TOPIC};
 use crate::Failure;
+use crate::cli::Protocol;
 use crate::fleet::BEAT_BYTES;
 use crate::fleet::orders::{Beat, Drive, Mailing, Plan};
 use crate::fleet::squad::publish;
@@ -67,6 +68,10 @@ impl<D: Driver> Play<'_, D> {
         let has_qos = target.protocol().is_mqtt();
         if row.fanout().is_some_and(|(qos, _)| qos != Qos::AtMostOnce) && !has_qos {
             self.taken.note(row, target, "no QoS");
+            return Ok(None);
+        }
+        if row == Row::Ping && target.protocol() == Protocol::Sse {
+            self.taken.note(row, target, "its clients say nothing");
             return Ok(None);
         }
         if self.stands[stand].broken {

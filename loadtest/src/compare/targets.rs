@@ -14,6 +14,8 @@ pub enum Target {
     KittiwakeEpoll,
     #[value(name = "kittiwake-io_uring")]
     KittiwakeUring,
+    /// Its event streams, on the driver that it chooses.
+    KittiwakeSse,
     Mosquitto,
     Nchan,
     Nats,
@@ -94,6 +96,7 @@ impl Target {
         match self {
             Self::KittiwakeEpoll => "kittiwake epoll",
             Self::KittiwakeUring => "kittiwake io_uring",
+            Self::KittiwakeSse => "kittiwake SSE",
             Self::Mosquitto => "mosquitto",
             Self::Nchan => "nchan",
             Self::Nats => "NATS",
@@ -111,6 +114,7 @@ impl Target {
         match self {
             Self::KittiwakeEpoll => Some(DriverName::Epoll),
             Self::KittiwakeUring => Some(DriverName::IoUring),
+            Self::KittiwakeSse => Some(DriverName::Auto),
             _ => None,
         }
     }
@@ -118,11 +122,17 @@ impl Target {
     pub fn protocol(self) -> Protocol {
         match self {
             Self::KittiwakeEpoll | Self::KittiwakeUring | Self::Mosquitto | Self::Rumqttd => Protocol::Mqtt,
+            Self::KittiwakeSse => Protocol::Sse,
             Self::Nchan => Protocol::Nchan,
             Self::Nats => Protocol::Nats,
             Self::Ws => Protocol::Ws,
             Self::SocketIo => Protocol::SocketIo,
         }
+    }
+
+    /// What its publishers speak.
+    pub fn publishes_by(self) -> Protocol {
+        if self == Self::KittiwakeSse { Protocol::Mqtt } else { self.protocol() }
     }
 
     fn missing(self, what: impl Into<String>, get: impl Into<String>) -> Missing {
@@ -132,7 +142,7 @@ impl Target {
     /// How it is started there, or what is not on this machine.
     pub fn recipe(self, programs: &Programs, place: &Place) -> Result<Recipe, Missing> {
         match self {
-            Self::KittiwakeEpoll | Self::KittiwakeUring => self.gateway(programs, place),
+            Self::KittiwakeEpoll | Self::KittiwakeUring | Self::KittiwakeSse => self.gateway(programs, place),
             Self::Mosquitto => self.mosquitto(programs, place),
             Self::Nchan => self.nchan(programs, place),
             Self::Nats => self.nats(programs, place),

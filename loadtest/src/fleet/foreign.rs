@@ -1,6 +1,6 @@
 //! Members of other servers, which do not speak MQTT: from a connect to ready, and what comes to them.
 
-use super::squad::{Speech, Squad, Stage};
+use super::squad::{Speech, Squad, Stage, user_name};
 use super::websocket::{PATH, SUBPROTOCOL};
 use super::{Core, Fleet};
 use crate::foreign::{Cue, Heard, Purpose, Tongue};
@@ -10,6 +10,9 @@ use kittiwake::io::Driver;
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::Instant;
+
+/// Start of the names of those who have no other.
+const PREFIX: &str = "e";
 
 impl Squad {
     /// The path and the subprotocol of a client's WebSocket.
@@ -48,6 +51,8 @@ impl Fleet {
         let tongue = self.squads[usize::from(member.squad)].speech.tongue();
         if tongue.is_some_and(Tongue::is_ready_at_once) {
             self.met(core, id, tag);
+        } else if tongue.is_some_and(Tongue::speaks_first) {
+            self.reply(core, id, tag, Cue::Introduce);
         }
     }
 
@@ -102,7 +107,8 @@ impl Fleet {
         let topic = foreign.topic_of(tag - squad.first);
         let told = self.credentials.as_ref();
         let credentials = told.map(|told| (told.username.as_str(), told.password.as_deref().unwrap_or_default()));
-        let purpose = Purpose { topic: topic.as_deref(), credentials };
+        let name = user_name(PREFIX, tag - squad.first);
+        let purpose = Purpose { topic: topic.as_deref(), name: &name, credentials };
         // There is room in the outbox of who says so little; should the pool be empty, a deadline or a loss tells.
         let _ = self.voice.utter(core, id, Room::Control, |out| foreign.tongue.reply(cue, purpose, out));
     }

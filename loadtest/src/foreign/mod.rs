@@ -1,4 +1,4 @@
-//! Owns: what clients of other servers say and hear: NATS, nchan, `ws`, Socket.IO.
+//! Owns: what clients say and hear that do not speak MQTT: of NATS, nchan, `ws`, Socket.IO, and of kittiwake's event streams.
 //! In: bytes of one connection, from their first unread one. Out: a piece heard, or bytes to be said.
 //! Must not: know sockets, clocks, the fleet or a run.
 //! Invariants: a piece is heard whole or not at all; nothing is copied out of what came unless it must be decoded.
@@ -7,6 +7,7 @@ pub mod nats;
 pub mod nchan;
 pub mod pieces;
 pub mod socketio;
+pub mod sse;
 pub mod ws;
 
 use kittiwake::wire::websocket::Opcode;
@@ -24,6 +25,8 @@ pub enum Tongue {
     Ws,
     /// `loadtest/targets/socketio.js`: Engine.IO 4 and Socket.IO 5 over WebSocket.
     SocketIo,
+    /// An event stream of kittiwake's.
+    Events,
 }
 
 /// What a server has said.
@@ -65,6 +68,8 @@ pub enum Cue {
 pub struct Purpose<'a> {
     /// What it subscribes to; none if it publishes.
     pub topic: Option<&'a str>,
+    /// Who it is, where it says so by itself.
+    pub name: &'a str,
     /// User name and password, where the server wants them.
     pub credentials: Option<(&'a str, &'a str)>,
 }
@@ -82,7 +87,7 @@ impl Tongue {
     /// The path of the WebSocket that such a client asks for; none where it speaks on the socket itself.
     pub fn upgrade_path(self, topic: Option<&str>) -> Option<String> {
         match self {
-            Self::Nats => None,
+            Self::Nats | Self::Events => None,
             Self::Nchan => topic.map(nchan::subscriber_path),
             Self::Ws => Some(ws::path(topic)),
             Self::SocketIo => Some(socketio::PATH.to_owned()),
@@ -94,6 +99,11 @@ impl Tongue {
         matches!(self, Self::Nchan | Self::Ws)
     }
 
+    /// Whether a client speaks first once it is connected, to introduce itself.
+    pub fn speaks_first(self) -> bool {
+        self == Self::Events
+    }
+
     /// The piece at the start of `bytes` that came to a subscriber or a publisher, and its length.
     #[inline]
     pub fn hear<'a>(self, subscribes: bool, bytes: &'a [u8]) -> (usize, Heard<'a>) {
@@ -102,6 +112,7 @@ impl Tongue {
             Self::Nchan if !subscribes => nchan::hear_answer(bytes),
             Self::Nchan | Self::Ws => ws::hear(bytes),
             Self::SocketIo => socketio::hear(subscribes, bytes),
+            Self::Events => sse::hear(bytes),
         }
     }
 
@@ -120,6 +131,10 @@ impl Tongue {
                 socketio::reply(cue, purpose, out);
                 Manner::Frame(Opcode::Text)
             }
+            Self::Events => {
+                sse::reply(purpose, out);
+                Manner::Plain
+            }
             Self::Nchan | Self::Ws => unreachable!("their servers give no cues but a WebSocket's ping"),
         }
     }
@@ -137,6 +152,7 @@ impl Tongue {
                 socketio::publish(topic, payload, out);
                 return Manner::Frame(Opcode::Text);
             }
+            Self::Events => unreachable!("what goes to event streams is published over MQTT"),
         }
         Manner::Plain
     }
@@ -149,6 +165,7 @@ impl Tongue {
                 Manner::Plain
             }
             Self::Nchan | Self::Ws | Self::SocketIo => Manner::Frame(Opcode::Ping),
+            Self::Events => unreachable!("who listens to an event stream says nothing"),
         }
     }
 }

@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn a_handshake_goes_from_info_to_pong() {
         assert_eq!(hear(b"INFO {\"a\":1}\r\n"), (14, Heard::Cue(Cue::Introduce)));
-        let purpose = Purpose { topic: Some("a.b"), credentials: Some(("u", "p\"")) };
+        let purpose = Purpose { topic: Some("a.b"), name: "", credentials: Some(("u", "p\"")) };
         let mut said = Vec::new();
         reply(Cue::Introduce, purpose, &mut said);
         let said = String::from_utf8(said).expect("it is text");

@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_subscriber_is_ready_when_it_has_joined() {
-        let purpose = Purpose { topic: Some("a/b"), credentials: None };
+        let purpose = Purpose { topic: Some("a/b"), name: "", credentials: None };
         let steps = [("0{\"sid\":\"x\"}", "40"), ("40{\"sid\":\"y\"}", "420[\"join\",\"a/b\"]")];
         for (server, client) in steps {
             let Heard::Cue(cue) = hear(true, &frame(server)).1 else { panic!("{server} is a cue") };

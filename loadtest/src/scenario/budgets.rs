@@ -199,7 +199,7 @@ const ROWS: &[Row] = &[
         name: "flood-others",
         budget: "others' pings, p99, in such a flood ≤ 2 × beside the same flood at a bare sink",
         unit: "×",
-        runs: &["flood --connections {1000} --stretch 2"],
+        runs: &["flood --connections {1000} --stretch 2 --pairs 27"],
         value: Reading::At("/result/p99_ratio/median"),
         bound: Bound::AtMost(2.0),
     },

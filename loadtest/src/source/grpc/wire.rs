@@ -7,13 +7,17 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// See the module.
-pub struct Wire(TcpStream);
+pub struct Wire {
+    socket: TcpStream,
+    /// The last read left nothing, so the one that follows it need not ask.
+    drained: bool,
+}
 
 impl Wire {
     pub fn new(socket: TcpStream) -> io::Result<Self> {
         socket.set_nodelay(true)?;
         socket.set_nonblocking(true)?;
-        Ok(Self(socket))
+        Ok(Self { socket, drained: false })
     }
 }
 
@@ -26,15 +30,21 @@ fn later<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
 }
 
 impl AsyncRead for Wire {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let read = (&self.0).read(into.initialize_unfilled());
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if core::mem::take(&mut self.drained) {
+            return Poll::Pending;
+        }
+        let room = into.initialize_unfilled();
+        let room_bytes = room.len();
+        let read = self.socket.read(room);
+        self.drained = matches!(read, Ok(count) if 0 < count && count < room_bytes);
         later(read.map(|count| into.advance(count)))
     }
 }
 
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        later((&self.0).write(bytes))
+        later((&self.socket).write(bytes))
     }
 
     fn poll_write_vectored(
@@ -42,7 +52,7 @@ impl AsyncWrite for Wire {
         _: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        later((&self.0).write_vectored(slices))
+        later((&self.socket).write_vectored(slices))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -54,6 +64,6 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        later(self.0.shutdown(std::net::Shutdown::Write))
+        later(self.socket.shutdown(std::net::Shutdown::Write))
     }
 }
