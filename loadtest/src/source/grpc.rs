@@ -19,18 +19,19 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::net::TcpStream;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
-use wire::Wire;
+use wire::{Ear, Wire};
 
 const METHOD: &str = "/kittiwake.v1.Gateway/PushStream";
 /// Bytes the server may send ahead of what is read.
 const WINDOW_BYTES: u32 = 1 << 20;
 /// Connecting is given up after this long.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// In a pause, answers are looked for so often.
+/// In a pause, and while it sends, answers are looked for so often.
 const LOOK_FOR_ANSWERS: Duration = Duration::from_micros(100);
 const STATUS: &str = "grpc-status";
 /// What stands before a message: whether it is compressed, and its length.
@@ -39,6 +40,7 @@ const HEAD_BYTES: usize = 5;
 /// The stream, with when each push that is not answered was due, by its tag.
 pub struct Stream {
     socket: TcpStream,
+    ear: Rc<Ear>,
     connection: Connection<Wire, Bytes>,
     /// The connection lives as long as there may be another request.
     _requests: SendRequest<Bytes>,
@@ -55,14 +57,15 @@ pub struct Stream {
 impl Stream {
     pub fn open(order: &Order, shared: Arc<Shared>, builder: Thread) -> Result<Self, String> {
         let socket = TcpStream::connect_timeout(&order.api, PATIENCE).map_err(text)?;
-        let wire = Wire::new(socket.try_clone().map_err(text)?).map_err(text)?;
+        let ear = Ear::new();
+        let wire = Wire::new(socket.try_clone().map_err(text)?, Rc::clone(&ear)).map_err(text)?;
         let mut builder_of = Builder::new();
         builder_of.initial_window_size(WINDOW_BYTES).initial_connection_window_size(WINDOW_BYTES);
         let mut handshake = pin!(builder_of.handshake::<_, Bytes>(wire));
         let (mut requests, mut connection) =
-            drive(&socket, |context| handshake.as_mut().poll(context))?.map_err(text)?;
+            drive(&socket, &ear, |context| handshake.as_mut().poll(context))?.map_err(text)?;
         let (mut response, outward) = requests.send_request(request(order)?, false).map_err(text)?;
-        let response = drive(&socket, |context| match Pin::new(&mut connection).poll(context) {
+        let response = drive(&socket, &ear, |context| match Pin::new(&mut connection).poll(context) {
             Poll::Ready(ended) => Poll::Ready(Err(why(ended))),
             Poll::Pending => Pin::new(&mut response).poll(context).map_err(text),
         })??;
@@ -74,7 +77,7 @@ impl Stream {
         }
         let (inward, unread, due) = (response.into_body(), BytesMut::new(), HashMap::new());
         let qos = order.qos;
-        Ok(Self { socket, connection, _requests: requests, outward, inward, unread, due, qos, shared, builder })
+        Ok(Self { socket, ear, connection, _requests: requests, outward, inward, unread, due, qos, shared, builder })
     }
 
     pub fn send(&mut self, pushes: Vec<Push>) -> Result<(), String> {
@@ -97,9 +100,15 @@ impl Stream {
         batch.encode(&mut frame).map_err(text)?;
         // Why it has ended, if it has, stands behind the last results.
         if self.outward.send_data(frame.freeze(), false).is_err() {
-            self.turn()?;
+            self.listen()?;
             return Err(text("ended early"));
         }
+        self.turn()
+    }
+
+    /// Takes what answers there are, however short ago it has looked for them.
+    fn listen(&mut self) -> Result<(), String> {
+        self.ear.listen();
         self.turn()
     }
 
@@ -141,9 +150,9 @@ impl Stream {
 
     /// Lets the stream go on until something is answered or delivered, for so long at most.
     pub fn rest(&mut self, at_most: Duration) -> Result<(), String> {
-        self.turn()?;
+        self.listen()?;
         self.shared.bell.wait(&self.socket, at_most).map_err(text)?;
-        self.turn()
+        self.listen()
     }
 
     /// Waits until then, to the grain of a sleeping thread. Answers are taken meanwhile, but not when the time has come:
@@ -154,7 +163,7 @@ impl Stream {
             if Instant::now() >= until {
                 return Ok(());
             }
-            self.turn()?;
+            self.listen()?;
         }
     }
 
@@ -204,9 +213,10 @@ fn request(order: &Order) -> Result<Request<()>, String> {
 }
 
 /// Asks again and again, whenever the socket may have moved on.
-fn drive<T>(socket: &TcpStream, mut ask: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Result<T, String> {
+fn drive<T>(socket: &TcpStream, ear: &Ear, mut ask: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Result<T, String> {
     let (deadline, mut context) = (Instant::now() + PATIENCE, Context::from_waker(Waker::noop()));
     loop {
+        ear.listen();
         if let Poll::Ready(answer) = ask(&mut context) {
             return Ok(answer);
         }

@@ -1,23 +1,50 @@
 //! A socket as HTTP/2 wants it, for a thread that asks again by itself: nothing ever wakes a task.
 
+use super::LOOK_FOR_ANSWERS;
+use std::cell::Cell;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Whether the socket is read: whoever has just sent looks for answers now and then, not each time.
+#[derive(Debug)]
+pub struct Ear(Cell<Instant>);
+
+impl Ear {
+    pub fn new() -> Rc<Self> {
+        Rc::new(Self(Cell::new(Instant::now())))
+    }
+
+    /// The next read is done.
+    pub fn listen(&self) {
+        self.0.set(Instant::now());
+    }
+
+    /// No read is done before so much time has passed.
+    fn close(&self) {
+        self.0.set(Instant::now() + LOOK_FOR_ANSWERS);
+    }
+
+    fn is_open(&self) -> bool {
+        Instant::now() >= self.0.get()
+    }
+}
 
 /// See the module.
 pub struct Wire {
     socket: TcpStream,
-    /// The last read left nothing, so the one that follows it need not ask.
-    drained: bool,
+    ear: Rc<Ear>,
 }
 
 impl Wire {
-    pub fn new(socket: TcpStream) -> io::Result<Self> {
+    pub fn new(socket: TcpStream, ear: Rc<Ear>) -> io::Result<Self> {
         socket.set_nodelay(true)?;
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, drained: false })
+        Ok(Self { socket, ear })
     }
 }
 
@@ -31,13 +58,16 @@ fn later<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if core::mem::take(&mut self.drained) {
+        if !self.ear.is_open() {
             return Poll::Pending;
         }
         let room = into.initialize_unfilled();
         let room_bytes = room.len();
         let read = self.socket.read(room);
-        self.drained = matches!(read, Ok(count) if 0 < count && count < room_bytes);
+        // What did not fill the room was all there is.
+        if !matches!(read, Ok(count) if count == 0 || count == room_bytes) {
+            self.ear.close();
+        }
         later(read.map(|count| into.advance(count)))
     }
 }
