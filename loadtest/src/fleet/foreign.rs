@@ -1,4 +1,4 @@
-//! Members of other servers, which do not speak MQTT: from a connect to ready, and what comes to them.
+//! Members that do not speak MQTT, of other servers and of event streams: from a connect to ready, and what comes to them.
 
 use super::squad::{Speech, Squad, Stage, user_name};
 use super::websocket::{PATH, SUBPROTOCOL};

@@ -26,11 +26,11 @@ pub enum Speech {
     Packets(Carriage),
     /// Nothing; any bytes come.
     Raw,
-    /// What another server's clients say.
+    /// What clients say that do not speak MQTT.
     Foreign(Foreign),
 }
 
-/// A client of a server that does not speak MQTT.
+/// A client that does not speak MQTT.
 #[derive(Clone, Debug)]
 pub struct Foreign {
     pub tongue: Tongue,

@@ -1,4 +1,4 @@
-//! A socket as HTTP/2 wants it, for a thread that asks again by itself: nothing ever wakes a task.
+//! A socket as HTTP/2 wants it, for a thread that asks again by itself: nothing ever wakes a task. And when it is read.
 
 use super::LOOK_FOR_ANSWERS;
 use std::cell::Cell;
