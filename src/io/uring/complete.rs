@@ -119,6 +119,7 @@ impl UringDriver {
     fn on_ring_signal(&mut self, ring: usize) {
         let signal = self.rings[ring].signal.as_mut().expect("only slot rings signal");
         signal.armed = false;
+        self.lively.insert(ring);
     }
 
     /// Whether nothing of the driver is in flight that holds memory or may bring an fd.

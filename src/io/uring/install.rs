@@ -34,6 +34,7 @@ impl UringDriver {
             let sockets: Vec<_> = self.installing.drain(..count).collect();
             let indices = sockets.iter().map(|(fd, _)| fd.as_raw_fd()).collect();
             self.rings[ring].table.reserve(count);
+            self.note_room(ring);
             let batch = self.batches.insert(Batch { indices, sockets });
             let length = u32::try_from(count).expect("batches are bounded by INSTALL_BATCH_MAX");
             let indices = self.batches[batch].indices.as_mut_ptr().cast_const();
@@ -41,7 +42,7 @@ impl UringDriver {
             let entry = opcode::FilesUpdate::new(indices, length).offset(INDEX_ALLOC).build();
             // SAFETY: the boxed indices stay where they are, and are not looked at, until the batch is taken out of
             // `batches` by its completion.
-            unsafe { self.rings[ring].push(entry.user_data(user_data.bits())) };
+            unsafe { self.ring_mut(ring).push(entry.user_data(user_data.bits())) };
         }
     }
 
@@ -56,7 +57,7 @@ impl UringDriver {
 
     /// The first ring whose table has room, made if need be.
     fn ring_with_room(&mut self) -> io::Result<usize> {
-        if let Some(ring) = self.rings.iter().position(|ring| ring.table.room() > 0) {
+        if let Some(ring) = self.roomy.first() {
             self.rings[ring].register_table()?;
             return Ok(ring);
         }
@@ -70,7 +71,16 @@ impl UringDriver {
             return Err(io::Error::from_raw_os_error(libc::ENFILE));
         }
         self.rings.push(ring);
-        Ok(self.rings.len() - 1)
+        let ring = self.rings.len() - 1;
+        self.roomy.insert(ring);
+        Ok(ring)
+    }
+
+    fn note_room(&mut self, ring: usize) {
+        match self.rings[ring].table.room() {
+            0 => self.roomy.remove(ring),
+            _ => self.roomy.insert(ring),
+        }
     }
 
     /// A batch is done: its first `result` sockets are in the table, or none and `result` says why not the first.
@@ -99,6 +109,7 @@ impl UringDriver {
             let error = io::Error::from_raw_os_error(-result);
             self.push_ready(token, Outcome::InstallFailed { socket: Socket::from(fd), error });
         }
+        self.note_room(ring);
         // What did not fit goes first in the next batch: each round installs, refuses or fails at least one.
         self.installing.splice(0..0, left);
     }

@@ -20,6 +20,7 @@ mod complete;
 mod install;
 pub(in crate::io) mod probe;
 mod ring;
+mod ring_set;
 mod slots;
 mod wait;
 
@@ -34,6 +35,7 @@ use accept::{Connecting, Listener};
 use install::Batch;
 use io_uring::{opcode, types};
 use ring::Ring;
+use ring_set::RingSet;
 use slab::Slab;
 use slots::{Entry, GuestTable, Kind, ONCE, Place, RECEIVING, SENDING, SHUTTING, UNWATCHING, UserData, WATCHED};
 use std::collections::VecDeque;
@@ -78,6 +80,11 @@ macro_rules! entry_for {
 /// The driver. It stays on the thread that made it.
 pub struct UringDriver {
     rings: Vec<Ring>,
+    /// Rings that may have something to submit or to be reaped. The main ring always may; of any other that is not among
+    /// them the signal will say so.
+    lively: RingSet,
+    /// Rings whose tables have room.
+    roomy: RingSet,
     /// Slots of each ring's table.
     table_slots: usize,
     guests: GuestTable,
@@ -117,8 +124,11 @@ impl UringDriver {
     /// As `new`.
     pub fn with_table_slots(table_slots: usize) -> io::Result<Self> {
         let main = Ring::new(RING_SUBMISSIONS_MAX, RING_COMPLETIONS_MAX, table_slots)?;
+        let roomy = if main.table.room() > 0 { RingSet::of(0) } else { RingSet::EMPTY };
         let mut driver = Self {
             rings: vec![main],
+            lively: RingSet::of(0),
+            roomy,
             table_slots,
             guests: GuestTable::new(),
             flights: Slab::new(),
@@ -147,6 +157,13 @@ impl UringDriver {
         }
     }
 
+    /// A ring to push into.
+    #[inline]
+    fn ring_mut(&mut self, ring: usize) -> &mut Ring {
+        self.lively.insert(ring);
+        &mut self.rings[ring]
+    }
+
     fn push_ready(&mut self, token: Token, outcome: Outcome) {
         self.ready.push_back(Completion { token, outcome });
     }
@@ -165,7 +182,7 @@ impl UringDriver {
         let user_data = UserData::of_flight(Kind::Receive, flight, slot);
         self.answers_at_once = true;
         // SAFETY: the block's bytes are on the heap and do not move with it; the flight owns it until the completion.
-        unsafe { self.rings[ring].push(entry.user_data(user_data.bits())) };
+        unsafe { self.ring_mut(ring).push(entry.user_data(user_data.bits())) };
     }
 
     #[inline]
@@ -193,7 +210,7 @@ impl UringDriver {
         let user_data = UserData::of_flight(Kind::Send, flight, slot);
         // SAFETY: the segment's bytes are on the heap, or static, and do not move with it; the flight owns it until
         // the completion.
-        unsafe { self.rings[ring].push(entry.user_data(user_data.bits())) };
+        unsafe { self.ring_mut(ring).push(entry.user_data(user_data.bits())) };
     }
 
     fn shutdown(&mut self, slot: Slot, token: Token) {
@@ -206,7 +223,7 @@ impl UringDriver {
         let flight = self.flights.insert(Flight { token, payload: Payload::Shutdown });
         let (ring, entry) = entry_for!(self, slot, fd => opcode::Shutdown::new(fd, libc::SHUT_RDWR));
         let user_data = UserData::of_flight(Kind::Shutdown, flight, slot);
-        self.rings[ring].push_plain(entry.user_data(user_data.bits()));
+        self.ring_mut(ring).push_plain(entry.user_data(user_data.bits()));
     }
 
     // --- watching -------------------------------------------------------------------------------------------------
@@ -222,7 +239,7 @@ impl UringDriver {
     fn push_watch(&mut self, slot: Slot, once: bool) {
         let events = libc::POLLIN as u32;
         let (ring, entry) = entry_for!(self, slot, fd => opcode::PollAdd::new(fd, events).multi(!once));
-        self.rings[ring].push_plain(entry.user_data(UserData::of_slot(Kind::Watch, slot).bits()));
+        self.ring_mut(ring).push_plain(entry.user_data(UserData::of_slot(Kind::Watch, slot).bits()));
     }
 
     fn unwatch(&mut self, slot: Slot, token: Token) {
@@ -239,7 +256,7 @@ impl UringDriver {
             Place::Direct { ring, .. } => ring,
         };
         let entry = opcode::PollRemove::new(UserData::of_slot(Kind::Watch, slot).bits()).build();
-        self.rings[ring].push_plain(entry.user_data(UserData::of_slot(Kind::Unwatch, slot).bits()));
+        self.ring_mut(ring).push_plain(entry.user_data(UserData::of_slot(Kind::Unwatch, slot).bits()));
     }
 
     fn push_wake_watch(&mut self) {
@@ -252,6 +269,7 @@ impl UringDriver {
     fn release_direct(&mut self, slot: Slot) {
         let Place::Direct { ring, .. } = Place::of(slot) else { unreachable!("guests are closed by system call") };
         self.rings[ring].table.release(1);
+        self.roomy.insert(ring);
     }
 }
 
@@ -316,7 +334,7 @@ impl Driver for UringDriver {
             Place::Direct { ring, index } => {
                 self.rings[ring].table.remove(index as usize);
                 let entry = opcode::Close::new(types::Fixed(index)).build();
-                self.rings[ring].push_plain(entry.user_data(UserData::of_slot(Kind::Close, slot).bits()));
+                self.ring_mut(ring).push_plain(entry.user_data(UserData::of_slot(Kind::Close, slot).bits()));
             }
         }
     }

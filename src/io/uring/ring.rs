@@ -163,6 +163,11 @@ impl Ring {
         !queue.is_empty() || queue.taskrun() || queue.cq_overflow()
     }
 
+    /// Whether its next completion will signal; the main ring's never do.
+    pub(super) fn is_armed(&self) -> bool {
+        self.signal.as_ref().is_some_and(|signal| signal.armed)
+    }
+
     /// Whether there are completions to be reaped.
     pub(super) fn has_completions(&mut self) -> bool {
         !self.uring.completion().is_empty()

@@ -2,6 +2,7 @@
 
 use super::UringDriver;
 use super::ring::{ReapBuffer, RingWait};
+use super::ring_set::RingSet;
 use super::slots::{Kind, UserData};
 use crate::io::epoll::sys;
 use crate::io::{Completion, Wait};
@@ -49,28 +50,31 @@ impl UringDriver {
     pub(super) fn enter_all(&mut self) -> io::Result<()> {
         self.answers_at_once = false;
         self.flush_installs();
-        for ring in &mut self.rings {
-            if ring.needs_enter() {
-                ring.enter()?;
+        self.enter_each(self.lively)
+    }
+
+    fn enter_each(&mut self, rings: RingSet) -> io::Result<()> {
+        for ring in rings.starting_at(0) {
+            if self.rings[ring].needs_enter() {
+                self.rings[ring].enter()?;
             }
         }
         Ok(())
     }
 
-    /// Reaps every ring; each in its turn is the first, so that none is starved by the bound.
+    /// Reaps every ring that may have something; each in its turn is the first, so that none is starved by the bound.
     fn reap_all(&mut self, limit: usize, into: &mut Vec<Completion>) -> io::Result<()> {
         let mut chunk = ReapBuffer::new();
-        let count = self.rings.len();
-        let mut result = Ok(());
-        for step in 0..count {
-            let ring = (self.first_ring + step) % count;
-            result = self.reap_ring(ring, limit, into, &mut chunk);
-            if result.is_err() {
-                break;
-            }
+        let first = self.first_ring;
+        self.first_ring = (first + 1) % self.rings.len();
+        let due = self.lively;
+        for ring in due.starting_at(first) {
+            self.reap_ring(ring, limit, into, &mut chunk)?;
         }
-        self.first_ring = (self.first_ring + 1) % count;
-        result?;
+        // Those whose signals came with the main ring's completions.
+        for ring in self.lively.without(due).starting_at(first) {
+            self.reap_ring(ring, limit, into, &mut chunk)?;
+        }
         if !self.installing.is_empty() && !self.dropping {
             // A batch did not fit; its rest goes on at once, into another table.
             self.enter_all()?;
@@ -103,16 +107,22 @@ impl UringDriver {
             // behind adding the work, which may be done by then, and the mark stays until there is more.
             let in_vain = entries > 0 && !found;
             if into.len() >= limit || in_vain || !self.rings[ring].has_news() {
-                return Ok(());
+                break;
             }
             self.rings[ring].enter()?;
+        }
+        // The mark counts here, wrong as it may be: of work that is left over the signal would not say anything.
+        let ring_left = &mut self.rings[ring];
+        if ring_left.is_armed() && !ring_left.needs_enter() && !ring_left.has_completions() {
+            self.lively.remove(ring);
         }
         Ok(())
     }
 
     /// Waits on the main ring, for it and all slot rings.
     fn sleep(&mut self, deadline: u64) -> io::Result<()> {
-        self.enter_slot_rings()?;
+        self.flush_installs();
+        self.enter_each(self.lively.without(RingSet::of(0)))?;
         let timeout_ms = deadline.saturating_sub(sys::now().monotonic_ms);
         if timeout_ms == 0 || !self.arm_signals()? || !self.ready.is_empty() {
             return self.enter_all();
@@ -128,16 +138,6 @@ impl UringDriver {
         self.rings[0].enter_and_wait(wait)
     }
 
-    fn enter_slot_rings(&mut self) -> io::Result<()> {
-        self.flush_installs();
-        for ring in self.rings.iter_mut().skip(1) {
-            if ring.needs_enter() {
-                ring.enter()?;
-            }
-        }
-        Ok(())
-    }
-
     /// Makes sure that each slot ring's next completion ends the wait. False: there are some already.
     ///
     /// What a ring has for us before its signal is cleared is had by the entry that follows; what comes afterwards is in
@@ -146,12 +146,13 @@ impl UringDriver {
     fn arm_signals(&mut self) -> io::Result<bool> {
         let mut quiet = true;
         let (main, slot_rings) = self.rings.split_first_mut().expect("there is a main ring");
-        for (position, ring) in slot_rings.iter_mut().enumerate() {
+        for position in self.lively.without(RingSet::of(0)).starting_at(0) {
+            let ring = &mut slot_rings[position - 1];
             let signal = ring.signal.as_mut().expect("slot rings signal");
             if !signal.armed {
                 signal.armed = true;
                 signal.clear();
-                main.push_plain(signal.poll_entry(UserData::of_index(Kind::RingSignal, position + 1)));
+                main.push_plain(signal.poll_entry(UserData::of_index(Kind::RingSignal, position)));
                 if ring.needs_enter() {
                     ring.enter()?;
                 }
@@ -180,6 +181,7 @@ impl Drop for UringDriver {
         }
         while !self.is_at_rest() && start.elapsed() < RING_DROP_PATIENCE {
             let short = RingWait { want: 1, batch: Duration::ZERO, timeout: Duration::from_millis(1) };
+            self.lively = RingSet::all(self.rings.len());
             for ring in &mut self.rings {
                 // An error shows again as the end of patience.
                 let _ = ring.enter_and_wait(short);
@@ -199,7 +201,7 @@ impl Drop for UringDriver {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::{Driver, Op, Socket, Token};
+    use crate::io::{Driver, Op, Outcome, Socket, Token};
     use std::io::{Read, Write};
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
@@ -249,6 +251,72 @@ mod tests {
         peer.join().expect("the peer failed");
         (0..).zip(slots).for_each(|(number, slot)| driver.submit(Op::Unwatch { slot, token: Token(number) }));
         assert!(in_vain_max <= 4, "{in_vain_max} entries of one poll gave nothing");
+    }
+
+    /// Polls until there are `count` completions.
+    fn completions(driver: &mut UringDriver, wait: Wait, count: usize) -> Vec<Completion> {
+        let (start, mut found) = (Instant::now(), Vec::new());
+        while found.len() < count {
+            driver.poll(wait, 64, &mut found).expect("it polls");
+            assert!(start.elapsed() < Duration::from_secs(20), "only {found:?}");
+        }
+        found
+    }
+
+    #[test]
+    fn a_poll_looks_only_at_rings_that_may_have_something() {
+        const SOCKETS: u64 = 16;
+        let mut driver = UringDriver::with_table_slots(2).expect("there is io_uring");
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for number in 0..SOCKETS {
+            let (here, there) = UnixStream::pair().expect("there are fds");
+            let socket = Socket::from(OwnedFd::from(here.try_clone().expect("there are fds")));
+            driver.submit(Op::Install { socket, token: Token(number) });
+            ours.push(here);
+            theirs.push(there);
+        }
+        let later = || Wait::Until(sys::now().monotonic_ms + 20_000);
+        let mut slots = vec![None; SOCKETS as usize];
+        for installed in completions(&mut driver, later(), SOCKETS as usize) {
+            let Outcome::Installed(slot) = installed.outcome else { panic!("{installed:?}") };
+            slots[installed.token.0 as usize] = Some(slot);
+            driver.submit(Op::Watch { slot, token: installed.token });
+        }
+        assert_eq!((driver.rings.len(), driver.roomy), (8, RingSet::EMPTY));
+        let mut nothing = Vec::new();
+        for wait in [Wait::No, Wait::Until(sys::now().monotonic_ms + 30)] {
+            driver.poll(wait, 64, &mut nothing).expect("it polls");
+        }
+        assert_eq!((driver.lively, nothing.len()), (RingSet::of(0), 0), "after a wait all others are armed");
+        // What comes is heard awake and asleep, from rings that are armed and such as are not.
+        for round in 0..SOCKETS * 4 {
+            let (number, wait) = (round % SOCKETS, if round % 3 == 0 { Wait::No } else { later() });
+            theirs[number as usize].write_all(b"x").expect("it is open");
+            let heard = completions(&mut driver, wait, 1);
+            assert!(matches!(heard[..], [Completion { token, outcome: Outcome::Ready }] if token.0 == number));
+            ours[number as usize].read_exact(&mut [0]).expect("it was said to be readable");
+            if round % 2 == 0 {
+                driver.poll(Wait::Until(sys::now().monotonic_ms + 2), 64, &mut nothing).expect("it polls");
+                assert_eq!((driver.lively, nothing.len()), (RingSet::of(0), 0));
+            }
+        }
+        // Many at once, also awake.
+        for round in 0..200 {
+            theirs.iter_mut().for_each(|peer| peer.write_all(b"x").expect("it is open"));
+            let wait = if round % 2 == 0 { Wait::No } else { later() };
+            for heard in completions(&mut driver, wait, SOCKETS as usize) {
+                ours[heard.token.0 as usize].read_exact(&mut [0]).expect("it was said to be readable");
+            }
+        }
+        (0..).zip(&slots).for_each(|(number, slot)| {
+            driver.submit(Op::Unwatch { slot: slot.expect("it was installed"), token: Token(number) });
+        });
+        let ended = completions(&mut driver, later(), SOCKETS as usize);
+        assert!(ended.iter().all(|ended| matches!(ended.outcome, Outcome::WatchEnded)), "{ended:?}");
+        slots.iter().flatten().for_each(|&slot| driver.close(slot));
+        while driver.roomy != RingSet::all(8) {
+            driver.poll(Wait::Until(sys::now().monotonic_ms + 10), 64, &mut nothing).expect("it polls");
+        }
     }
 
     #[test]
