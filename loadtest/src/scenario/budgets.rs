@@ -169,6 +169,28 @@ const ROWS: &[Row] = &[
         bound: Bound::AtMost(1.15),
     },
     Row {
+        name: "P5-1M",
+        budget: "connect and subscribe beside 1,000,000 and on one topic with them ≤ 1.3 × (bare accept + 2 receives + 2 sends)",
+        unit: "×",
+        runs: &[
+            "churn --connections {1000000} --guests {4000} --rate 0 --rounds 15 --subscribe load/churn --handshakes 512 --patience 120",
+        ],
+        value: Reading::At("/result/set_up/ratio/median"),
+        bound: Bound::AtMost(1.3),
+    },
+    // At one rate: a client beside a million is slower itself, and a shard with less to do in a turn takes more for each.
+    Row {
+        name: "P5-1M-flat",
+        budget: "the same at 15,000 a second beside 1,000,000 and on one topic with them ≤ 1.15 × beside 10,000",
+        unit: "×",
+        runs: &[
+            "churn --connections {1000000} --guests {4000} --rate 15000 --rounds 15 --subscribe load/churn --handshakes 512 --patience 120 --no-floor",
+            "churn --connections {10000} --guests {4000} --rate 15000 --rounds 15 --subscribe load/churn --handshakes 512 --patience 120 --no-floor",
+        ],
+        value: Reading::Ratio("/result/set_up/server_us/median", "/result/set_up/server_us/median"),
+        bound: Bound::AtMost(1.15),
+    },
+    Row {
         name: "P6",
         budget: "unicast by PushStream, 16 in a batch, all threads ≤ bare send + 3.5 µs",
         unit: "µs",
