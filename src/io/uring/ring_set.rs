@@ -17,7 +17,7 @@ impl RingSet {
 
     /// The first `count`.
     pub(super) fn all(count: usize) -> Self {
-        Self(u128::MAX >> (SLOT_RINGS_MAX - count))
+        Self(u128::MAX >> (u128::BITS as usize - count))
     }
 
     #[inline]
