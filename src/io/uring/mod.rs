@@ -7,6 +7,8 @@
 //! Ring 0, the *main ring*, is the one that is waited on: guests, listeners, connects, the waker, and the first table
 //! of direct descriptors. A table is bounded by RLIMIT_NOFILE, so further *slot rings* are made when tables are full.
 //! Each signals an eventfd on which the main ring has a one-shot poll, armed anew before each wait if it has fired.
+//! A poll looks at the main ring and at those that were pushed into or have signalled; a ring that is armed, and has neither
+//! entries nor completions left, is not looked at until then.
 //!
 //! # Waiting
 //! A ring with deferred task work runs at most max(20, wanted) of it per entry (since Linux 6.13), so the driver enters
