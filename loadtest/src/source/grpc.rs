@@ -1,21 +1,21 @@
 //! Batches in one `PushStream`, over HTTP/2 that the caller's own thread turns while it sends or rests: a runtime or a
 //! thread in between would count as the server's latency.
 
+mod batch;
 mod wire;
 
 use super::bell::wait_for;
 use super::{LOOK_AGAIN, Order, Push, Shared};
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use batch::HEAD_BYTES;
+use bytes::{Buf, Bytes, BytesMut};
 use h2::client::{Builder, Connection, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Method, Request, StatusCode, Version};
 use kittiwake::base::ids::Qos;
-use kittiwake::push::grpc::generated::{
-    PushBatch, PushError, PushRequest, PushResults, Qos as WireQos, TaggedPush, push_request, tagged_result,
-};
+use kittiwake::push::grpc::generated::{PushError, PushResults, Qos as WireQos, tagged_result};
 use prost::Message;
 use rustix::event::{PollFd, PollFlags};
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::net::TcpStream;
 use std::pin::{Pin, pin};
@@ -31,13 +31,14 @@ const METHOD: &str = "/kittiwake.v1.Gateway/PushStream";
 const WINDOW_BYTES: u32 = 1 << 20;
 /// Connecting is given up after this long.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// In a pause, and while it sends, answers are looked for so often.
+/// While it sends, answers are looked for so often.
 const LOOK_FOR_ANSWERS: Duration = Duration::from_micros(100);
+/// In a pause they are looked for so often, from so long after it has begun, while there are any to come: rarely enough
+/// that the CPU sleeps as deep as beside who publishes and needs none, and late enough for the fleet to have gone first.
+const LOOK_IN_PAUSE: Duration = Duration::from_micros(250);
 const STATUS: &str = "grpc-status";
-/// What stands before a message: whether it is compressed, and its length.
-const HEAD_BYTES: usize = 5;
 
-/// The stream, with when each push that is not answered was due, by its tag.
+/// The stream, with when each push that is not answered was due.
 pub struct Stream {
     socket: TcpStream,
     ear: Rc<Ear>,
@@ -48,7 +49,7 @@ pub struct Stream {
     inward: RecvStream,
     /// Bytes of a result of which more is to come.
     unread: BytesMut,
-    due: HashMap<u64, Instant>,
+    due: Due,
     qos: Qos,
     shared: Arc<Shared>,
     builder: Thread,
@@ -75,35 +76,28 @@ impl Stream {
         if response.headers().contains_key(STATUS) {
             return Err(status(response.headers()));
         }
-        let (inward, unread, due) = (response.into_body(), BytesMut::new(), HashMap::new());
+        let (inward, unread, due) = (response.into_body(), BytesMut::new(), Due::default());
         let qos = order.qos;
         Ok(Self { socket, ear, connection, _requests: requests, outward, inward, unread, due, qos, shared, builder })
     }
 
-    pub fn send(&mut self, pushes: Vec<Push>) -> Result<(), String> {
+    pub fn send(&mut self, pushes: &[Push]) -> Result<(), String> {
         let qos = match self.qos {
             Qos::AtMostOnce => WireQos::AtMostOnce,
             Qos::AtLeastOnce => WireQos::AtLeastOnce,
             Qos::ExactlyOnce => WireQos::ExactlyOnce,
         };
-        self.due.extend(pushes.iter().map(|push| (push.tag, push.due)));
-        let pushes = pushes.into_iter().map(|push| {
-            let to = Some(push_request::To::User(push.user));
-            let push_request = PushRequest { to, payload: push.payload.into(), qos: qos as i32, ..Default::default() };
-            TaggedPush { tag: push.tag, push: Some(push_request) }
-        });
-        let batch = PushBatch { pushes: pushes.collect() };
-        let bytes = batch.encoded_len();
-        let mut frame = BytesMut::with_capacity(HEAD_BYTES + bytes);
-        frame.put_u8(0);
-        frame.put_u32(u32::try_from(bytes).map_err(text)?);
-        batch.encode(&mut frame).map_err(text)?;
+        pushes.iter().for_each(|push| self.due.add(push.tag, push.due));
+        let message = batch::encode(pushes, qos).ok_or_else(|| text("a batch is too long"))?;
         // Why it has ended, if it has, stands behind the last results.
-        if self.outward.send_data(frame.freeze(), false).is_err() {
+        if self.outward.send_data(message, false).is_err() {
             self.listen()?;
             return Err(text("ended early"));
         }
-        self.turn()
+        // What is due leaves before anything is read.
+        let reads = self.ear.put_off();
+        self.turn()?;
+        if reads { self.listen() } else { Ok(()) }
     }
 
     /// Takes what answers there are, however short ago it has looked for them.
@@ -159,10 +153,12 @@ impl Stream {
     /// that would make what is due late, and they are taken behind it.
     pub fn pause(&mut self, until: Instant) -> Result<(), String> {
         loop {
-            thread::sleep(until.saturating_duration_since(Instant::now()).min(LOOK_FOR_ANSWERS));
-            if Instant::now() >= until {
+            let left = until.saturating_duration_since(Instant::now());
+            if left <= LOOK_IN_PAUSE || self.due.times.is_empty() {
+                thread::sleep(left);
                 return Ok(());
             }
+            thread::sleep(LOOK_IN_PAUSE);
             self.listen()?;
         }
     }
@@ -176,11 +172,39 @@ impl Stream {
                 }
                 None => Some("a result that says nothing".to_owned()),
             };
-            match self.due.remove(&result.tag) {
+            match self.due.take(result.tag) {
                 Some(due) => self.shared.answered(&self.builder, due, refusal),
                 None => self.shared.unexpected(format!("a result for {}, which nothing awaits", result.tag)),
             }
         }
+    }
+}
+
+/// When each push that is not answered was due. Tags follow one another.
+#[derive(Debug, Default)]
+struct Due {
+    /// The tag of the first.
+    first: u64,
+    times: VecDeque<Option<Instant>>,
+}
+
+impl Due {
+    fn add(&mut self, tag: u64, due: Instant) {
+        if self.times.is_empty() {
+            self.first = tag;
+        }
+        debug_assert_eq!(tag, self.first + self.times.len() as u64, "tags follow one another");
+        self.times.push_back(Some(due));
+    }
+
+    fn take(&mut self, tag: u64) -> Option<Instant> {
+        let at = usize::try_from(tag.checked_sub(self.first)?).ok()?;
+        let due = self.times.get_mut(at)?.take();
+        while let Some(None) = self.times.front() {
+            self.times.pop_front();
+            self.first += 1;
+        }
+        due
     }
 }
 
@@ -224,5 +248,26 @@ fn drive<T>(socket: &TcpStream, ear: &Ear, mut ask: impl FnMut(&mut Context<'_>)
             return Err(text("the server does not answer"));
         }
         wait_for(&[PollFd::new(socket, PollFlags::IN)], LOOK_AGAIN).map_err(text)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_answered_is_known_by_its_tag_in_whatever_order_answers_come() {
+        let (mut due, start) = (Due::default(), Instant::now());
+        let at = |tag: u64| start + Duration::from_micros(tag);
+        assert_eq!(due.take(0), None);
+        (5..9).for_each(|tag| due.add(tag, at(tag)));
+        assert_eq!((due.take(6), due.take(6)), (Some(at(6)), None));
+        assert_eq!((due.take(5), due.first, due.times.len()), (Some(at(5)), 7, 2));
+        assert_eq!((due.take(4), due.take(9)), (None, None));
+        due.add(9, at(9));
+        assert_eq!((due.take(9), due.take(7), due.take(8)), (Some(at(9)), Some(at(7)), Some(at(8))));
+        assert!(due.times.is_empty());
+        due.add(20, at(20));
+        assert_eq!(due.take(20), Some(at(20)));
     }
 }

@@ -222,7 +222,7 @@ enum Sink {
 impl Sink {
     fn send(&mut self, pushes: Vec<Push>) -> Result<(), String> {
         match self {
-            Self::Grpc(stream) => stream.send(pushes),
+            Self::Grpc(stream) => stream.send(&pushes),
             Self::Http(connections) => connections.send(pushes),
             Self::Mqtt(publisher) => publisher.send(&pushes),
             Self::Bare(wire) => wire.send(&pushes),

@@ -29,6 +29,15 @@ impl Ear {
         self.0.set(Instant::now() + LOOK_FOR_ANSWERS);
     }
 
+    /// Puts a read off that would be done now; whether there is one.
+    pub fn put_off(&self) -> bool {
+        let is_open = self.is_open();
+        if is_open {
+            self.close();
+        }
+        is_open
+    }
+
     fn is_open(&self) -> bool {
         Instant::now() >= self.0.get()
     }
@@ -95,5 +104,24 @@ impl AsyncWrite for Wire {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         later(self.socket.shutdown(std::net::Shutdown::Write))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_read_that_is_due_is_put_off_once_and_then_not_due_for_a_while() {
+        let ear = Ear::new();
+        assert!(ear.is_open() && ear.put_off());
+        ear.0.set(Instant::now() + Duration::from_secs(20));
+        let next = ear.0.get();
+        assert!(!ear.is_open() && !ear.put_off());
+        // Whoever sends all the time does not put it off for ever.
+        assert_eq!(ear.0.get(), next);
+        ear.listen();
+        assert!(ear.is_open());
     }
 }
