@@ -1,5 +1,5 @@
 //! A batch of pushes as the bytes of one gRPC message, written straight from what is to be pushed: the generated types
-//! want each push's text and bytes in vessels of their own, and measure every one of them before they write it.
+//! would first have each push moved into one of theirs.
 
 use super::super::Push;
 use bytes::{BufMut, Bytes, BytesMut};
