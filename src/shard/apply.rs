@@ -100,7 +100,6 @@ impl Gateway {
                 let (slot, places) = self.subscribe(core, session, Some(ticket), &filters);
                 let state = self.directory.get_mut(session).expect("it asked a moment ago");
                 mqtt::on_subscribed(state, ticket, &places);
-                self.show(core, session);
                 self.subscribed(core, slot);
             }
             Effect::Commit { ticket, records } => {
@@ -223,5 +222,6 @@ impl Gateway {
     pub(super) fn on_interest_installed<D: Driver>(&mut self, core: &mut Core<D>, session: SessionId, ticket: Ticket) {
         let seq = self.position();
         self.tell_session(core, session, |state, effects| protocol::on_interest_installed(state, ticket, seq, effects));
+        self.show(core, session);
     }
 }

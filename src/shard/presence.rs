@@ -4,7 +4,8 @@
 //!   a session's shard ──a device joins, leaves──► the topic's home ──► `$presence/TOPIC`: {"event":"join", …}
 //!   (subscribes by name and is connected)          counts devices a user; who has none any more has left after a grace
 //! ```
-//! Only filters without a wildcard count: who listens to all rooms is in none of them.
+//! Only filters without a wildcard count: who listens to all rooms is in none of them. And only those that stand at
+//! their homes: who subscribes to a topic and to who is in it with one packet is told of itself.
 
 use super::command::{CommandToken, Event, Present};
 use super::gateway::{Core, Gateway};
@@ -107,7 +108,9 @@ impl Gateway {
         if session.connection().is_none() || session.is_over() {
             return Vec::new();
         }
-        let names = session.subscriptions().iter().map(|subscription| subscription.text.shared());
+        // Told earlier, it might be heard by others before it can be heard by the session itself.
+        let begun = session.subscriptions().iter().filter(|subscription| subscription.has_begun());
+        let names = begun.map(|subscription| subscription.text.shared());
         names.filter(|name| !is_wildcard(name) && self.settings.topics.show(name)).cloned().collect()
     }
 

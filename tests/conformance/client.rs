@@ -319,9 +319,8 @@ impl Client {
     }
 
     /// Writes a SUBSCRIBE and lets nobody run.
-    pub fn write_subscribe(&mut self, filter: &Filter<'_>) {
-        let (packet_id, filters) = (self.next_id(), [*filter]);
-        let filters = Filters::borrowed(&filters);
+    pub fn write_subscribe(&mut self, filters: &[Filter<'_>]) {
+        let (packet_id, filters) = (self.next_id(), Filters::borrowed(filters));
         let frame = encoded(self.version, &Subscribe { packet_id, properties: Default::default(), filters });
         assert_eq!(self.write(&frame), frame.len());
     }

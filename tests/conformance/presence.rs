@@ -1,9 +1,10 @@
 //! Who subscribes to a topic that a rule shows.
 
-use crate::client::{Client, Hello};
+use crate::client::{Client, Got, Hello};
 use crate::node::Node;
 use kittiwake::base::ids::Qos;
 use kittiwake::limits::PRESENCE_GRACE;
+use kittiwake::wire::mqtt::Filter;
 use serde_json::Value;
 
 const GRACE_MS: u64 = PRESENCE_GRACE.as_millis() as u64;
@@ -136,4 +137,43 @@ fn a_name_that_needs_escaping_is_told_as_it_is() {
     let mut odd = node.hello(&Hello::v5("phone").user("a\"b\\"));
     joins(&mut odd, "rooms/1");
     assert_eq!(told(&mut watcher), [change("join", "a\"b\\", 1)]);
+}
+
+#[test]
+fn a_user_is_there_once_its_filters_stand_everywhere_and_is_told_of_itself() {
+    let node = node(4);
+    let mut watchers: Vec<Client> = (0..4).map(|n| node.connect(&format!("watcher-{n}"))).collect();
+    for watcher in &mut watchers {
+        watcher.subscribe(&[("$presence/#", Qos::AtMostOnce)]);
+    }
+    // Their homes, and the shards of who joins, are all over the node.
+    for n in 0..32 {
+        let (topic, who) = (format!("rooms/{n}"), format!("$presence/rooms/{n}"));
+        let mut ann = node.connect(&format!("ann-{n}"));
+        let filters = [Filter::new(&topic, Qos::AtLeastOnce), Filter::new(&who, Qos::AtMostOnce)];
+        ann.write_subscribe(&filters);
+        while watchers.iter_mut().all(|watcher| watcher.peek().is_none()) {
+            node.step();
+        }
+        assert!(ann.peek().is_some(), "{topic}: others are told that it is there before its SUBSCRIBE is answered");
+        assert!(matches!(ann.next(), Some(Got::SubAck(..))));
+        let join = [change("join", &format!("ann-{n}"), 1)];
+        assert_eq!(told(&mut ann), join);
+        for watcher in &mut watchers {
+            assert_eq!(told(watcher), join);
+        }
+        let mut stream = node.dial();
+        stream.write(format!("GET /events?topic={topic}&topic={who}&user=bob HTTP/1.1\r\nHost: e\r\n\r\n").as_bytes());
+        while watchers.iter_mut().all(|watcher| watcher.peek().is_none()) {
+            node.step();
+        }
+        assert!(stream.peek().is_some(), "{topic}: others are told that it is there before its stream has begun");
+        node.run();
+        let heard = String::from_utf8(stream.take_bytes()).expect("it is text");
+        // A text in a text.
+        assert!(heard.contains(r#"{\"event\":\"join\",\"user\":\"bob\",\"present\":2,"#), "{topic}: {heard}");
+        for watcher in &mut watchers {
+            assert_eq!(told(watcher), [change("join", "bob", 2)]);
+        }
+    }
 }

@@ -84,7 +84,7 @@ fn what_is_published_after_a_suback_is_not_missed() {
                 let text = format!("{filter}-{number}");
                 let filter = if filter == "exact" { text.clone() } else { format!("wild-{number}/+") };
                 let topic = filter.replace('+', "x");
-                client.write_subscribe(&Filter::new(&filter, Qos::AtLeastOnce));
+                client.write_subscribe(&[Filter::new(&filter, Qos::AtLeastOnce)]);
                 let mut turns = 0;
                 while client.peek().is_none() {
                     node.step();
@@ -107,14 +107,14 @@ fn an_inbox_push_after_a_suback_is_not_missed() {
         for number in 0..8 {
             let name = format!("client-{number}");
             let mut client = node.connect(&name);
-            client.write_subscribe(&Filter::new("$inbox/#", Qos::AtLeastOnce));
+            client.write_subscribe(&[Filter::new("$inbox/#", Qos::AtLeastOnce)]);
             while client.peek().is_none() {
                 node.step();
             }
             node.start_push(Target::User(name.as_str().into()), b"x", qos, |_| {}).expect("there is room");
             assert!(matches!(client.next(), Some(Got::SubAck(_, codes)) if codes == [1]));
             assert_eq!(client.drain(), ["x"]);
-            client.write_subscribe(&Filter::new("$inbox/push", Qos::AtLeastOnce));
+            client.write_subscribe(&[Filter::new("$inbox/push", Qos::AtLeastOnce)]);
             while client.peek().is_none() {
                 node.step();
             }

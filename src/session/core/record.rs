@@ -73,7 +73,7 @@ pub(in crate::session) fn main(session: &Session) -> RecordChange {
     write_positions(session, &mut out);
     out.option(session.extra.as_ref().and_then(|extra| extra.will.as_deref()), Vec::will);
     // What has not begun yet is committed once it has.
-    let begun = || session.subscriptions.iter().filter(|subscription| subscription.since != Seq(u64::MAX));
+    let begun = || session.subscriptions.iter().filter(|subscription| subscription.has_begun());
     out.number(begun().count() as u64);
     begun().for_each(|subscription| out.recorded_subscription(subscription));
     change(session, MAIN, None, Some(out))

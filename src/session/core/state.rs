@@ -144,6 +144,16 @@ pub struct Subscription {
 
 const _: () = assert!(size_of::<Subscription>() == 32);
 
+impl Subscription {
+    /// As [`Subscription::since`], until its interest is installed at every home.
+    pub(in crate::session) const NOT_BEGUN: Seq = Seq(u64::MAX);
+
+    /// Whether its interest is installed at every home.
+    pub fn has_begun(&self) -> bool {
+        self.since != Self::NOT_BEGUN
+    }
+}
+
 /// A session's subscriptions. Most have one, which needs no allocation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::session) enum Subscriptions {

@@ -79,7 +79,7 @@ impl Session {
             let known = all.iter().position(|known| known.text == wanted.filter);
             let made = Subscription {
                 text: wanted.filter.clone(),
-                since: known.map_or(Seq(u64::MAX), |at| all[at].since),
+                since: known.map_or(Subscription::NOT_BEGUN, |at| all[at].since),
                 filter,
                 position,
                 identifier: wanted.identifier,
@@ -97,7 +97,7 @@ impl Session {
 
     /// Interest is everywhere: what is logged after `seq` is theirs.
     pub(in crate::session) fn begin(&mut self, seq: Seq) {
-        for subscription in self.subscriptions.iter_mut().filter(|subscription| subscription.since == Seq(u64::MAX)) {
+        for subscription in self.subscriptions.iter_mut().filter(|subscription| !subscription.has_begun()) {
             subscription.since = seq;
         }
         self.positions.stand_at(seq);
