@@ -41,6 +41,7 @@ use crate::base::ids::{ConnectionId, Seq, SessionId, ShardId};
 use crate::base::wheel::Wheel;
 use crate::engine::{self, CloseCause, Departure, Handler, MoreWork};
 use crate::io::{Driver, ListenerId, Socket};
+use crate::limits::TURN_MAIL_MAX;
 use crate::router::fanout::Fanout;
 use crate::router::interest::Interest;
 use crate::router::retained::Retained;
@@ -199,7 +200,8 @@ impl Gateway {
             shard,
             homes,
             events,
-            untold: VecDeque::new(),
+            // Most are answers to letters: what a turn takes of those has room. Memory nobody touches costs none.
+            untold: VecDeque::with_capacity(TURN_MAIL_MAX),
             answers_wait: false,
             directory: Directory::new(hash.clone(), sessions_max, settings.limits.devices_per_user),
             offline: Wheel::new(u32::try_from(sessions_max).expect("sessions are numbered with 32 bits"), 0),
@@ -424,6 +426,8 @@ impl<D: Driver> Handler<D> for Gateway {
                 return MoreWork::Yes;
             }
         }
+        // From the front again, where its memory is warm.
+        self.untold.clear();
         MoreWork::No
     }
 }

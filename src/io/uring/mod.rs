@@ -32,7 +32,9 @@ use crate::base::clock::Now;
 use crate::io::epoll::sys;
 use crate::io::socket;
 use crate::io::wake::WakeCell;
-use crate::limits::{BATCHED_WAIT, RING_COMPLETIONS_MAX, RING_SLOTS_MAX, RING_SUBMISSIONS_MAX};
+use crate::limits::{
+    BATCHED_WAIT, RECEIVES_IN_FLIGHT_MAX, RING_COMPLETIONS_MAX, RING_SLOTS_MAX, RING_SUBMISSIONS_MAX, TURN_SENDS_MAX,
+};
 use accept::{Connecting, Listener};
 use install::Batch;
 use io_uring::{opcode, types};
@@ -133,7 +135,8 @@ impl UringDriver {
             roomy,
             table_slots,
             guests: GuestTable::new(),
-            flights: Slab::new(),
+            // Room for a turn's: they are too many to see grow one after the other, and memory nobody touches costs none.
+            flights: Slab::with_capacity(TURN_SENDS_MAX + RECEIVES_IN_FLIGHT_MAX),
             installing: Vec::new(),
             batches: Slab::new(),
             listeners: Slab::new(),
