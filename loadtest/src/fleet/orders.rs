@@ -4,6 +4,9 @@ use super::content::{Letter, Words};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+/// 2⁶⁴ divided by the golden ratio: its multiples, modulo 2⁶⁴, are the most even sequence there is.
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
 /// Members connected, written to or told to leave in one turn.
 pub const STEP_MAX: u32 = 256;
 
@@ -63,7 +66,9 @@ pub struct Drive {
     pub pace: Option<Pace>,
 }
 
-/// A steady rate.
+/// A steady rate, out of step with every other: each message has a period of its own, and is due at a place in it that
+/// is another each time, spread evenly. At exactly 500 a second every second message would meet the kernel's tick, every
+/// 4 ms, throughout a stretch, or none, as the stretch began.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     pub started: Instant,
@@ -81,12 +86,16 @@ impl Pace {
     /// When the first one after `now` is due, whatever has been issued.
     pub fn next_due(&self, now: Instant) -> Instant {
         let passed = now.saturating_duration_since(self.started).as_nanos() * u128::from(self.rate) / 1_000_000_000;
-        self.due_of(u64::try_from(passed).unwrap_or(u64::MAX).saturating_add(1))
+        let this = u64::try_from(passed).unwrap_or(u64::MAX);
+        let due = self.due_of(this);
+        if due > now { due } else { self.due_of(this.saturating_add(1)) }
     }
 
     fn due_of(&self, number: u64) -> Instant {
-        let nanos = u128::from(number) * 1_000_000_000 / u128::from(self.rate.max(1));
-        self.started + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        let rate = u128::from(self.rate.max(1));
+        let begins = u128::from(number) * 1_000_000_000 / rate;
+        let place = u128::from(number.wrapping_mul(GOLDEN)) * (1_000_000_000 / rate) >> 64;
+        self.started + Duration::from_nanos(u64::try_from(begins + place).unwrap_or(u64::MAX))
     }
 }
 
@@ -227,11 +236,24 @@ mod tests {
         let mut pace = Pace { started: Instant::now(), rate: 1_000, issued: 0 };
         assert_eq!(pace.due(), pace.started);
         pace.issued = 2_500;
-        assert_eq!(pace.due() - pace.started, Duration::from_millis(2_500));
-        let at = |micros| pace.started + Duration::from_micros(micros);
-        assert_eq!(
-            (pace.next_due(at(0)), pace.next_due(at(999)), pace.next_due(at(1_000))),
-            (at(1_000), at(1_000), at(2_000))
-        );
+        let due = pace.due() - pace.started;
+        assert!((Duration::from_millis(2_500)..Duration::from_millis(2_501)).contains(&due), "{due:?}");
+        for number in 0..3_000 {
+            let (this, next) = (pace.due_of(number), pace.due_of(number + 1));
+            assert!((600..=1_650).contains(&(next - this).as_micros()), "{number}: {:?}", next - this);
+            let just_before = next - Duration::from_nanos(1);
+            assert_eq!((pace.next_due(this), pace.next_due(just_before)), (next, next));
+        }
+    }
+
+    #[test]
+    fn a_pace_is_out_of_step_with_the_kernels_tick() {
+        let pace = Pace { started: Instant::now(), rate: 500, issued: 0 };
+        // A stretch of a second, by the half milliseconds of ticks of 4 ms.
+        let mut met = [0_u32; 8];
+        for number in 0..500 {
+            met[(pace.due_of(number) - pace.started).as_micros() as usize % 4_000 / 500] += 1;
+        }
+        assert!(met.iter().all(|count| (58..=67).contains(count)), "{met:?}");
     }
 }
