@@ -5,6 +5,7 @@
 
 use crate::Failure;
 use crate::clock::sleep_to_the_point;
+use crate::fleet::orders::Pace;
 use hdrhistogram::Histogram;
 use kittiwake::wire::mqtt::{Connect, Disconnect, Encode, PingReq, Reason, Version};
 use rustix::process::setpriority_process;
@@ -33,9 +34,9 @@ const PREFIX: &str = "load-probe-";
 pub struct Probes(Vec<Probe>);
 
 impl Probes {
-    /// So many connect to an MQTT server and start to ping, each once a period.
-    pub fn start(target: SocketAddr, count: u32, period: Duration) -> Result<Self, Failure> {
-        Ok(Self((0..count).map(|number| Probe::start(target, number, period)).collect::<Result<_, Failure>>()?))
+    /// So many connect to an MQTT server and start to ping, each so many times a second.
+    pub fn start(target: SocketAddr, count: u32, rate: u32) -> Result<Self, Failure> {
+        Ok(Self((0..count).map(|number| Probe::start(target, number, rate)).collect::<Result<_, Failure>>()?))
     }
 
     /// Latencies in microseconds of the answers that have come since this was called last.
@@ -70,7 +71,7 @@ struct Probe {
 }
 
 impl Probe {
-    fn start(target: SocketAddr, number: u32, period: Duration) -> Result<Self, Failure> {
+    fn start(target: SocketAddr, number: u32, rate: u32) -> Result<Self, Failure> {
         let mut socket = TcpStream::connect_timeout(&target, PATIENCE)?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(PATIENCE))?;
@@ -86,7 +87,7 @@ impl Probe {
         }
         let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(latencies())));
         let (flag, latency) = (Arc::clone(&stop), Arc::clone(&answered));
-        let thread = Some(spawn("probe", move || ping(socket, period, &flag, latency))?);
+        let thread = Some(spawn("probe", move || ping(socket, rate, &flag, latency))?);
         Ok(Self { stop, thread, answered })
     }
 
@@ -116,7 +117,7 @@ fn say(socket: &mut TcpStream, packet: &impl Encode) -> Result<(), Failure> {
 /// Pings until it is stopped, while another thread takes the answers.
 fn ping(
     mut socket: TcpStream,
-    period: Duration,
+    rate: u32,
     stop: &AtomicBool,
     latency: Arc<Mutex<Histogram<u64>>>,
 ) -> Result<(), String> {
@@ -127,16 +128,17 @@ fn ping(
     // Without the right to it the probe is a thread like others.
     let _ = setpriority_process(None, NICENESS);
     sleep_to_the_point();
-    let mut due = Instant::now();
+    let mut pace = Pace { started: Instant::now(), rate, issued: 0 };
     let mut asking = Ok(());
     while asking.is_ok() && !stop.load(Ordering::Relaxed) {
+        let due = pace.due();
         thread::sleep(due.saturating_duration_since(Instant::now()));
         // Who hears has gone only if it failed, and says why.
         if asked.send(due).is_err() {
             break;
         }
         asking = say(&mut socket, &PingReq);
-        due += period;
+        pace.issued += 1;
     }
     drop(asked);
     hearing.join().map_err(|_| "the probe's other thread ended badly")??;

@@ -94,7 +94,7 @@ impl Pace {
     fn due_of(&self, number: u64) -> Instant {
         let rate = u128::from(self.rate.max(1));
         let begins = u128::from(number) * 1_000_000_000 / rate;
-        let place = u128::from(number.wrapping_mul(GOLDEN)) * (1_000_000_000 / rate) >> 64;
+        let place = (u128::from(number.wrapping_mul(GOLDEN)) * (1_000_000_000 / rate)) >> 64;
         self.started + Duration::from_nanos(u64::try_from(begins + place).unwrap_or(u64::MAX))
     }
 }

@@ -25,8 +25,8 @@ const PAYLOAD_BYTES: usize = 64;
 const SETTLE: Duration = Duration::from_secs(2);
 /// Single messages under way at a time.
 const UNICASTS_WINDOW: u64 = 64;
-/// Between two pings of the one client that pings while something goes on.
-const PROBE_PERIOD: Duration = Duration::from_millis(2);
+/// Pings a second of the one client that pings while something goes on.
+const PROBE_RATE: u32 = 500;
 /// Start of every client id and user name.
 const PREFIX: &str = "k";
 
@@ -171,11 +171,11 @@ fn join<D: Driver>(site: &mut Site<'_, D>, found: &mut Found) -> Step<u8> {
 /// All get one message, while another client pings.
 fn broadcast<D: Driver>(site: &mut Site<'_, D>, squad: u8, found: &mut Found) -> Step<()> {
     let target = *site.common.target.first().ok_or("no target")?;
-    let probe = Probes::start(target, 1, PROBE_PERIOD)?;
+    let probe = Probes::start(target, 1, PROBE_RATE)?;
     let rested = site.rig.rest("probe", SETTLE)?;
     found.probe_idle = probed(site, probe);
     done!(hoped(rested));
-    let probe = Probes::start(target, 1, PROBE_PERIOD)?;
+    let probe = Probes::start(target, 1, PROBE_RATE)?;
     let before = site.stats()?;
     let reached = push_everyone(site, squad, PAYLOAD_BYTES, Qos::AtLeastOnce);
     found.probe_during_broadcast = probed(site, probe);

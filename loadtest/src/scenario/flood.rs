@@ -27,8 +27,8 @@ const SETTINGS: [&str; 3] =
 const LET_IN_AT_ONCE: u64 = 10;
 /// What the gateway counts of those it refused.
 const REFUSED: &str = "refused_source_rate";
-/// Between two pings of a client that stands by.
-const PING_PERIOD: Duration = Duration::from_millis(2);
+/// Pings a second of a client that stands by.
+const PING_RATE: u32 = 500;
 /// For what has been closed to be counted, and for a queue of pings to be answered.
 const SETTLE: Duration = Duration::from_millis(200);
 /// Between two looks at whether the run was interrupted.
@@ -159,7 +159,7 @@ fn cost<D: Driver>(site: &mut Site<'_, D>, arguments: &Asked, sink: &mut FloorSe
 fn others<D: Driver>(site: &mut Site<'_, D>, arguments: &Asked, sink: &mut FloorServer, found: &mut Found) -> Step<()> {
     let (gateway, Seconds(stretch)) = (*site.common.target.first().ok_or("no target")?, arguments.stretch);
     let count = (f64::from(found.rate) * stretch.as_secs_f64()) as u32;
-    let probes = Probes::start(gateway, found.standing, PING_PERIOD)?;
+    let probes = Probes::start(gateway, found.standing, PING_RATE)?;
     done!(hoped(site.rig.rest("idle", stretch)?));
     found.pings_idle = Latency::of(&probes.take());
     let (mut flooded, mut beside): (Vec<Histogram<u64>>, Vec<Histogram<u64>>) = Default::default();

@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 const REPETITIONS: Duration = Duration::from_secs(1);
 /// Bytes of what is pushed.
 const PAYLOAD_BYTES: usize = 64;
-/// Between two pings of a client that stands by.
-const PING_PERIOD: Duration = Duration::from_millis(10);
+/// Pings a second of a client that stands by.
+const PING_RATE: u32 = 100;
 /// How long those are looked at while nothing else goes on.
 const IDLE: Duration = Duration::from_secs(2);
 /// Counters of who was not let in begin so.
@@ -109,7 +109,7 @@ fn tell(report: &mut Report, found: &Found) {
 fn play<D: Driver>(site: &mut Site<'_, D>, arguments: &Storm, found: &mut Found) -> Step<()> {
     let empty = site.stats()?;
     let target = *site.common.target.first().ok_or("no target")?;
-    let standing = Probes::start(target, found.standing, PING_PERIOD)?;
+    let standing = Probes::start(target, found.standing, PING_RATE)?;
     let before = site.stats()?;
     let speech = site.speech("storm", false, Some(("$inbox/#".to_owned(), Qos::AtLeastOnce)));
     let squad = done!(site.join("connect", found.connections, speech)?);
