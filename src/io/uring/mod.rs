@@ -135,7 +135,7 @@ impl UringDriver {
             roomy,
             table_slots,
             guests: GuestTable::new(),
-            // Room for a turn's: they are too many to see grow one after the other, and memory nobody touches costs none.
+            // Room for as many as a turn begins, so that it allocates none. Memory nobody touches costs none.
             flights: Slab::with_capacity(TURN_SENDS_MAX + RECEIVES_IN_FLIGHT_MAX),
             installing: Vec::new(),
             batches: Slab::new(),
