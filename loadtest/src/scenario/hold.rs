@@ -20,8 +20,9 @@ use std::time::{Duration, Instant};
 const FRESH_CONNECTIONS: u32 = 1_000;
 /// Of fewer connections the slab says too little to wait for it.
 const SLAB_COUNTS_MIN: u32 = 10_000;
-/// For memory and timers to settle.
-const SETTLE: Duration = Duration::from_secs(2);
+/// For memory and timers to settle: a shard gives back what its last burst took once it was not wanted for a second, and
+/// looks for that once a second.
+const SETTLE: Duration = Duration::from_secs(4);
 /// After the last expected arrival: time for one that is not expected.
 const REPETITIONS: Duration = Duration::from_secs(2);
 /// Members that are named when a push did not reach them.
