@@ -22,16 +22,20 @@ const server = createServer((request, response) => {
 await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve))
 
 const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium'
-const browser = await puppeteer.launch({ executablePath, args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'] })
+// By a pipe: the browser ends with this process, however that ends.
+const args = ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage']
+const browser = await puppeteer.launch({ executablePath, args, pipe: true })
 const tab = await browser.newPage()
 tab.on('pageerror', (error) => console.error(error.message))
 const ended = new Promise((resolve) => {
   tab.exposeFunction('report', (line) => {
-    console.log(line)
+    // Behind the last line nobody waits for this process any more: the browser is closed before it.
     if (line === 'end') resolve()
+    else console.log(line)
   }).then(() => tab.goto(`http://127.0.0.1:${server.address().port}/`))
 })
 await ended
 await browser.close()
+console.log('end')
 server.close()
 process.exit(0)
