@@ -78,7 +78,8 @@ impl BlockPool {
     pub fn new(bytes_max: usize) -> Self {
         Self {
             free: Default::default(),
-            // As long as they can become: to let blocks go cold allocates nothing. Memory nobody touches costs none.
+            // As long as they can become (blocks below a page never go cold): to let one go allocates nothing. Memory that
+            // nobody touches costs none.
             cold: BLOCK_CLASSES.map(|size| Vec::with_capacity(POOL_FREE_BYTES_MAX / size)),
             cold_bytes: 0,
             unused: Default::default(),

@@ -135,7 +135,8 @@ impl UringDriver {
             roomy,
             table_slots,
             guests: GuestTable::new(),
-            // Room for as many as a turn begins, so that it allocates none. Memory nobody touches costs none.
+            // Room for all that one turn begins: it grows only where slow sockets keep as many besides. Memory that nobody
+            // touches costs none.
             flights: Slab::with_capacity(TURN_SENDS_MAX + RECEIVES_IN_FLIGHT_MAX),
             installing: Vec::new(),
             batches: Slab::new(),
