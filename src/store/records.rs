@@ -37,8 +37,9 @@ impl Records {
                 let before = page.put(key, value);
                 self.count += 1;
                 self.bytes += (key.len() + value.len()) as u64;
-                if let Some((first, tail)) = page.split_if_full(key) {
-                    self.pages.insert(first, tail);
+                if page.is_over_full() {
+                    let name = name.clone();
+                    self.make_room(&name, key);
                 }
                 before
             }
@@ -106,6 +107,27 @@ impl Records {
         (name, page)
     }
 
+    /// Gives entries of a page that a put of `key` has made too large to the page before it or the one behind it; if those
+    /// are as good as full, to a new one.
+    fn make_room(&mut self, name: &[u8], key: &[u8]) {
+        let before = self.pages.range::<[u8], _>((Bound::Unbounded, Bound::Excluded(name))).next_back();
+        let mut from = self.pages.range::<[u8], _>((Bound::Included(name), Bound::Unbounded));
+        let page = from.next();
+        let shares = [before.zip(page), page.zip(from.next())]
+            .into_iter()
+            .flatten()
+            .find(|((_, front), (_, back))| front.shares_with(back))
+            .map(|((front, _), (back, _))| (front.clone(), back.clone()));
+        let (first, tail) = match shares {
+            Some((front, back)) => {
+                let tail = self.pages.remove(&back).expect("it was just found");
+                self.pages.get_mut(&front).expect("it was just found").share(&tail)
+            }
+            None => self.pages.get_mut(name).expect("it was just put into").split(key),
+        };
+        self.pages.insert(first, tail);
+    }
+
     /// Joins a page that has become small with the next one if both fit into one; an empty one goes.
     fn thin_out(&mut self, name: &[u8]) {
         let mut from = self.pages.range::<[u8], _>((Bound::Included(name), Bound::Unbounded));
@@ -122,6 +144,7 @@ impl Records {
 
 #[cfg(test)]
 mod tests {
+    use super::page::PAGE_BYTES_MAX;
     use super::*;
     use proptest::prelude::*;
 
@@ -179,6 +202,26 @@ mod tests {
         }
         let held: usize = records.pages.iter().map(|(name, page)| name.len() + page.capacity() + 64).sum();
         assert!(held < 1_000 * (46 + 2 * 16 + 20), "1,000 sessions cost {held} bytes");
+    }
+
+    /// Whether sessions come in the order of their names, in about that order as parallel connections do, or in none.
+    #[test]
+    fn pages_are_well_filled_whatever_the_order_of_the_keys() {
+        const COUNT: u64 = 18_000;
+        // A bijection of the numbers below 2^16 and more: multiplication by an odd number.
+        let scattered = |number: u64| (number * 40_503) % 65_536;
+        let nearly = |number: u64| number / 64 * 64 + (number % 64 * 29) % 64;
+        let orders: [(&str, &dyn Fn(u64) -> u64); 3] =
+            [("in order", &|number| number), ("nearly in order", &nearly), ("in no order", &scattered)];
+        for (order, place) in orders {
+            let mut records = Records::default();
+            for number in 0..COUNT {
+                let name = format!("k{:019}", place(number));
+                put(&mut records, &[b"s\0\0", name.as_bytes(), b"\0"].concat(), &[7; 26]);
+            }
+            let (pages, filled) = (records.pages.len(), records.pages.values().map(Page::len).sum::<usize>());
+            assert!(filled > pages * PAGE_BYTES_MAX * 3 / 4, "{order}: {pages} pages hold {filled} bytes");
+        }
     }
 
     proptest! {

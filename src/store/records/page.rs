@@ -4,11 +4,14 @@
 //!   shared ┊ rest bytes ┊ value bytes ┊ rest of the key ┊ value        lengths are numbers of 7 bits a byte
 //! ```
 //! Two records of one session differ in the last byte of their keys, so the second costs little more than its value.
-//! The first entry shares nothing; so a page can be put behind another as it is.
+//! The first entry shares nothing, so a page can be read on its own.
 
 /// Bytes above which a page is split. Finding a record reads half a page, an insertion moves half of one: both take
 /// less time than a miss of the cache or two.
-const PAGE_BYTES_MAX: usize = 2_048;
+pub(super) const PAGE_BYTES_MAX: usize = 2_048;
+/// Two neighbours share what they hold when one of them is too large, if neither is larger than this afterwards: pages are
+/// fuller so than by splitting alone, whatever the order of the keys.
+const PAGE_BYTES_SHARED: usize = PAGE_BYTES_MAX * 7 / 8;
 /// Below this a page looks for another to be joined with.
 const PAGE_BYTES_SPARSE: usize = PAGE_BYTES_MAX / 4;
 /// Pages grow by this, so that a full one has little room to spare.
@@ -64,38 +67,59 @@ impl Page {
         place.before
     }
 
-    /// Splits a page that has become too large by a put of `key`: the second half, and its first key. Who appends in
-    /// the order of keys leaves full pages behind.
-    pub(super) fn split_if_full(&mut self, key: &[u8]) -> Option<(Box<[u8]>, Page)> {
-        if self.bytes.len() <= PAGE_BYTES_MAX {
-            return None;
-        }
-        let (mut at, mut first) = (0, Vec::new());
-        let mut last = Vec::new();
-        let half = self.bytes.len() / 2;
-        let mut start = 0;
-        while start < self.bytes.len() {
+    /// Whether a put has made it too large. A single record is never too large.
+    pub(super) fn is_over_full(&self) -> bool {
+        self.bytes.len() > PAGE_BYTES_MAX && self.entry(0).end < self.bytes.len()
+    }
+
+    /// Splits a page that is too large by a put of `key`: the second half, and its first key. Who appends in the order of
+    /// keys leaves full pages behind.
+    pub(super) fn split(&mut self, key: &[u8]) -> (Box<[u8]>, Page) {
+        let (last, last_key) = self.last().expect("it is too large");
+        let at = if last_key == key { last } else { self.bytes.len() / 2 };
+        self.split_off(at)
+    }
+
+    /// Whether neither this page nor the one behind it is as good as full once they share.
+    pub(super) fn shares_with(&self, next: &Page) -> bool {
+        self.bytes.len() + next.bytes.len() <= 2 * PAGE_BYTES_SHARED
+    }
+
+    /// Shares entries with the page behind it, about as many bytes each: that one anew, and its first key.
+    pub(super) fn share(&mut self, next: &Page) -> (Box<[u8]>, Page) {
+        self.append(next);
+        self.split_off(self.bytes.len() / 2)
+    }
+
+    /// Splits before the first entry that starts at `from` or behind it, or before the last: what stands there, and its
+    /// first key. There are two entries or more.
+    fn split_off(&mut self, from: usize) -> (Box<[u8]>, Page) {
+        let (mut start, mut first) = (0, Vec::new());
+        loop {
             let entry = self.entry(start);
-            self.read_key(&entry, &mut last);
-            if at == 0 && start >= half {
-                (at, first) = (start, last.clone());
-            }
-            if entry.end == self.bytes.len() && (last == key || at == 0) {
-                (at, first) = (start, last.clone());
+            self.read_key(&entry, &mut first);
+            if start > 0 && (start >= from || entry.end == self.bytes.len()) {
+                let mut tail = Vec::with_capacity(self.bytes.len() - start + entry.shared + 4);
+                encode(&mut tail, &[], &first, &self.bytes[entry.value..entry.end]);
+                tail.extend_from_slice(&self.bytes[entry.end..]);
+                self.bytes.truncate(start);
+                self.bytes.shrink_to_fit();
+                return (first.into(), Page { bytes: tail });
             }
             start = entry.end;
         }
-        if at == 0 {
-            // One long record: nothing to split.
-            return None;
+    }
+
+    /// Where the last entry starts, and its key.
+    fn last(&self) -> Option<(usize, Vec<u8>)> {
+        let (mut start, mut last, mut key) = (0, None, Vec::new());
+        while start < self.bytes.len() {
+            let entry = self.entry(start);
+            self.read_key(&entry, &mut key);
+            last = Some(start);
+            start = entry.end;
         }
-        let entry = self.entry(at);
-        let mut tail = Vec::with_capacity(self.bytes.len() - at + entry.shared + 4);
-        encode(&mut tail, &[], &first, &self.bytes[entry.value..entry.end]);
-        tail.extend_from_slice(&self.bytes[entry.end..]);
-        self.bytes.truncate(at);
-        self.bytes.shrink_to_fit();
-        Some((first.into(), Page { bytes: tail }))
+        last.map(|last| (last, key))
     }
 
     /// Whether so little is left that it should be joined with another page.
@@ -112,10 +136,16 @@ impl Page {
         self.bytes.len() + next.bytes.len() <= PAGE_BYTES_MAX * 3 / 4
     }
 
-    /// Takes over the entries of the page behind it.
+    /// Takes over the entries of the page behind it. The first of them shares what it can from now on.
     pub(super) fn append(&mut self, next: &Page) {
+        if next.is_empty() {
+            return;
+        }
+        let (_, last) = self.last().unwrap_or_default();
+        let entry = next.entry(0);
         self.bytes.reserve_exact(next.bytes.len());
-        self.bytes.extend_from_slice(&next.bytes);
+        encode(&mut self.bytes, &last, &next.bytes[entry.rest..entry.value], &next.bytes[entry.value..entry.end]);
+        self.bytes.extend_from_slice(&next.bytes[entry.end..]);
     }
 
     /// Shows keys and values from a key on; false when `show` said that it has seen enough.
@@ -130,6 +160,11 @@ impl Page {
             start = entry.end;
         }
         true
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
     }
 
     #[cfg(test)]
