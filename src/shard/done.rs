@@ -28,6 +28,12 @@ impl Gateway {
                     self.counters.failed_writes += 1;
                 }
             }
+            Waiting::Positions => {
+                self.lazy_writes -= 1;
+                if result.is_err() {
+                    self.counters.failed_writes += 1;
+                }
+            }
             Waiting::Upstream { count } => self.watching.answered(count, result.is_ok()),
             Waiting::Canary { token } => self.tell(Event::Canary { token, is_well: result.is_ok() }),
             Waiting::Commit { session, ticket } => {

@@ -158,6 +158,8 @@ pub(crate) struct Gateway {
     /// The first of them, which are being written, a share a turn.
     pub(super) dirty_due: usize,
     pub(super) dirty_since_ms: u64,
+    /// Requests with such changes that the log has not answered.
+    pub(super) lazy_writes: usize,
     /// Questions for the slowest connections, each some way through the sessions.
     pub(super) surveys: Vec<Survey>,
     pub(super) census: Census,
@@ -250,6 +252,7 @@ impl Gateway {
             dirty: VecDeque::new(),
             dirty_due: 0,
             dirty_since_ms: 0,
+            lazy_writes: 0,
             surveys: Vec::new(),
             census: Census::default(),
             throttled: Vec::new(),

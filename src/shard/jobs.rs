@@ -4,8 +4,8 @@
 use super::gateway::{Core, Gateway};
 use crate::io::Driver;
 use crate::limits::{
-    CURSOR_WRITE_DELAY, TURN_EXPIRIES_MAX, TURN_FANOUT_VISITS_BEHIND_MAX, TURN_FANOUT_VISITS_MAX, TURN_LAZY_WRITES_MAX,
-    TURN_PULLS_MAX,
+    CURSOR_WRITE_DELAY, LAZY_WRITES_UNDER_WAY_MAX, TURN_EXPIRIES_MAX, TURN_FANOUT_VISITS_BEHIND_MAX,
+    TURN_FANOUT_VISITS_MAX, TURN_LAZY_WRITES_MAX, TURN_PULLS_MAX,
 };
 use crate::session::CloseReason;
 use crate::store::Request;
@@ -56,7 +56,7 @@ impl Gateway {
 
     /// The earliest time at which there is work again without a letter or a completion.
     pub(super) fn job_ms(&self) -> Option<u64> {
-        let lazily = (!self.dirty.is_empty() && !self.log.congested()).then(|| match self.dirty_due {
+        let lazily = self.may_write_lazily().then(|| match self.dirty_due {
             0 => self.dirty_since_ms + millis(CURSOR_WRITE_DELAY),
             _ => self.turn_ms,
         });
@@ -110,10 +110,15 @@ impl Gateway {
         }
     }
 
+    /// Whether positions have changed, and the log has not too much to do to be told.
+    fn may_write_lazily(&self) -> bool {
+        !self.dirty.is_empty() && self.lazy_writes < LAZY_WRITES_UNDER_WAY_MAX && !self.log.congested()
+    }
+
     /// Writes the positions that have changed, about a second after they did, a share a turn.
     fn write_lazily<D: Driver>(&mut self, core: &mut Core<D>) {
         let now = core.now();
-        if self.dirty.is_empty() || self.log.congested() {
+        if !self.may_write_lazily() {
             return;
         }
         if self.dirty_due == 0 {
@@ -137,7 +142,8 @@ impl Gateway {
         }
         if !records.is_empty() {
             let request = Request::Append { key: None, entries: Vec::new(), records };
-            self.log.submit(request, Waiting::Nobody);
+            self.lazy_writes += 1;
+            self.log.submit(request, Waiting::Positions);
         }
     }
 

@@ -56,7 +56,9 @@ pub(crate) enum Waiting {
     Upstream { count: usize },
     /// The control plane wants to know whether the log answers.
     Canary { token: CommandToken },
-    /// Lazily written positions and the removal of ended sessions: nobody waits.
+    /// Lazily written positions: nobody waits, but the next ones.
+    Positions,
+    /// The removal of ended sessions and the like: nobody waits.
     Nobody,
 }
 

@@ -4,7 +4,8 @@ use crate::client::{Client, Got, Hello};
 use crate::node::Node;
 use kittiwake::base::ids::Qos;
 use kittiwake::limits::{
-    DEVICES_PER_USER_MAX, PACKET_BYTES_MAX, RECEIVE_MAXIMUM_IN, SESSIONS_PER_CONNECTION_MAX, TOPIC_ALIAS_MAX,
+    DEVICES_PER_USER_MAX, LAZY_WRITES_UNDER_WAY_MAX, PACKET_BYTES_MAX, RECEIVE_MAXIMUM_IN, SESSIONS_PER_CONNECTION_MAX,
+    TOPIC_ALIAS_MAX, TURN_LAZY_WRITES_MAX,
 };
 use kittiwake::wire::mqtt::properties::DisconnectProperties;
 use kittiwake::wire::mqtt::{Disconnect, Reason};
@@ -317,6 +318,22 @@ fn a_session_that_comes_and_goes_waits_once_for_the_writing_of_its_record() {
         node.hello(&Hello::lasting("phone").will(last)).hang_up();
     }
     assert_eq!(node.gauge("dirty_records"), 1);
+}
+
+#[test]
+fn positions_that_change_all_at_once_go_to_the_log_a_few_at_a_time() {
+    const UNDER_WAY: usize = TURN_LAZY_WRITES_MAX * LAZY_WRITES_UNDER_WAY_MAX;
+    let node = Node::with(1, |limits| limits.connections = 2 * UNDER_WAY);
+    for number in 0..UNDER_WAY + 300 {
+        node.hello(&Hello::lasting(&format!("d{number}"))).hang_up();
+    }
+    assert_eq!(node.gauge("dirty_records"), (UNDER_WAY + 300) as u64);
+    node.hold_commits();
+    node.advance(5_000);
+    assert_eq!(node.gauge("dirty_records"), 300, "the log has not answered");
+    node.release_commits();
+    node.advance(100);
+    assert_eq!(node.gauge("dirty_records"), 0, "it has");
 }
 
 #[test]
