@@ -256,28 +256,30 @@ impl<T> Fanout<T> {
         let job = &mut self.jobs[index as usize];
         let visit_charge = job.batch.len().div_ceil(FANOUT_MESSAGES_PER_CHARGE);
         while let Some(list) = job.lists.get(job.list) {
+            // The list does not shrink while a pass is on it.
             let entries = subscribers.entries(list.filter);
-            let rest = entries.get(job.position as usize..list.end as usize);
-            for entry in rest.expect("a list does not shrink while a pass is on it") {
-                if charged >= slice {
-                    return Slice::Visiting(charged);
+            while job.position < list.end {
+                for entry in entries.stretch(job.position as usize..list.end as usize) {
+                    if charged >= slice {
+                        return Slice::Visiting(charged);
+                    }
+                    job.position += 1;
+                    if entry.is_tombstone() {
+                        charged += 1;
+                        continue;
+                    }
+                    charged += visit_charge;
+                    step(Step::Visit(Visit {
+                        session: entry.session,
+                        options: entry.options,
+                        app: job.app,
+                        topic: &job.topic,
+                        messages: &job.batch,
+                        lists: &job.lists,
+                        list: job.list,
+                        pass: job.pass,
+                    }));
                 }
-                job.position += 1;
-                if entry.is_tombstone() {
-                    charged += 1;
-                    continue;
-                }
-                charged += visit_charge;
-                step(Step::Visit(Visit {
-                    session: entry.session,
-                    options: entry.options,
-                    app: job.app,
-                    topic: &job.topic,
-                    messages: &job.batch,
-                    lists: &job.lists,
-                    list: job.list,
-                    pass: job.pass,
-                }));
             }
             job.list += 1;
             job.position = 0;

@@ -9,8 +9,8 @@ use super::filters::{FilterId, Filters};
 use super::interest::{InterestChange, Level};
 use crate::base::hash::KeyedHash;
 use crate::base::ids::{AppId, Qos};
+use crate::base::row::Row;
 use crate::limits::FANOUT_TOMBSTONES_MIN;
-use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// How one subscription wants its messages: a byte, because there is one per subscriber in a list.
@@ -123,8 +123,8 @@ pub struct Unsubscribed {
 /// The list of one filter.
 #[derive(Debug, Default)]
 struct List {
-    /// Most filters have one or two subscribers, who need no allocation.
-    entries: SmallVec<[Subscriber; 2]>,
+    /// Most filters have one or two subscribers; the list of everyone has all sessions.
+    entries: Row<Subscriber>,
     /// Positions of tombstones, each at least once. A position may be stale: there, or beyond the end, is no tombstone.
     dead: Vec<u32>,
     live: u32,
@@ -163,11 +163,6 @@ impl List {
     /// Fills the gap at `position` with the last entry, which must not be a tombstone if it is another one.
     fn swap_remove(&mut self, filter: FilterId, position: u32) -> Option<Moved> {
         self.entries.swap_remove(position as usize);
-        // A list that has lost three quarters of its subscribers gives the memory back; the factor keeps the copying
-        // at a constant share per subscriber that left.
-        if self.entries.capacity() >= 1_024 && self.entries.len() < self.entries.capacity() / 4 {
-            self.entries.shrink_to_fit();
-        }
         self.entries.get(position as usize).map(|entry| Moved { session: entry.session, filter, position })
     }
 }
@@ -342,7 +337,7 @@ impl Subscribers {
     }
 
     /// The entries of a list, some of them tombstones.
-    pub(super) fn entries(&self, filter: FilterId) -> &[Subscriber] {
+    pub(super) fn entries(&self, filter: FilterId) -> &Row<Subscriber> {
         &self.filters.at(filter).entries
     }
 }
@@ -450,18 +445,5 @@ mod tests {
         all.unpin(place.filter);
         assert_eq!((all.filters(), all.trie_nodes(), all.live()), (0, 0, 0));
         all.compact(10, |_| panic!("nobody is left to move"));
-    }
-
-    #[test]
-    fn a_long_list_gives_its_memory_back() {
-        let mut all = subscribers();
-        let filter = all.subscribe(APP, "a", quiet(0)).filter;
-        for session in 1..5_000 {
-            all.subscribe(APP, "a", quiet(session));
-        }
-        for position in (10..5_000).rev() {
-            all.unsubscribe(filter, position);
-        }
-        assert!(all.filters.at(filter).entries.capacity() < 2_048);
     }
 }
