@@ -112,12 +112,7 @@ impl Gateway {
                     self.log.submit(request, Waiting::Nobody);
                 }
             }
-            Effect::RecordDirty => {
-                if self.dirty.is_empty() {
-                    self.dirty_since_ms = core.now().monotonic_ms;
-                }
-                self.dirty.push_back(session);
-            }
+            Effect::RecordDirty => self.unwritten.push(session, core.now().monotonic_ms),
             Effect::ShareOpen { window } => self.open_shares(core, session, window),
             Effect::ReadRetained { filter, after, limit } => self.read_retained(core, session, filter, after, limit),
             Effect::DeliverRetained { message, identifier } => {

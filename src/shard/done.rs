@@ -29,7 +29,7 @@ impl Gateway {
                 }
             }
             Waiting::Positions => {
-                self.lazy_writes -= 1;
+                self.unwritten.ended();
                 if result.is_err() {
                     self.counters.failed_writes += 1;
                 }

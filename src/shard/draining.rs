@@ -120,7 +120,7 @@ impl Gateway {
         let counts = core.counts();
         let guests_only = counts.connections == counts.guests && now_ms >= self.drain.guests_until_ms;
         let are_gone = self.drain.left.is_empty() && (counts.connections == 0 || guests_only);
-        let is_written = self.dirty.is_empty() && self.log.outstanding() == 0 && self.turning.held() == 0;
+        let is_written = self.unwritten.is_empty() && self.log.outstanding() == 0 && self.turning.held() == 0;
         let is_cut = now_ms >= self.drain.cut_ms;
         if (are_gone || is_cut) && is_written || now_ms >= self.drain.end_ms {
             self.drain.is_told = true;

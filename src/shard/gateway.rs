@@ -33,6 +33,7 @@ use super::subscribe::Installing;
 use super::turning::Turning;
 use super::unread::UnreadCount;
 use super::unsent::Unsent;
+use super::unwritten::Unwritten;
 use super::waits::Waits;
 use super::watching::Watching;
 use crate::auth::Bans;
@@ -154,12 +155,7 @@ pub(crate) struct Gateway {
     /// What the control plane wants to be told of.
     pub(super) watching: Watching,
     /// Sessions whose record has a lazily written change, each once.
-    pub(super) dirty: VecDeque<SessionId>,
-    /// The first of them, which are being written, a share a turn.
-    pub(super) dirty_due: usize,
-    pub(super) dirty_since_ms: u64,
-    /// Requests with such changes that the log has not answered.
-    pub(super) lazy_writes: usize,
+    pub(super) unwritten: Unwritten,
     /// Questions for the slowest connections, each some way through the sessions.
     pub(super) surveys: Vec<Survey>,
     pub(super) census: Census,
@@ -249,10 +245,7 @@ impl Gateway {
             unread: Slab::new(),
             waits: Waits::default(),
             watching: Watching::default(),
-            dirty: VecDeque::new(),
-            dirty_due: 0,
-            dirty_since_ms: 0,
-            lazy_writes: 0,
+            unwritten: Unwritten::default(),
             surveys: Vec::new(),
             census: Census::default(),
             throttled: Vec::new(),

@@ -3,10 +3,7 @@
 
 use super::gateway::{Core, Gateway};
 use crate::io::Driver;
-use crate::limits::{
-    CURSOR_WRITE_DELAY, LAZY_WRITES_UNDER_WAY_MAX, TURN_EXPIRIES_MAX, TURN_FANOUT_VISITS_BEHIND_MAX,
-    TURN_FANOUT_VISITS_MAX, TURN_LAZY_WRITES_MAX, TURN_PULLS_MAX,
-};
+use crate::limits::{TURN_EXPIRIES_MAX, TURN_FANOUT_VISITS_BEHIND_MAX, TURN_FANOUT_VISITS_MAX, TURN_PULLS_MAX};
 use crate::session::CloseReason;
 use crate::store::Request;
 
@@ -56,10 +53,7 @@ impl Gateway {
 
     /// The earliest time at which there is work again without a letter or a completion.
     pub(super) fn job_ms(&self) -> Option<u64> {
-        let lazily = self.may_write_lazily().then(|| match self.dirty_due {
-            0 => self.dirty_since_ms + millis(CURSOR_WRITE_DELAY),
-            _ => self.turn_ms,
-        });
+        let lazily = self.unwritten.next_ms(self.turn_ms).filter(|_| !self.log.congested());
         // What waits for room in the log's queue is tried again each tick: the log does not tell when it has room.
         let log_waits = self.is_log_congested() || self.turning.held() > 0;
         let waits = log_waits || !self.throttled.is_empty() || !self.refused.is_empty();
@@ -110,39 +104,21 @@ impl Gateway {
         }
     }
 
-    /// Whether positions have changed, and the log has not too much to do to be told.
-    fn may_write_lazily(&self) -> bool {
-        !self.dirty.is_empty() && self.lazy_writes < LAZY_WRITES_UNDER_WAY_MAX && !self.log.congested()
-    }
-
     /// Writes the positions that have changed, about a second after they did, a share a turn.
     fn write_lazily<D: Driver>(&mut self, core: &mut Core<D>) {
         let now = core.now();
-        if !self.may_write_lazily() {
+        if self.log.congested() {
             return;
         }
-        if self.dirty_due == 0 {
-            if now.monotonic_ms < self.dirty_since_ms + millis(CURSOR_WRITE_DELAY) && !self.draining {
-                return;
-            }
-            // Those that come while these are written have their own second.
-            self.dirty_due = self.dirty.len();
-            self.dirty_since_ms = now.monotonic_ms;
-        }
-        let count = self.dirty_due.min(TURN_LAZY_WRITES_MAX);
-        self.dirty_due -= count;
+        let Some(batch) = self.unwritten.take(now.monotonic_ms, self.draining) else { return };
         let mut records = Vec::new();
         let position = self.position();
-        for id in self.dirty.drain(..count) {
+        for id in batch {
             self.directory.record_lazy(id, position, now, &mut records);
-        }
-        if self.dirty.is_empty() {
-            // After a second of many changes there may be one of few.
-            self.dirty.shrink_to(TURN_LAZY_WRITES_MAX);
         }
         if !records.is_empty() {
             let request = Request::Append { key: None, entries: Vec::new(), records };
-            self.lazy_writes += 1;
+            self.unwritten.begun();
             self.log.submit(request, Waiting::Positions);
         }
     }
@@ -162,7 +138,3 @@ impl Gateway {
 }
 
 const RETRY_MS: u64 = 5;
-
-fn millis(duration: core::time::Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}

@@ -14,7 +14,7 @@
 //! and their answers · `incoming` what came for sessions · `fanout` topics · `inbox` users · `flavours`, `outbound`
 //! frames into outboxes · `deflating` packed ones · `gaps` what retention took · `lagging`, `unsent`, `slow` what waits for a window or an outbox
 //! · `waits` pushes that wait for devices · `subscribe` interest · `retained` what is kept for who subscribes ·
-//! `share`, `share_member`, `share_record` share groups · `jobs` the rest of the turn · `restore` at start ·
+//! `share`, `share_member`, `share_record` share groups · `jobs` the rest of the turn · `unwritten` what it writes lazily · `restore` at start ·
 //! `event_stream`, `poll` what only they need · `admin`, `connections`, `census`, `stats`, `draining`, `diary`, `story` the operator ·
 //! `watching`, `upstream` what backends are told of devices · `history`, `unread` what streams hold for who asks ·
 //! `presence` who subscribes to a topic · `questions` the same for devices · `failpoint` the end of a debug build at a
@@ -74,6 +74,7 @@ mod subscribe;
 mod turning;
 mod unread;
 mod unsent;
+mod unwritten;
 pub mod upstream;
 mod waits;
 mod watching;

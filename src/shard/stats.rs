@@ -170,7 +170,7 @@ impl Gateway {
             ("presence", self.presence.entries() as u64),
             ("events_waiting", self.watching.len() as u64),
             ("unread_counts", self.unread.len() as u64),
-            ("dirty_records", self.dirty.len() as u64),
+            ("dirty_records", self.unwritten.len() as u64),
             ("orphan_records", self.orphans.len() as u64),
             ("throttled_connections", self.throttled.len() as u64),
             ("memory_buffers", counts.memory as u64),
