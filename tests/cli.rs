@@ -1,5 +1,5 @@
-//! The binary's exit codes and error lines: 0 clean, 1 runtime failure, 2 bad usage or configuration; and how the kernel
-//! schedules its threads.
+//! The binary's exit codes and error lines: 0 clean, 1 runtime failure, 2 bad usage or configuration; how the kernel
+//! schedules its threads; how the file is laid out.
 
 #[path = "ports/mod.rs"]
 mod ports;
@@ -437,4 +437,21 @@ fn files_of_tls_that_cannot_be_used_exit_with_2() {
         line.starts_with("tls.ticket_keys: ") && line.contains("line 2 is no key") && !line.contains("111"),
         "{line}"
     );
+}
+
+/// Which pages of the binary the kernel maps beside one that is read is then the same in each process.
+#[test]
+fn segments_begin_at_64_kib() {
+    let binary = std::fs::read(env!("CARGO_BIN_EXE_kittiwake")).expect("it was built");
+    let number = |at: usize, bytes: usize| {
+        let mut number = [0; 8];
+        number[..bytes].copy_from_slice(&binary[at..at + bytes]);
+        usize::try_from(u64::from_le_bytes(number)).expect("files are shorter than memory")
+    };
+    assert_eq!((&binary[..4], binary[4], binary[5]), (&b"\x7fELF"[..], 2, 1), "a file of 64 bits, little endian");
+    // e_phoff, e_phentsize, e_phnum; of a program header p_type and p_align.
+    let (headers, header_bytes, count) = (number(32, 8), number(54, 2), number(56, 2));
+    let headers = (0..count).map(|index| headers + index * header_bytes);
+    let loaded: Vec<usize> = headers.filter(|&at| number(at, 4) == 1).map(|at| number(at + 48, 8)).collect();
+    assert!(loaded.len() > 1 && loaded.iter().all(|&align| align == 64 << 10), "{loaded:?}");
 }
