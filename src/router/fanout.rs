@@ -258,31 +258,32 @@ impl<T> Fanout<T> {
         while let Some(list) = job.lists.get(job.list) {
             // The list does not shrink while a pass is on it.
             let entries = subscribers.entries(list.filter);
-            while job.position < list.end {
-                for entry in entries.stretch(job.position as usize..list.end as usize) {
-                    if charged >= slice {
-                        return Slice::Visiting(charged);
-                    }
-                    job.position += 1;
-                    if entry.is_tombstone() {
-                        charged += 1;
-                        continue;
-                    }
-                    charged += visit_charge;
-                    step(Step::Visit(Visit {
-                        session: entry.session,
-                        options: entry.options,
-                        app: job.app,
-                        topic: &job.topic,
-                        messages: &job.batch,
-                        lists: &job.lists,
-                        list: job.list,
-                        pass: job.pass,
-                    }));
+            for entry in entries.stretch(job.position as usize..list.end as usize) {
+                if charged >= slice {
+                    return Slice::Visiting(charged);
                 }
+                job.position += 1;
+                if entry.is_tombstone() {
+                    charged += 1;
+                    continue;
+                }
+                charged += visit_charge;
+                step(Step::Visit(Visit {
+                    session: entry.session,
+                    options: entry.options,
+                    app: job.app,
+                    topic: &job.topic,
+                    messages: &job.batch,
+                    lists: &job.lists,
+                    list: job.list,
+                    pass: job.pass,
+                }));
             }
-            job.list += 1;
-            job.position = 0;
+            // Else the list goes on in another piece.
+            if job.position == list.end {
+                job.list += 1;
+                job.position = 0;
+            }
         }
         Slice::PassEnded(charged)
     }
