@@ -132,6 +132,11 @@ impl<L> Post<L> {
         self.letters.capacity().map_or(usize::MAX, |capacity| capacity.saturating_sub(self.letters.len()))
     }
 
+    /// Whether the shard was awake a moment ago; one that has ended is, too.
+    pub fn is_awake(&self) -> bool {
+        !self.doorbell.sleeping.load(Ordering::Relaxed)
+    }
+
     /// Posts and wakes the shard if it sleeps. Never waits: a full mailbox is `Busy`.
     pub fn try_send(&self, letter: L) -> Result<(), Undelivered<L>> {
         self.push(letter)?;
@@ -306,11 +311,11 @@ mod tests {
         let (waker, woken) = flag_waker();
         mailbox.attach(waker);
         let post = mailbox.post();
-        assert_eq!((post.push(1), post.ring()), (Ok(()), false));
+        assert_eq!((post.push(1), post.ring(), post.is_awake()), (Ok(()), false, true));
         assert!(!woken.load(Ordering::SeqCst), "it is awake");
         assert!(!mailbox.may_sleep(), "a letter is there");
-        assert_eq!(mailbox.take(), Some(1));
-        assert!(mailbox.may_sleep());
+        assert_eq!((mailbox.take(), post.is_awake()), (Some(1), true));
+        assert!(mailbox.may_sleep() && !post.is_awake());
         assert_eq!(post.push(2), Ok(()));
         assert!(!woken.load(Ordering::SeqCst), "nobody has rung");
         assert!(post.ring());

@@ -132,6 +132,11 @@ pub const SYS_INTERVAL: Duration = Duration::from_secs(10);
 /// Threads of the control plane's runtime at most: it parses JSON and waits; the cores belong to the shards. Where the
 /// process has fewer CPUs there are as many as those: a thread more would be woken for each push, and only take turns.
 pub const CONTROL_THREADS_MAX: usize = 2;
+/// How often a thread of the control plane that was woken gives way to shards at work: each time lets them use up a
+/// [`TIME_SLICE`](super::TIME_SLICE) at least, if they share its CPU.
+pub const GIVE_WAY_MAX: u32 = 4;
+/// It does not give way again after so long: somebody else may have had the CPU.
+pub const GIVE_WAY_WITHIN: Duration = Duration::from_micros(400);
 /// Largest `limits.max_connections`: connection indices have 32 bits and memory ends far below.
 pub const NODE_CONNECTIONS_MAX: usize = 100_000_000;
 /// Tenants of a node.

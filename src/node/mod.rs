@@ -11,6 +11,7 @@ mod capacity;
 pub mod cli;
 mod dispatcher;
 mod doctor;
+mod give_way;
 mod hook;
 mod key;
 mod listener;

@@ -5,6 +5,7 @@ use super::banner::Banner;
 use super::capacity;
 use super::cli::Failure;
 use super::dispatcher::{self, Progress};
+use super::give_way::GiveWay;
 use super::hook::Asker;
 use super::listener::Bounded;
 use super::plane;
@@ -35,14 +36,17 @@ use tracing::{error, info, warn};
 /// Serves until a signal says to stop.
 pub(super) fn run(config: &Config, give_back: fn()) -> Result<(), Failure> {
     begin_log(config);
+    let way = Arc::new(GiveWay::default());
+    let woken = Arc::clone(&way);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cpus().min(limits::CONTROL_THREADS_MAX))
         .thread_name("kittiwake-control")
         .on_thread_start(sched::shorten_slice)
+        .on_thread_unpark(move || woken.give_way())
         .enable_all()
         .build()
         .map_err(|error| Failure::Runtime(format!("cannot start the control plane's threads: {error}")))?;
-    let result = runtime.block_on(serve(config, give_back));
+    let result = runtime.block_on(serve(config, give_back, &way));
     // A request that hangs must not keep the process: it has had its time.
     runtime.shutdown_background();
     result
@@ -66,7 +70,7 @@ fn begin_log(config: &Config) {
     }
 }
 
-async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
+async fn serve(config: &Config, give_back: fn(), way: &GiveWay) -> Result<(), Failure> {
     let verifier = match &config.tokens {
         None => None,
         Some(tokens) => {
@@ -108,6 +112,7 @@ async fn serve(config: &Config, give_back: fn()) -> Result<(), Failure> {
     };
     let settings = plane::settings(config, shards, capacity, server).map_err(runtime_failure)?;
     let running = start(config, &settings, &sockets, &mut signals, give_back).await?;
+    way.to(running.handle.clone());
 
     let control = Arc::new(Control::new(Box::new(running.handle.clone())));
     let events = running.events.clone();

@@ -76,6 +76,11 @@ impl Handle {
         self.inner.unrung.load(Ordering::Relaxed) != 0
     }
 
+    /// Whether a shard was awake a moment ago.
+    pub fn is_at_work(&self) -> bool {
+        self.inner.posts.iter().any(Post::is_awake)
+    }
+
     /// Wakes the shards that sleep beside pushes, and lets them go first where they share the caller's CPU, so that the
     /// messages leave before whatever the caller does next.
     pub fn ring(&self) {
