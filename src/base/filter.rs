@@ -7,23 +7,25 @@ pub fn is_hidden(topic: &str) -> bool {
     matches!(topic.as_bytes().first(), Some(b'$' | 0))
 }
 
-/// Whether a valid filter matches a valid topic name.
+/// Whether a valid filter matches a valid topic name. Wildcards are whole levels of a filter and in no name, so the bytes
+/// can be compared as they come.
 pub fn matches(filter: &str, topic: &str) -> bool {
     if is_hidden(topic) && filter.starts_with(['+', '#']) {
         return false;
     }
-    let mut names = topic.split('/');
-    for level in filter.split('/') {
-        // `#` also stands for the parent level, so it is looked at before the topic has to have one more level.
-        if level == "#" {
-            return true;
+    let mut name = topic.as_bytes();
+    let mut rest = filter.as_bytes();
+    while let [wanted, behind @ ..] = rest {
+        match (wanted, name) {
+            (b'#', _) => return true,
+            (b'+', _) => name = &name[name.iter().position(|&byte| byte == b'/').unwrap_or(name.len())..],
+            (byte, [first, following @ ..]) if byte == first => name = following,
+            // `#` also stands for the parent level.
+            _ => return name.is_empty() && rest == b"/#",
         }
-        match names.next() {
-            Some(name) if level == "+" || level == name => {}
-            _ => return false,
-        }
+        rest = behind;
     }
-    names.next().is_none()
+    name.is_empty()
 }
 
 #[cfg(test)]
@@ -60,6 +62,56 @@ mod tests {
             ("+", "\0everyone", false),
         ] {
             assert_eq!(matches(filter, topic), expected, "{filter} against {topic}");
+        }
+    }
+
+    /// As the standard says it: level by level.
+    fn matches_by_levels(filter: &str, topic: &str) -> bool {
+        if is_hidden(topic) && filter.starts_with(['+', '#']) {
+            return false;
+        }
+        let mut names = topic.split('/');
+        for level in filter.split('/') {
+            if level == "#" {
+                return true;
+            }
+            match names.next() {
+                Some(name) if level == "+" || level == name => {}
+                _ => return false,
+            }
+        }
+        names.next().is_none()
+    }
+
+    /// All texts of one to `length` of these characters.
+    fn texts(of: &[char], length: usize) -> Vec<String> {
+        let mut all = vec![String::new()];
+        let mut last = 0;
+        for _ in 0..length {
+            let longer = all[last..].iter().flat_map(|text| of.iter().map(move |&char| format!("{text}{char}")));
+            let longer: Vec<_> = longer.collect();
+            last = all.len();
+            all.extend(longer);
+        }
+        all.split_off(1)
+    }
+
+    #[test]
+    fn bytes_match_as_levels_do() {
+        let is_valid = |filter: &String| {
+            let mut levels = filter.split('/').rev();
+            let is_end = |level: &str| level == "#" || !level.contains('#');
+            levels.clone().all(|level| level == "+" || !level.contains('+'))
+                && levels.next().is_some_and(is_end)
+                && levels.all(|level| !level.contains('#'))
+        };
+        let filters: Vec<_> = texts(&['a', '$', '/', '+', '#'], 5).into_iter().filter(is_valid).collect();
+        let topics = texts(&['a', '$', '/'], 5);
+        assert!(filters.len() > 400 && topics.len() == 363, "{} filters, {} topics", filters.len(), topics.len());
+        for filter in &filters {
+            for topic in &topics {
+                assert_eq!(matches(filter, topic), matches_by_levels(filter, topic), "{filter} against {topic}");
+            }
         }
     }
 }

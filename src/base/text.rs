@@ -35,6 +35,17 @@ impl From<&str> for ShortText {
     }
 }
 
+impl ShortText {
+    /// Its bytes, for those who compare them: to read it as text in place, it is looked through.
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Kept::InPlace { len, bytes } => &bytes[..usize::from(*len)],
+            Kept::Apart(text) => text.as_bytes(),
+        }
+    }
+}
+
 impl Deref for ShortText {
     type Target = str;
 
@@ -65,6 +76,7 @@ mod tests {
         for end in (0..=long.len()).filter(|&end| long.is_char_boundary(end)) {
             let text = ShortText::from(&long[..end]);
             assert_eq!(&*text, &long[..end]);
+            assert_eq!(text.as_bytes(), &long.as_bytes()[..end]);
             assert_eq!(matches!(text.0, Kept::InPlace { .. }), end <= IN_PLACE_BYTES);
         }
         assert_eq!(format!("{:?}", ShortText::from("a\"b")), r#""a\"b""#);

@@ -54,7 +54,7 @@ impl Session {
     }
 
     fn is_of(&self, app: AppId, user: &str) -> bool {
-        self.app() == app && self.user() == user
+        self.app() == app && self.name.as_bytes()[..usize::from(self.user_bytes)] == *user.as_bytes()
     }
 
     /// What there is to say of the user whose first it is; none: one session, and no read mark, or the one that the session
