@@ -62,6 +62,8 @@ pub const GRPC_CALLS_MAX: usize = 4_096;
 pub const PUSH_STREAM_IN_FLIGHT_MAX: usize = 4_000;
 /// A result of a `PushStream` waits at most so long for others to leave with, while more pushes come.
 pub const PUSH_STREAM_HOLD: Duration = Duration::from_micros(100);
+/// Memory for a message that comes in pieces, which a stream keeps for the next one.
+pub const GRPC_PARTIAL_KEPT_BYTES: usize = 64 << 10;
 /// Pushes that are handed over before the shards that sleep beside them are woken.
 pub const PUSHES_UNRUNG_MAX: u32 = 64;
 /// Replies of a stream that wait for its client to read. Full: the stream waits.

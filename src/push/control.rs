@@ -1,5 +1,6 @@
 //! Commands to the data plane and their answers: a bounded table of who waits for what.
 
+use super::answers::{Answer, Answers};
 use super::gateway::Gateway;
 use super::keys::Fault;
 use crate::base::ids::{AppId, Qos};
@@ -28,6 +29,8 @@ pub enum Failure {
 
 enum Waiter {
     Push(oneshot::Sender<Result<Pushed, CommandError>>),
+    /// One of many that are waited for together, by its caller's number.
+    Streamed(Arc<Answers>, usize),
     Disconnect(oneshot::Sender<u32>),
     User(oneshot::Sender<Result<UserState, CommandError>>),
     History(oneshot::Sender<Result<HistoryPage, CommandError>>),
@@ -80,6 +83,7 @@ impl Waiter {
             Self::Canary(gathering) => gathering.finish(),
             Self::Connections(gathering) => gathering.finish(),
             Self::Push(_)
+            | Self::Streamed(..)
             | Self::Disconnect(_)
             | Self::User(_)
             | Self::History(_)
@@ -107,14 +111,19 @@ impl Pending {
     }
 
     fn insert(self: &Arc<Self>, waiter: Waiter) -> Result<Entry, Failure> {
+        let token = self.insert_unowned(waiter)?;
+        Ok(Entry { pending: Arc::clone(self), token })
+    }
+
+    /// As [`Pending::insert`], but the place is not given up by itself.
+    fn insert_unowned(&self, waiter: Waiter) -> Result<u64, Failure> {
         let token = self.token();
         let mut waiters = self.lock();
         if waiters.len() >= self.capacity {
             return Err(Failure::Refused(CommandError::Busy));
         }
         waiters.insert(token, waiter);
-        drop(waiters);
-        Ok(Entry { pending: Arc::clone(self), token })
+        Ok(token)
     }
 
     /// Changes what was gathered for a question that goes to several shards, and answers it once all is there. False:
@@ -217,6 +226,25 @@ impl Control {
         let entry = self.pending.insert(Waiter::Push(to)).inspect_err(|_| self.count_refusal())?;
         self.submit(push, CommandToken(entry.token))?;
         Ok(Reply { from, _entry: entry })
+    }
+
+    /// Hands a push over whose answer comes to `answers`, by the caller's number and the token that this gives. The caller
+    /// stops to wait by [`Control::give_up`]. [`Control::ring`] must follow.
+    pub(super) fn push_to(&self, push: Push, answers: &Arc<Answers>, number: usize) -> Result<u64, Failure> {
+        self.refuse_when_draining()?;
+        self.refuse_when_store_fails(&push)?;
+        let waiter = Waiter::Streamed(Arc::clone(answers), number);
+        let token = self.pending.insert_unowned(waiter).inspect_err(|_| self.count_refusal())?;
+        self.submit(push, CommandToken(token)).inspect_err(|_| self.give_up([token]))?;
+        Ok(token)
+    }
+
+    /// Nobody waits for the answers to these pushes.
+    pub(super) fn give_up(&self, tokens: impl IntoIterator<Item = u64>) {
+        let mut waiters = self.pending.lock();
+        for token in tokens {
+            waiters.remove(&token);
+        }
     }
 
     /// Hands a push over and waits for nothing. A later failure is counted. [`Control::ring`] must follow.
@@ -429,13 +457,22 @@ impl Control {
         let waiter = self.pending.lock().remove(&token.0);
         match waiter {
             Some(Waiter::Push(to)) => drop(to.send(result)),
+            Some(Waiter::Streamed(to, number)) => {
+                to.put(Answer { token: token.0, number, result: result.map_err(Failure::Refused) });
+            }
             _ => self.count_late(),
         }
     }
 
     /// The data plane has ended: everybody who still waits is told so.
     pub fn close(&self) {
-        self.pending.lock().clear();
+        // The table is not locked while tasks are woken.
+        let waiters = core::mem::take(&mut *self.pending.lock());
+        for (token, waiter) in waiters {
+            if let Waiter::Streamed(to, number) = waiter {
+                to.put(Answer { token, number, result: Err(Failure::Gone) });
+            }
+        }
     }
 
     /// Refuses pushes from now on and asks the shards to close everything.

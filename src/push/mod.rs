@@ -6,10 +6,12 @@
 //! bounded and says 429 when full; nothing invalid reaches a shard.
 //!
 //! `operations` is what can be asked for; `http`, `http_reads`, `bans` and `grpc` only translate. `request` checks, `gateway`
-//! is what the data plane is asked for, `control` brings commands to it and answers back, `log_desk` questions to the log,
+//! is what the data plane is asked for, `control` brings commands to it and answers back (`answers`: many to one caller),
+//! `log_desk` questions to the log,
 //! `events` reads what happens to devices, `webhook` brings it to backends, `guard`, `keys` and `signature` decide who may
 //! ask.
 
+mod answers;
 mod bans;
 pub mod control;
 mod events;

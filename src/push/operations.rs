@@ -11,7 +11,7 @@ use crate::base::ids::{AppId, PushId};
 use crate::base::message::StreamKey;
 use crate::limits;
 use crate::shard::command::{
-    AppWatch, CommandError, HistoryPage, HistoryQuery, Place, Present, PushResult, Pushed, Target, UserState,
+    AppWatch, CommandError, HistoryPage, HistoryQuery, Place, Present, Push, PushResult, Pushed, Target, UserState,
 };
 use axum::http::StatusCode;
 use core::time::Duration;
@@ -55,18 +55,20 @@ fn unread(error: CommandError) -> Problem {
 }
 
 /// A push that has been handed over.
-pub(super) enum Started {
+pub(super) enum Started<T = Reply<Result<Pushed, CommandError>>> {
     /// Nothing is waited for.
     Done(Outcome),
     /// The data plane will answer.
-    Waits(Waiting),
+    Waits(Waiting<T>),
 }
 
 /// An answer that is waited for.
-pub(super) struct Waiting {
-    reply: Reply<Result<Pushed, CommandError>>,
-    patience: Duration,
-    awaits_devices: bool,
+pub(super) struct Waiting<T> {
+    /// How.
+    pub(super) reply: T,
+    /// How long, from when the push was handed over.
+    pub(super) patience: Duration,
+    pub(super) awaits_devices: bool,
 }
 
 impl Api {
@@ -77,6 +79,16 @@ impl Api {
 
     /// Checks a push and hands it over. [`Control::ring`] must follow, once for all that are handed over together.
     pub(super) fn start_push(&self, draft: Draft<'_>, asking: &Asking<'_>) -> Result<Started, Problem> {
+        self.start_push_by(draft, asking, |push| self.control.push(push))
+    }
+
+    /// As [`Api::start_push`]; if something is waited for, it is handed over by `hand_over`.
+    pub(super) fn start_push_by<T>(
+        &self,
+        draft: Draft<'_>,
+        asking: &Asking<'_>,
+        hand_over: impl FnOnce(Push) -> Result<T, Failure>,
+    ) -> Result<Started<T>, Problem> {
         let Accepted { mut push, wait, timeout } = request::check(draft, asking)?;
         let receivers = if let Target::Users(users) = &push.target { users.len() } else { 1 };
         self.push_rates.take(push.app, receivers).inspect_err(|_| self.control.count_over_rate())?;
@@ -93,7 +105,7 @@ impl Api {
             // The shard itself answers at the timeout, naming who has it.
             WaitFor::Delivered => timeout + limits::DELIVERY_ANSWER_GRACE,
         };
-        Ok(Started::Waits(Waiting { reply: self.control.push(push)?, patience, awaits_devices }))
+        Ok(Started::Waits(Waiting { reply: hand_over(push)?, patience, awaits_devices }))
     }
 
     /// What is known of a user, the devices by name.
@@ -216,11 +228,18 @@ impl Started {
     }
 }
 
-impl Waiting {
+impl Waiting<Reply<Result<Pushed, CommandError>>> {
     /// As [`Started::finish_since`].
-    pub(super) async fn finish_since(self, begun: Instant) -> Result<Outcome, Problem> {
+    async fn finish_since(self, begun: Instant) -> Result<Outcome, Problem> {
         let Self { reply, patience, awaits_devices } = self;
         let pushed = reply.wait(patience.saturating_sub(begun.elapsed())).await?.map_err(Failure::Refused)?;
-        Ok(Outcome { id: pushed.id, results: pushed.results, duplicate: pushed.duplicate, awaits_devices })
+        Ok(Outcome::of(pushed, awaits_devices))
+    }
+}
+
+impl Outcome {
+    /// What the data plane has answered.
+    pub(super) fn of(pushed: Pushed, awaits_devices: bool) -> Self {
+        Self { id: pushed.id, results: pushed.results, duplicate: pushed.duplicate, awaits_devices }
     }
 }

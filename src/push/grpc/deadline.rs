@@ -1,10 +1,11 @@
 //! The deadline that a caller gives a call: `grpc-timeout`, a number of at most 8 digits and a unit.
 
+use axum::http::HeaderMap;
 use core::future::Future;
+use core::pin::Pin;
 use core::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 use tonic::Status;
-use tonic::metadata::MetadataMap;
 
 /// When a call is over at the latest; none: its caller does not say.
 #[derive(Clone, Copy, Debug)]
@@ -12,8 +13,8 @@ pub(super) struct Deadline(Option<Instant>);
 
 impl Deadline {
     /// From now on.
-    pub(super) fn of(metadata: &MetadataMap) -> Result<Self, Status> {
-        let Some(value) = metadata.get("grpc-timeout") else { return Ok(Self(None)) };
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Status> {
+        let Some(value) = headers.get("grpc-timeout") else { return Ok(Self(None)) };
         let timeout = value.to_str().ok().and_then(parse);
         let timeout = timeout.ok_or_else(|| Status::invalid_argument("grpc-timeout is not a timeout"))?;
         // A deadline beyond what clocks can say is none.
@@ -28,6 +29,11 @@ impl Deadline {
         }
     }
 
+    /// The time until it, if there is one.
+    pub(super) fn sleep(self) -> Option<Pin<Box<Sleep>>> {
+        self.0.map(|at| Box::pin(tokio::time::sleep_until(at)))
+    }
+
     /// Comes back at the deadline, if there is one.
     pub(super) async fn passed(self) -> Status {
         match self.0 {
@@ -40,7 +46,7 @@ impl Deadline {
     }
 }
 
-fn exceeded() -> Status {
+pub(super) fn exceeded() -> Status {
     Status::deadline_exceeded("no answer before the caller's deadline; it may still be carried out")
 }
 

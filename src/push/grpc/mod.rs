@@ -4,9 +4,10 @@
 //! Invariants: a call ends at its caller's deadline; what a stream holds is bounded; a full node says
 //! RESOURCE_EXHAUSTED where HTTP says 429 and nowhere else.
 //!
-//! `service` the calls · `push_stream` pushes in bulk · `events` what happens to devices · `translate` messages ↔ what
+//! `service` the calls · `push_stream` pushes in bulk, `batches` as they come · `events` what happens to devices · `translate` messages ↔ what
 //! the operations take and give · `status`, `deadline`, `calls` · `health`.
 
+mod batches;
 mod calls;
 mod deadline;
 mod events;
@@ -33,6 +34,7 @@ use crate::limits::API_BODY_BYTES_MAX;
 use axum::Router;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::any;
 use generated::gateway_server::GatewayServer;
 use service::Service;
 use std::sync::Arc;
@@ -55,6 +57,7 @@ pub(super) fn router(api: &Arc<Api>, control: &Arc<Control>) -> Router {
     };
     let is_ours = "the descriptions were generated with the code";
     Router::new()
+        .route("/kittiwake.v1.Gateway/PushStream", any(push_stream::call).with_state(Arc::clone(api)))
         .route_service("/kittiwake.v1.Gateway/{*method}", gateway)
         .route_service("/grpc.health.v1.Health/{*method}", health)
         .route_service("/grpc.reflection.v1.ServerReflection/{*method}", reflection().build_v1().expect(is_ours))

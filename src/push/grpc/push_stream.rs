@@ -1,85 +1,287 @@
 //! Pushes in bulk: batches in, results out as they come, several at a time. What is under way is bounded; while it is
 //! full the stream is not read, and HTTP/2's flow control holds its client up.
+//!
+//! A stream is the body of its own response: whoever sends the one reads the other on the way, and no task, channel or
+//! timer is made for a push or a batch.
 
-use super::super::Api;
-use super::super::operations::{Outcome, Started};
+use super::super::answers::{Answer, Answers};
+use super::super::control::Failure;
+use super::super::operations::{Outcome, Started, Waiting};
 use super::super::problem::Problem;
+use super::super::{Api, Control};
+use super::batches::{Batches, PREFIX};
+use super::deadline::exceeded;
 use super::generated as pb;
 use super::generated::tagged_result::Result as Of;
-use super::service::{Answers, Call};
+use super::service::Call;
 use super::{status, translate};
-use crate::limits::{GRPC_REPLIES_WAITING_MAX, PUSH_BATCH_MAX, PUSH_STREAM_HOLD, PUSH_STREAM_IN_FLIGHT_MAX};
+use crate::limits::{PUSH_BATCH_MAX, PUSH_STREAM_HOLD, PUSH_STREAM_IN_FLIGHT_MAX};
+use axum::body::{Body, HttpBody};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
+use bytes::Bytes;
+use core::convert::Infallible;
 use core::future::Future;
 use core::pin::Pin;
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
+use core::task::{Context, Poll, ready};
+use http_body::Frame;
+use prost::Message;
+use slab::Slab;
+use std::collections::VecDeque;
 use std::sync::Arc;
-use tokio::sync::mpsc;
-use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tokio::time::{Instant, Sleep};
+use tonic::Status;
 
-type Replies = mpsc::Sender<Result<pb::PushResults, Status>>;
-type UnderWay = FuturesUnordered<Pin<Box<dyn Future<Output = pb::TaggedResult> + Send>>>;
+type Waited = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Serves a stream until its client is done, its deadline has passed, or the node drains.
-pub(super) fn run(api: Arc<Api>, call: Call, requests: Streaming<pb::PushBatch>) -> Answers<pb::PushResults> {
-    let (replies, answers) = mpsc::channel(GRPC_REPLIES_WAITING_MAX);
-    let deadline = call.deadline;
-    tokio::spawn(async move {
-        let mut held = Held::default();
-        let ended = tokio::select! {
-            ended = serve(&api, &call, requests, &replies, &mut held) => ended,
-            exceeded = deadline.passed() => Err(exceeded),
-        };
-        // A client that is gone needs neither results nor a status.
-        let is_there = held.send(&replies).await;
-        if is_there && let Err(status) = ended {
-            let _gone = replies.send(Err(status)).await;
-        }
-    });
-    Box::pin(ReceiverStream::new(answers))
+pub(super) async fn call(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let call = uncompressed(&head.headers).and_then(|()| Call::of(&head.extensions, &head.headers));
+    let call = match call {
+        Ok(call) => call,
+        Err(status) => return status.into_http(),
+    };
+    let mut response = Response::new(Body::new(PushStream::new(api, call, body)));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
 }
 
-async fn serve(
-    api: &Arc<Api>,
-    call: &Call,
-    mut requests: Streaming<pb::PushBatch>,
-    replies: &Replies,
-    held: &mut Held,
-) -> Result<(), Status> {
-    let mut under_way = UnderWay::new();
-    let mut is_open = true;
-    while is_open || !under_way.is_empty() || !held.results.is_empty() {
-        let has_room = under_way.len() + PUSH_BATCH_MAX <= PUSH_STREAM_IN_FLIGHT_MAX;
-        let may_hold = held.may_go_on();
-        tokio::select! {
-            biased;
-            Some(first) = under_way.next(), if may_hold && !under_way.is_empty() => {
-                held.add(gather(first, &mut under_way));
-            }
-            batch = requests.message(), if may_hold && is_open && has_room => match batch? {
-                Some(batch) => held.add(start(api, call, batch, &under_way)?),
-                None => is_open = false,
-            },
-            // All that has come is handed over. What comes while shards go first is taken before anything is answered.
-            () = ring(api), if api.control.is_unrung() => {}
-            is_there = held.send(replies), if !held.results.is_empty() => if !is_there {
-                // Nobody reads: what was handed over is carried out all the same.
-                return Ok(());
-            },
-            () = api.control.drain_begun(), if under_way.is_empty() => {
-                return Err(Status::unavailable("the node is shutting down"));
-            }
+/// Nothing here is compressed: pushes are small.
+fn uncompressed(headers: &HeaderMap) -> Result<(), Status> {
+    match headers.get("grpc-encoding") {
+        None => Ok(()),
+        Some(encoding) if encoding == "identity" => Ok(()),
+        Some(_) => {
+            let mut status = Status::unimplemented("messages must not be compressed");
+            let nothing_else = "identity".parse().expect("it is ASCII");
+            status.metadata_mut().insert("grpc-accept-encoding", nothing_else);
+            Err(status)
         }
     }
-    Ok(())
 }
 
-/// Wakes the shards and lets them go first, then looks at the sockets.
-async fn ring(api: &Api) {
-    api.control.ring();
-    tokio::task::yield_now().await;
+/// A push whose answer has not come.
+struct UnderWay {
+    /// Its client's name for it.
+    tag: u64,
+    /// The control's.
+    token: u64,
+    until: Instant,
+    awaits_devices: bool,
+}
+
+/// How far a stream is.
+enum Phase {
+    Serving,
+    /// It has ended like this; its last results go first.
+    Ending(Status),
+    Over,
+}
+
+/// See the module.
+struct PushStream {
+    api: Arc<Api>,
+    call: Call,
+    phase: Phase,
+    /// None: its client has sent all that it has.
+    requests: Option<Batches>,
+    under_way: Slab<UnderWay>,
+    answers: Arc<Answers>,
+    /// Of these, what was taken and not looked at.
+    came: VecDeque<Answer>,
+    held: Held,
+    /// When its client wants it over at the latest.
+    deadline: Option<Pin<Box<Sleep>>>,
+    /// When pushes are looked at that nobody has answered.
+    patience: Patience,
+    /// Others go first.
+    rest: Option<Waited>,
+    drain: Waited,
+}
+
+impl PushStream {
+    fn new(api: Arc<Api>, call: Call, body: Body) -> Self {
+        let control = Arc::clone(&api.control);
+        Self {
+            api,
+            phase: Phase::Serving,
+            requests: Some(Batches::new(body)),
+            under_way: Slab::new(),
+            answers: Arc::default(),
+            came: VecDeque::new(),
+            held: Held::default(),
+            deadline: call.deadline.sleep(),
+            patience: Patience::default(),
+            rest: None,
+            drain: Box::pin(async move { control.drain_begun().await }),
+            call,
+        }
+    }
+
+    /// Takes in what there is. None: results are to leave, which those that come meanwhile need not wait for.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Option<Status>> {
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Some(exceeded()));
+        }
+        loop {
+            let may_hold = self.held.may_go_on();
+            if may_hold && self.gather(cx) {
+                continue;
+            }
+            let has_room = self.under_way.len() + PUSH_BATCH_MAX <= PUSH_STREAM_IN_FLIGHT_MAX;
+            if may_hold
+                && has_room
+                && let Some(requests) = &mut self.requests
+                && let Poll::Ready(batch) = requests.poll_next(cx)
+            {
+                match batch.and_then(|batch| batch.map(|batch| self.start(batch)).transpose()) {
+                    Ok(Some(())) => {}
+                    Ok(None) => self.requests = None,
+                    Err(status) => return Poll::Ready(Some(status)),
+                }
+                continue;
+            }
+            // All that has come is handed over. What comes while shards go first is taken before anything is answered.
+            if self.api.control.is_unrung() {
+                self.api.control.ring();
+                self.rest = Some(Box::pin(tokio::task::yield_now()));
+            }
+            if let Some(rest) = &mut self.rest {
+                ready!(rest.as_mut().poll(cx));
+                self.rest = None;
+            }
+            if !self.held.results.is_empty() {
+                return Poll::Ready(None);
+            }
+            if self.under_way.is_empty() {
+                if self.requests.is_none() {
+                    return Poll::Ready(Some(Status::ok("")));
+                }
+                if self.drain.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Some(Status::unavailable("the node is shutting down")));
+                }
+            }
+            ready!(self.patience.poll(cx));
+            self.give_up_late();
+        }
+    }
+
+    /// Takes answers in; false: there is none.
+    fn gather(&mut self, cx: &Context<'_>) -> bool {
+        if self.under_way.is_empty() {
+            return false;
+        }
+        if self.came.is_empty() {
+            self.answers.take(&mut self.came, cx);
+        }
+        let room = PUSH_BATCH_MAX - self.held.results.len();
+        let count = self.came.len().min(room);
+        for Answer { token, number, result } in self.came.drain(..count) {
+            // Otherwise nobody waits for it any more.
+            if self.under_way.get(number).is_some_and(|under_way| under_way.token == token) {
+                let UnderWay { tag, awaits_devices, .. } = self.under_way.remove(number);
+                let outcome = result.map(|pushed| Outcome::of(pushed, awaits_devices));
+                self.held.add(tagged(tag, outcome.map_err(Problem::from)));
+            }
+        }
+        count > 0
+    }
+
+    /// Hands a batch over, in its order.
+    fn start(&mut self, batch: pb::PushBatch) -> Result<(), Status> {
+        let count = batch.pushes.len();
+        if count == 0 || count > PUSH_BATCH_MAX {
+            let problem = Problem::field("pushes", format!("has {count} pushes; allowed: 1 to {PUSH_BATCH_MAX}"));
+            return Err(status::of(problem));
+        }
+        let begun = Instant::now();
+        let asking = self.api.asking(&self.call.caller, self.call.app.as_deref());
+        for pb::TaggedPush { tag, push } in batch.pushes {
+            let place = self.under_way.vacant_entry();
+            let hand_over = |push| self.api.control.push_to(push, &self.answers, place.key());
+            let started = push
+                .ok_or_else(|| Problem::field("push", "is missing"))
+                .and_then(|push| translate::draft(push, |draft| self.api.start_push_by(draft, &asking, hand_over)));
+            match started {
+                Ok(Started::Done(outcome)) => self.held.add(tagged(tag, Ok(outcome))),
+                Ok(Started::Waits(Waiting { reply: token, patience, awaits_devices })) => {
+                    let until = begun + patience;
+                    place.insert(UnderWay { tag, token, until, awaits_devices });
+                    self.patience.is_over_at(until);
+                }
+                Err(problem) => self.held.add(tagged(tag, Err(problem))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Pushes that were not answered in time.
+    fn give_up_late(&mut self) {
+        let (now, mut tokens) = (Instant::now(), Vec::new());
+        let held = &mut self.held;
+        self.under_way.retain(|_, UnderWay { tag, token, until, .. }| {
+            let is_late = *until <= now;
+            if is_late {
+                tokens.push(*token);
+                held.add(tagged(*tag, Err(Failure::TimedOut.into())));
+            }
+            !is_late
+        });
+        self.api.control.give_up(tokens);
+        self.patience.again(self.under_way.iter().map(|(_, under_way)| under_way.until).min());
+    }
+}
+
+impl HttpBody for PushStream {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if matches!(self.phase, Phase::Serving)
+            && let Some(status) = ready!(self.turn(cx))
+        {
+            ring(&self.api.control);
+            self.phase = Phase::Ending(status);
+        }
+        if let Some(message) = self.held.message() {
+            return Poll::Ready(Some(Ok(Frame::data(message))));
+        }
+        match core::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Serving => unreachable!("a turn ends with results, or with the stream"),
+            Phase::Ending(status) => Poll::Ready(Some(Ok(Frame::trailers(trailers(&status))))),
+            Phase::Over => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.phase, Phase::Over)
+    }
+}
+
+/// What was handed over is carried out, whoever is there to hear of it.
+impl Drop for PushStream {
+    fn drop(&mut self) {
+        ring(&self.api.control);
+        self.api.control.give_up(self.under_way.iter().map(|(_, under_way)| under_way.token));
+    }
+}
+
+fn ring(control: &Control) {
+    if control.is_unrung() {
+        control.ring();
+    }
+}
+
+fn trailers(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    match status.add_header(&mut trailers) {
+        Ok(()) => trailers,
+        Err(broken) => unreachable!("our own statuses can be said: {broken}"),
+    }
 }
 
 /// Results on their way out: one message for what comes together costs both ends less than one each.
@@ -96,62 +298,60 @@ impl Held {
         self.results.len() < PUSH_BATCH_MAX && self.since.is_none_or(|since| since.elapsed() < PUSH_STREAM_HOLD)
     }
 
-    fn add(&mut self, results: Vec<pb::TaggedResult>) {
-        if !results.is_empty() {
-            self.since.get_or_insert_with(Instant::now);
-            self.results.extend(results);
-        }
+    fn add(&mut self, result: pb::TaggedResult) {
+        self.since.get_or_insert_with(Instant::now);
+        self.results.push(result);
     }
 
-    /// Sends what there is; false if nobody reads it. It stays if this is dropped before.
-    async fn send(&mut self, replies: &Replies) -> bool {
-        if self.results.is_empty() {
-            return true;
+    /// Up to a batch of what there is, in the order in which it came.
+    fn message(&mut self) -> Option<Bytes> {
+        let rest = self.results.split_off(self.results.len().min(PUSH_BATCH_MAX));
+        let results = core::mem::replace(&mut self.results, rest);
+        self.since = self.since.filter(|_| !self.results.is_empty());
+        if results.is_empty() {
+            return None;
         }
-        let Ok(place) = replies.reserve().await else { return false };
-        self.since = None;
-        place.send(Ok(pb::PushResults { results: core::mem::take(&mut self.results) }));
-        true
+        let message = pb::PushResults { results };
+        let mut bytes = Vec::with_capacity(PREFIX + message.encoded_len());
+        bytes.resize(PREFIX, 0);
+        message.encode(&mut bytes).expect("a vector has room");
+        let length = u32::try_from(bytes.len() - PREFIX).expect("a batch of results is far below 4 GiB");
+        bytes[1..PREFIX].copy_from_slice(&length.to_be_bytes());
+        Some(bytes.into())
     }
 }
 
-/// All that is done, up to a batch.
-fn gather(first: pb::TaggedResult, under_way: &mut UnderWay) -> Vec<pb::TaggedResult> {
-    let mut results = vec![first];
-    while results.len() < PUSH_BATCH_MAX
-        && let Some(Some(result)) = under_way.next().now_or_never()
-    {
-        results.push(result);
-    }
-    results
+/// One timer for all that is under way. It may go off when what it was set for has long been answered.
+#[derive(Default)]
+struct Patience {
+    /// When it goes off; none: nothing is waited for.
+    at: Option<Instant>,
+    sleep: Option<Pin<Box<Sleep>>>,
 }
 
-/// Hands a batch over, in its order; what came of those that nothing is waited for.
-fn start(
-    api: &Arc<Api>,
-    call: &Call,
-    batch: pb::PushBatch,
-    under_way: &UnderWay,
-) -> Result<Vec<pb::TaggedResult>, Status> {
-    let count = batch.pushes.len();
-    if count == 0 || count > PUSH_BATCH_MAX {
-        let problem = Problem::field("pushes", format!("has {count} pushes; allowed: 1 to {PUSH_BATCH_MAX}"));
-        return Err(status::of(problem));
+impl Patience {
+    fn is_over_at(&mut self, until: Instant) {
+        if self.at.is_none_or(|at| until < at) {
+            self.again(Some(until));
+        }
     }
-    let begun = Instant::now();
-    let asking = api.asking(&call.caller, call.app.as_deref());
-    let mut done = Vec::new();
-    for pb::TaggedPush { tag, push } in batch.pushes {
-        let started = push.ok_or_else(|| Problem::field("push", "is missing"));
-        match started.and_then(|push| translate::draft(push, |draft| api.start_push(draft, &asking))) {
-            Ok(Started::Done(outcome)) => done.push(tagged(tag, Ok(outcome))),
-            Ok(Started::Waits(waiting)) => {
-                under_way.push(Box::pin(async move { tagged(tag, waiting.finish_since(begun).await) }));
+
+    fn again(&mut self, at: Option<Instant>) {
+        self.at = at;
+        if let Some(at) = at {
+            match &mut self.sleep {
+                Some(sleep) => sleep.as_mut().reset(at),
+                None => self.sleep = Some(Box::pin(tokio::time::sleep_until(at))),
             }
-            Err(problem) => done.push(tagged(tag, Err(problem))),
         }
     }
-    Ok(done)
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.sleep {
+            Some(sleep) if self.at.is_some() => sleep.as_mut().poll(cx),
+            _ => Poll::Pending,
+        }
+    }
 }
 
 fn tagged(tag: u64, finished: Result<Outcome, Problem>) -> pb::TaggedResult {
@@ -166,41 +366,34 @@ fn tagged(tag: u64, finished: Result<Outcome, Problem>) -> pb::TaggedResult {
 mod tests {
     use super::*;
 
-    fn results(count: usize) -> Vec<pb::TaggedResult> {
-        vec![pb::TaggedResult::default(); count]
+    fn add(held: &mut Held, count: usize) {
+        (0..count).for_each(|_| held.add(pb::TaggedResult::default()));
+    }
+
+    fn sent(held: &mut Held) -> Option<usize> {
+        held.message().map(|message| pb::PushResults::decode(&message[PREFIX..]).expect("whole").results.len())
     }
 
     #[tokio::test(start_paused = true)]
     async fn results_wait_for_others_until_there_are_many_or_the_first_has_waited_long_enough() {
         let mut held = Held::default();
-        held.add(results(0));
         tokio::time::advance(2 * PUSH_STREAM_HOLD).await;
         assert!(held.may_go_on(), "nothing waits");
-        held.add(results(1));
+        add(&mut held, 1);
         assert!(held.may_go_on());
         tokio::time::advance(PUSH_STREAM_HOLD).await;
-        held.add(results(1));
+        add(&mut held, 1);
         assert!(!held.may_go_on());
-        let (replies, mut answers) = mpsc::channel(1);
-        assert!(held.send(&replies).await && held.may_go_on());
-        assert_eq!(answers.try_recv().map(|sent| sent.map_or(0, |sent| sent.results.len())), Ok(2));
-        held.add(results(PUSH_BATCH_MAX));
+        assert_eq!((sent(&mut held), held.may_go_on(), sent(&mut held)), (Some(2), true, None));
+        add(&mut held, PUSH_BATCH_MAX);
         assert!(!held.may_go_on());
     }
 
-    #[tokio::test]
-    async fn what_finds_no_place_stays_and_nothing_leaves_for_nobody() {
-        let (mut held, (replies, mut answers)) = (Held::default(), mpsc::channel(1));
-        assert!(held.send(&replies).await && answers.try_recv().is_err(), "an empty message says nothing");
-        held.add(results(3));
-        assert!(held.send(&replies).await);
-        held.add(results(4));
-        assert!(held.send(&replies).now_or_never().is_none(), "the first has not been read");
-        assert!(answers.recv().await.is_some_and(|first| first.is_ok_and(|first| first.results.len() == 3)));
-        assert!(held.send(&replies).await);
-        assert!(answers.recv().await.is_some_and(|second| second.is_ok_and(|second| second.results.len() == 4)));
-        held.add(results(1));
-        drop(answers);
-        assert!(!held.send(&replies).await);
+    #[test]
+    fn a_message_has_at_most_a_batch_and_what_is_left_waits() {
+        let mut held = Held::default();
+        add(&mut held, PUSH_BATCH_MAX + 3);
+        assert_eq!((sent(&mut held), held.since.is_some()), (Some(PUSH_BATCH_MAX), true));
+        assert_eq!((sent(&mut held), held.since.is_some()), (Some(3), false));
     }
 }

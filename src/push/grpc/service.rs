@@ -5,8 +5,9 @@ use super::super::keys::Caller;
 use super::deadline::Deadline;
 use super::generated as pb;
 use super::generated::gateway_server::Gateway;
-use super::{events, push_stream, status, translate};
+use super::{events, status, translate};
 use crate::shard::command::Present;
+use axum::http::{Extensions, HeaderMap};
 use core::pin::Pin;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -30,14 +31,18 @@ pub(super) struct Call {
 }
 
 impl Call {
-    fn of<T>(request: &Request<T>) -> Result<Self, Status> {
-        let caller = request.extensions().get::<Caller>().cloned();
+    pub(super) fn of(extensions: &Extensions, headers: &HeaderMap) -> Result<Self, Status> {
+        let caller = extensions.get::<Caller>().cloned();
         let caller = caller.expect("the guard has found out who calls, or refused");
-        let deadline = Deadline::of(request.metadata())?;
-        let app = request.metadata().get("x-kittiwake-app").map(|value| value.to_str().map(str::to_owned));
+        let deadline = Deadline::of(headers)?;
+        let app = headers.get("x-kittiwake-app").map(|value| value.to_str().map(str::to_owned));
         let app = app.transpose();
         let app = app.map_err(|_| Status::invalid_argument("x-kittiwake-app has characters outside ASCII"))?;
         Ok(Self { caller, deadline, app })
+    }
+
+    fn of_request<T>(request: &Request<T>) -> Result<Self, Status> {
+        Self::of(request.extensions(), request.metadata().as_ref())
     }
 }
 
@@ -50,7 +55,7 @@ impl Service {
 #[tonic::async_trait]
 impl Gateway for Service {
     async fn push(&self, request: Request<pb::PushRequest>) -> Result<Response<pb::PushReply>, Status> {
-        let call = Call::of(&request)?;
+        let call = Call::of_request(&request)?;
         let begun = Instant::now();
         let asking = self.api.asking(&call.caller, call.app.as_deref());
         let started = translate::draft(request.into_inner(), |draft| self.api.start_push(draft, &asking));
@@ -62,16 +67,16 @@ impl Gateway for Service {
 
     type PushStreamStream = Answers<pb::PushResults>;
 
+    /// Has a route of its own: see [`super::push_stream`].
     async fn push_stream(
         &self,
-        request: Request<Streaming<pb::PushBatch>>,
+        _request: Request<Streaming<pb::PushBatch>>,
     ) -> Result<Response<Self::PushStreamStream>, Status> {
-        let call = Call::of(&request)?;
-        Ok(Response::new(push_stream::run(Arc::clone(&self.api), call, request.into_inner())))
+        Err(Status::internal("a push stream went astray"))
     }
 
     async fn get_user(&self, request: Request<pb::GetUserRequest>) -> Result<Response<pb::User>, Status> {
-        let call = Call::of(&request)?;
+        let call = Call::of_request(&request)?;
         let asking = self.api.asking(&call.caller, call.app.as_deref());
         let pb::GetUserRequest { app, user } = request.into_inner();
         let found = async { self.api.user(&user, translate::given(&app), &asking).await.map_err(status::of) };
@@ -83,7 +88,7 @@ impl Gateway for Service {
         &self,
         request: Request<pb::DisconnectRequest>,
     ) -> Result<Response<pb::DisconnectReply>, Status> {
-        let call = Call::of(&request)?;
+        let call = Call::of_request(&request)?;
         let asking = self.api.asking(&call.caller, call.app.as_deref());
         let pb::DisconnectRequest { app, user, device } = request.into_inner();
         let (app, device) = (translate::given(&app), translate::given(&device));
@@ -95,19 +100,19 @@ impl Gateway for Service {
     type EventsStream = Answers<pb::EventsReply>;
 
     async fn events(&self, request: Request<pb::EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
-        let call = Call::of(&request)?;
+        let call = Call::of_request(&request)?;
         let deadline = call.deadline;
         let begun = events::begin(Arc::clone(&self.api), call, request.into_inner());
         Ok(Response::new(deadline.bound(begun).await?))
     }
 
     async fn ack_events(&self, request: Request<pb::AckEventsRequest>) -> Result<Response<pb::AckEventsReply>, Status> {
-        let call = Call::of(&request)?;
+        let call = Call::of_request(&request)?;
         events::acknowledge(&self.api, &call, &request.into_inner()).await.map(Response::new)
     }
 
     async fn get_history(&self, request: Request<pb::GetHistoryRequest>) -> Result<Response<pb::History>, Status> {
-        let call = Call::of(&request)?;
+        let call = Call::of_request(&request)?;
         let asking = self.api.asking(&call.caller, call.app.as_deref());
         let request = request.into_inner();
         let (stream, page) = translate::history_request(&request).map_err(status::of)?;
@@ -117,7 +122,7 @@ impl Gateway for Service {
     }
 
     async fn get_presence(&self, request: Request<pb::GetPresenceRequest>) -> Result<Response<pb::Presence>, Status> {
-        let call = Call::of(&request)?;
+        let call = Call::of_request(&request)?;
         let asking = self.api.asking(&call.caller, call.app.as_deref());
         let pb::GetPresenceRequest { app, topic } = request.into_inner();
         let found = async { self.api.presence(&topic, translate::given(&app), &asking).await.map_err(status::of) };

@@ -244,7 +244,9 @@ async fn a_stream_is_not_read_while_too_much_of_it_is_under_way() {
     bench.behave(Behaviour::Silent);
     let (send, receive) = tokio::sync::mpsc::channel(1);
     let requests = tokio_stream::wrappers::ReceiverStream::new(receive);
-    let _results = client(&bench).push_stream(requests).await.expect("it begins");
+    let mut results = client(&bench).push_stream(requests).await.expect("it begins").into_inner();
+    // As a connection does: a stream goes on while its response may be sent.
+    tokio::spawn(async move { results.message().await });
     let batch = || tagged((0..limits::PUSH_BATCH_MAX as u64).map(|tag| (tag, to_alice())));
     let full = limits::PUSH_STREAM_IN_FLIGHT_MAX / limits::PUSH_BATCH_MAX;
     for _ in 0..full {
