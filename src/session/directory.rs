@@ -8,7 +8,7 @@ use crate::base::clock::Now;
 use crate::base::hash::KeyedHash;
 use crate::base::ids::{AppId, Epoch, Offset, Seq, SessionId};
 use crate::base::log::RecordChange;
-use hashbrown::HashTable;
+use crate::base::parts::Parts;
 use slab::Slab;
 
 const NONE: u32 = u32::MAX;
@@ -28,12 +28,12 @@ pub struct Directory {
     sessions_max: usize,
     devices_max: usize,
     /// By (app, user): the index of the user's first session, whose names are the user's.
-    users: HashTable<u32>,
+    users: Parts,
     /// What there is to say of some users.
     details: Slab<Details>,
     /// By (app, user, device): the index, of all sessions but each user's first. Most users have one session and cost
     /// nothing here. The names are the sessions' own.
-    devices: HashTable<u32>,
+    devices: Parts,
     next_generation: u32,
     /// Above every index that was ever in use.
     end: u32,
@@ -132,9 +132,9 @@ impl Directory {
             sessions: Slab::with_capacity(sessions_max),
             sessions_max,
             devices_max,
-            users: HashTable::new(),
+            users: Parts::for_entries(sessions_max),
             details: Slab::new(),
-            devices: HashTable::new(),
+            devices: Parts::for_entries(sessions_max),
             next_generation: 0,
             end: 0,
             rebuild: Rebuild::default(),
@@ -168,7 +168,8 @@ impl Directory {
                     let session = &self.sessions[index as usize];
                     session.app() == app && session.user() == user && session.device() == device
                 };
-                *self.devices.find(self.hash.of(&(app, user, device)), is_it)?
+                let hash = self.hash.of(&(app, user, device));
+                *self.devices.of(hash).find(hash, is_it)?
             }
         };
         Some(SessionId { index, generation: self.sessions[index as usize].generation })
@@ -233,6 +234,7 @@ impl Directory {
         }
         let Self { hash, sessions, users, details, devices, end, .. } = self;
         let user_hash = hash.of(&(session.app(), session.user()));
+        let users = users.of_mut(user_hash);
         let known = users.find_mut(user_hash, |&first| sessions[first as usize].is_of(session.app(), session.user()));
         let generation = session.generation;
         session.previous = NONE;
@@ -245,7 +247,8 @@ impl Directory {
                 sessions[index as usize].previous = core::mem::replace(&mut sessions[second as usize].previous, index);
                 sessions[index as usize].details_mut(details).sessions += 1;
                 let rehash = |&index: &u32| hash_of(hash, &sessions[index as usize]);
-                devices.insert_unique(rehash(&second), second, rehash);
+                let hash = rehash(&second);
+                devices.of_mut(hash).insert_unique(hash, second, rehash);
             }
             None => {
                 let rehash = |&first: &u32| {
@@ -299,13 +302,15 @@ impl Directory {
         let session = &sessions[id.index as usize];
         let (next, previous, is_first) = (session.next, session.previous, session.is_first());
         let user_hash = hash.of(&(session.app(), session.user()));
-        let found = users.find_entry(user_hash, |&first| sessions[first as usize].is_of(session.app(), session.user()));
+        let is_it = |&first: &u32| sessions[first as usize].is_of(session.app(), session.user());
+        let found = users.of_mut(user_hash).find_entry(user_hash, is_it);
         let mut entry = found.expect("every session's user is in the table");
         let first = *entry.get();
         // Of the second one, if the first leaves: a user's first is not among the devices.
         let device = if is_first { next } else { id.index };
         if device != NONE {
-            let found = devices.find_entry(hash_of(hash, &sessions[device as usize]), |&index| index == device);
+            let device_hash = hash_of(hash, &sessions[device as usize]);
+            let found = devices.of_mut(device_hash).find_entry(device_hash, |&index| index == device);
             found.expect("all but the first are in the table").remove();
         }
         match (is_first, next) {
@@ -332,7 +337,8 @@ impl Directory {
 
     /// The index of the user's first session.
     fn user(&self, app: AppId, name: &str) -> Option<u32> {
-        self.users.find(self.hash.of(&(app, name)), |&first| self.sessions[first as usize].is_of(app, name)).copied()
+        let hash = self.hash.of(&(app, name));
+        self.users.of(hash).find(hash, |&first| self.sessions[first as usize].is_of(app, name)).copied()
     }
 
     /// The index of the first session of the user whose session `id` is. Mostly that is the one, and nothing is looked up.
