@@ -1,49 +1,98 @@
-//! A hash table of slab indices in parts, each of which grows by itself. A table that doubles moves all that is in it at
-//! once: with half a million entries, whose hashes lie in the entries' own memory, that is a pause of 50 ms and more.
+//! A hash table in parts. A table that doubles moves all that is in it at once: with half a million entries, whose hashes
+//! lie in memory of their own, that is a pause of 50 ms and more. Here a part of about a thousand doubles, or is split, as
+//! there are more entries (linear hashing): no insert moves more than one part's.
 
 use hashbrown::HashTable;
 
-/// Entries of a part when there are as many as is expected at most.
-const ENTRIES_EXPECTED: usize = 1_024;
+/// Entries of a part, on average, at which there is to be one part more.
+const ENTRIES_PER_PART: usize = 1_024;
 /// Below are the bits that choose a place in a part, above those that a place remembers.
 const SHIFT: u32 = 32;
 
-/// See the module. Parts are chosen by the hash that chooses places in them.
+/// See the module. As [`HashTable`], who asks brings the hash.
 #[derive(Debug)]
-pub struct Parts(Box<[HashTable<u32>]>);
+pub struct Parts<T> {
+    parts: Vec<HashTable<T>>,
+    len: usize,
+}
 
-impl Parts {
-    /// For this many entries; more are taken as well.
-    pub fn for_entries(expected: usize) -> Self {
-        let parts = expected.div_ceil(ENTRIES_EXPECTED).next_power_of_two();
-        Self((0..parts).map(|_| HashTable::new()).collect())
+impl<T> Default for Parts<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Parts<T> {
+    /// Without entries, and without memory.
+    pub const fn new() -> Self {
+        Self { parts: Vec::new(), len: 0 }
     }
 
-    /// Entries, by a look at every part.
+    /// Entries.
     pub fn len(&self) -> usize {
-        self.0.iter().map(HashTable::len).sum()
+        self.len
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len == 0
     }
 
-    /// The part of what has this hash.
-    pub fn of(&self, hash: u64) -> &HashTable<u32> {
-        &self.0[self.index(hash)]
+    /// The entry of this hash that is it.
+    pub fn find(&self, hash: u64, is_it: impl FnMut(&T) -> bool) -> Option<&T> {
+        self.parts.get(index(hash, self.parts.len()))?.find(hash, is_it)
     }
 
-    /// The part of what has this hash.
-    pub fn of_mut(&mut self, hash: u64) -> &mut HashTable<u32> {
-        let index = self.index(hash);
-        &mut self.0[index]
+    /// As [`Parts::find`]. What makes its hash must stay.
+    pub fn find_mut(&mut self, hash: u64, is_it: impl FnMut(&T) -> bool) -> Option<&mut T> {
+        let index = index(hash, self.parts.len());
+        self.parts.get_mut(index)?.find_mut(hash, is_it)
     }
 
-    /// There is a power of two of them.
-    fn index(&self, hash: u64) -> usize {
-        (hash >> SHIFT) as usize & (self.0.len() - 1)
+    /// Takes an entry in that is not there.
+    pub fn insert_unique(&mut self, hash: u64, entry: T, hash_of: impl Fn(&T) -> u64) {
+        if self.len >= self.parts.len() * ENTRIES_PER_PART {
+            self.split(&hash_of);
+        }
+        let index = index(hash, self.parts.len());
+        self.parts[index].insert_unique(hash, entry, hash_of);
+        self.len += 1;
     }
+
+    /// Takes an entry out.
+    pub fn remove(&mut self, hash: u64, is_it: impl FnMut(&T) -> bool) -> Option<T> {
+        let index = index(hash, self.parts.len());
+        let (entry, _) = self.parts.get_mut(index)?.find_entry(hash, is_it).ok()?.remove();
+        self.len -= 1;
+        Some(entry)
+    }
+
+    /// One part more, with what of another's is its own from now on.
+    fn split(&mut self, hash_of: impl Fn(&T) -> u64) {
+        let added = self.parts.len();
+        let mut own = HashTable::new();
+        if added > 0 {
+            let from = &mut self.parts[index(added_hash(added), added)];
+            own.reserve(from.len() / 2, &hash_of);
+            for entry in from.extract_if(|entry| index(hash_of(entry), added + 1) == added) {
+                own.insert_unique(hash_of(&entry), entry, &hash_of);
+            }
+            from.shrink_to_fit(&hash_of);
+        }
+        self.parts.push(own);
+    }
+}
+
+/// The part among so many: as many bits of the hash as number them, and one bit less where that part is not there yet.
+fn index(hash: u64, parts: usize) -> usize {
+    let mask = parts.next_power_of_two() - 1;
+    let index = (hash >> SHIFT) as usize & mask;
+    if index < parts { index } else { index & (mask >> 1) }
+}
+
+/// A hash whose part this is once there is one.
+fn added_hash(index: usize) -> u64 {
+    (index as u64) << SHIFT
 }
 
 #[cfg(test)]
@@ -53,37 +102,45 @@ mod tests {
     use core::cell::Cell;
 
     #[test]
-    fn what_was_put_in_is_found_and_no_insert_moves_more_than_two_parts_hold() {
+    fn what_was_put_in_is_found_until_it_is_taken_out() {
         let hash = KeyedHash::new(7);
-        let count = 100_000_u32;
-        let mut parts = Parts::for_entries(count as usize);
-        assert_eq!(parts.0.len(), 128);
+        let of = |entry: &u32| hash.of(entry);
+        let count = 50_000_u32;
+        let mut parts = Parts::new();
+        assert!(parts.find(of(&0), |_| true).is_none() && parts.remove(of(&0), |_| true).is_none());
         for entry in 0..count {
-            let moved = Cell::new(0);
-            parts.of_mut(hash.of(&entry)).insert_unique(hash.of(&entry), entry, |other| {
-                moved.set(moved.get() + 1);
-                hash.of(other)
-            });
-            assert!(moved.get() <= 2 * ENTRIES_EXPECTED, "{} moved", moved.get());
+            parts.insert_unique(of(&entry), entry, of);
+            // The newest, the oldest, and one between, whose part may just have been split.
+            for known in [entry, 0, entry / 2] {
+                assert_eq!(parts.find(of(&known), |&found| found == known), Some(&known), "behind {entry}");
+            }
         }
         assert_eq!(parts.len(), count as usize);
-        for entry in 0..count {
-            assert!(parts.of(hash.of(&entry)).find(hash.of(&entry), |&found| found == entry).is_some());
-            parts.of_mut(hash.of(&entry)).find_entry(hash.of(&entry), |&found| found == entry).expect("it is").remove();
+        for entry in (0..count).rev() {
+            assert_eq!(parts.find_mut(of(&entry), |&found| found == entry), Some(&mut { entry }));
+            assert_eq!(parts.remove(of(&entry), |&found| found == entry), Some(entry));
+            assert!(parts.find(of(&entry), |&found| found == entry).is_none());
         }
         assert!(parts.is_empty());
     }
 
     #[test]
-    fn a_few_have_one_part_and_may_become_many() {
+    fn no_insert_moves_more_than_a_part_holds_and_parts_stay_alike() {
         let hash = KeyedHash::new(7);
-        for expected in [0, 1, ENTRIES_EXPECTED] {
-            let mut parts = Parts::for_entries(expected);
-            assert_eq!(parts.0.len(), 1);
-            for entry in 0..10 * ENTRIES_EXPECTED as u32 {
-                parts.of_mut(hash.of(&entry)).insert_unique(hash.of(&entry), entry, |other| hash.of(other));
-            }
-            assert_eq!(parts.len(), 10 * ENTRIES_EXPECTED);
+        let moved = Cell::new(0);
+        let mut parts = Parts::new();
+        for entry in 0..200_000_u32 {
+            moved.set(0);
+            let of = |entry: &u32| {
+                moved.set(moved.get() + 1);
+                hash.of(entry)
+            };
+            parts.insert_unique(hash.of(&entry), entry, of);
+            // A split looks at each entry of a part, which has up to twice as many, and places it anew; then one may double.
+            assert!(moved.get() <= 6 * ENTRIES_PER_PART, "{} hashes for entry {entry}", moved.get());
         }
+        assert_eq!(parts.parts.len(), 200_000_usize.div_ceil(ENTRIES_PER_PART));
+        let sizes = || parts.parts.iter().map(HashTable::len);
+        assert!(sizes().min() > Some(ENTRIES_PER_PART / 3) && sizes().max() < Some(2 * ENTRIES_PER_PART));
     }
 }

@@ -28,12 +28,12 @@ pub struct Directory {
     sessions_max: usize,
     devices_max: usize,
     /// By (app, user): the index of the user's first session, whose names are the user's.
-    users: Parts,
+    users: Parts<u32>,
     /// What there is to say of some users.
     details: Slab<Details>,
     /// By (app, user, device): the index, of all sessions but each user's first. Most users have one session and cost
     /// nothing here. The names are the sessions' own.
-    devices: Parts,
+    devices: Parts<u32>,
     next_generation: u32,
     /// Above every index that was ever in use.
     end: u32,
@@ -132,9 +132,9 @@ impl Directory {
             sessions: Slab::with_capacity(sessions_max),
             sessions_max,
             devices_max,
-            users: Parts::for_entries(sessions_max),
+            users: Parts::new(),
             details: Slab::new(),
-            devices: Parts::for_entries(sessions_max),
+            devices: Parts::new(),
             next_generation: 0,
             end: 0,
             rebuild: Rebuild::default(),
@@ -168,8 +168,7 @@ impl Directory {
                     let session = &self.sessions[index as usize];
                     session.app() == app && session.user() == user && session.device() == device
                 };
-                let hash = self.hash.of(&(app, user, device));
-                *self.devices.of(hash).find(hash, is_it)?
+                *self.devices.find(self.hash.of(&(app, user, device)), is_it)?
             }
         };
         Some(SessionId { index, generation: self.sessions[index as usize].generation })
@@ -234,7 +233,6 @@ impl Directory {
         }
         let Self { hash, sessions, users, details, devices, end, .. } = self;
         let user_hash = hash.of(&(session.app(), session.user()));
-        let users = users.of_mut(user_hash);
         let known = users.find_mut(user_hash, |&first| sessions[first as usize].is_of(session.app(), session.user()));
         let generation = session.generation;
         session.previous = NONE;
@@ -247,8 +245,7 @@ impl Directory {
                 sessions[index as usize].previous = core::mem::replace(&mut sessions[second as usize].previous, index);
                 sessions[index as usize].details_mut(details).sessions += 1;
                 let rehash = |&index: &u32| hash_of(hash, &sessions[index as usize]);
-                let hash = rehash(&second);
-                devices.of_mut(hash).insert_unique(hash, second, rehash);
+                devices.insert_unique(rehash(&second), second, rehash);
             }
             None => {
                 let rehash = |&first: &u32| {
@@ -303,25 +300,23 @@ impl Directory {
         let (next, previous, is_first) = (session.next, session.previous, session.is_first());
         let user_hash = hash.of(&(session.app(), session.user()));
         let is_it = |&first: &u32| sessions[first as usize].is_of(session.app(), session.user());
-        let found = users.of_mut(user_hash).find_entry(user_hash, is_it);
-        let mut entry = found.expect("every session's user is in the table");
-        let first = *entry.get();
+        let entry = users.find_mut(user_hash, is_it).expect("every session's user is in the table");
+        let first = *entry;
         // Of the second one, if the first leaves: a user's first is not among the devices.
         let device = if is_first { next } else { id.index };
         if device != NONE {
-            let device_hash = hash_of(hash, &sessions[device as usize]);
-            let found = devices.of_mut(device_hash).find_entry(device_hash, |&index| index == device);
-            found.expect("all but the first are in the table").remove();
+            let found = devices.remove(hash_of(hash, &sessions[device as usize]), |&index| index == device);
+            assert!(found.is_some(), "all but the first are in the table");
         }
         match (is_first, next) {
             (true, NONE) => {
                 sessions[first as usize].forget_details(details);
-                entry.remove();
+                users.remove(user_hash, |&index| index == first);
             }
             _ => {
                 sessions[first as usize].details_mut(details).sessions -= 1;
                 if is_first {
-                    *entry.get_mut() = next;
+                    *entry = next;
                 }
             }
         }
@@ -337,8 +332,7 @@ impl Directory {
 
     /// The index of the user's first session.
     fn user(&self, app: AppId, name: &str) -> Option<u32> {
-        let hash = self.hash.of(&(app, name));
-        self.users.of(hash).find(hash, |&first| self.sessions[first as usize].is_of(app, name)).copied()
+        self.users.find(self.hash.of(&(app, name)), |&first| self.sessions[first as usize].is_of(app, name)).copied()
     }
 
     /// The index of the first session of the user whose session `id` is. Mostly that is the one, and nothing is looked up.

@@ -5,8 +5,8 @@ use super::{KeyOutcome, KnownKey, Position};
 use crate::base::clock::Now;
 use crate::base::hash::KeyedHash;
 use crate::base::ids::{AppId, PushId};
+use crate::base::parts::Parts;
 use crate::limits::KEY_AGE_MAX;
-use hashbrown::HashTable;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(super) struct Keys {
     ring: VecDeque<Kept>,
     /// Number of keys that have left the ring: the ring's front has this number, and the table holds numbers.
     gone: u64,
-    table: HashTable<u64>,
+    table: Parts<u64>,
     hash: KeyedHash,
     keys_max: usize,
     dropped: u64,
@@ -39,7 +39,7 @@ impl Keys {
     /// At most `keys_max` (≥ 1) keys; beyond it the oldest go, counted.
     pub(super) fn new(hash: KeyedHash, keys_max: usize) -> Self {
         assert!(keys_max > 0, "a key must outlive its own commit");
-        Self { ring: VecDeque::new(), gone: 0, table: HashTable::new(), hash, keys_max, dropped: 0 }
+        Self { ring: VecDeque::new(), gone: 0, table: Parts::new(), hash, keys_max, dropped: 0 }
     }
 
     pub(super) fn find(&self, app: AppId, key: &str, now: Now) -> Option<KnownKey> {
@@ -90,9 +90,8 @@ impl Keys {
     fn pop(&mut self) {
         let Some(kept) = self.ring.front() else { return };
         let hashed = self.hash.of(&(kept.app, &*kept.key));
-        if let Ok(found) = self.table.find_entry(hashed, |number| *number == self.gone) {
-            found.remove();
-        }
+        // A key that came again has a later place, and stays.
+        let _own = self.table.remove(hashed, |number| *number == self.gone);
         self.ring.pop_front();
         self.gone += 1;
     }

@@ -14,13 +14,13 @@ use crate::base::filter;
 use crate::base::hash::KeyedHash;
 use crate::base::ids::{AppId, Epoch, Offset, Seq};
 use crate::base::message::{Entry, Message, StreamKey};
+use crate::base::parts::Parts;
 use crate::limits::{
     FORGOTTEN_GAPS_MAX, INBOX_AGE_MAX, INBOX_ENTRIES_MAX, INBOX_FORGET_AFTER, KEYS_MAX, READ_BYTES_MAX,
     STORE_SWEEP_STREAMS_MAX, TOPIC_AGE_MAX, TOPIC_ENTRIES_MAX, UPSTREAM_AGE_MAX, UPSTREAM_BYTES_MAX,
     UPSTREAM_ENTRIES_MAX,
 };
 use core::time::Duration;
-use hashbrown::HashTable;
 use slab::Slab;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -188,7 +188,7 @@ pub struct MemoryStore {
     seq: Seq,
     hash: KeyedHash,
     streams: Slab<Stream>,
-    by_key: HashTable<usize>,
+    by_key: Parts<usize>,
     topics: BTreeMap<AppId, Topics>,
     records: Records,
     keys: Keys,
@@ -213,7 +213,7 @@ impl MemoryStore {
             seq: Seq(0),
             hash,
             streams: Slab::new(),
-            by_key: HashTable::new(),
+            by_key: Parts::new(),
             topics: BTreeMap::new(),
             records: Records::default(),
             sweep_from: 0,
@@ -302,8 +302,8 @@ impl MemoryStore {
         stream.entries = VecDeque::new();
         if is_over(stream.touched_ms, self.retentions.of(&stream.key).forget_after, now) {
             let hash = self.hash.of(&stream.key);
-            let found = self.by_key.find_entry(hash, |found| *found == index);
-            found.expect("every stream is in the table").remove();
+            let found = self.by_key.remove(hash, |found| *found == index);
+            assert!(found.is_some(), "every stream is in the table");
             let stream = self.streams.remove(index);
             if let Some(topics) = stream.key.topics_of().and_then(|app| self.topics.get_mut(&app)) {
                 topics.forget(stream);
