@@ -13,6 +13,8 @@ const SHIFT: u32 = 32;
 #[derive(Debug)]
 pub struct Parts<T> {
     parts: Vec<HashTable<T>>,
+    /// As many bits as number the parts.
+    mask: usize,
     len: usize,
 }
 
@@ -25,7 +27,7 @@ impl<T> Default for Parts<T> {
 impl<T> Parts<T> {
     /// Without entries, and without memory.
     pub const fn new() -> Self {
-        Self { parts: Vec::new(), len: 0 }
+        Self { parts: Vec::new(), mask: 0, len: 0 }
     }
 
     /// Entries.
@@ -39,13 +41,15 @@ impl<T> Parts<T> {
     }
 
     /// The entry of this hash that is it.
+    #[inline]
     pub fn find(&self, hash: u64, is_it: impl FnMut(&T) -> bool) -> Option<&T> {
-        self.parts.get(index(hash, self.parts.len()))?.find(hash, is_it)
+        self.parts.get(self.index(hash))?.find(hash, is_it)
     }
 
     /// As [`Parts::find`]. What makes its hash must stay.
+    #[inline]
     pub fn find_mut(&mut self, hash: u64, is_it: impl FnMut(&T) -> bool) -> Option<&mut T> {
-        let index = index(hash, self.parts.len());
+        let index = self.index(hash);
         self.parts.get_mut(index)?.find_mut(hash, is_it)
     }
 
@@ -54,14 +58,14 @@ impl<T> Parts<T> {
         if self.len >= self.parts.len() * ENTRIES_PER_PART {
             self.split(&hash_of);
         }
-        let index = index(hash, self.parts.len());
+        let index = self.index(hash);
         self.parts[index].insert_unique(hash, entry, hash_of);
         self.len += 1;
     }
 
     /// Takes an entry out.
     pub fn remove(&mut self, hash: u64, is_it: impl FnMut(&T) -> bool) -> Option<T> {
-        let index = index(hash, self.parts.len());
+        let index = self.index(hash);
         let (entry, _) = self.parts.get_mut(index)?.find_entry(hash, is_it).ok()?.remove();
         self.len -= 1;
         Some(entry)
@@ -72,27 +76,30 @@ impl<T> Parts<T> {
         let added = self.parts.len();
         let mut own = HashTable::new();
         if added > 0 {
-            let from = &mut self.parts[index(added_hash(added), added)];
+            // The part that had what is numbered like this until now.
+            let from = self.index((added as u64) << SHIFT);
+            self.mask = (added + 1).next_power_of_two() - 1;
+            let (from, mask) = (&mut self.parts[from], self.mask);
             own.reserve(from.len() / 2, &hash_of);
-            for entry in from.extract_if(|entry| index(hash_of(entry), added + 1) == added) {
+            for entry in from.extract_if(|entry| number(hash_of(entry)) & mask == added) {
                 own.insert_unique(hash_of(&entry), entry, &hash_of);
             }
             from.shrink_to_fit(&hash_of);
         }
         self.parts.push(own);
     }
+
+    /// The part of this hash: one bit less numbers it where it has not been split.
+    #[inline]
+    fn index(&self, hash: u64) -> usize {
+        let index = number(hash) & self.mask;
+        if index < self.parts.len() { index } else { index & (self.mask >> 1) }
+    }
 }
 
-/// The part among so many: as many bits of the hash as number them, and one bit less where that part is not there yet.
-fn index(hash: u64, parts: usize) -> usize {
-    let mask = parts.next_power_of_two() - 1;
-    let index = (hash >> SHIFT) as usize & mask;
-    if index < parts { index } else { index & (mask >> 1) }
-}
-
-/// A hash whose part this is once there is one.
-fn added_hash(index: usize) -> u64 {
-    (index as u64) << SHIFT
+#[inline]
+fn number(hash: u64) -> usize {
+    (hash >> SHIFT) as usize
 }
 
 #[cfg(test)]
