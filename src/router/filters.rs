@@ -4,7 +4,7 @@ use super::filter::is_wildcard;
 use super::trie::{NONE, Trie};
 use crate::base::hash::KeyedHash;
 use crate::base::ids::AppId;
-use crate::base::parts::Parts;
+use hashbrown::HashTable;
 use slab::Slab;
 use std::sync::Arc;
 
@@ -26,14 +26,14 @@ struct Filter<P> {
 pub(super) struct Filters<P> {
     entries: Slab<Filter<P>>,
     /// Numbers under the hash of (app, name); the name itself is only in the entry.
-    names: Parts<u32>,
+    names: HashTable<u32>,
     trie: Trie,
     hash: KeyedHash,
 }
 
 impl<P> Filters<P> {
     pub(super) fn new(hash: KeyedHash) -> Self {
-        Self { entries: Slab::new(), names: Parts::new(), trie: Trie::new(hash.clone()), hash }
+        Self { entries: Slab::new(), names: HashTable::new(), trie: Trie::new(hash.clone()), hash }
     }
 
     /// Filters at the moment.
@@ -77,8 +77,8 @@ impl<P> Filters<P> {
             self.trie.remove(entry.app, entry.node, &entry.name);
         }
         let hash = self.hash.of(&(entry.app, &*entry.name));
-        let name = self.names.remove(hash, |&index| index == id.0);
-        assert!(name.is_some(), "every filter is in the table of names");
+        let name = self.names.find_entry(hash, |&index| index == id.0);
+        name.expect("every filter is in the table of names").remove();
     }
 
     /// Tells every filter that matches a topic: the exact one first, then the trie's order.

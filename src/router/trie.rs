@@ -9,8 +9,8 @@
 use super::filter::is_hidden;
 use crate::base::hash::KeyedHash;
 use crate::base::ids::AppId;
-use crate::base::parts::Parts;
 use crate::limits::TOPIC_LEVELS_MAX;
+use hashbrown::HashTable;
 use slab::Slab;
 
 /// No node, or no filter.
@@ -42,7 +42,7 @@ impl Node {
 pub(super) struct Trie {
     nodes: Slab<Node>,
     /// All children by text, under (parent, text): one table instead of a map per node.
-    edges: Parts<u32>,
+    edges: HashTable<u32>,
     /// By app, which is an index into the configuration and so stays small.
     roots: Vec<u32>,
     hash: KeyedHash,
@@ -50,7 +50,7 @@ pub(super) struct Trie {
 
 impl Trie {
     pub(super) fn new(hash: KeyedHash) -> Self {
-        Self { nodes: Slab::new(), edges: Parts::new(), roots: Vec::new(), hash }
+        Self { nodes: Slab::new(), edges: HashTable::new(), roots: Vec::new(), hash }
     }
 
     /// Nodes at the moment; 0 when there is no filter.
@@ -179,8 +179,8 @@ impl Trie {
             return;
         }
         let hash = self.hash.of(&(parent, &*self.nodes[child as usize].level));
-        let edge = self.edges.remove(hash, |&node| node == child);
-        assert!(edge.is_some(), "a child by text is in the table of edges");
+        let edge = self.edges.find_entry(hash, |&node| node == child);
+        edge.expect("a child by text is in the table of edges").remove();
         self.nodes[parent as usize].children -= 1;
     }
 
