@@ -126,7 +126,7 @@ impl<'a> Publish<'a> {
         self.encoded_len(version) - self.payload.len()
     }
 
-    #[inline]
+    #[inline(always)]
     fn write_before_payload<S: Sink>(&self, version: Version, sink: &mut S) {
         assert!(self.packet_id.is_some() == (self.qos != Qos::AtMostOnce), "a packet identifier goes with QoS above 0");
         sink.string(self.topic);
