@@ -8,6 +8,7 @@ use super::generated::gateway_server::Gateway;
 use super::{events, status, translate};
 use crate::shard::command::Present;
 use axum::http::{Extensions, HeaderMap};
+use bytes::Bytes;
 use core::pin::Pin;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -58,7 +59,10 @@ impl Gateway for Service {
         let call = Call::of_request(&request)?;
         let begun = Instant::now();
         let asking = self.api.asking(&call.caller, call.app.as_deref());
-        let started = translate::draft(request.into_inner(), |draft| self.api.start_push(draft, &asking));
+        let mut request = request.into_inner();
+        // It lies in a buffer of the call's, which is larger and would be kept as long.
+        request.payload = Bytes::copy_from_slice(&request.payload);
+        let started = translate::draft(request, |draft| self.api.start_push(draft, &asking));
         let started = started.map_err(status::of)?;
         self.api.control.ring();
         let finished = async { started.finish_since(begun).await.map_err(status::of) };

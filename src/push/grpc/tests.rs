@@ -91,6 +91,24 @@ async fn grpc_push_means_what_http_push_means() {
 }
 
 #[tokio::test]
+async fn a_payload_keeps_nothing_of_what_it_came_in() {
+    let bench = Bench::new();
+    let payload = bytes::Bytes::from_static(&[0x55; 300]);
+    let push = pb::PushRequest { payload: payload.clone(), ..to_alice() };
+    client(&bench).push(push.clone()).await.expect("it is taken");
+    let batches = futures_util::stream::iter([tagged([(1, push)])]);
+    let mut results = client(&bench).push_stream(batches).await.expect("it begins").into_inner();
+    assert!(results.message().await.expect("it goes well").is_some());
+    let pushes = core::mem::take(&mut *bench.fake.pushes.lock().expect("not poisoned"));
+    assert_eq!(pushes.len(), 2);
+    for push in pushes {
+        let message = std::sync::Arc::into_inner(push.message).expect("nobody else has it");
+        let kept = message.payload.try_into_mut().expect("nobody else has it");
+        assert_eq!((&kept[..], kept.capacity()), (&payload[..], payload.len()));
+    }
+}
+
+#[tokio::test]
 async fn what_is_wrong_says_where_in_the_details() {
     let bench = Bench::new();
     let cases = [
