@@ -131,6 +131,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_body_that_fails_says_how() {
+        let pieces =
+            [Ok(http_body::Frame::data(Bytes::from(framed(&batch(0..2))))), Err(Status::resource_exhausted("full"))];
+        let mut batches = Batches::new(Body::new(StreamBody::new(stream::iter(pieces))));
+        let read = core::future::poll_fn(|cx| batches.poll_next(cx)).await;
+        assert!(read.is_ok_and(|read| read == Some(batch(0..2))));
+        let failed = core::future::poll_fn(|cx| batches.poll_next(cx)).await.expect_err("the body fails");
+        assert_eq!((failed.code(), failed.message()), (Code::ResourceExhausted, "full"));
+    }
+
+    #[tokio::test]
     async fn what_is_no_batch_says_why() {
         let whole = framed(&batch(0..2));
         let over = u32::try_from(API_BODY_BYTES_MAX + 1).expect("small").to_be_bytes();

@@ -13,7 +13,7 @@ use crate::shard::command::{CommandError, Happening, Target};
 use axum::http::{Request, Uri, header};
 use core::mem::discriminant;
 use core::time::Duration;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -254,6 +254,54 @@ async fn a_busy_node_is_in_the_results_of_a_stream_and_does_not_end_it() {
     assert!(matches!(&second.results[0].result, Some(Of::Reply(_))));
     drop(send);
     assert!(results.message().await.expect("it ends well").is_none());
+}
+
+/// Time stands still but for what is waited for.
+#[tokio::test(start_paused = true)]
+async fn pushes_of_a_stream_that_nobody_answers_say_so_each_in_its_time() {
+    let bench = Bench::new();
+    bench.behave(Behaviour::Silent);
+    let (send, receive) = tokio::sync::mpsc::channel(4);
+    let requests = tokio_stream::wrappers::ReceiverStream::new(receive);
+    let mut results = client(&bench).push_stream(requests).await.expect("it begins").into_inner();
+    let within = |tag, timeout_ms| (tag, pb::PushRequest { timeout_ms, ..to_alice() });
+    let begun = tokio::time::Instant::now();
+    // The one that is over first is neither the first nor the last.
+    send.send(tagged([within(1, 300), within(2, 100), within(3, 300)])).await.expect("it is read");
+    for (tags, after_ms) in [(&[2][..], 100), (&[1, 3], 300)] {
+        let late = results.message().await.expect("it goes on").expect("results").results;
+        assert_eq!(late.iter().map(|late| late.tag).collect::<Vec<_>>(), tags);
+        for late in late {
+            let Some(Of::Error(error)) = late.result else { panic!("nobody answers") };
+            assert_eq!(error.code, Code::DeadlineExceeded as u32);
+        }
+        let passed = begun.elapsed();
+        assert!(
+            passed >= Duration::from_millis(after_ms) && passed < Duration::from_millis(after_ms + 20),
+            "{passed:?}"
+        );
+    }
+    assert_eq!(bench.own("commands_pending"), 0);
+    bench.behave(Behaviour::Answer);
+    send.send(tagged([within(4, 100)])).await.expect("it is read");
+    let answered = results.message().await.expect("it goes on").expect("a result").results;
+    assert!(answered[0].tag == 4 && matches!(answered[0].result, Some(Of::Reply(_))));
+}
+
+#[tokio::test]
+async fn a_stream_that_is_dropped_has_rung_and_leaves_nothing_behind() {
+    let bench = Bench::new();
+    bench.behave(Behaviour::Silent);
+    let (send, receive) = tokio::sync::mpsc::channel(4);
+    let requests = tokio_stream::wrappers::ReceiverStream::new(receive);
+    let mut results = client(&bench).push_stream(requests).await.expect("it begins").into_inner();
+    send.send(tagged((0..16).map(|tag| (tag, to_alice())))).await.expect("it is read");
+    // Looked at once: what there is has been handed over.
+    assert!(results.message().now_or_never().is_none());
+    assert_eq!((bench.push_count(), bench.own("commands_pending")), (16, 16));
+    drop(results);
+    assert_eq!(bench.own("commands_pending"), 0);
+    assert_eq!(*bench.fake.rung.lock().expect("not poisoned"), [16]);
 }
 
 #[tokio::test]
