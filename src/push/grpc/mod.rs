@@ -16,6 +16,8 @@ mod push_stream;
 mod service;
 mod status;
 #[cfg(test)]
+mod stream_tests;
+#[cfg(test)]
 mod tests;
 mod translate;
 
