@@ -11,7 +11,7 @@
 //! Messages of one topic leave in the order they were submitted in; between topics the visits go round.
 
 use super::filters::FilterId;
-use super::subscribers::{Moved, Options, Subscribers};
+use super::subscribers::{Moved, Options, Subscriber, Subscribers};
 use crate::base::hash::KeyedHash;
 use crate::base::ids::AppId;
 use crate::limits::{
@@ -116,6 +116,44 @@ impl<T> Default for Job<T> {
             position: 0,
             pass: PassId(0),
         }
+    }
+}
+
+impl<T> Job<T> {
+    /// Visits what `piece` has of the list at work, from where the pass stands, until so much is charged; what is charged
+    /// then. Not inlined: all registers are the loop's.
+    #[inline(never)]
+    fn visit(
+        &mut self,
+        piece: &[Subscriber],
+        slice: usize,
+        charged: usize,
+        step: &mut impl FnMut(Step<'_, T>),
+    ) -> usize {
+        let visit_charge = self.batch.len().div_ceil(FANOUT_MESSAGES_PER_CHARGE);
+        let mut charged = charged;
+        for entry in piece {
+            if charged >= slice {
+                break;
+            }
+            self.position += 1;
+            if entry.is_tombstone() {
+                charged += 1;
+                continue;
+            }
+            charged += visit_charge;
+            step(Step::Visit(Visit {
+                session: entry.session,
+                options: entry.options,
+                app: self.app,
+                topic: &self.topic,
+                messages: &self.batch,
+                lists: &self.lists,
+                list: self.list,
+                pass: self.pass,
+            }));
+        }
+        charged
     }
 }
 
@@ -254,35 +292,17 @@ impl<T> Fanout<T> {
             charged = 1;
         }
         let job = &mut self.jobs[index as usize];
-        let visit_charge = job.batch.len().div_ceil(FANOUT_MESSAGES_PER_CHARGE);
         while let Some(list) = job.lists.get(job.list) {
             // The list does not shrink while a pass is on it.
-            let entries = subscribers.entries(list.filter);
-            for entry in entries.stretch(job.position as usize..list.end as usize) {
-                if charged >= slice {
-                    return Slice::Visiting(charged);
-                }
-                job.position += 1;
-                if entry.is_tombstone() {
-                    charged += 1;
-                    continue;
-                }
-                charged += visit_charge;
-                step(Step::Visit(Visit {
-                    session: entry.session,
-                    options: entry.options,
-                    app: job.app,
-                    topic: &job.topic,
-                    messages: &job.batch,
-                    lists: &job.lists,
-                    list: job.list,
-                    pass: job.pass,
-                }));
-            }
-            // Else the list goes on in another piece.
-            if job.position == list.end {
+            let piece = subscribers.entries(list.filter).stretch(job.position as usize..list.end as usize);
+            let end = list.end;
+            charged = job.visit(piece, slice, charged, step);
+            // Else the list goes on in another piece, or the slice is over.
+            if job.position == end {
                 job.list += 1;
                 job.position = 0;
+            } else if charged >= slice {
+                return Slice::Visiting(charged);
             }
         }
         Slice::PassEnded(charged)

@@ -9,9 +9,9 @@
 use super::filter::is_hidden;
 use crate::base::hash::KeyedHash;
 use crate::base::ids::AppId;
+use crate::base::parts::Parts;
+use crate::base::pieces::Pieces;
 use crate::limits::TOPIC_LEVELS_MAX;
-use hashbrown::HashTable;
-use slab::Slab;
 
 /// No node, or no filter.
 pub(super) const NONE: u32 = u32::MAX;
@@ -40,9 +40,9 @@ impl Node {
 /// Wildcard filters of all apps, each standing for a number of the caller's.
 #[derive(Debug)]
 pub(super) struct Trie {
-    nodes: Slab<Node>,
+    nodes: Pieces<Node>,
     /// All children by text, under (parent, text): one table instead of a map per node.
-    edges: HashTable<u32>,
+    edges: Parts<u32>,
     /// By app, which is an index into the configuration and so stays small.
     roots: Vec<u32>,
     hash: KeyedHash,
@@ -50,7 +50,7 @@ pub(super) struct Trie {
 
 impl Trie {
     pub(super) fn new(hash: KeyedHash) -> Self {
-        Self { nodes: Slab::new(), edges: HashTable::new(), roots: Vec::new(), hash }
+        Self { nodes: Pieces::new(), edges: Parts::new(), roots: Vec::new(), hash }
     }
 
     /// Nodes at the moment; 0 when there is no filter.
@@ -64,14 +64,14 @@ impl Trie {
         for (depth, level) in filter.split('/').enumerate() {
             assert!(depth < TOPIC_LEVELS_MAX, "filters are checked before they come here");
             if level == "#" {
-                let end = &mut self.nodes[node as usize].multi_end;
+                let end = &mut self.nodes[node].multi_end;
                 assert!(*end == NONE, "a filter is in the trie once");
                 *end = value;
                 return node;
             }
             node = self.child_or_new(node, level);
         }
-        let end = &mut self.nodes[node as usize].exact_end;
+        let end = &mut self.nodes[node].exact_end;
         assert!(*end == NONE, "a filter is in the trie once");
         *end = value;
         node
@@ -79,54 +79,66 @@ impl Trie {
 
     /// Removes the filter that hangs on `node`, and every node that nothing needs any more.
     pub(super) fn remove(&mut self, app: AppId, node: u32, filter: &str) {
-        let entry = &mut self.nodes[node as usize];
+        let entry = &mut self.nodes[node];
         let end = if filter.ends_with('#') { &mut entry.multi_end } else { &mut entry.exact_end };
         assert!(*end != NONE, "a filter that is removed was in the trie");
         *end = NONE;
         let mut node = node;
-        while !self.nodes[node as usize].is_needed() {
-            let parent = self.nodes[node as usize].parent;
+        while !self.nodes[node].is_needed() {
+            let parent = self.nodes[node].parent;
             if parent == NONE {
                 self.roots[usize::from(app.0)] = NONE;
-                self.nodes.remove(node as usize);
+                self.nodes.remove(node);
                 return;
             }
             self.detach(parent, node);
-            self.nodes.remove(node as usize);
+            self.nodes.remove(node);
             node = parent;
         }
     }
 
     /// Tells every filter of `app` that matches: the more general first along a path, a level's own text before `+`.
-    pub(super) fn for_each_match(&self, app: AppId, topic: &str, mut found: impl FnMut(u32)) {
-        let Some(&root) = self.roots.get(usize::from(app.0)).filter(|&&root| root != NONE) else { return };
-        let levels = Levels::of(topic);
+    pub(super) fn for_each_match(&self, app: AppId, topic: &str, found: impl FnMut(u32)) {
+        if let Some(&root) = self.roots.get(usize::from(app.0)).filter(|&&root| root != NONE) {
+            self.walk(root, topic, found);
+        }
+    }
+
+    /// Not inlined: who has no wildcard filters need not make room for the walk.
+    #[inline(never)]
+    fn walk(&self, root: u32, topic: &str, mut found: impl FnMut(u32)) {
         let hidden = is_hidden(topic);
-        // Depth first: besides the path's end at most one sibling waits per depth, so the stack cannot overflow.
-        let mut stack = [(root, 0_u32); TOPIC_LEVELS_MAX + 2];
+        // Depth first: besides the path's end at most one sibling waits per depth, so the stack cannot overflow. With each
+        // node goes where the level behind it begins: behind the last one there is none, one byte behind the topic's end.
+        let mut stack = [(root, 0_u32); TOPIC_LEVELS_MAX + 1];
         let mut height = 1;
         while height > 0 {
             height -= 1;
-            let (index, depth) = stack[height];
-            let node = &self.nodes[index as usize];
-            let wild = depth > 0 || !hidden;
+            let (index, start) = stack[height];
+            let node = &self.nodes[index];
+            let wild = start > 0 || !hidden;
             if node.multi_end != NONE && wild {
                 found(node.multi_end);
             }
-            if depth as usize == levels.count {
+            let Some(rest) = topic.get(start as usize..) else {
                 if node.exact_end != NONE {
                     found(node.exact_end);
                 }
                 continue;
+            };
+            if node.plus == NONE && node.children == 0 {
+                continue;
             }
+            let level = &rest[..rest.bytes().position(|byte| byte == b'/').unwrap_or(rest.len())];
+            let behind = start + u32::try_from(level.len()).expect("topics are shorter than 64 KiB") + 1;
             if node.plus != NONE && wild {
-                stack[height] = (node.plus, depth + 1);
+                stack[height] = (node.plus, behind);
                 height += 1;
             }
             if node.children > 0
-                && let Some(child) = self.child(index, levels.level(depth as usize))
+                && let Some(child) = self.child(index, level)
             {
-                stack[height] = (child, depth + 1);
+                stack[height] = (child, behind);
                 height += 1;
             }
         }
@@ -145,7 +157,7 @@ impl Trie {
 
     fn child(&self, parent: u32, level: &str) -> Option<u32> {
         let is_it = |&node: &u32| {
-            let node = &self.nodes[node as usize];
+            let node = &self.nodes[node];
             node.parent == parent && *node.level == *level
         };
         self.edges.find(self.hash.of(&(parent, level)), is_it).copied()
@@ -153,20 +165,20 @@ impl Trie {
 
     fn child_or_new(&mut self, parent: u32, level: &str) -> u32 {
         if level == "+" {
-            if self.nodes[parent as usize].plus == NONE {
+            if self.nodes[parent].plus == NONE {
                 let node = self.new_node(parent, level);
-                self.nodes[parent as usize].plus = node;
+                self.nodes[parent].plus = node;
             }
-            return self.nodes[parent as usize].plus;
+            return self.nodes[parent].plus;
         }
         if let Some(child) = self.child(parent, level) {
             return child;
         }
         let child = self.new_node(parent, level);
-        self.nodes[parent as usize].children += 1;
+        self.nodes[parent].children += 1;
         let (nodes, hash) = (&self.nodes, &self.hash);
         let edge_hash = |&node: &u32| {
-            let node = &nodes[node as usize];
+            let node = &nodes[node];
             hash.of(&(node.parent, &*node.level))
         };
         self.edges.insert_unique(hash.of(&(parent, level)), child, edge_hash);
@@ -174,43 +186,24 @@ impl Trie {
     }
 
     fn detach(&mut self, parent: u32, child: u32) {
-        if self.nodes[parent as usize].plus == child {
-            self.nodes[parent as usize].plus = NONE;
+        if self.nodes[parent].plus == child {
+            self.nodes[parent].plus = NONE;
             return;
         }
-        let hash = self.hash.of(&(parent, &*self.nodes[child as usize].level));
-        let edge = self.edges.find_entry(hash, |&node| node == child);
-        edge.expect("a child by text is in the table of edges").remove();
-        self.nodes[parent as usize].children -= 1;
+        let hash = self.hash.of(&(parent, &*self.nodes[child].level));
+        self.edges.remove(hash, |&node| node == child).expect("a child by text is in the table of edges");
+        self.nodes[parent].children -= 1;
     }
 
     fn new_node(&mut self, parent: u32, level: &str) -> u32 {
-        let node = Node { parent, level: level.into(), plus: NONE, exact_end: NONE, multi_end: NONE, children: 0 };
-        u32::try_from(self.nodes.insert(node)).expect("a shard has fewer than 2^32 trie nodes")
-    }
-}
-
-/// Where a topic's levels begin. A topic with more levels than any filter can have counts as one level more: only
-/// filters that end in `#` can match it, and those need no more.
-struct Levels<'a> {
-    topic: &'a str,
-    starts: [u32; TOPIC_LEVELS_MAX + 2],
-    count: usize,
-}
-
-impl<'a> Levels<'a> {
-    fn of(topic: &'a str) -> Self {
-        let mut levels = Self { topic, starts: [0; TOPIC_LEVELS_MAX + 2], count: 0 };
-        let ends = topic.bytes().enumerate().filter(|&(_, byte)| byte == b'/').map(|(at, _)| at);
-        for end in ends.chain([topic.len()]).take(TOPIC_LEVELS_MAX + 1) {
-            levels.count += 1;
-            levels.starts[levels.count] = u32::try_from(end + 1).expect("topics are shorter than 64 KiB");
-        }
-        levels
-    }
-
-    fn level(&self, index: usize) -> &'a str {
-        &self.topic[self.starts[index] as usize..self.starts[index + 1] as usize - 1]
+        self.nodes.insert(Node {
+            parent,
+            level: level.into(),
+            plus: NONE,
+            exact_end: NONE,
+            multi_end: NONE,
+            children: 0,
+        })
     }
 }
 

@@ -9,11 +9,12 @@ use crate::base::hash::KeyedHash;
 use crate::base::ids::{AppId, Epoch, Offset, Seq, SessionId};
 use crate::base::log::RecordChange;
 use crate::base::parts::Parts;
+use crate::base::pieces::Pieces;
 use slab::Slab;
 
 const NONE: u32 = u32::MAX;
 /// The first of a user's sessions has no session before it. It has this bit in that one's place, and the index of the user's
-/// details, or `NONE`, which has the bit as well. So a user costs the table 4 bytes: it doubles as it grows, and each byte of
+/// details, or `NONE`, which has the bit as well. So a user costs the table 4 bytes: its parts double as they grow, and each byte of
 /// a place in it is up to 2.3 of each user.
 const FIRST: u32 = 1 << 31;
 
@@ -30,7 +31,7 @@ pub struct Directory {
     /// By (app, user): the index of the user's first session, whose names are the user's.
     users: Parts<u32>,
     /// What there is to say of some users.
-    details: Slab<Details>,
+    details: Pieces<Details>,
     /// By (app, user, device): the index, of all sessions but each user's first. Most users have one session and cost
     /// nothing here. The names are the sessions' own.
     devices: Parts<u32>,
@@ -59,25 +60,25 @@ impl Session {
 
     /// What there is to say of the user whose first it is; none: one session, and no read mark, or the one that the session
     /// says itself.
-    fn details<'d>(&self, all: &'d Slab<Details>) -> Option<&'d Details> {
+    fn details<'d>(&self, all: &'d Pieces<Details>) -> Option<&'d Details> {
         assert!(self.is_first(), "a user's first session leads to its details");
-        if self.previous == NONE { None } else { all.get((self.previous & !FIRST) as usize) }
+        if self.previous == NONE { None } else { all.get(self.previous & !FIRST) }
     }
 
-    fn details_mut<'d>(&mut self, all: &'d mut Slab<Details>) -> &'d mut Details {
+    fn details_mut<'d>(&mut self, all: &'d mut Pieces<Details>) -> &'d mut Details {
         assert!(self.is_first(), "a user's first session leads to its details");
         if self.previous == NONE {
-            let index = all.insert(Details { sessions: 1, read_mark: Default::default() });
-            self.previous = FIRST | u32::try_from(index).expect("a user with details has a session, below `FIRST`");
+            // A user with details has a session, so the index is below `FIRST`.
+            self.previous = FIRST | all.insert(Details { sessions: 1, read_mark: Default::default() });
         }
-        &mut all[(self.previous & !FIRST) as usize]
+        &mut all[self.previous & !FIRST]
     }
 
-    fn forget_details(&mut self, all: &mut Slab<Details>) {
+    fn forget_details(&mut self, all: &mut Pieces<Details>) {
         assert!(self.is_first(), "a user's first session leads to its details");
         let details = core::mem::replace(&mut self.previous, NONE);
         if details != NONE {
-            all.remove((details & !FIRST) as usize);
+            all.remove(details & !FIRST);
         }
     }
 }
@@ -133,7 +134,7 @@ impl Directory {
             sessions_max,
             devices_max,
             users: Parts::new(),
-            details: Slab::new(),
+            details: Pieces::new(),
             devices: Parts::new(),
             next_generation: 0,
             end: 0,
