@@ -95,7 +95,7 @@ pub struct Common {
     /// Bearer key of the API.
     #[arg(long, value_name = "KEY")]
     pub api_key: Option<String>,
-    /// User name of every client, in which `{n}` stands for its number; without it each has one of its own.
+    /// User name of every client, in which an `n` in braces stands for its number; without it each has one of its own.
     #[arg(long, value_name = "NAME")]
     pub username: Option<String>,
     /// Password of every client.
@@ -313,7 +313,7 @@ pub struct Churn {
     /// Sessions outlive their connections.
     #[arg(long)]
     pub keep_sessions: bool,
-    /// What each connection subscribes to; `{n}` stands for the client's number.
+    /// What each connection subscribes to; an `n` in braces stands for the client's number.
     #[arg(long, value_name = "FILTER", default_value = "$inbox/#")]
     pub subscribe: String,
     /// QoS asked for.
@@ -322,6 +322,9 @@ pub struct Churn {
     /// Without the floor: the server alone.
     #[arg(long)]
     pub no_floor: bool,
+    /// In turns with another gateway beside this one, where so many stay, instead of with the floor.
+    #[arg(long, value_name = "N", requires = "spawn", conflicts_with = "no_floor")]
+    pub beside: Option<u32>,
 }
 
 #[derive(Args, Debug)]

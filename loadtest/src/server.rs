@@ -3,10 +3,11 @@
 use crate::Failure;
 use crate::api::Api;
 use crate::cli::Common;
-use rustix::process::{Pid, Signal, kill_process};
+use crate::interrupt::Started;
+use rustix::process::{Pid, Signal};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::fs;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -187,7 +188,7 @@ fn field_kib(text: &str, name: &str) -> Option<u64> {
 /// The server of a run: ours to start and stop, or somebody's, or unknown.
 #[derive(Debug)]
 pub struct Server {
-    child: Option<Child>,
+    child: Option<(Child, Started)>,
     process: Option<Process>,
 }
 
@@ -207,6 +208,9 @@ impl Server {
     /// Starts a gateway for so many connections and waits until it is ready.
     pub fn spawn(common: &Common, connections_max: u32) -> Result<Self, Failure> {
         let choice = &common.server;
+        for &address in common.target.iter().chain(&common.api) {
+            is_free(address)?;
+        }
         let mut command = Command::new(&choice.gateway);
         // Messages live in memory unless a scenario's environment names a directory.
         command.arg("serve").env("KITTIWAKE_STORE_DATA_DIR", "");
@@ -226,7 +230,7 @@ impl Server {
         command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
         let child = command.spawn().map_err(|error| format!("{}: {error}", choice.gateway.display()))?;
         let process = Process { pid: child.id() };
-        let mut server = Self { child: Some(child), process: Some(process) };
+        let mut server = Self::of_child(child)?;
         if let Some(cpu) = common.server_cpu {
             process.pin(cpu)?;
         }
@@ -239,14 +243,15 @@ impl Server {
     }
 
     /// Takes charge of a child that has been started.
-    pub fn of_child(child: Child) -> Self {
+    pub fn of_child(child: Child) -> Result<Self, Failure> {
         let process = Process { pid: child.id() };
-        Self { child: Some(child), process: Some(process) }
+        let started = Started::new(child.id(), Signal::TERM)?;
+        Ok(Self { child: Some((child, started)), process: Some(process) })
     }
 
     /// How a child has ended, if it has.
     pub fn has_ended(&mut self) -> Result<Option<ExitStatus>, Failure> {
-        Ok(self.child.as_mut().map(Child::try_wait).transpose()?.flatten())
+        Ok(self.child.as_mut().map(|(child, _)| child.try_wait()).transpose()?.flatten())
     }
 
     /// The process to measure, if one is known.
@@ -263,7 +268,7 @@ impl Server {
         let until = Instant::now() + START_TIMEOUT;
         let target = common.target.first().ok_or("no target")?;
         loop {
-            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+            if let Some(status) = self.has_ended()? {
                 return Err(format!("the gateway ended at start: {status}").into());
             }
             let ready = match common.api {
@@ -281,10 +286,8 @@ impl Server {
     }
 
     fn end(&mut self) -> Result<(), Failure> {
-        let Some(mut child) = self.child.take() else { return Ok(()) };
-        if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-            kill_process(pid, Signal::TERM)?;
-        }
+        let Some((mut child, started)) = self.child.take() else { return Ok(()) };
+        started.tell(Signal::TERM)?;
         let until = Instant::now() + STOP_TIMEOUT;
         while Instant::now() < until {
             if child.try_wait()?.is_some() {
@@ -296,6 +299,11 @@ impl Server {
         child.wait()?;
         Err("the server did not end when asked to, and was killed".into())
     }
+}
+
+/// Nobody listens there: else it would be somebody else's server that is measured.
+fn is_free(address: SocketAddr) -> Result<(), Failure> {
+    TcpListener::bind(address).map(drop).map_err(|error| format!("--spawn: {address}: {error}").into())
 }
 
 impl Drop for Server {
@@ -332,6 +340,16 @@ mod tests {
         assert_eq!(dropped("0cf722dd 0003a6e2 00000018 0\n084d1e2c 00000010 00000059 0\n"), 0x3a6e2 + 0x10);
         assert_eq!(dropped(""), 0);
         assert!(packets_dropped().is_ok());
+    }
+
+    #[test]
+    fn an_address_at_which_somebody_listens_is_not_free() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+        let address = listener.local_addr().expect("it has an address");
+        let said = is_free(address).expect_err("somebody listens").to_string();
+        assert!(said.starts_with(&format!("--spawn: {address}: ")), "{said}");
+        drop(listener);
+        assert!(is_free(address).is_ok());
     }
 
     #[test]

@@ -135,6 +135,15 @@ pub(super) fn seconds(text: &str) -> Result<Seconds, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn no_help_breaks_a_line_where_a_word_in_braces_was_meant() {
+        for scenario in Arguments::command().get_subcommands_mut() {
+            let help = scenario.render_long_help().to_string();
+            assert!(!help.contains("`\n"), "{}: clap takes `{{n}}` for the end of a line\n{help}", scenario.get_name());
+        }
+    }
 
     #[test]
     fn a_million_connections_is_what_the_preset_asks_for_and_what_is_said_overrides_it() {

@@ -84,7 +84,7 @@ pub fn start(target: Target, programs: &Programs, place: &Place, cpu: Option<usi
     command.process_group(0);
     let child = spawn_on(cpu, &mut command).map_err(|error| format!("{}: {error}", recipe.program.display()))?;
     let pid = child.id();
-    let mut server = Server::of_child(child);
+    let mut server = Server::of_child(child)?;
     let process = wait_until_it_listens(&mut server, &recipe, pid, place).map_err(|failure| {
         let text = fs::read_to_string(&said).unwrap_or_default();
         let start = text.len().saturating_sub(SAID_BYTES_MAX);

@@ -6,20 +6,22 @@
 use super::Verdict;
 use crate::Failure;
 use crate::cli::{Budgets, Seconds};
+use crate::interrupt::{self, Started};
+use rustix::process::Signal;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// Between two looks at a run.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// How long a run that was told to end may take to say what it has measured.
-const END_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a run that was told to end may take to say what it has measured, and for its server to end.
+const END_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// How the value of a row comes about.
 #[derive(Clone, Copy, Debug)]
@@ -161,11 +163,8 @@ const ROWS: &[Row] = &[
         name: "P5-flat",
         budget: "the same beside 200,000 and on one topic with them ≤ 1.15 × beside 10,000",
         unit: "×",
-        runs: &[
-            "churn --connections {200000} --guests {5000} --rate 0 --subscribe load/churn --no-floor",
-            "churn --connections {10000} --guests {5000} --rate 0 --subscribe load/churn --no-floor",
-        ],
-        value: Reading::Ratio("/result/set_up/server_us/median", "/result/set_up/server_us/median"),
+        runs: &["churn --connections {200000} --beside {10000} --guests {5000} --rate 0 --subscribe load/churn"],
+        value: Reading::At("/result/beside/ratio/median"),
         bound: Bound::AtMost(1.15),
     },
     Row {
@@ -184,10 +183,9 @@ const ROWS: &[Row] = &[
         budget: "the same at 15,000 a second beside 1,000,000 and on one topic with them ≤ 1.15 × beside 10,000",
         unit: "×",
         runs: &[
-            "churn --connections {1000000} --guests {4000} --rate 15000 --rounds 15 --subscribe load/churn --handshakes 512 --patience 120 --no-floor",
-            "churn --connections {10000} --guests {4000} --rate 15000 --rounds 15 --subscribe load/churn --handshakes 512 --patience 120 --no-floor",
+            "churn --connections {1000000} --beside {10000} --guests {4000} --rate 15000 --rounds 15 --subscribe load/churn --handshakes 512 --patience 120",
         ],
-        value: Reading::Ratio("/result/set_up/server_us/median", "/result/set_up/server_us/median"),
+        value: Reading::At("/result/beside/ratio/median"),
         bound: Bound::AtMost(1.15),
     },
     Row {
@@ -268,13 +266,7 @@ pub fn run(arguments: &Budgets) -> Result<Verdict, Failure> {
             format!("--data-dir: {} is there already; what it stores would be measured", data_dir.display()).into()
         );
     }
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    })?;
+    let stop = interrupt::watch()?;
     let mut found = Vec::new();
     for row in ROWS.iter().filter(|row| arguments.rows.is_empty() || arguments.rows.iter().any(|name| row.name == name))
     {
@@ -376,29 +368,24 @@ fn play(
     if path.exists() {
         fs::remove_file(&path)?;
     }
-    let mut child =
-        Command::new(std::env::current_exe()?).args(words).stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    let mut command = Command::new(std::env::current_exe()?);
+    // Ctrl-C is ours to pass on: it would come twice, which ends a run at once.
+    command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
+    let mut child = command.spawn()?;
+    let run = Started::new(child.id(), Signal::INT)?;
     let Seconds(timeout) = arguments.row_timeout;
     let (started, mut told) = (Instant::now(), None);
     while child.try_wait()?.is_none() {
-        if told.is_none() && (started.elapsed() > timeout || stop.load(Ordering::Relaxed)) {
-            interrupt(&child)?;
-            told = Some(Instant::now());
-        }
-        if told.is_some_and(|told| told.elapsed() > END_TIMEOUT) {
-            child.kill()?;
+        let patience_ends = told.map_or(timeout, |told| told + END_TIMEOUT);
+        if started.elapsed() > patience_ends || (told.is_none() && stop.load(Ordering::Relaxed)) {
+            // As Ctrl-C does: it ends with what was measured, and the second time at once.
+            run.tell(Signal::INT)?;
+            told = Some(started.elapsed());
         }
         thread::sleep(LOOK_AGAIN);
     }
     let Ok(text) = fs::read_to_string(&path) else { return Ok(Err("the run wrote no result".to_owned())) };
     Ok(serde_json::from_str(&text).map_err(|error| format!("the result cannot be read: {error}")))
-}
-
-/// As Ctrl-C does: it ends with what was measured.
-fn interrupt(child: &Child) -> Result<(), Failure> {
-    let pid =
-        i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw).ok_or("a child without a number")?;
-    Ok(rustix::process::kill_process(pid, rustix::process::Signal::INT)?)
 }
 
 fn faults(result: &Value) -> Vec<String> {

@@ -28,7 +28,7 @@ use crate::fleet::Tally;
 use crate::fleet::squad::Credentials;
 use crate::report::Report;
 use crate::rig::Rig;
-use crate::{Failure, server};
+use crate::{Failure, interrupt, server};
 use kittiwake::io::Driver;
 use kittiwake::io::epoll::EpollDriver;
 use kittiwake::io::probe::{Chosen, choose};
@@ -38,8 +38,6 @@ use kittiwake::wire::tls::{self, Trust};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Connections beside the fleet's own: publishers, and members that connect again while they still close.
 const CONNECTIONS_EXTRA: u32 = 4_096;
@@ -66,14 +64,7 @@ pub fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
     if let Scenario::Budgets(arguments) = &arguments.scenario {
         return budgets::run(arguments);
     }
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        // The second time there is no patience left.
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    })?;
+    let stop = interrupt::watch()?;
     let Needs { driver, client_cpu, connections, quiet, protocol, credentials, secure } = needs(&arguments.scenario);
     let secure = secure.map(|secure| secure.client()).transpose()?;
     if !protocol.is_mqtt() {

@@ -6,6 +6,7 @@
 
 use super::super::guard::{Bodies, kibibytes};
 use super::super::problem::Problem;
+use super::batches::PREFIX;
 use super::{refusal, status};
 use crate::limits::{API_BODY_BYTES_MAX, GRPC_CALLS_MAX};
 use axum::body::{Body, HttpBody};
@@ -103,7 +104,7 @@ impl Frame {
             if self.prefix > 1 {
                 self.length = self.length << 8 | u32::from(*first);
             }
-            if self.prefix == 5 {
+            if self.prefix == PREFIX {
                 self.left = usize::try_from(self.length).unwrap_or(usize::MAX);
                 (self.prefix, self.length) = (0, 0);
                 if self.left > 0 {
@@ -164,7 +165,7 @@ mod tests {
     fn message(length: usize) -> Vec<u8> {
         let mut bytes = vec![0];
         bytes.extend_from_slice(&u32::try_from(length).expect("small").to_be_bytes());
-        bytes.resize(5 + length, 7);
+        bytes.resize(PREFIX + length, 7);
         bytes
     }
 
