@@ -8,6 +8,7 @@ mod meddler;
 mod ports;
 
 use meddler::{Fault, Kind, Meddler, Plan};
+use rustix::process::Signal;
 use serde_json::Value;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -188,6 +189,16 @@ fn guests_come_and_go_while_those_who_stay_get_their_message() {
 }
 
 #[test]
+fn guests_of_two_gateways_come_and_go_in_turns() {
+    for ran in passes("churn --connections 200 --beside 50 --guests 100 --rounds 2 --rate 0") {
+        ran.all_right("/push/deliveries");
+        let beside = &ran.result["result"]["beside"];
+        assert_eq!((&beside["connections"], beside["ratio"]["all"].as_array().map(Vec::len)), (&50.into(), Some(2)));
+        assert!(beside["ratio"]["median"].as_f64().is_some_and(|ratio| ratio > 0.0), "{beside}");
+    }
+}
+
+#[test]
 fn a_message_to_all_that_is_lost_or_doubled_is_found_after_guests_have_gone() {
     let words = "churn --connections 20 --guests 10 --rounds 1 --rate 0 --no-floor";
     finds(words, ONLY_LOST, "missing: 1,");
@@ -348,38 +359,95 @@ fn a_message_to_those_who_are_held_that_is_lost_or_doubled_is_found() {
     finds("hold --connections 20 --hold 0.1 --push-everyone", ONLY_DOUBLED, "repeated: 1,");
 }
 
-#[test]
-fn an_interrupt_ends_a_run_with_what_was_measured() {
-    let [edge, api] = ports::free();
-    let report = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("interrupted-{}", std::process::id()));
-    let mut child = Command::new(env!("CARGO_BIN_EXE_loadtest"))
-        .args(["mixed", "--connections", "50", "--subscribers", "10", "--guests", "5", "--stretch", "600", "--quiet"])
-        .args(["--spawn", "--gateway"])
-        .arg(gateway_binary())
-        .args(["--target", &edge.to_string(), "--api", &api.to_string(), "--report"])
-        .arg(&report)
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("loadtest starts");
-    let started = Instant::now();
-    // Once the gateway listens the run is under way; an interrupt before it has connected is as good.
-    while TcpStream::connect(edge).is_err() {
-        assert!(started.elapsed() < PATIENCE, "the run does not start");
-        std::thread::yield_now();
+/// A run that goes on for minutes unless it is told to end.
+struct Long {
+    child: Child,
+    edge: SocketAddr,
+    report: PathBuf,
+}
+
+impl Long {
+    /// Its gateway listens, so the run is under way; an interrupt before it has connected is as good.
+    fn start(name: &str) -> Self {
+        let [edge, api] = ports::free();
+        let report = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        let guests = ["--connections", "50", "--subscribers", "10", "--guests", "5", "--stretch", "600", "--quiet"];
+        let child = Command::new(env!("CARGO_BIN_EXE_loadtest"))
+            .arg("mixed")
+            .args(guests)
+            .args(["--spawn", "--gateway"])
+            .arg(gateway_binary())
+            .args(["--target", &edge.to_string(), "--api", &api.to_string(), "--report"])
+            .arg(&report)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("loadtest starts");
+        until("the run starts", || TcpStream::connect(edge).is_ok());
+        Self { child, edge, report }
     }
-    let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a child has a number");
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it is ours");
-    let status = loop {
-        if let Some(status) = child.try_wait().expect("it is ours") {
-            break status;
-        }
-        assert!(started.elapsed() < PATIENCE, "it does not end");
-        std::thread::yield_now();
+
+    fn tell(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.expect("a child has a number"), signal).expect("it is ours");
+    }
+
+    fn ends_with(mut self, code: i32) -> PathBuf {
+        until("it ends", || self.child.try_wait().expect("it is ours").is_some());
+        assert_eq!(self.child.wait().expect("it is ours").code(), Some(code));
+        until("its gateway ends", || TcpStream::connect(self.edge).is_err());
+        self.report
+    }
+}
+
+fn until(what: &str, is_so: impl FnMut() -> bool) {
+    let (started, mut is_so) = (Instant::now(), is_so);
+    while !is_so() {
+        assert!(started.elapsed() < PATIENCE, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn an_interrupt_or_a_request_to_end_ends_a_run_with_what_was_measured() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let run = Long::start(&format!("interrupted-{}", signal.as_raw()));
+        run.tell(signal);
+        // An interrupted run is not a passed one.
+        let result =
+            std::fs::read_to_string(run.ends_with(1).join("result.json")).expect("what was measured is written");
+        let result: Value = serde_json::from_str(&result).expect("it is JSON");
+        assert!(result["faults"].to_string().contains("Interrupted"), "{result}");
+    }
+}
+
+#[test]
+fn a_second_interrupt_ends_a_run_at_once_with_its_gateway() {
+    let mut run = Long::start("twice");
+    // Two that come together are one; a run that has ended by the first is none to interrupt.
+    let mut tell = || {
+        run.tell(Signal::INT);
+        run.child.try_wait().expect("it is ours").map(|status| status.code())
     };
-    assert_eq!(status.code(), Some(1), "an interrupted run is not a passed one");
-    let result = std::fs::read_to_string(report.join("result.json")).expect("what was measured is written");
-    let result: Value = serde_json::from_str(&result).expect("it is JSON");
-    assert!(result["faults"].to_string().contains("Interrupted"), "{result}");
+    let code = loop {
+        if let Some(code) = tell() {
+            break code;
+        }
+    };
+    assert_eq!(code, Some(130));
+    run.ends_with(130);
+}
+
+#[test]
+fn a_gateway_is_not_started_where_somebody_listens() {
+    let somebody = Gateway::start();
+    let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
+        .args(["hold", "--connections", "10", "--quiet", "--spawn", "--gateway"])
+        .arg(gateway_binary())
+        .args(["--target", &somebody.edge.to_string(), "--api", &somebody.api.to_string()])
+        .output()
+        .expect("loadtest starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains(&format!("--spawn: {}: ", somebody.edge)), "{said}");
 }
 
 #[test]
