@@ -1,5 +1,5 @@
-//! Owns: the structures everything stands on (slab, nest, row, pieces, parts of a hash table, wheel, block pool, token bucket, plain
-//! and short text, secret), ids, the clock's value, the message, and which filter matches which topic.
+//! Owns: the structures everything stands on (slab, nest, row, pieces, parts of a hash table, wheel, block pool, token
+//! bucket, plain and short text, secret), ids, the clock's value, the message, and which filter matches which topic.
 //! In: plain values. Out: plain values. Must not: know a protocol, a socket, or where a message goes.
 //! Invariants: an id taken from a slab is stale for ever once its entry is removed; a block is in exactly one place.
 

@@ -296,4 +296,21 @@ mod tests {
         assert_eq!(found(&trie, 0, &deep("x", TOPIC_LEVELS_MAX + 1)), [1]);
         assert_eq!(found(&trie, 0, &deep("x", TOPIC_LEVELS_MAX + 9)), [1]);
     }
+
+    #[test]
+    fn a_sibling_may_wait_at_every_level() {
+        let mut trie = Trie::new(KeyedHash::new(1));
+        let topic = vec!["x"; TOPIC_LEVELS_MAX].join("/");
+        let mut filters = 0;
+        for depth in 0..TOPIC_LEVELS_MAX {
+            let mut levels = vec!["x"; TOPIC_LEVELS_MAX];
+            levels[depth] = "+";
+            trie.insert(AppId(0), &levels.join("/"), filters);
+            filters += 1;
+        }
+        trie.insert(AppId(0), &topic, filters);
+        let mut have = found(&trie, 0, &topic);
+        have.sort_unstable();
+        assert_eq!(have, (0..=filters).collect::<Vec<_>>());
+    }
 }

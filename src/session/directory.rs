@@ -14,8 +14,8 @@ use slab::Slab;
 
 const NONE: u32 = u32::MAX;
 /// The first of a user's sessions has no session before it. It has this bit in that one's place, and the index of the user's
-/// details, or `NONE`, which has the bit as well. So a user costs the table 4 bytes: its parts double as they grow, and each byte of
-/// a place in it is up to 2.3 of each user.
+/// details, or `NONE`, which has the bit as well. So a user costs the table 4 bytes: its parts double as they grow, and each
+/// byte of a place in it is up to 2.3 of each user.
 const FIRST: u32 = 1 << 31;
 
 /// A record's key and value.

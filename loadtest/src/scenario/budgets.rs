@@ -443,6 +443,13 @@ mod tests {
     }
 
     #[test]
+    fn a_run_with_two_gateways_has_room_for_the_clients_of_both() {
+        let words = "loadtest churn --spawn --connections 200000 --beside 10000 --guests 5000".split(' ');
+        let arguments = Arguments::try_parse_from(words).expect("it is well-formed");
+        assert_eq!(super::super::needs(&arguments.scenario).connections, 220_000);
+    }
+
+    #[test]
     fn each_run_stores_below_a_directory_of_its_own() {
         let arguments = arguments(&["--data-dir", "data"]);
         let stored = |line| words(line, &arguments, Path::new("report/M1-1")).join(" ");

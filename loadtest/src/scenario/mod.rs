@@ -157,8 +157,9 @@ fn needs(scenario: &Scenario) -> Needs {
         Scenario::Unicast(Unicast { common, .. }) | Scenario::Heartbeat(Heartbeat { common, .. }) => {
             of(common, common.connections.saturating_mul(2))
         }
-        Scenario::Churn(Churn { common, guests, .. }) => {
-            of(common, common.connections.saturating_add(guests.saturating_mul(2)))
+        Scenario::Churn(Churn { common, guests, beside, .. }) => {
+            let stay = common.connections.saturating_add(beside.unwrap_or(0));
+            of(common, stay.saturating_add(guests.saturating_mul(2)))
         }
         Scenario::Floor(floor) => Needs {
             driver: floor.driver,
