@@ -3,10 +3,9 @@
 //! `cli` what was asked · `scenario` what is done · `rig` an engine with a fleet in it · `fleet` the clients ·
 //! `source` backends that push ·
 //! `floor` bare sockets without a protocol, in a process of their own · `server` processes and what /proc says of
-//! them · `interrupt` Ctrl-C · `api` a small HTTP client · `figures` what scenarios find · `probe` clients by themselves · `flood`
-//! connections without end · `report` figures for
-//! people and as JSON · `page` the same as a page with charts · `foreign` what clients of other servers say · `compare`
-//! all servers in turns.
+//! them · `interrupt` Ctrl-C · `api` a small HTTP client · `figures` what scenarios find · `probe` clients by
+//! themselves · `flood` connections without end · `report` figures for people and as JSON · `page` the same as a page
+//! with charts · `foreign` what clients of other servers say · `compare` all servers in turns.
 
 mod api;
 mod cli;

@@ -7,7 +7,7 @@ use crate::interrupt::Started;
 use rustix::process::{Pid, Signal};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -56,6 +56,11 @@ impl Process {
             total += text.split_whitespace().next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
         }
         Ok(total)
+    }
+
+    /// Microseconds of it a unit, since it was so much.
+    pub fn us_each(self, before_ns: u64, units: u64) -> Result<f64, Failure> {
+        Ok(self.cpu_ns()?.saturating_sub(before_ns) as f64 / 1_000.0 / units.max(1) as f64)
     }
 
     /// Its memory now, counted page by page (the counters in `status` may be off by some pages a thread).
@@ -299,6 +304,12 @@ impl Server {
         child.wait()?;
         Err("the server did not end when asked to, and was killed".into())
     }
+}
+
+/// Two ports that nobody uses now.
+pub fn free_addresses() -> Result<[SocketAddr; 2], Failure> {
+    let listeners = [TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?, TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?];
+    Ok([listeners[0].local_addr()?, listeners[1].local_addr()?])
 }
 
 /// Nobody listens there: else it would be somebody else's server that is measured.

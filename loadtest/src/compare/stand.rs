@@ -1,6 +1,6 @@
 //! A server with its clients.
 
-use super::start::{Running, free_addresses, start};
+use super::start::{Running, start};
 use super::targets::Target;
 use super::{Play, Row};
 use crate::Failure;
@@ -9,6 +9,7 @@ use crate::fleet::orders::Plan;
 use crate::fleet::squad::{Carriage, Foreign, Mqtt, Reading, Speech};
 use crate::foreign::Tongue;
 use crate::rig::Ended;
+use crate::server::free_addresses;
 use kittiwake::base::ids::Qos;
 use kittiwake::io::Driver;
 use std::time::Duration;

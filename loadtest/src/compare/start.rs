@@ -6,7 +6,7 @@ use crate::server::{Process, Server};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -60,12 +60,6 @@ pub struct Running {
 pub fn raise_file_limit() -> Result<(), Failure> {
     let maximum = getrlimit(Resource::Nofile).maximum;
     Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
-}
-
-/// Two ports that nobody uses now.
-pub fn free_addresses() -> Result<[SocketAddr; 2], Failure> {
-    let listeners = [TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?, TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?];
-    Ok([listeners[0].local_addr()?, listeners[1].local_addr()?])
 }
 
 /// Starts a server and waits until it listens.

@@ -95,6 +95,6 @@ impl BareFan {
         rig.rest("settle", SETTLE)?;
         let deliveries = rig.deliveries(self.subscribers) - deliveries;
         self.server.answer()?;
-        Ok(Ok((process.cpu_ns()? - before) as f64 / 1_000.0 / deliveries.max(1) as f64))
+        Ok(Ok(process.us_each(before, deliveries)?))
     }
 }

@@ -3,25 +3,22 @@
 //! Or in pairs with another gateway, where others stay: one behind the other the two would meet different hours.
 
 use super::push::{Broadcast, push_everyone};
-use super::site::{Site, Step, done, hoped};
+use super::site::{CONNECTIONS_SPARE, Site, Step, done, hoped};
 use crate::Failure;
 use crate::cli::{Churn, Common};
-use crate::compare::start::free_addresses;
 use crate::figures::{Latency, Pairs, PairsTaken, Spread};
 use crate::fleet::orders::Saying;
 use crate::fleet::squad::Speech;
 use crate::floor::FloorServer;
 use crate::report::Report;
 use crate::rig::{Climb, Rig};
-use crate::server::{Process, Server};
+use crate::server::{Process, Server, free_addresses};
 use kittiwake::base::ids::Qos;
 use kittiwake::io::Driver;
 use serde::Serialize;
 
 /// Bytes of the message at the end.
 const PAYLOAD_BYTES: usize = 64;
-/// Connections that the other gateway is configured for beside those of the run: those that close while others come.
-const CONNECTIONS_SPARE: u32 = 1_000;
 
 /// What a run found.
 #[derive(Debug, Default, Serialize)]
@@ -124,20 +121,15 @@ fn play<D: Driver>(
     } else {
         None
     };
-    let speech = || Speech::Mqtt(site.speech("come", found.clean, subscription()));
-    let (speech, others_speech) = (speech(), speech());
+    let speech = Speech::Mqtt(site.speech("come", found.clean, subscription()));
     let guests = site.rig.fleet_mut().add(found.guests, common.target.clone(), speech);
     let here = Visited { process: site.process, guests };
     let mut other = match second {
         Some((server, common)) => {
-            let speech = Speech::Mqtt(site.speech("stay", found.clean, subscription()));
-            let stay = site.rig.fleet_mut().add(common.connections, common.target.clone(), speech);
-            done!(hoped(site.rig.ramp("beside", stay, common.rate, common.handshakes)?));
-            let ready = site.rig.fleet().squad(stay).ready;
-            if ready < common.connections {
-                site.report.fault(format!("beside: {ready} of {} connections got ready", common.connections));
-            }
-            let guests = site.rig.fleet_mut().add(found.guests, common.target.clone(), others_speech);
+            let speech = site.speech("stay", found.clean, subscription());
+            done!(site.join_at(&common.target, "beside", common.connections, speech)?);
+            let speech = Speech::Mqtt(site.speech("come", found.clean, subscription()));
+            let guests = site.rig.fleet_mut().add(found.guests, common.target.clone(), speech);
             Other::Gateway(Visited { process: server.process(), guests })
         }
         None if arguments.no_floor => Other::Nobody,
@@ -207,8 +199,8 @@ struct Visit {
 /// All guests come, at the rate that was asked for, and go.
 fn come_and_go<D: Driver>(site: &mut Site<'_, D>, Visited { process, guests }: Visited) -> Step<Visit> {
     let cpu_ns = || process.map(Process::cpu_ns).transpose();
-    let us_each = |before: Option<u64>, count: u32| -> Result<Option<f64>, Failure> {
-        Ok(cpu_ns()?.zip(before).map(|(now, before)| (now - before) as f64 / 1_000.0 / f64::from(count)))
+    let us_each = |before: Option<u64>, count: u32| {
+        process.zip(before).map(|(process, before)| process.us_each(before, u64::from(count))).transpose()
     };
     done!(site.settle()?);
     let count = site.rig.fleet().squad(guests).count;
@@ -238,7 +230,7 @@ fn greet<D: Driver>(site: &mut Site<'_, D>, floor: &mut FloorServer, squad: u8) 
     floor.ask(&format!("greet {count}"))?;
     done!(hoped(site.rig.ramp_some("floor", squad, 0..count, climb)?));
     floor.answer()?;
-    let us = (process.cpu_ns()? - before) as f64 / 1_000.0 / f64::from(count.max(1));
+    let us = process.us_each(before, u64::from(count))?;
     done!(hoped(site.rig.leave_some("floor", squad, 0..count, Saying::Goodbye)?));
     floor.ask("forget")?;
     floor.answer()?;

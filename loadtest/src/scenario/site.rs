@@ -13,10 +13,11 @@ use crate::verify::Oracle;
 use kittiwake::base::ids::Qos;
 use kittiwake::io::Driver;
 use serde::Serialize;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// Connections that a server is configured for beside those of the run: those that close while others come.
-const CONNECTIONS_SPARE: u32 = 1_000;
+pub const CONNECTIONS_SPARE: u32 = 1_000;
 /// For the server to become idle between stretches, so that what it did is accounted for.
 pub const SETTLE: Duration = Duration::from_millis(50);
 /// The gauges must have fallen by then.
@@ -94,7 +95,12 @@ impl<'a, D: Driver> Site<'a, D> {
 
     /// Connects a new squad; its number.
     pub fn join(&mut self, what: &str, count: u32, speech: Mqtt) -> Step<u8> {
-        let squad = self.rig.fleet_mut().add(count, self.common.target.clone(), Speech::Mqtt(speech));
+        self.join_at(&self.common.target, what, count, speech)
+    }
+
+    /// The same to another server.
+    pub fn join_at(&mut self, target: &[SocketAddr], what: &str, count: u32, speech: Mqtt) -> Step<u8> {
+        let squad = self.rig.fleet_mut().add(count, target.to_vec(), Speech::Mqtt(speech));
         done!(hoped(self.rig.ramp(what, squad, self.common.rate, self.common.handshakes)?));
         let ready = self.rig.fleet().squad(squad).ready;
         if ready < count {
@@ -120,8 +126,7 @@ impl<'a, D: Driver> Site<'a, D> {
 
     /// Microseconds of CPU a unit since then.
     pub fn us_each(&self, before: Option<u64>, units: u64) -> Result<Option<f64>, Failure> {
-        let now = self.cpu_ns()?;
-        Ok(now.zip(before).map(|(now, before)| now.saturating_sub(before) as f64 / 1_000.0 / units.max(1) as f64))
+        self.process.zip(before).map(|(process, before)| process.us_each(before, units)).transpose()
     }
 
     /// The server's own figures, where it has an API.

@@ -8,7 +8,16 @@ use crate::limits;
 use crate::shard::command::CommandError;
 use core::time::Duration;
 use futures_util::{FutureExt, StreamExt};
-use tonic::{Code, Status};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming};
+
+/// A stream with room for so many batches on their way, and its results.
+async fn opened(bench: &Bench, room: usize) -> (mpsc::Sender<pb::PushBatch>, Streaming<pb::PushResults>) {
+    let (send, receive) = mpsc::channel(room);
+    let results = client(bench).push_stream(ReceiverStream::new(receive)).await.expect("it begins");
+    (send, results.into_inner())
+}
 
 #[tokio::test]
 async fn every_push_of_a_stream_has_its_result() {
@@ -41,9 +50,7 @@ async fn every_push_of_a_stream_has_its_result() {
 #[tokio::test]
 async fn a_stream_rings_once_when_all_is_handed_over_and_before_it_answers() {
     let bench = Bench::new();
-    let (send, receive) = tokio::sync::mpsc::channel(4);
-    let requests = tokio_stream::wrappers::ReceiverStream::new(receive);
-    let mut results = client(&bench).push_stream(requests).await.expect("it begins").into_inner();
+    let (send, mut results) = opened(&bench, 4).await;
     for round in 1..=3 {
         let unlogged = || pb::PushRequest { qos: pb::Qos::AtMostOnce.into(), ..to_alice() };
         send.send(tagged((0..16).map(|tag| (tag, unlogged())))).await.expect("it is read");
@@ -58,12 +65,12 @@ async fn a_stream_rings_once_when_all_is_handed_over_and_before_it_answers() {
 #[tokio::test(start_paused = true)]
 async fn batches_that_come_together_are_answered_together() {
     let bench = Bench::new();
-    let (send, receive) = tokio::sync::mpsc::channel(4);
+    let (send, receive) = mpsc::channel(4);
     for round in 0..3 {
         let unlogged = || pb::PushRequest { qos: pb::Qos::AtMostOnce.into(), ..to_alice() };
         send.send(tagged((0..16).map(|tag| (round * 16 + tag, unlogged())))).await.expect("there is room");
     }
-    let requests = tokio_stream::wrappers::ReceiverStream::new(receive);
+    let requests = ReceiverStream::new(receive);
     let mut results = client(&bench).push_stream(requests).await.expect("it begins").into_inner();
     let answered = results.message().await.expect("it goes well").expect("a result");
     let tags: Vec<u64> = answered.results.iter().map(|result| result.tag).collect();
@@ -75,9 +82,7 @@ async fn batches_that_come_together_are_answered_together() {
 async fn a_busy_node_is_in_the_results_of_a_stream_and_does_not_end_it() {
     let bench = Bench::new();
     bench.behave(Behaviour::Refuse(CommandError::Busy));
-    let (send, receive) = tokio::sync::mpsc::channel(4);
-    let requests = tokio_stream::wrappers::ReceiverStream::new(receive);
-    let mut results = client(&bench).push_stream(requests).await.expect("it begins").into_inner();
+    let (send, mut results) = opened(&bench, 4).await;
     send.send(tagged([(1, to_alice())])).await.expect("it is read");
     let first = results.message().await.expect("it goes well").expect("a result");
     let Some(Of::Error(error)) = &first.results[0].result else { panic!("it is busy") };
@@ -95,9 +100,7 @@ async fn a_busy_node_is_in_the_results_of_a_stream_and_does_not_end_it() {
 async fn pushes_of_a_stream_that_nobody_answers_say_so_each_in_its_time() {
     let bench = Bench::new();
     bench.behave(Behaviour::Silent);
-    let (send, receive) = tokio::sync::mpsc::channel(4);
-    let requests = tokio_stream::wrappers::ReceiverStream::new(receive);
-    let mut results = client(&bench).push_stream(requests).await.expect("it begins").into_inner();
+    let (send, mut results) = opened(&bench, 4).await;
     let within = |tag, timeout_ms| (tag, pb::PushRequest { timeout_ms, ..to_alice() });
     let begun = tokio::time::Instant::now();
     // The one that is over first is neither the first nor the last.
@@ -126,9 +129,7 @@ async fn pushes_of_a_stream_that_nobody_answers_say_so_each_in_its_time() {
 async fn a_stream_that_is_dropped_has_rung_and_leaves_nothing_behind() {
     let bench = Bench::new();
     bench.behave(Behaviour::Silent);
-    let (send, receive) = tokio::sync::mpsc::channel(4);
-    let requests = tokio_stream::wrappers::ReceiverStream::new(receive);
-    let mut results = client(&bench).push_stream(requests).await.expect("it begins").into_inner();
+    let (send, mut results) = opened(&bench, 4).await;
     send.send(tagged((0..16).map(|tag| (tag, to_alice())))).await.expect("it is read");
     // Looked at once: what there is has been handed over.
     assert!(results.message().now_or_never().is_none());
@@ -142,9 +143,7 @@ async fn a_stream_that_is_dropped_has_rung_and_leaves_nothing_behind() {
 async fn a_stream_is_not_read_while_too_much_of_it_is_under_way() {
     let bench = Bench::new();
     bench.behave(Behaviour::Silent);
-    let (send, receive) = tokio::sync::mpsc::channel(1);
-    let requests = tokio_stream::wrappers::ReceiverStream::new(receive);
-    let mut results = client(&bench).push_stream(requests).await.expect("it begins").into_inner();
+    let (send, mut results) = opened(&bench, 1).await;
     // As a connection does: a stream goes on while its response may be sent.
     tokio::spawn(async move { results.message().await });
     let batch = || tagged((0..limits::PUSH_BATCH_MAX as u64).map(|tag| (tag, to_alice())));
