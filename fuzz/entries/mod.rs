@@ -3,6 +3,7 @@
 pub mod decode;
 mod draw;
 pub mod http;
+pub mod http2;
 pub mod proxy;
 pub mod session;
 pub mod shard;

@@ -56,6 +56,15 @@ pub const API_KEEP_ALIVE: Duration = Duration::from_secs(30);
 pub const API_KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes one HTTP/2 connection may send before they are read, over all its calls and for one of them.
 pub const API_WINDOW_BYTES: u32 = 1 << 20;
+/// Calls that one HTTP/2 connection may give up beyond those that were answered. More: it is closed, for somebody wears us
+/// out (CVE-2023-44487).
+pub const API_RESETS_MAX: u32 = 1_000;
+/// Bytes read from one HTTP/2 connection at a time: more than a frame.
+pub const API_READ_BYTES: usize = 32 << 10;
+/// Bytes that wait for an HTTP/2 client to read them. More: its calls wait, and it is not read.
+pub const API_UNSENT_BYTES_MAX: usize = 64 << 10;
+/// How often an HTTP/2 connection is read before others of its thread go first.
+pub const API_TURNS_MAX: usize = 32;
 /// gRPC calls at a time, streams included. Full: RESOURCE_EXHAUSTED.
 pub const GRPC_CALLS_MAX: usize = 4_096;
 /// Pushes of one `PushStream` that wait for their results. Full: the stream is not read, so its client waits.

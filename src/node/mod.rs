@@ -13,6 +13,7 @@ mod dispatcher;
 mod doctor;
 mod give_way;
 mod hook;
+mod http2;
 mod key;
 mod listener;
 mod plane;

@@ -5,6 +5,7 @@
 
 pub mod detect;
 pub mod http;
+pub mod http2;
 pub mod json;
 pub mod mqtt;
 pub mod poll;

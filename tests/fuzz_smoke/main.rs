@@ -94,6 +94,11 @@ fn http_head() {
 }
 
 #[test]
+fn http2_frames() {
+    run("http2", 20_000, entries::http2::frames);
+}
+
+#[test]
 fn websocket_stream() {
     run("websocket", 20_000, entries::websocket::stream);
 }

@@ -185,7 +185,7 @@ impl PushStream {
             if self.under_way.get(number).is_some_and(|under_way| under_way.token == token) {
                 let UnderWay { tag, awaits_devices, .. } = self.under_way.remove(number);
                 let outcome = result.map(|pushed| Outcome::of(pushed, awaits_devices));
-                self.held.add(tagged(tag, outcome.map_err(Problem::from)));
+                self.held.add(tag, outcome.map_err(Problem::from));
             }
         }
         count > 0
@@ -207,13 +207,13 @@ impl PushStream {
                 .ok_or_else(|| Problem::field("push", "is missing"))
                 .and_then(|push| translate::draft(push, |draft| self.api.start_push_by(draft, &asking, hand_over)));
             match started {
-                Ok(Started::Done(outcome)) => self.held.add(tagged(tag, Ok(outcome))),
+                Ok(Started::Done(outcome)) => self.held.add(tag, Ok(outcome)),
                 Ok(Started::Waits(Waiting { reply: token, patience, awaits_devices })) => {
                     let until = begun + patience;
                     place.insert(UnderWay { tag, token, until, awaits_devices });
                     self.patience.is_over_at(until);
                 }
-                Err(problem) => self.held.add(tagged(tag, Err(problem))),
+                Err(problem) => self.held.add(tag, Err(problem)),
             }
         }
         Ok(())
@@ -227,7 +227,7 @@ impl PushStream {
             let is_late = *until <= now;
             if is_late {
                 tokens.push(*token);
-                held.add(tagged(*tag, Err(Failure::TimedOut.into())));
+                held.add(*tag, Err(Failure::TimedOut.into()));
             }
             !is_late
         });
@@ -287,7 +287,8 @@ fn trailers(status: &Status) -> HeaderMap {
 /// Results on their way out: one message for what comes together costs both ends less than one each.
 #[derive(Default)]
 struct Held {
-    results: Vec<pb::TaggedResult>,
+    /// As they were found: they become messages when the shards know of their pushes.
+    results: Vec<(u64, Result<Outcome, Problem>)>,
     /// When the first of them was there.
     since: Option<Instant>,
 }
@@ -298,9 +299,9 @@ impl Held {
         self.results.len() < PUSH_BATCH_MAX && self.since.is_none_or(|since| since.elapsed() < PUSH_STREAM_HOLD)
     }
 
-    fn add(&mut self, result: pb::TaggedResult) {
+    fn add(&mut self, tag: u64, finished: Result<Outcome, Problem>) {
         self.since.get_or_insert_with(Instant::now);
-        self.results.push(result);
+        self.results.push((tag, finished));
     }
 
     /// Up to a batch of what there is, in the order in which it came.
@@ -311,6 +312,7 @@ impl Held {
         if results.is_empty() {
             return None;
         }
+        let results = results.into_iter().map(|(tag, finished)| tagged(tag, finished)).collect();
         let message = pb::PushResults { results };
         let mut bytes = Vec::with_capacity(PREFIX + message.encoded_len());
         bytes.resize(PREFIX, 0);
@@ -367,7 +369,7 @@ mod tests {
     use super::*;
 
     fn add(held: &mut Held, count: usize) {
-        (0..count).for_each(|_| held.add(pb::TaggedResult::default()));
+        (0..count).for_each(|_| held.add(7, Err(Failure::TimedOut.into())));
     }
 
     fn sent(held: &mut Held) -> Option<usize> {
