@@ -38,14 +38,17 @@ impl<T> Slab<T> {
     }
 
     /// Puts a value in; the value itself when the slab is full.
+    #[inline]
     pub fn insert(&mut self, value: T) -> Result<Key, T> {
         if self.is_full() {
             return Err(value);
         }
         self.generation = if self.generation == GENERATION_MAX { 1 } else { self.generation + 1 };
-        let index = self.entries.insert(Entry { generation: self.generation, value });
-        let index = u32::try_from(index).expect("indexes stay below the maximum, a u32");
-        self.end = self.end.max(index + 1);
+        // Below the maximum, which is a u32: a place is only added when all others are taken.
+        let index = self.entries.insert(Entry { generation: self.generation, value }) as u32;
+        if index >= self.end {
+            self.end = index + 1;
+        }
         Ok(Key { index, generation: self.generation })
     }
 
@@ -62,6 +65,7 @@ impl<T> Slab<T> {
     }
 
     /// Takes the value out, unless the key is stale; from then on it is.
+    #[inline]
     pub fn remove(&mut self, key: Key) -> Option<T> {
         self.get(key)?;
         Some(self.entries.remove(key.index as usize).value)
@@ -80,6 +84,7 @@ impl<T> Slab<T> {
     }
 
     /// Takes the value out at an index whose only holder knows that it is occupied.
+    #[inline]
     pub fn remove_at(&mut self, index: u32) -> T {
         self.entries.remove(index as usize).value
     }

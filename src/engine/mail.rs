@@ -138,6 +138,7 @@ impl<L> Post<L> {
     }
 
     /// Posts and wakes the shard if it sleeps. Never waits: a full mailbox is `Busy`.
+    #[inline]
     pub fn try_send(&self, letter: L) -> Result<(), Undelivered<L>> {
         self.push(letter)?;
         self.ring();
@@ -152,6 +153,7 @@ impl<L> Post<L> {
     }
 
     /// Posts without waking; [`Post::ring`] must follow. Never waits, as [`Post::try_send`].
+    #[inline]
     pub fn push(&self, letter: L) -> Result<(), Undelivered<L>> {
         self.letters.try_send(letter).map_err(|error| match error {
             TrySendError::Full(letter) => Undelivered::Busy(letter),
@@ -160,6 +162,7 @@ impl<L> Post<L> {
     }
 
     /// Wakes the shard if it sleeps; true: it did.
+    #[inline]
     pub fn ring(&self) -> bool {
         fence(Ordering::SeqCst);
         let sleeping = &self.doorbell.sleeping;

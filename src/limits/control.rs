@@ -56,8 +56,8 @@ pub const API_KEEP_ALIVE: Duration = Duration::from_secs(30);
 pub const API_KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes one HTTP/2 connection may send before they are read, over all its calls and for one of them.
 pub const API_WINDOW_BYTES: u32 = 1 << 20;
-/// Calls that one HTTP/2 connection may give up beyond those that were answered. More: it is closed, for somebody wears us
-/// out (CVE-2023-44487).
+/// Calls that one HTTP/2 connection may give up within [`API_KEEP_ALIVE`] beyond those that were answered. More: it is closed,
+/// for somebody wears us out (CVE-2023-44487).
 pub const API_RESETS_MAX: u32 = 1_000;
 /// Bytes read from one HTTP/2 connection at a time: more than a frame.
 pub const API_READ_BYTES: usize = 32 << 10;

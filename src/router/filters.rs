@@ -50,6 +50,8 @@ impl<P> Filters<P> {
         self.look_up(app, name).map(|(id, _)| id)
     }
 
+    /// Not inlined: within a match it costs a fifth more instructions than it does by itself.
+    #[inline(never)]
     fn look_up(&self, app: AppId, name: &str) -> Option<(FilterId, &Filter<P>)> {
         let mut found = None;
         let is_it = |&index: &u32| {

@@ -11,7 +11,6 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Context, Poll, Waker};
 use futures_util::task::AtomicWaker;
 use http_body::Frame;
-use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Wake;
@@ -128,7 +127,7 @@ impl Call {
         if pieces.is_unwanted {
             pieces.used += bytes.len();
         } else if !bytes.is_empty() {
-            pieces.waiting.push_back(Bytes::copy_from_slice(bytes));
+            pieces.waiting.extend_from_slice(bytes);
         }
         pieces.is_whole = ends;
         if let Some(reader) = pieces.reader.take() {
@@ -222,7 +221,8 @@ fn fields(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
 /// A request's body between the connection and who reads it.
 #[derive(Default)]
 struct Pieces {
-    waiting: VecDeque<Bytes>,
+    /// What has come and was not read, in one piece: many small ones must not cost more than their bytes.
+    waiting: Vec<u8>,
     /// Nothing more comes.
     is_whole: bool,
     /// The call is over before it was.
@@ -251,7 +251,8 @@ impl HttpBody for RequestBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let mut pieces = lock(&self.pieces);
-        if let Some(piece) = pieces.waiting.pop_front() {
+        if !pieces.waiting.is_empty() {
+            let piece = Bytes::from(core::mem::take(&mut pieces.waiting));
             pieces.used += piece.len();
             // Who reads it in a task of its own must say so before the peer has to wait.
             if pieces.used >= limits::API_WINDOW_BYTES as usize / 2 {
@@ -281,7 +282,7 @@ impl Drop for RequestBody {
     fn drop(&mut self) {
         let mut pieces = lock(&self.pieces);
         pieces.is_unwanted = true;
-        pieces.used += pieces.waiting.drain(..).map(|piece| piece.len()).sum::<usize>();
+        pieces.used += core::mem::take(&mut pieces.waiting).len();
     }
 }
 

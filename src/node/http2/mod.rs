@@ -233,6 +233,7 @@ impl KeepAlive {
 
     fn poll(&mut self, http2: &mut Connection, cx: &mut Context<'_>) -> io::Result<()> {
         while self.sleep.as_mut().poll(cx).is_ready() {
+            http2.forgive();
             let has_heard = core::mem::take(&mut self.has_heard);
             if self.has_asked && !has_heard {
                 return Err(io::ErrorKind::TimedOut.into());

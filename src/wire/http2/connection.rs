@@ -9,6 +9,8 @@ use std::collections::{HashMap, VecDeque};
 
 /// Frames that a block of header fields may come in.
 const BLOCK_FRAMES_MAX: u32 = 32;
+/// Streams that are remembered as ended by us, for each that there may be at a time.
+const ABANDONED_FOR_STREAM: usize = 4;
 /// How many bytes of a block, packed, there may be for each that a head may have.
 const BLOCK_BYTES_FOR_HEAD: usize = 2;
 
@@ -21,7 +23,7 @@ pub struct Bounds {
     pub head_bytes: u32,
     /// Bytes that it may send before they are used, on all streams and on one; at least 65,535.
     pub window_bytes: u32,
-    /// Streams that it may give up beyond those that were answered.
+    /// Streams that it may give up beyond those that were answered, from one [`Connection::forgive`] to the next.
     pub resets: u32,
 }
 
@@ -518,6 +520,11 @@ impl Connection {
         self.out.frame(kind::PING, 0, StreamId::CONNECTION, &[0; 8]);
     }
 
+    /// What the peer has given up so far counts no more.
+    pub fn forgive(&mut self) {
+        self.resets = 0;
+    }
+
     /// Requests that are not answered.
     pub fn streams(&self) -> usize {
         self.streams.len()
@@ -547,7 +554,7 @@ impl Connection {
     /// What its peer still sends of it is ignored, unless it has ended.
     fn abandon(&mut self, stream: StreamId, has_ended: bool) {
         if !has_ended {
-            if self.abandoned.len() >= self.bounds.streams as usize {
+            if self.abandoned.len() >= ABANDONED_FOR_STREAM * self.bounds.streams as usize {
                 self.abandoned.pop_front();
             }
             self.abandoned.push_back(stream);

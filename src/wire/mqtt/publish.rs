@@ -98,6 +98,16 @@ impl<'a> Publish<'a> {
     /// Writes all but the payload at the start of `out`; the payload's bytes have to follow. Panics as [`Encode`].
     #[inline]
     pub fn encode_head(&self, version: Version, out: &mut [u8]) -> PublishLayout {
+        match version {
+            Version::V311 => self.encode_head_of::<false>(out),
+            Version::V5 => self.encode_head_of::<true>(out),
+        }
+    }
+
+    /// Each version has code of its own: 3.1.1 does not make room for properties that it has not.
+    #[inline(never)]
+    fn encode_head_of<const IS_V5: bool>(&self, out: &mut [u8]) -> PublishLayout {
+        let version = if IS_V5 { Version::V5 } else { Version::V311 };
         let payload_bytes = u32::try_from(self.payload.len()).expect("payloads are bounded far below 4 GiB");
         let body_bytes = count(|sink| self.write_before_payload(version, sink)) + payload_bytes;
         let mut writer = Writer::new(out);
