@@ -129,15 +129,22 @@ impl Interest {
     }
 
     /// Who wants this topic, through exact and wildcard filters.
+    #[inline]
     pub fn lookup(&self, app: AppId, topic: &str) -> Interested {
         let mut interested = Interested::default();
+        self.gather(app, topic, &mut interested);
+        interested
+    }
+
+    /// Writes where its caller wants it: a set is too large to be handed from one to the other.
+    #[inline(never)]
+    fn gather(&self, app: AppId, topic: &str, interested: &mut Interested) {
         self.filters.for_each_match(app, topic, |_, shards| {
             for &(shard, level) in shards {
                 interested.shards.insert(shard);
                 interested.owed |= level == Level::Owed;
             }
         });
-        interested
     }
 
     /// Filters that somebody wants; 0 when nobody does.

@@ -62,6 +62,10 @@ struct Serving<I> {
     calls: HashMap<StreamId, Call>,
     /// Some of them wait until something has been sent.
     has_held_up: bool,
+    /// Something was written and may not have left.
+    is_to_flush: bool,
+    /// The peer has hung up.
+    is_cut: bool,
     woken: Arc<Woken>,
     /// Of these, what was taken and not looked at.
     turns: Vec<StreamId>,
@@ -84,6 +88,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<I> {
             filled: 0,
             calls: HashMap::new(),
             has_held_up: false,
+            is_to_flush: false,
+            is_cut: false,
             turns: Vec::new(),
             own: Waker::from(Arc::clone(&own)),
             marker: own,
@@ -100,6 +106,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<I> {
             let was_full = self.is_full();
             let has_read = !was_full && self.read(cx)?;
             let has_turned = self.turn()?;
+            if self.is_cut {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
             let has_room = self.write(cx)?;
             if has_room && self.http2.is_over() {
                 return Pin::new(&mut self.io).poll_shutdown(cx);
@@ -132,9 +141,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<I> {
                 Poll::Ready(read) => {
                     read?;
                     let count = free.filled().len();
-                    if count == 0 {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
-                    }
+                    // What came before is looked at first.
+                    (self.is_cut, is_dry) = (count == 0, count == 0);
                     self.filled += count;
                     self.keep_alive.has_heard = true;
                 }
@@ -203,19 +211,21 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<I> {
 
     /// Sends what there is; false: the peer does not take it.
     fn write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        let had_any = !self.http2.unsent().is_empty();
         while !self.http2.unsent().is_empty() {
             match Pin::new(&mut self.io).poll_write(cx, self.http2.unsent())? {
                 Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(count) => self.http2.sent(count),
                 Poll::Pending => return Ok(false),
             }
+            self.is_to_flush = true;
         }
         if core::mem::take(&mut self.has_held_up) {
             self.calls.values().for_each(Call::mark);
             self.own.wake_by_ref();
         }
-        Ok(!had_any || Pin::new(&mut self.io).poll_flush(cx)?.is_ready())
+        // TLS keeps what the socket does not take.
+        self.is_to_flush = self.is_to_flush && Pin::new(&mut self.io).poll_flush(cx)?.is_pending();
+        Ok(!self.is_to_flush)
     }
 }
 

@@ -254,6 +254,74 @@ async fn a_call_that_is_given_up_is_dropped_and_so_are_all_when_the_peer_is_gone
 }
 
 #[tokio::test]
+async fn what_a_peer_sent_before_it_hung_up_is_read() {
+    let (begun, mut got) = mpsc::channel(1);
+    let reading = post(move |mut body: Body| async move {
+        while let Some(Ok(frame)) = body.frame().await {
+            begun.send(frame.into_data().expect("data")).await.expect("somebody waits");
+        }
+    });
+    let (server, mut io) = server(Router::new().route("/", reading));
+    let head = [0, 0, 3, 1, 4, 0, 0, 0, 1, 0x83, 0x86, 0x84];
+    let data = [0, 0, 4, 0, 0, 0, 0, 0, 1, b'l', b'a', b's', b't'];
+    io.write_all(&[crate::wire::http2::PREFACE, &SETTINGS[..], &head, &data].concat()).await.expect("it listens");
+    drop(io);
+    server.ended.await.expect("it ends");
+    assert_eq!(got.recv().await.as_deref(), Some(&b"last"[..]));
+}
+
+/// Keeps what is written until it is flushed, and is not ready for that the first few times, as TLS is beside a slow socket.
+struct Reluctant {
+    io: DuplexStream,
+    written: Vec<u8>,
+    asked: usize,
+}
+
+impl AsyncRead for Reluctant {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, into)
+    }
+}
+
+impl AsyncWrite for Reluctant {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        self.written.extend_from_slice(from);
+        Poll::Ready(Ok(from.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.asked += 1;
+        if !self.asked.is_multiple_of(4) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let Self { io, written, .. } = &mut *self;
+        while !written.is_empty() {
+            let Poll::Ready(count) = Pin::new(&mut *io).poll_write(cx, written)? else { return Poll::Pending };
+            written.drain(..count);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_is_flushed_however_often_that_must_be_asked() {
+    let (ours, theirs) = tokio::io::duplex(1_000);
+    let reluctant = Reluctant { io: ours, written: Vec::new(), asked: 0 };
+    tokio::spawn(serve(reluctant, PEER, echo(), core::future::pending()));
+    let requests = connect(theirs, &client::Builder::new()).await;
+    for length in [0, 10, 50_000] {
+        let answer = ask(&requests, Method::POST, "/echo", noise(length));
+        let (.., got) = tokio::time::timeout(Duration::from_secs(10), answer).await.expect("it is flushed");
+        assert_eq!(got, noise(length));
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_stops_answers_what_was_asked_and_ends() {
     let (release, released) = oneshot::channel::<()>();
     let slow = Arc::new(std::sync::Mutex::new(Some(released)));
