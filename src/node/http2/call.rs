@@ -10,7 +10,7 @@ use core::pin::Pin;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Context, Poll, Waker};
 use futures_util::task::AtomicWaker;
-use http_body::Frame;
+use http_body::{Frame, SizeHint};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Wake;
@@ -63,7 +63,8 @@ impl CallWaker {
 
     /// It goes on. What wakes it from here on is news.
     pub(super) fn has_turn(&self) {
-        self.is_marked.store(false, Ordering::Release);
+        // Read as well as written: whoever finds it marked still has done so before, and is seen by the call.
+        self.is_marked.swap(false, Ordering::AcqRel);
     }
 }
 
@@ -108,12 +109,23 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) fn new(stream: StreamId, woken: &Arc<Woken>, ends: bool, enter: impl FnOnce(Body) -> Answer) -> Self {
+    /// `length`: of its request's body, where it is known.
+    pub(super) fn new(
+        stream: StreamId,
+        woken: &Arc<Woken>,
+        length: Option<u64>,
+        enter: impl FnOnce(Body) -> Answer,
+    ) -> Self {
         let marker = woken.waker(stream);
         let waker = Waker::from(Arc::clone(&marker));
-        let request = Arc::new(Mutex::new(Pieces { is_whole: ends, ..Pieces::default() }));
+        let request = Arc::new(Mutex::new(Pieces { is_whole: length == Some(0), left: length, ..Pieces::default() }));
         let body = RequestBody { pieces: Arc::clone(&request), call: waker.clone() };
         Self { stream, marker, waker, request, state: State::Asked(enter(Body::new(body))) }
+    }
+
+    /// Whether a part of its answer waits for a window.
+    pub(super) fn is_held_up(&self) -> bool {
+        matches!(&self.state, State::Answering { unsent, .. } if !unsent.is_empty())
     }
 
     /// Has it go on when its connection looks again.
@@ -223,6 +235,8 @@ fn fields(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
 struct Pieces {
     /// What has come and was not read, in one piece: many small ones must not cost more than their bytes.
     waiting: Vec<u8>,
+    /// Bytes that were not read, where that is known.
+    left: Option<u64>,
     /// Nothing more comes.
     is_whole: bool,
     /// The call is over before it was.
@@ -254,8 +268,9 @@ impl HttpBody for RequestBody {
         if !pieces.waiting.is_empty() {
             let piece = Bytes::from(core::mem::take(&mut pieces.waiting));
             pieces.used += piece.len();
+            pieces.left = pieces.left.map(|left| left.saturating_sub(piece.len() as u64));
             // Who reads it in a task of its own must say so before the peer has to wait.
-            if pieces.used >= limits::API_WINDOW_BYTES as usize / 2 {
+            if pieces.used >= limits::API_WINDOW_BYTES as usize / 16 {
                 self.call.wake_by_ref();
             }
             return Poll::Ready(Some(Ok(Frame::data(piece))));
@@ -276,6 +291,10 @@ impl HttpBody for RequestBody {
         let pieces = lock(&self.pieces);
         pieces.is_whole && pieces.waiting.is_empty()
     }
+
+    fn size_hint(&self) -> SizeHint {
+        lock(&self.pieces).left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
 }
 
 impl Drop for RequestBody {
@@ -283,6 +302,9 @@ impl Drop for RequestBody {
         let mut pieces = lock(&self.pieces);
         pieces.is_unwanted = true;
         pieces.used += core::mem::take(&mut pieces.waiting).len();
+        if pieces.used > 0 {
+            self.call.wake_by_ref();
+        }
     }
 }
 

@@ -13,7 +13,7 @@ mod tests;
 
 use crate::limits;
 use crate::push::Peer;
-use crate::wire::http2::{Bounds, Connection, Event, RequestHead, StreamId};
+use crate::wire::http2::{Bounds, Code, Connection, Event, RequestHead, StreamId};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
@@ -26,6 +26,7 @@ use core::task::{Context, Poll, Waker};
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
@@ -64,6 +65,8 @@ struct Serving<I> {
     has_held_up: bool,
     /// Something was written and may not have left.
     is_to_flush: bool,
+    /// The socket took no more.
+    is_stuck: bool,
     /// The peer has hung up.
     is_cut: bool,
     woken: Arc<Woken>,
@@ -89,6 +92,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<I> {
             calls: HashMap::new(),
             has_held_up: false,
             is_to_flush: false,
+            is_stuck: false,
             is_cut: false,
             turns: Vec::new(),
             own: Waker::from(Arc::clone(&own)),
@@ -149,10 +153,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<I> {
                 Poll::Pending => is_dry = true,
             }
         }
+        let mut has_room = false;
         let Self { http2, calls, entrance, woken, input, .. } = self;
         let used = http2.receive(&input[..self.filled], &mut |event| match event {
             Event::Request { stream, head, ends } => {
-                let call = Call::new(stream, woken, ends, |body| entrance.enter(head, body));
+                let length = if ends { Some(0) } else { head.content_length };
+                let call = Call::new(stream, woken, length, |body| entrance.enter(head, body));
                 call.mark();
                 calls.insert(stream, call);
             }
@@ -163,12 +169,13 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<I> {
             }
             Event::Reset { stream } => drop(calls.remove(&stream)),
             Event::Room { stream: Some(stream) } => {
-                if let Some(call) = calls.get(&stream) {
-                    call.mark();
-                }
+                calls.get(&stream).into_iter().filter(|call| call.is_held_up()).for_each(Call::mark);
             }
-            Event::Room { stream: None } => calls.values().for_each(Call::mark),
+            Event::Room { stream: None } => has_room = true,
         });
+        if has_room {
+            calls.values().filter(|call| call.is_held_up()).for_each(Call::mark);
+        }
         input.copy_within(used..self.filled, 0);
         self.filled -= used;
         if self.filled == 0 && self.calls.is_empty() {
@@ -186,10 +193,16 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<I> {
             if stream == CONNECTION {
                 self.attend()?;
             } else if let Some(call) = self.calls.get_mut(&stream) {
-                match call.go_on(&mut self.http2) {
-                    Progress::Waits => {}
-                    Progress::HeldUp => self.has_held_up = true,
-                    Progress::Over => drop(self.calls.remove(&stream)),
+                let http2 = &mut self.http2;
+                // A handler that panics ends its own call.
+                match catch_unwind(AssertUnwindSafe(|| call.go_on(http2))) {
+                    Ok(Progress::Waits) => {}
+                    Ok(Progress::HeldUp) => self.has_held_up = true,
+                    Ok(Progress::Over) => drop(self.calls.remove(&stream)),
+                    Err(_) => {
+                        self.http2.reset(stream, Code::InternalError);
+                        drop(self.calls.remove(&stream));
+                    }
                 }
             }
         }
@@ -215,8 +228,13 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<I> {
             match Pin::new(&mut self.io).poll_write(cx, self.http2.unsent())? {
                 Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(count) => self.http2.sent(count),
-                Poll::Pending => return Ok(false),
+                Poll::Pending => {
+                    self.is_stuck = true;
+                    return Ok(false);
+                }
             }
+            // Its socket had been full, and is not: the peer is there, and takes what it is sent.
+            self.keep_alive.has_heard |= core::mem::take(&mut self.is_stuck);
             self.is_to_flush = true;
         }
         if core::mem::take(&mut self.has_held_up) {

@@ -254,6 +254,82 @@ async fn a_call_that_is_given_up_is_dropped_and_so_are_all_when_the_peer_is_gone
 }
 
 #[tokio::test]
+async fn how_long_a_body_is_is_known_where_its_head_says_so() {
+    let told = any(|body: Body| async move { format!("{:?}", http_body::Body::size_hint(&body).exact()) });
+    let (_server, mut requests) = client(Router::new().route("/", told)).await;
+    let mut said = Vec::new();
+    for (length, ends) in [(None, true), (Some("3"), false), (None, false)] {
+        let mut asked = request(Method::POST, "/");
+        if let Some(length) = length {
+            asked.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static(length));
+        }
+        let (response, mut sender) = requests.send_request(asked, ends).expect("sent");
+        if !ends {
+            sender.send_data("abc".into(), true).expect("sent");
+        }
+        said.push(response.await.expect("an answer").into_body().data().await.expect("a piece").expect("whole"));
+    }
+    assert_eq!(said, ["Some(0)", "Some(3)", "None"]);
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_ends_its_own_call() {
+    let panics = get(|| async {
+        let nothing: Option<&str> = None;
+        nothing.expect("this is what it is for")
+    });
+    let (_server, mut requests) = client(echo().route("/", panics)).await;
+    let response = requests.send_request(request(Method::GET, "/"), true).expect("sent").0;
+    let error = response.await.expect_err("there is none");
+    assert_eq!(error.reason(), Some(h2::Reason::INTERNAL_ERROR));
+    assert_eq!(ask(&requests, Method::POST, "/echo", "on".into()).await.2, b"on");
+}
+
+#[tokio::test]
+async fn a_body_that_is_dropped_elsewhere_gives_its_window_back() {
+    let (dropped, mut is_dropped) = mpsc::channel(64);
+    let elsewhere = post(move |body: Body| async move {
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            drop(body);
+            dropped.send(()).await
+        });
+        core::future::pending::<()>().await
+    });
+    let (_server, requests) = client(echo().route("/elsewhere", elsewhere)).await;
+    let mut kept = Vec::new();
+    for _ in 0..8 {
+        let mut ready = requests.clone().ready().await.expect("it takes requests");
+        let (response, mut sender) = ready.send_request(request(Method::POST, "/elsewhere"), false).expect("sent");
+        sender.send_data(noise(300_000), false).expect("taken");
+        is_dropped.recv().await.expect("it is dropped");
+        kept.push((response, sender));
+    }
+    let answer = ask(&requests, Method::POST, "/echo", noise(500_000));
+    let (.., got) = tokio::time::timeout(Duration::from_secs(10), answer).await.expect("there is room");
+    assert_eq!(got, noise(500_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_takes_what_it_is_sent_slowly_is_there() {
+    let much = get(|| async { noise(400_000) });
+    let (server, io) = server(Router::new().route("/", much));
+    let (mut reader, mut writer) = tokio::io::split(io);
+    let wide = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0x7f, 0, 0];
+    let wider = [0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0x7f, 0, 0];
+    let head = [0, 0, 3, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84];
+    writer.write_all(&[crate::wire::http2::PREFACE, &wide[..], &wider, &head].concat()).await.expect("it listens");
+    let mut got = 0;
+    while got < 400_000 {
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        let count = reader.read(&mut [0; 10_000]).await.expect("it goes on");
+        assert!(count > 0, "it was cut after {got} bytes");
+        got += count;
+    }
+    assert!(!server.ended.is_finished());
+}
+
+#[tokio::test]
 async fn what_a_peer_sent_before_it_hung_up_is_read() {
     let (begun, mut got) = mpsc::channel(1);
     let reading = post(move |mut body: Body| async move {

@@ -112,7 +112,9 @@ pub struct Connection {
     outbound: Window,
     /// What a new stream may be sent.
     outbound_at_first: u32,
-    /// Streams that the peer gave up, less those that were answered.
+    /// The peer waits to hear how large our table of fields is.
+    owes_table_size: bool,
+    /// Streams that the peer gave up, or broke a rule with, less those that were answered.
     resets: u32,
     /// We have said that no more streams are taken, or the peer that it opens no more.
     is_leaving: bool,
@@ -137,6 +139,7 @@ impl Connection {
             inbound: Inbound::new(bounds.window_bytes),
             outbound: Window::new(WINDOW_DEFAULT),
             outbound_at_first: WINDOW_DEFAULT,
+            owes_table_size: false,
             resets: 0,
             is_leaving: false,
             has_failed: false,
@@ -179,6 +182,7 @@ impl Connection {
                 Err(Fault::Stream(stream, code)) => {
                     self.reset(stream, code);
                     each(Event::Reset { stream });
+                    self.count_reset();
                 }
             }
         }
@@ -357,12 +361,18 @@ impl Connection {
         self.abandoned.retain(|&abandoned| abandoned != id);
         if self.remove(id).is_some() {
             each(Event::Reset { stream: id });
-            self.resets += 1;
-            if self.resets > self.bounds.resets {
-                return Err(Code::EnhanceYourCalm.into());
-            }
+            self.count_reset();
         }
         Ok(())
+    }
+
+    /// A peer may open calls that come to nothing, but not without end: given up by itself, or by breaking a rule
+    /// (CVE-2023-44487, CVE-2025-8671).
+    fn count_reset(&mut self) {
+        self.resets += 1;
+        if self.resets > self.bounds.resets && !self.has_failed {
+            self.fail(Code::EnhanceYourCalm);
+        }
     }
 
     fn settings(&mut self, head: Head, payload: &[u8], each: &mut impl FnMut(Event<'_>)) -> Result<(), Fault> {
@@ -374,6 +384,7 @@ impl Connection {
             return Ok(());
         }
         self.has_settings = true;
+        let mut window = self.outbound_at_first;
         for &[a, b, c, d, e, f] in settings {
             let (name, value) = (u16::from_be_bytes([a, b]), u32::from_be_bytes([c, d, e, f]));
             match name {
@@ -382,17 +393,21 @@ impl Connection {
                     return Err(Code::ProtocolError.into());
                 }
                 setting::INITIAL_WINDOW_SIZE if value > WINDOW_MAX => return Err(Code::FlowControlError.into()),
-                setting::INITIAL_WINDOW_SIZE => {
-                    let change = i64::from(value) - i64::from(self.outbound_at_first);
-                    self.outbound_at_first = value;
-                    for stream in self.streams.values_mut() {
-                        stream.outbound.change(change).map_err(|_| Code::FlowControlError)?;
-                    }
-                    each(Event::Room { stream: None });
-                }
-                // Its tables and its frames' sizes do not matter to who uses neither.
+                setting::INITIAL_WINDOW_SIZE => window = value,
+                // Our fields enter no table, but a peer that has made its own smaller waits to hear of it.
+                setting::HEADER_TABLE_SIZE => self.owes_table_size = true,
+                // How long its frames may be does not matter to who sends none that are longer than all may be.
                 _ => {}
             }
+        }
+        // The last one holds: one frame may name it thousands of times.
+        let change = i64::from(window) - i64::from(self.outbound_at_first);
+        if change != 0 {
+            self.outbound_at_first = window;
+            for stream in self.streams.values_mut() {
+                stream.outbound.change(change).map_err(|_| Code::FlowControlError)?;
+            }
+            each(Event::Room { stream: None });
         }
         self.out.frame(kind::SETTINGS, flag::ACK, StreamId::CONNECTION, &[]);
         Ok(())
@@ -450,6 +465,9 @@ impl Connection {
             return;
         }
         let mut block = Vec::new();
+        if core::mem::take(&mut self.owes_table_size) {
+            hpack::put_empty_table(&mut block);
+        }
         if let Some(status) = status {
             hpack::put_status(status, &mut block);
         }

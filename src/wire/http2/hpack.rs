@@ -232,6 +232,11 @@ fn string(rest: &mut &[u8], into: &mut Vec<u8>) -> Result<(), Unreadable> {
     huffman::decode(bytes, into).then_some(()).ok_or(Unreadable)
 }
 
+/// Appends that what follows uses no table: of size nothing, which every peer allows (§6.3).
+pub(super) fn put_empty_table(out: &mut Vec<u8>) {
+    put_integer(0, 5, 0x20, out);
+}
+
 /// Appends a status.
 pub(super) fn put_status(status: u16, out: &mut Vec<u8>) {
     let text = status.to_string();

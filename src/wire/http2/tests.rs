@@ -154,7 +154,7 @@ fn a_request_is_read_and_answered_however_its_bytes_are_cut() {
         assert_eq!(peer.send_all(1, b"hello", false), 5);
         peer.connection.send_fields(StreamId(1), None, [(&b"c"[..], &b"d"[..])].into_iter(), true);
         let answer = [
-            (kind::HEADERS, flag::END_HEADERS, 1, b"\x88\0\x01a\x01b".to_vec()),
+            (kind::HEADERS, flag::END_HEADERS, 1, b"\x20\x88\0\x01a\x01b".to_vec()),
             (kind::DATA, 0, 1, b"hello".to_vec()),
             (kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, b"\0\x01c\x01d".to_vec()),
         ];
@@ -438,6 +438,42 @@ fn who_opens_streams_and_gives_them_up_without_end_is_sent_away() {
         peer.frame(kind::RST_STREAM, 0, 2 * stream + 101, &[0, 0, 0, 8]);
     }
     assert_eq!(peer.failure(), Some(Code::EnhanceYourCalm as u32));
+}
+
+#[test]
+fn who_opens_streams_and_breaks_a_rule_with_each_is_sent_away_too() {
+    let mut peer = Peer::new();
+    for stream in 0..3 {
+        peer.ask(2 * stream + 1, false);
+        peer.frame(kind::WINDOW_UPDATE, 0, 2 * stream + 1, &[0; 4]);
+    }
+    assert_eq!(peer.failure(), None);
+    peer.ask(7, false);
+    peer.frame(kind::WINDOW_UPDATE, 0, 7, &[0; 4]);
+    assert_eq!((peer.failure(), peer.seen().last()), (Some(Code::EnhanceYourCalm as u32), Some(&Seen::Reset(7))));
+}
+
+/// RFC 7541 §4.2.
+#[test]
+fn a_peer_that_changes_its_table_hears_that_ours_is_empty() {
+    let mut peer = Peer::new();
+    peer.frame(kind::SETTINGS, 0, 0, &settings(1, 0));
+    for (stream, block) in [(1, vec![0x20, 0x88]), (3, vec![0x88])] {
+        peer.ask(stream, true);
+        peer.connection.send_fields(StreamId(stream), Some(200), core::iter::empty(), true);
+        assert_eq!(peer.sent().last().map(|frame| frame.3.clone()), Some(block));
+    }
+}
+
+#[test]
+fn windows_that_are_set_a_thousand_times_in_a_frame_are_set_once() {
+    let mut peer = Peer::new();
+    peer.ask(1, true);
+    peer.seen();
+    let many: Vec<u8> = (0..1_000).flat_map(|bytes| settings(4, bytes)).collect();
+    peer.frame(kind::SETTINGS, 0, 0, &many);
+    assert_eq!(peer.seen(), [Seen::Room(None)]);
+    assert_eq!(peer.send_all(1, &[7; 2_000], true), 999);
 }
 
 #[test]
