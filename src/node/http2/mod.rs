@@ -38,8 +38,6 @@ const BOUNDS: Bounds = Bounds {
     window_bytes: limits::API_WINDOW_BYTES,
     resets: limits::API_RESETS_MAX,
 };
-/// Wakes the connection itself: somebody wants it to leave, or its peer is silent.
-const CONNECTION: StreamId = StreamId(0);
 
 /// Serves until the peer is gone, or `stopping` has come and all that was asked is answered.
 pub(super) async fn serve<I: AsyncRead + AsyncWrite + Unpin>(
@@ -82,7 +80,8 @@ struct Serving<I> {
 impl<I: AsyncRead + AsyncWrite + Unpin> Serving<I> {
     fn new(io: I, peer: IpAddr, router: Router, stopping: impl Future<Output = ()> + Send + 'static) -> Self {
         let woken = Arc::<Woken>::default();
-        let own = woken.waker(CONNECTION);
+        // Wakes the connection itself: somebody wants it to leave, or its peer is silent.
+        let own = woken.waker(StreamId::CONNECTION);
         own.mark();
         Self {
             io,
@@ -190,7 +189,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<I> {
         let has_turned = !self.turns.is_empty();
         let mut turns = core::mem::take(&mut self.turns);
         for stream in turns.drain(..) {
-            if stream == CONNECTION {
+            if stream == StreamId::CONNECTION {
                 self.attend()?;
             } else if let Some(call) = self.calls.get_mut(&stream) {
                 let http2 = &mut self.http2;

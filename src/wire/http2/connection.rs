@@ -259,8 +259,7 @@ impl Connection {
             return Err(Fault::Stream(id, Code::FlowControlError));
         }
         if let Some(left) = &mut stream.content_left {
-            let all = left.checked_sub(bytes.len() as u64).ok_or(Fault::Stream(id, Code::ProtocolError))?;
-            *left = all;
+            *left = left.checked_sub(bytes.len() as u64).ok_or(Fault::Stream(id, Code::ProtocolError))?;
         }
         stream.end(id, ends)?;
         each(Event::Data { stream: id, bytes, ends });

@@ -12,7 +12,8 @@ pub(super) const PAYLOAD_BYTES_MAX: usize = 16_384;
 pub struct StreamId(pub u32);
 
 impl StreamId {
-    pub(super) const CONNECTION: Self = Self(0);
+    /// The connection itself.
+    pub const CONNECTION: Self = Self(0);
 }
 
 /// Why a stream or a connection ended (§7).
