@@ -1,6 +1,7 @@
 //! Owns: bytes ↔ frames. In: bytes. Out: borrowed views; encoders write into the caller's buffer.
 //! Must not: know sockets, clocks or sessions.
-//! Invariants: no allocation in decoding or encoding frames (TLS records excepted, see `tls`); a view is validated
+//! Invariants: no allocation in decoding or encoding frames (TLS records excepted, see `tls`, and HTTP/2's header
+//! fields, see `http2`); a view is validated
 //! wholly before it is handed out; whatever a peer sent, the answer is a value and never a panic.
 
 pub mod detect;

@@ -124,7 +124,7 @@ impl Call {
     }
 
     /// Whether a part of its answer waits for a window.
-    pub(super) fn is_held_up(&self) -> bool {
+    pub(super) fn waits_for_window(&self) -> bool {
         matches!(&self.state, State::Answering { unsent, .. } if !unsent.is_empty())
     }
 
@@ -142,11 +142,11 @@ impl Call {
             pieces.waiting.extend_from_slice(bytes);
         }
         pieces.is_whole = ends;
-        if let Some(reader) = pieces.reader.take() {
-            // Nearly always the call itself, which goes on anyway.
-            if !reader.will_wake(&self.waker) {
-                reader.wake();
-            }
+        // Nearly always the call itself, which goes on anyway.
+        if let Some(reader) = &pieces.reader
+            && !reader.will_wake(&self.waker)
+        {
+            reader.wake_by_ref();
         }
         self.marker.mark();
     }

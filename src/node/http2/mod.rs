@@ -168,12 +168,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<I> {
             }
             Event::Reset { stream } => drop(calls.remove(&stream)),
             Event::Room { stream: Some(stream) } => {
-                calls.get(&stream).into_iter().filter(|call| call.is_held_up()).for_each(Call::mark);
+                calls.get(&stream).into_iter().filter(|call| call.waits_for_window()).for_each(Call::mark);
             }
             Event::Room { stream: None } => has_room = true,
         });
         if has_room {
-            calls.values().filter(|call| call.is_held_up()).for_each(Call::mark);
+            calls.values().filter(|call| call.waits_for_window()).for_each(Call::mark);
         }
         input.copy_within(used..self.filled, 0);
         self.filled -= used;
