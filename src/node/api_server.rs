@@ -9,6 +9,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::serve::Listener;
 use core::convert::Infallible;
+use core::future::Future;
 use core::time::Duration;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -94,23 +95,23 @@ struct Serving {
 }
 
 impl Serving {
-    async fn plain(self, connection: Connection) {
+    async fn plain(mut self, connection: Connection) {
         // Small answers must not wait for more; a socket that is gone says so when it is read.
         let _gone = connection.stream().set_nodelay(true);
-        match tokio::time::timeout(limits::API_HEAD_TIMEOUT, is_http2(&connection)).await {
-            Ok(Ok(Some(true))) => self.http2(connection).await,
-            Ok(Ok(Some(false))) => self.http1(connection).await,
-            // It said nothing in time, or hung up.
-            Ok(Ok(None) | Err(_)) | Err(_) => {}
+        match self.first(is_http2(&connection)).await {
+            Some(Ok(Some(true))) => self.http2(connection).await,
+            Some(Ok(Some(false))) => self.http1(connection).await,
+            // It said nothing, or hung up.
+            Some(Ok(None) | Err(_)) | None => {}
         }
     }
 
     /// Within TLS the protocol is agreed on with it.
-    async fn secured(self, connection: Connection, secure: Arc<ServerConfig>) {
+    async fn secured(mut self, connection: Connection, secure: Arc<ServerConfig>) {
         let _gone = connection.stream().set_nodelay(true);
         let handshake = TlsAcceptor::from(secure).accept(connection);
         // Who does not finish in time, or breaks the rules, has nothing to be told over HTTP.
-        let Ok(Ok(stream)) = tokio::time::timeout(limits::API_HEAD_TIMEOUT, handshake).await else { return };
+        let Some(Ok(stream)) = self.first(handshake).await else { return };
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             self.http2(stream).await
         } else {
@@ -118,13 +119,18 @@ impl Serving {
         }
     }
 
+    /// What a connection begins with; none: it did not in time, or the server stops and nothing was asked.
+    async fn first<T>(&mut self, said: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            said = tokio::time::timeout(limits::API_HEAD_TIMEOUT, said) => said.ok(),
+            () = stopping(&mut self.ended.begun) => None,
+        }
+    }
+
     async fn http2(self, io: impl AsyncRead + AsyncWrite + Unpin) {
         let Self { peer, router, ended: Ended { mut begun, _serves, .. } } = self;
-        let stopping = async move {
-            // Its sender is gone: so is the server.
-            let _begun = begun.wait_for(|&begun| begun).await;
-        };
-        http2::serve(io, peer, router, stopping).await;
+        http2::serve(io, peer, router, async move { stopping(&mut begun).await }).await;
     }
 
     async fn http1(self, io: impl AsyncRead + AsyncWrite + Unpin + 'static) {
@@ -135,6 +141,11 @@ impl Serving {
         // How a connection ends is its peer's affair; each request was answered or cut with it.
         let _ended = self.ended.http1.watch(served).await;
     }
+}
+
+async fn stopping(begun: &mut watch::Receiver<bool>) {
+    // Its sender is gone: so is the server.
+    let _begun = begun.wait_for(|&begun| begun).await;
 }
 
 /// Has requests say from where they come.
@@ -160,5 +171,59 @@ async fn is_http2(connection: &Connection) -> io::Result<Option<bool>> {
             return Ok(Some(true));
         }
         tokio::time::sleep(PREFACE_RETRY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use rustls::pki_types::PrivateKeyDer;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::Instant;
+
+    fn tls() -> Arc<ServerConfig> {
+        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let key = PrivateKeyDer::Pkcs8(own.signing_key.serialize_der().into());
+        let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().expect("versions").with_no_client_auth();
+        Arc::new(builder.with_single_cert(vec![own.cert.der().clone()], key).expect("it fits its key"))
+    }
+
+    /// Says something to a new server, or nothing, and stops it: how long it took, and what was said to that.
+    async fn stopped_after(said: &[u8], tls: Option<Arc<ServerConfig>>) -> (Duration, Vec<u8>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let (stop, stopped) = oneshot::channel();
+        let (_secure, secure) = watch::channel(tls);
+        let router = Router::new().route("/", get(|| async { "here" }));
+        let served = tokio::spawn(serve(Bounded::new(listener, 10), router, secure, stopped));
+        let mut peer = TcpStream::connect(address).await.expect("it listens");
+        peer.write_all(said).await.expect("it takes that");
+        // Time to be accepted and read.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let begun = Instant::now();
+        drop(stop);
+        served.await.expect("it does not panic");
+        let (took, mut answer) = (begun.elapsed(), Vec::new());
+        // Reset, where it was closed with bytes that nobody took.
+        let _reset = peer.read_to_end(&mut answer).await;
+        (took, answer)
+    }
+
+    #[tokio::test]
+    async fn a_server_that_stops_does_not_wait_for_those_who_have_asked_nothing() {
+        let soon = limits::API_DRAIN_TIMEOUT / 2;
+        for said in [&b""[..], &PREFACE[..7], PREFACE, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"] {
+            let (took, answer) = stopped_after(said, None).await;
+            assert!(took < soon, "{took:?} after {said:?}");
+            assert_eq!(answer.ends_with(b"here"), said.starts_with(b"GET / HTTP/1.1"), "after {said:?}");
+        }
+        // The head of a record that does not come.
+        for said in [&b""[..], &[22, 3, 1, 1, 0]] {
+            let (took, answer) = stopped_after(said, Some(tls())).await;
+            assert!(took < soon && answer.is_empty(), "{took:?} after {said:?}: {answer:?}");
+        }
     }
 }
