@@ -185,6 +185,11 @@ pub const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// receives from: the kernel would look at the others again in every turn until they are read, which took a third of a
 /// shard's time while 10,000 devices acknowledged (`perf record`, loadtest fanout --qos 1).
 pub const EPOLL_EVENTS_MAX: usize = RECEIVES_IN_FLIGHT_MAX;
+/// Completions that an epoll driver has at hand and hands over without asking the kernel for more. With more of them a
+/// call is a small part of the turn.
+pub const EPOLL_SPARING_COMPLETIONS_MAX: usize = 8;
+/// Polls in a row that do so: a message that is received, sent on, and done with.
+pub const EPOLL_SPARED_MAX: u32 = 2;
 /// Slots an epoll driver reserves address space for at most; untouched pages cost nothing. Beyond it the table grows
 /// by copying.
 pub const EPOLL_SLOTS_RESERVED_MAX: usize = 1 << 21;

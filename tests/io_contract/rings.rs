@@ -1,4 +1,4 @@
-//! What only io_uring can get wrong: completions of several rings, and more of them than queues hold.
+//! What only a kernel's driver can get wrong: completions of several rings, more of them than queues hold, and what comes while there is other work.
 
 use crate::kernel::{Epoll, Uring};
 use crate::rig::{Bench, Peer, Rig};
@@ -78,6 +78,39 @@ fn uring_every_byte_ends_a_wait() {
 #[test]
 fn uring_every_byte_of_a_slot_ring_ends_a_wait() {
     every_byte_ends_a_wait::<Uring>(Some(2));
+}
+
+/// A driver that has something of its own at hand in every poll looks at the others' arrivals all the same.
+fn arrivals_are_found_beside_a_busy_socket<R: Rig<Peer = TcpStream>>() {
+    const POLLS: usize = 4;
+    let mut bench = Bench::<R>::new();
+    let (mut peer, slot) = bench.installed();
+    let (_busy_peer, busy) = bench.installed();
+    let watch = bench.submit(|token| Op::Watch { slot, token });
+    for round in 0..100u8 {
+        bench.peer_writes(&mut peer, &[round]);
+        let mut polls = 0;
+        while bench.take(watch).is_none() {
+            assert!(polls < POLLS, "not seen in {POLLS} polls");
+            let segment = bench.segment(b".");
+            let send = bench.submit(|token| Op::Send { slot: busy, segment, more: false, token });
+            bench.poll(Wait::No, 512);
+            let sent = bench.take(send).expect("a send that finds room is done when it is polled for");
+            bench.drop_segment(Bench::<R>::sent(sent).0);
+            polls += 1;
+        }
+        assert_eq!(bench.receive_all(slot, 1), [round]);
+    }
+}
+
+#[test]
+fn epoll_finds_arrivals_beside_a_busy_socket() {
+    arrivals_are_found_beside_a_busy_socket::<Epoll>();
+}
+
+#[test]
+fn uring_finds_arrivals_beside_a_busy_socket() {
+    arrivals_are_found_beside_a_busy_socket::<Uring>();
 }
 
 /// Closing many and installing many in one turn: a place is given out again only when the kernel has freed it.
