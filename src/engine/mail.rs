@@ -17,7 +17,7 @@
 
 use crate::base::ids::ShardId;
 use crate::io::Waker;
-use crate::limits::{MAIL_BACKLOG_CONTROL_MAX, MAIL_BACKLOG_LETTERS_MAX, MAILBOX_LETTERS_MAX};
+use crate::limits::{LETTERS_BEHIND, MAIL_BACKLOG_CONTROL_MAX, MAIL_BACKLOG_LETTERS_MAX, MAILBOX_LETTERS_MAX};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -32,7 +32,14 @@ pub fn open<L>(shards: u16) -> Vec<Mailbox<L>> {
 #[derive(Debug, Default)]
 struct Doorbell {
     sleeping: AtomicBool,
-    waker: OnceLock<Waker>,
+    driver: OnceLock<Attached>,
+}
+
+/// What senders know of the receiver's driver.
+#[derive(Debug)]
+struct Attached {
+    waker: Waker,
+    gathers_sends: bool,
 }
 
 /// The receiving end: one per shard, used by its thread alone.
@@ -99,8 +106,9 @@ impl<L> Mailbox<L> {
     }
 
     /// Names the driver that senders wake. Once, before the first [`Mailbox::may_sleep`].
-    pub(super) fn attach(&mut self, waker: Waker) {
-        assert!(self.post.doorbell.waker.set(waker).is_ok(), "a mailbox has one reader, for ever");
+    pub(super) fn attach(&mut self, waker: Waker, gathers_sends: bool) {
+        let attached = self.post.doorbell.driver.set(Attached { waker, gathers_sends });
+        assert!(attached.is_ok(), "a mailbox has one reader, for ever");
     }
 
     /// Tells senders that from now on they must wake; `false` when a letter is there already, so stay awake.
@@ -130,6 +138,12 @@ impl<L> Post<L> {
     /// Letters it has room for at the moment.
     pub fn room(&self) -> usize {
         self.letters.capacity().map_or(usize::MAX, |capacity| capacity.saturating_sub(self.letters.len()))
+    }
+
+    /// Whether the shard has many letters to read, and gains nothing by reading more of them in one turn.
+    pub fn is_behind(&self) -> bool {
+        self.letters.len() >= LETTERS_BEHIND
+            && self.doorbell.driver.get().is_some_and(|attached| !attached.gathers_sends)
     }
 
     /// Whether the shard was awake a moment ago; one that has ended is, too.
@@ -168,7 +182,7 @@ impl<L> Post<L> {
         let sleeping = &self.doorbell.sleeping;
         sleeping.load(Ordering::Relaxed)
             && sleeping.swap(false, Ordering::Relaxed)
-            && self.doorbell.waker.get().expect("a shard attaches its waker before it sleeps").wake()
+            && self.doorbell.driver.get().expect("a shard attaches its waker before it sleeps").waker.wake()
     }
 }
 
@@ -309,10 +323,26 @@ mod tests {
     }
 
     #[test]
+    fn a_shard_with_many_letters_is_behind_unless_its_driver_gathers_sends() {
+        for gathers_sends in [false, true] {
+            let mut mailbox = Mailbox::new(ShardId(0), LETTERS_BEHIND);
+            let post = mailbox.post();
+            mailbox.attach(flag_waker().0, gathers_sends);
+            for letter in 0..LETTERS_BEHIND {
+                assert!(!post.is_behind(), "{letter}");
+                assert_eq!(post.push(letter), Ok(()));
+            }
+            assert_eq!(post.is_behind(), !gathers_sends);
+            mailbox.take();
+            assert!(!post.is_behind());
+        }
+    }
+
+    #[test]
     fn only_a_sleeping_shard_is_woken_and_only_once() {
         let mut mailbox = Mailbox::new(ShardId(0), 16);
         let (waker, woken) = flag_waker();
-        mailbox.attach(waker);
+        mailbox.attach(waker, false);
         let post = mailbox.post();
         assert_eq!((post.push(1), post.ring(), post.is_awake()), (Ok(()), false, true));
         assert!(!woken.load(Ordering::SeqCst), "it is awake");
@@ -344,7 +374,7 @@ mod tests {
         const LETTERS: u32 = 20_000;
         let mut mailbox = Mailbox::new(ShardId(0), 64);
         let (waker, woken) = flag_waker();
-        mailbox.attach(waker);
+        mailbox.attach(waker, false);
         let senders: Vec<_> = (0..SENDERS)
             .map(|sender| {
                 let post = mailbox.post();

@@ -28,7 +28,7 @@ impl<D: Driver, H: Handler<D>> Engine<D, H> {
     ) -> io::Result<Self> {
         let mut completions = Vec::with_capacity(TURN_COMPLETIONS_MAX);
         let now = driver.poll(Wait::No, TURN_COMPLETIONS_MAX, &mut completions)?;
-        mailbox.attach(driver.waker());
+        mailbox.attach(driver.waker(), D::GATHERS_SENDS);
         let max = settings.connections_max;
         let core = Core {
             driver,

@@ -251,6 +251,10 @@ pub fn now() -> Now {
 
 /// A kernel, or a simulated one. All calls come from the shard's own thread.
 pub trait Driver {
+    /// Whether the sends of a turn go to the kernel together: then a long turn costs less a message, and else it costs more,
+    /// for less of what it touches is in the caches when it is sent.
+    const GATHERS_SENDS: bool = false;
+
     /// Binds and listens (backlog, `SO_REUSEADDR`, `SO_REUSEPORT` when `shared`, `TCP_NODELAY` inherited).
     fn listen(&mut self, address: SocketAddr, shared: bool) -> io::Result<(ListenerId, SocketAddr)>;
     /// Listens on a socket that listens already, and that others may accept on as well.

@@ -1,6 +1,7 @@
 //! The data plane as the node starts it and as the API sees it.
 
 use super::capacity::Capacity;
+use super::give_way::let_catch_up;
 use crate::auth::{Lists, Rights};
 use crate::base::ids::AppId;
 use crate::config::Config;
@@ -87,7 +88,12 @@ pub(super) fn random() -> io::Result<u64> {
 
 impl Gateway for Handle {
     fn push(&self, push: Push, token: CommandToken) -> Result<(), CommandError> {
-        Self::push(self, push, token)
+        Self::push(self, push, token)?;
+        // It has rung by itself, for so many were handed over.
+        if !self.is_unrung() {
+            let_catch_up(self);
+        }
+        Ok(())
     }
 
     fn is_unrung(&self) -> bool {
@@ -96,6 +102,7 @@ impl Gateway for Handle {
 
     fn ring(&self) {
         Self::ring(self);
+        let_catch_up(self);
     }
 
     fn stats(&self, token: CommandToken) -> Result<usize, CommandError> {

@@ -81,6 +81,11 @@ impl Handle {
         self.inner.posts.iter().any(Post::is_awake)
     }
 
+    /// Whether a shard has many letters to read, and gains nothing by reading more of them in one turn.
+    pub fn is_behind(&self) -> bool {
+        self.inner.posts.iter().any(Post::is_behind)
+    }
+
     /// Wakes the shards that sleep beside pushes, and lets them go first where they share the caller's CPU, so that the
     /// messages leave before whatever the caller does next.
     pub fn ring(&self) {

@@ -3,7 +3,9 @@
 use crate::client::{Got, Hello};
 use crate::node::Node;
 use kittiwake::base::ids::{Offset, PushId, Qos};
-use kittiwake::limits::{INBOX_ENTRIES_MAX, LOG_BATCH_MAX, LOG_QUEUE_MAX, PUSH_USERS_MAX, PUSHES_UNRUNG_MAX};
+use kittiwake::limits::{
+    INBOX_ENTRIES_MAX, LETTERS_BEHIND, LOG_BATCH_MAX, LOG_QUEUE_MAX, PUSH_USERS_MAX, PUSHES_UNRUNG_MAX,
+};
 use kittiwake::shard::command::{CommandError, CommandToken, Target};
 use kittiwake::wire::mqtt::PingReq;
 
@@ -63,6 +65,20 @@ fn pushes_that_nobody_rings_for_are_rung_for_when_they_are_many() {
     for number in 1..=2 * PUSHES_UNRUNG_MAX {
         phone.expect_text(&number.to_string());
     }
+}
+
+#[test]
+fn a_shard_is_behind_while_it_has_many_letters_to_read() {
+    let node = Node::with_shards(2);
+    let handle = node.handle();
+    for number in 0..LETTERS_BEHIND as u64 {
+        assert!(!handle.is_behind(), "{number}");
+        let token = CommandToken::unawaited(number);
+        node.hand_over(user("ann"), b"x", Qos::AtMostOnce, |_| {}, token).expect("the push is taken");
+    }
+    assert!(handle.is_behind());
+    node.run();
+    assert!(!handle.is_behind());
 }
 
 #[test]

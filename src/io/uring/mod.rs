@@ -280,6 +280,8 @@ impl UringDriver {
 }
 
 impl Driver for UringDriver {
+    const GATHERS_SENDS: bool = true;
+
     fn listen(&mut self, address: SocketAddr, shared: bool) -> io::Result<(ListenerId, SocketAddr)> {
         self.add_listener(address, shared)
     }
