@@ -65,6 +65,9 @@ pub const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// Letters a shard's mailbox holds. When it is full the sender keeps data in its backlog and stops reading the
 /// connections that feed it; the control plane answers 429.
 pub const MAILBOX_LETTERS_MAX: usize = 16_384;
+/// With so many letters to read a shard has enough for a turn: who hands pushes over on its CPU lets it go first, unless its
+/// driver gathers sends.
+pub const LETTERS_ENOUGH: usize = 64;
 /// Letters a sender keeps back for one congested target before it stops reading what feeds it.
 pub const MAIL_BACKLOG_LETTERS_MAX: usize = 4_096;
 /// Letters a sender keeps back for one target when control letters, which are never refused, are counted too. They

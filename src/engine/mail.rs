@@ -17,7 +17,7 @@
 
 use crate::base::ids::ShardId;
 use crate::io::Waker;
-use crate::limits::{LETTERS_BEHIND, MAIL_BACKLOG_CONTROL_MAX, MAIL_BACKLOG_LETTERS_MAX, MAILBOX_LETTERS_MAX};
+use crate::limits::{LETTERS_ENOUGH, MAIL_BACKLOG_CONTROL_MAX, MAIL_BACKLOG_LETTERS_MAX, MAILBOX_LETTERS_MAX};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -140,10 +140,10 @@ impl<L> Post<L> {
         self.letters.capacity().map_or(usize::MAX, |capacity| capacity.saturating_sub(self.letters.len()))
     }
 
-    /// Whether the shard has many letters to read, and gains nothing by reading more of them in one turn.
-    pub fn is_behind(&self) -> bool {
-        self.letters.len() >= LETTERS_BEHIND
-            && self.doorbell.driver.get().is_some_and(|attached| !attached.gathers_sends)
+    /// Whether the shard has so many letters to read that it gains nothing by reading more of them in one turn.
+    pub fn has_enough_letters(&self) -> bool {
+        self.doorbell.driver.get().is_some_and(|attached| !attached.gathers_sends)
+            && self.letters.len() >= LETTERS_ENOUGH
     }
 
     /// Whether the shard was awake a moment ago; one that has ended is, too.
@@ -323,18 +323,18 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_with_many_letters_is_behind_unless_its_driver_gathers_sends() {
+    fn a_shard_has_enough_letters_at_some_number_unless_its_driver_gathers_sends() {
         for gathers_sends in [false, true] {
-            let mut mailbox = Mailbox::new(ShardId(0), LETTERS_BEHIND);
+            let mut mailbox = Mailbox::new(ShardId(0), LETTERS_ENOUGH);
             let post = mailbox.post();
             mailbox.attach(flag_waker().0, gathers_sends);
-            for letter in 0..LETTERS_BEHIND {
-                assert!(!post.is_behind(), "{letter}");
+            for letter in 0..LETTERS_ENOUGH {
+                assert!(!post.has_enough_letters(), "{letter}");
                 assert_eq!(post.push(letter), Ok(()));
             }
-            assert_eq!(post.is_behind(), !gathers_sends);
+            assert_eq!(post.has_enough_letters(), !gathers_sends);
             mailbox.take();
-            assert!(!post.is_behind());
+            assert!(!post.has_enough_letters());
         }
     }
 

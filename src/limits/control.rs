@@ -75,9 +75,6 @@ pub const PUSH_STREAM_HOLD: Duration = Duration::from_micros(100);
 pub const GRPC_PARTIAL_KEPT_BYTES: usize = 64 << 10;
 /// Pushes that are handed over before the shards that sleep beside them are woken.
 pub const PUSHES_UNRUNG_MAX: u32 = 64;
-/// A shard that has so many letters to read is behind: who hands pushes over on its CPU lets it go first, unless its driver
-/// gathers sends.
-pub const LETTERS_BEHIND: usize = 64;
 /// Replies of a stream that wait for its client to read. Full: the stream waits.
 pub const GRPC_REPLIES_WAITING_MAX: usize = 8;
 /// The newest events of one app that are kept in memory for consumers that keep up. Full: the oldest go, and who has not
@@ -149,8 +146,8 @@ pub const CONTROL_THREADS_MAX: usize = 2;
 /// How often a thread of the control plane that was woken gives way to shards at work: each time lets them use up a
 /// [`TIME_SLICE`](super::TIME_SLICE) at least, if they share its CPU.
 pub const GIVE_WAY_MAX: u32 = 4;
-/// How often who has handed pushes over gives way to shards that are behind: more often, for each time costs it the shortest
-/// slice only, and a shard that has just worked for long is not yet entitled to more.
+/// How often who has handed pushes over gives way to shards with enough letters to read: more often, for each time costs it
+/// the shortest slice only, and a shard that has just worked for long is not yet entitled to more.
 pub const CATCH_UP_MAX: u32 = 16;
 /// It does not give way again after so long: somebody else may have had the CPU.
 pub const GIVE_WAY_WITHIN: Duration = Duration::from_micros(400);

@@ -4,8 +4,8 @@
 //! the ones before, would take its CPU every 16 messages: two switches each, and two sets of caches that begin cold. What
 //! has come stays in its socket meanwhile, and is taken together. A shard with nothing to do sleeps, and holds nobody up.
 //!
-//! Nor does a thread hand over all that has come while shards have not read what they have: a hundred pushes whose memory
-//! is used over and over stay in the CPU's caches, and some hundred do not.
+//! Nor does a thread hand over all that has come while shards have enough to read: the memory of a hundred pushes, which is
+//! used over and over, stays in the CPU's caches, and that of many hundreds does not.
 
 use crate::limits::{CATCH_UP_MAX, GIVE_WAY_MAX, GIVE_WAY_WITHIN};
 use crate::shard::Handle;
@@ -32,17 +32,16 @@ impl GiveWay {
     }
 }
 
-/// For who has handed pushes over and rung: shards that have many letters to read go first, where they share its CPU. Where
+/// For who has handed pushes over and rung: shards with enough letters to read go first, where they share its CPU. Where
 /// they have others, it costs some microseconds.
 pub(super) fn let_catch_up(shards: &Handle) {
-    give_way_while(CATCH_UP_MAX, || shards.is_behind());
+    give_way_while(CATCH_UP_MAX, || shards.has_enough_letters());
 }
 
 fn give_way_while(times_max: u32, should: impl Fn() -> bool) {
-    if should() {
-        let begun = Instant::now();
-        give_way(times_max, || should() && begun.elapsed() < GIVE_WAY_WITHIN, thread::yield_now);
-    }
+    let mut begun = None;
+    let mut in_time = || begun.get_or_insert_with(Instant::now).elapsed() < GIVE_WAY_WITHIN;
+    give_way(times_max, || should() && in_time(), thread::yield_now);
 }
 
 fn give_way(times_max: u32, mut should: impl FnMut() -> bool, mut yield_now: impl FnMut()) {

@@ -81,9 +81,9 @@ impl Handle {
         self.inner.posts.iter().any(Post::is_awake)
     }
 
-    /// Whether a shard has many letters to read, and gains nothing by reading more of them in one turn.
-    pub fn is_behind(&self) -> bool {
-        self.inner.posts.iter().any(Post::is_behind)
+    /// Whether a shard has so many letters to read that it gains nothing by reading more of them in one turn.
+    pub fn has_enough_letters(&self) -> bool {
+        self.inner.posts.iter().any(Post::has_enough_letters)
     }
 
     /// Wakes the shards that sleep beside pushes, and lets them go first where they share the caller's CPU, so that the
